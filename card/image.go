@@ -1,0 +1,66 @@
+package card
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// An image is everything an element remembers without power:
+//
+//	"koala card" 10 | version 1 | UID 7 | capacity 4 | writes 8 | unit 4 |
+//	length 4 | cells | SHA-256 32 of all before
+//
+// Nothing volatile is in it: an element restored from it is off.
+const (
+	imageMagic   = "koala card"
+	imageVersion = 1
+	imageHeader  = len(imageMagic) + 1 + 7 + 4 + 8 + 4 + 4
+)
+
+// ErrImage says that bytes are no image of an element, or a damaged one.
+var ErrImage = errors.New("card: not an intact image of an element")
+
+// Image writes down the non-volatile state.
+func (e *Element) Image() []byte {
+	b := make([]byte, 0, imageHeader+len(e.mem.cells)+sha256.Size)
+	b = append(b, imageMagic...)
+	b = append(b, imageVersion)
+	b = append(b, e.uid[:]...)
+	b = binary.BigEndian.AppendUint32(b, uint32(e.mem.capacity))
+	b = binary.BigEndian.AppendUint64(b, uint64(e.mem.writes))
+	b = binary.BigEndian.AppendUint32(b, e.mem.unit)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(e.mem.cells)))
+	b = append(b, e.mem.cells...)
+	sum := sha256.Sum256(b)
+	return append(b, sum[:]...)
+}
+
+// Restore makes the element of an image. It is off; its first PowerOn finishes
+// what a power failure had left half done.
+func Restore(image []byte, catalog Catalog, rand io.Reader) (*Element, error) {
+	if len(image) < imageHeader+sha256.Size || !bytes.HasPrefix(image, []byte(imageMagic)) {
+		return nil, fmt.Errorf("%w: %d bytes without its header", ErrImage, len(image))
+	}
+	if v := image[len(imageMagic)]; v != imageVersion {
+		return nil, fmt.Errorf("%w: version %d, this program reads %d", ErrImage, v, imageVersion)
+	}
+	body, sum := image[:len(image)-sha256.Size], image[len(image)-sha256.Size:]
+	if got := sha256.Sum256(body); !bytes.Equal(got[:], sum) {
+		return nil, fmt.Errorf("%w: checksum differs", ErrImage)
+	}
+	f := body[len(imageMagic)+1:]
+	e := &Element{uid: [7]byte(f), catalog: catalog, rand: rand}
+	f = f[7:]
+	capacity, n := int(binary.BigEndian.Uint32(f)), int(binary.BigEndian.Uint32(f[16:]))
+	cells := f[20:]
+	if n != len(cells) || n < journalSize || n > capacity || capacity > 1<<24 || n%pageSize != 0 || capacity%pageSize != 0 {
+		return nil, fmt.Errorf("%w: %d cells of %d, %d present", ErrImage, n, capacity, len(cells))
+	}
+	e.mem = &Memory{capacity: capacity, cells: bytes.Clone(cells),
+		writes: int(binary.BigEndian.Uint64(f[4:])), unit: binary.BigEndian.Uint32(f[12:])}
+	return e, nil
+}

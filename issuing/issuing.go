@@ -1,0 +1,151 @@
+// Package issuing keeps the cards the house has issued: products with their
+// dated rules, number ranges, and for every card who holds it, in which band
+// it lives, in what state it is and what its element last proved about itself.
+//
+// Start with Open, which makes a card on paper: number, float account, deposit.
+// The over-the-air side (package tsm) then writes it into an element and calls
+// Activate, Block, Unblock and Close as the element proves each step. A card's
+// money stands on its float account in the ledger: what was loaded less what
+// was spent and booked.
+package issuing
+
+import (
+	"time"
+
+	"koala/customer"
+	"koala/internal/fail"
+	"koala/money"
+	"koala/spec/purse"
+)
+
+// State is where a card is in its life.
+type State string
+
+// The states, and who acts next.
+const (
+	Ordered       State = "ordered"       // the band: ask for the script that writes the card
+	Personalising State = "personalising" // the band and tsm: finish the script
+	Active        State = "active"        // the wearer: tap, load, block, give back
+	Blocked       State = "blocked"       // the wearer or staff: unblock or give back
+	Closing       State = "closing"       // the band and tsm: prove the balance, delete the instance
+	Closed        State = "closed"        // nobody: refunded, number never used again
+	Abandoned     State = "abandoned"     // nobody: never came to life, deposit returned, number never used again
+)
+
+// next lists the allowed transitions.
+var next = map[State][]State{
+	Ordered:       {Personalising, Abandoned},
+	Personalising: {Active, Abandoned},
+	Active:        {Blocked, Closing},
+	Blocked:       {Active, Closing},
+	Closing:       {Closed, Active, Blocked},
+	Closed:        {},
+	Abandoned:     {},
+}
+
+// May tells whether a card in state s may go to state to.
+func (s State) May(to State) bool {
+	for _, t := range next[s] {
+		if t == to {
+			return true
+		}
+	}
+	return false
+}
+
+// Over tells whether nothing can happen to the card any more.
+func (s State) Over() bool { return s == Closed || s == Abandoned }
+
+// Words says the state for people, in Chinese if zh.
+func (s State) Words(zh bool) string {
+	w, ok := stateWords[s]
+	switch {
+	case !ok:
+		return string(s)
+	case zh:
+		return w[1]
+	}
+	return w[0]
+}
+
+var stateWords = map[State][2]string{
+	Ordered: {"ordered", "已申请"}, Personalising: {"being written", "写卡中"}, Active: {"ready", "可用"},
+	Blocked: {"blocked", "已锁定"}, Closing: {"being returned", "退卡中"}, Closed: {"returned", "已退卡"},
+	Abandoned: {"not issued", "未发成"},
+}
+
+// A Card is one issued card.
+type Card struct {
+	Number   purse.Number
+	Customer customer.ID
+	Band     string // the band or device whose element holds it
+	Product  string // Product.Code
+	Instance []byte // AID of the instance in the element
+	State    State
+	Before   State        // what a card in Closing goes back to when the return is given up
+	Deposit  money.Amount // held on the deposit account, given back at the end
+	From, To time.Time    // validity, as file 15 says
+	Opened   time.Time
+	Changed  time.Time
+	Known    Counters
+	Why      string // why it was blocked or closed, for pages
+}
+
+// Counters are what an element said about a card, and when. Sequences count
+// up, so of two observations the one with the higher ones is the later.
+type Counters struct {
+	Balance money.Amount // on the card
+	Online  int          // next load sequence; -1 not known
+	Offline int          // next purchase sequence; -1 not known
+	At      time.Time    // when it was seen; zero: never
+	By      string       // reference of the order or debit that proved it
+}
+
+// A Product is one kind of card as sold in a span of time.
+type Product struct {
+	Code           string
+	From, To       time.Time // valid from (incl.) to (excl.); zero To: open
+	NameEN, NameZH string
+	Art            string // key of the drawing on pages
+	Package        []byte // load file in the element's catalogue
+	Module         []byte
+	Instance       []byte // AID readers select
+	Issuer         [8]byte
+	Prefix         string // first digits of the number
+	City           [2]byte
+	Province       [2]byte
+	Years          int          // validity
+	Deposit        money.Amount // taken when the card is ordered
+	MinLoad        money.Amount
+	MaxLoad        money.Amount // one top-up at most
+	MaxBalance     money.Amount // on the card at most
+	Source         string       // who says so
+}
+
+// An Application asks for a new card.
+type Application struct {
+	Ref      string // names this wish: the same again gives the same card
+	Customer customer.ID
+	Band     string
+	Product  string
+}
+
+// What can go wrong.
+var (
+	ErrNotFound  = fail.Define(fail.NotFound, "issuing.card_not_found", "there is no such card")
+	ErrProduct   = fail.Define(fail.NotFound, "issuing.product_not_found", "there is no such card product on sale")
+	ErrHasCard   = fail.Define(fail.Conflict, "issuing.band_has_card", "the band already holds a card of this kind")
+	ErrDiffers   = fail.Define(fail.Conflict, "issuing.reference_differs", "this reference was used for another application")
+	ErrState     = fail.Define(fail.Conflict, "issuing.wrong_state", "the card is not in a state that allows this")
+	ErrExhausted = fail.Define(fail.Broken, "issuing.range_exhausted", "the number range of this product is used up")
+	ErrReused    = fail.Define(fail.Broken, "issuing.number_reused", "a number was about to be given twice")
+	ErrShort     = fail.Define(fail.Broken, "issuing.float_short", "the element proves more money than the books hold for it")
+	ErrBadInput  = fail.Define(fail.Invalid, "issuing.bad_application", "an application needs a reference, a customer, a band and a product")
+)
+
+// MaxRef and MaxBand bound what callers may name, in bytes.
+const (
+	MaxRef  = 80
+	MaxBand = 64
+	maxPage = 500
+)
