@@ -101,7 +101,10 @@ var (
 	ErrModule = errors.New("card: no such module in the catalog")
 )
 
-const channels = 4
+const (
+	channels = 4
+	domainID = ID(1) // the issuer security domain is the first entry
+)
 
 // An Element is the secure element. It belongs to one goroutine.
 type Element struct {
@@ -138,6 +141,30 @@ func New(cfg Config) (*Element, error) {
 		return nil, ErrModule
 	}
 	return e, e.mem.Commit()
+}
+
+// Factory lets the maker work before delivery, with the registry in hand and no
+// secure channel: pre-installed applets, terminal modules. It is one unit. It is
+// refused (6985) while power is on and once the card is SECURED. What work
+// answers other than 9000 is taken back.
+func (e *Element) Factory(work func(s *Session) iso7816.SW) (iso7816.SW, error) {
+	if x, ok := e.registry().Domain(); e.powered || !ok || x.State >= StateSecured {
+		return iso7816.SWConditions, nil
+	}
+	if err := e.mem.recover(); err != nil {
+		return 0, ErrPower
+	}
+	sw := work(&Session{e: e, Self: domainID, Interface: Contact})
+	if !sw.OK() {
+		e.mem.Rollback()
+		return sw, nil
+	}
+	if err := e.settle(); errors.Is(err, errCut) {
+		return 0, ErrPower
+	} else if err != nil {
+		return swOf(err), nil
+	}
+	return sw, nil
 }
 
 // UID is the identifier the element answers in anticollision.

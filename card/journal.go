@@ -29,6 +29,9 @@ func (m *Memory) recordSize() int {
 // error means that power failed (the next recovery decides) or that the unit
 // could not be kept and has been rolled back (ErrUnit, ErrFull).
 func (m *Memory) Commit() error {
+	if m.dead {
+		return errCut
+	}
 	if err := m.failed; err != nil {
 		m.Rollback()
 		return err
@@ -126,6 +129,7 @@ func (m *Memory) readRecord() []byte {
 // the wiping of what it released. It may itself be cut, any number of times.
 func (m *Memory) recover() error {
 	m.Rollback()
+	m.dead = false
 	for rec := m.readRecord(); len(rec) >= spanHeader; {
 		off := int(rec[0])<<16 | int(rec[1])<<8 | int(rec[2])
 		n := int(rec[3])<<8 | int(rec[4])

@@ -44,8 +44,9 @@ type Memory struct {
 	record []byte // journal record under construction, reused
 	pages  []int  // pages of the open unit, reused
 
-	cut  int // power fails at the cut-th write from now; 0 never
-	keep int // bytes of that page which still land
+	cut  int  // power fails at the cut-th write from now; 0 never
+	keep int  // bytes of that page which still land
+	dead bool // power has failed: nothing is written before the next recovery
 }
 
 // A span is one stretch of cells the open unit has changed.
@@ -79,6 +80,7 @@ func (m *Memory) program(off int, data []byte) error {
 	m.writes++
 	if m.cut > 0 {
 		if m.cut--; m.cut == 0 {
+			m.dead = true
 			copy(m.cells[off:], data[:min(m.keep, len(data))])
 			return errCut
 		}
@@ -103,7 +105,7 @@ func (m *Memory) programRun(off int, data []byte) error {
 // physical writes happen in Commit. Cells that already hold the value are not
 // worn again.
 func (m *Memory) write(off int, data []byte) {
-	if m.failed != nil {
+	if m.failed != nil || m.dead {
 		return
 	}
 	for len(data) > 0 && m.cells[off] == data[0] {
@@ -133,5 +135,5 @@ func (m *Memory) Rollback() {
 	m.spans, m.undo, m.failed = m.spans[:0], m.undo[:0], nil
 }
 
-// pending reports whether the open unit has written anything.
-func (m *Memory) pending() bool { return len(m.spans) > 0 || m.failed != nil }
+// pending reports whether the open unit has anything to settle.
+func (m *Memory) pending() bool { return len(m.spans) > 0 || m.failed != nil || m.dead }

@@ -3,7 +3,7 @@
 // before the cut-off, nets them per payee, pays the sum from the custody bank
 // (simulated) and writes a payout file. Every capture is settled exactly once.
 //
-// Start with Capture, then Run; Check proves the exactly-once rule.
+// Start with Join and Capture, then Run; Check proves the exactly-once rule.
 package settlement
 
 import (
@@ -14,10 +14,10 @@ import (
 	"koala/money"
 )
 
-// A Capture is one thing earned by one payee. Its money must already stand on
+// An Item is one thing earned by one payee. Its money must already stand on
 // the payee's payable account when it is captured: the caller posts, in the
 // same unit of work.
-type Capture struct {
+type Item struct {
 	Ref    string       // unique for ever: what was earned ("transit:<card>/<seq>")
 	Payee  string       // operator or shop
 	Amount money.Amount // negative takes back; never zero
@@ -56,7 +56,7 @@ const CutOff = 4 * time.Hour
 
 // What can go wrong.
 var (
-	ErrCapture  = fail.Define(fail.Invalid, "settlement.bad_capture", "a capture needs a reference, a payee and an amount other than zero")
+	ErrItem     = fail.Define(fail.Invalid, "settlement.bad_capture", "a capture needs a reference, a payee and an amount other than zero")
 	ErrDiffers  = fail.Define(fail.Conflict, "settlement.capture_differs", "this reference was captured with another body")
 	ErrTooEarly = fail.Define(fail.Refused, "settlement.before_cut_off", "the day is not over yet")
 	ErrNoFile   = fail.Define(fail.NotFound, "settlement.no_file", "there is no payout file for this day")

@@ -40,11 +40,9 @@ func StatusOf(k fail.Kind) int {
 	switch k {
 	case fail.Invalid:
 		return http.StatusUnprocessableEntity
-	case fail.Refused:
-		return http.StatusUnprocessableEntity
 	case fail.NotFound:
 		return http.StatusNotFound
-	case fail.Conflict:
+	case fail.Refused, fail.Conflict:
 		return http.StatusConflict
 	case fail.Busy:
 		return http.StatusServiceUnavailable

@@ -42,7 +42,8 @@ package web
 
 import (
 	"context"
-	"crypto/rand"
+	"encoding/hex"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -55,7 +56,7 @@ import (
 // Config is what a Kit needs from its house.
 type Config struct {
 	Store *db.Store
-	Rand  io.Reader        // randomness of session ids; nil: the system's
+	Rand  io.Reader        // randomness of session ids: the system's in production
 	Now   func() time.Time // wall time: sessions expire by it, not by the city's clock
 	Log   *slog.Logger     // nil: slog.Default
 	Demo  []DemoUser       // logins printed on the login page; empty outside demos
@@ -67,7 +68,6 @@ type Kit struct {
 	secret [32]byte // signs session cookies; kept in web_secret
 	Hub    *Hub
 	doors  *doors
-	bundle *bundle
 	links  []Door
 }
 
@@ -75,30 +75,53 @@ type Kit struct {
 type Door struct {
 	Href     string
 	Name     Text
+	Lead     Text // what one finds behind it
 	Icon     string
 	Audience Audience
 }
 
 // New migrates the kit's tables and gives the kit.
 func New(ctx context.Context, cfg Config) (*Kit, error) {
-	if cfg.Rand == nil {
-		cfg.Rand = rand.Reader
-	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
 	if err := cfg.Store.Migrate(ctx, schema); err != nil {
 		return nil, err
 	}
-	k := &Kit{cfg: cfg, Hub: NewHub(), doors: newDoors(), bundle: loadBundle()}
+	var epoch [4]byte
+	if _, err := io.ReadFull(cfg.Rand, epoch[:]); err != nil {
+		return nil, fmt.Errorf("draw the hub's epoch: %w", err)
+	}
+	k := &Kit{cfg: cfg, Hub: NewHub(hex.EncodeToString(epoch[:])), doors: newDoors()}
 	if err := k.loadSecret(ctx); err != nil {
 		return nil, err
 	}
 	return k, nil
 }
 
-// Doors sets the consoles the top bar and the start page offer.
-func (k *Kit) Doors(d ...Door) { k.links = d }
+// SetDoors says which consoles the top bar and the start page offer. It is
+// called while the house is wired, before it serves.
+func (k *Kit) SetDoors(d ...Door) { k.links = d }
+
+// Doors lists the consoles with the demo logins that land in each.
+func (k *Kit) Doors() []DoorWithLogins {
+	out := make([]DoorWithLogins, len(k.links))
+	for i, d := range k.links {
+		out[i].Door = d
+		for _, u := range k.cfg.Demo {
+			if u.Home == d.Href {
+				out[i].Demo = append(out[i].Demo, u)
+			}
+		}
+	}
+	return out
+}
+
+// DoorWithLogins is a console and who of the demo may use it.
+type DoorWithLogins struct {
+	Door
+	Demo []DemoUser
+}
 
 // A Handler answers a request or says why it cannot; the error becomes a
 // problem document or an error page by the kind of its failure.

@@ -212,3 +212,30 @@ func ParseTransit(b []byte) (r Transit, err error) {
 	}
 	return r, nil
 }
+
+// StationBytes is a station code of up to six digits as the rail record of
+// this house carries it: BCD, zeros on the left. A larger code panics.
+func StationBytes(code uint32) (b [8]byte) {
+	if code > 999_999 {
+		panic(fmt.Sprintf("purse: station code %d", code))
+	}
+	for i := 7; code > 0; i-- {
+		b[i] = bcd(int(code % 100))
+		code /= 100
+	}
+	return b
+}
+
+// StationCode reads it back; false when it is not such a code.
+func StationCode(b [8]byte) (uint32, bool) {
+	var code uint32
+	for _, x := range b {
+		if x>>4 > 9 || x&0x0F > 9 {
+			return 0, false
+		}
+		if code = code*100 + uint32(x>>4*10+x&0x0F); code > 999_999 {
+			return 0, false
+		}
+	}
+	return code, true
+}

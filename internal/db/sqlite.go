@@ -1,0 +1,314 @@
+package db
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+
+	"modernc.org/sqlite"
+)
+
+// SQLite's primary result codes that say more than "statement refused".
+const (
+	liteBusy     = 5
+	liteLocked   = 6
+	liteReadOnly = 8
+	liteIOErr    = 10
+	liteCorrupt  = 11
+	liteFull     = 13
+	liteCannot   = 14
+	liteNotADB   = 26
+	liteNotNull  = 1299 // SQLITE_CONSTRAINT_NOTNULL
+)
+
+// When the writer copies the write-ahead log into the file: after this many
+// batches or argument bytes. Small steps keep the longest wait of a caller
+// short. Above restartFrames pages of 4 KiB readers are waited for.
+const (
+	checkpointBatches = 256
+	checkpointBytes   = 8 << 20
+	restartFrames     = 32_768
+)
+
+// sqliteEngine is one SQLite file in write-ahead mode.
+type sqliteEngine struct {
+	file    string
+	sync    string
+	lock    *liteConn // holds the lock of the side file as long as the process lives
+	batches int       // since the last checkpoint
+	bytes   int
+}
+
+func newSQLite(ctx context.Context, cfg Config) (*sqliteEngine, error) {
+	file := strings.TrimPrefix(strings.TrimPrefix(cfg.URL, "sqlite:"), "file:")
+	e := &sqliteEngine{file: file, sync: "FULL"}
+	if cfg.Rebuildable {
+		e.sync = "OFF"
+	}
+	// The lock is on a file of its own: it is held for the whole life of the
+	// process, and the system drops it however the process ends.
+	lock, err := e.open(file+".lock", "busy_timeout(0)")
+	if err != nil {
+		return nil, err
+	}
+	if _, err := lock.exec("BEGIN EXCLUSIVE", nil); err != nil {
+		lock.close()
+		if primary(err) == liteBusy {
+			return nil, fmt.Errorf("%s: %w", file, ErrInUse)
+		}
+		return nil, lock.place(err)
+	}
+	e.lock = lock
+	return e, nil
+}
+
+func (e *sqliteEngine) place() string { return e.file }
+
+func (e *sqliteEngine) close() error { return e.lock.close() }
+
+func (e *sqliteEngine) open(file string, pragmas ...string) (*liteConn, error) {
+	q := url.Values{"_pragma": pragmas}
+	c := &liteConn{eng: e, file: file, stmts: map[string]*liteStmt{}}
+	d, err := (&sqlite.Driver{}).Open("file:" + (&url.URL{Path: file}).EscapedPath() + "?" + q.Encode())
+	if err != nil {
+		return nil, c.place(err)
+	}
+	c.c = d.(liteDriver)
+	return c, nil
+}
+
+func (e *sqliteEngine) connect(ctx context.Context, r role) (conn, error) {
+	if r == reading {
+		c, err := e.open(e.file, "busy_timeout(5000)", "query_only(1)", "temp_store(MEMORY)")
+		if err != nil {
+			return nil, err
+		}
+		c.beginSQL = "BEGIN"
+		return c, nil
+	}
+	c, err := e.open(e.file, "busy_timeout(5000)", "journal_mode(WAL)", "synchronous("+e.sync+")",
+		"wal_autocheckpoint(0)", "auto_vacuum(NONE)", "foreign_keys(1)", "cache_size(-32768)", "temp_store(MEMORY)")
+	if err != nil {
+		return nil, err
+	}
+	c.beginSQL = "BEGIN IMMEDIATE"
+	var mode string
+	if err := firstRow(c.query(ctx, "PRAGMA journal_mode", nil)).Scan(&mode); err != nil {
+		c.close()
+		return nil, c.place(err)
+	}
+	if mode != "wal" {
+		c.close()
+		return nil, fmt.Errorf("%s: the file system does not allow write-ahead logging: %w", e.file, ErrCannot)
+	}
+	return c, nil
+}
+
+// tend copies the write-ahead log into the file now and then, so that a commit
+// never has to.
+func (e *sqliteEngine) tend(c conn) {
+	if e.batches < checkpointBatches && e.bytes < checkpointBytes {
+		return
+	}
+	e.batches, e.bytes = 0, 0
+	var busy, frames, done int64
+	err := firstRow(c.query(background, "PRAGMA wal_checkpoint(PASSIVE)", nil)).Scan(&busy, &frames, &done)
+	if err == nil && frames > restartFrames {
+		// A long reader keeps the log from starting over. An error here loses
+		// nothing: the log stays as it is, and a full disk shows at a commit.
+		_, _ = c.query(background, "PRAGMA wal_checkpoint(RESTART)", nil)
+	}
+}
+
+// liteDriver is what the driver's connection can do.
+type liteDriver interface {
+	driver.Conn
+	driver.ExecerContext
+	driver.ConnPrepareContext
+}
+
+type liteDriverStmt interface {
+	driver.Stmt
+	driver.StmtExecContext
+	driver.StmtQueryContext
+}
+
+type liteStmt struct {
+	liteDriverStmt
+	params int
+}
+
+// liteConn is one connection with its prepared statements.
+type liteConn struct {
+	eng      *sqliteEngine
+	file     string
+	c        liteDriver
+	beginSQL string
+	stmts    map[string]*liteStmt
+	args     []driver.NamedValue // reused
+	row      []driver.Value      // reused
+	closed   bool
+}
+
+// maxStatements bounds the prepared statements of a connection; above it all
+// are dropped, which only texts built at run time can bring about.
+const maxStatements = 1_000
+
+func (c *liteConn) stmt(sql string, args []any) (*liteStmt, error) {
+	s := c.stmts[sql]
+	if s == nil {
+		if len(c.stmts) >= maxStatements {
+			c.finalize()
+		}
+		text, params := numbered(sql)
+		d, err := c.c.PrepareContext(background, text)
+		if err != nil {
+			return nil, err
+		}
+		s = &liteStmt{liteDriverStmt: d.(liteDriverStmt), params: params}
+		c.stmts[sql] = s
+	}
+	if err := counted(sql, s.params, len(args)); err != nil {
+		return nil, err
+	}
+	c.args = c.args[:0]
+	for i, a := range args {
+		v, err := plain(a)
+		if err != nil {
+			return nil, fmt.Errorf("argument %d of %.60q: %w", i+1, sql, err)
+		}
+		c.args = append(c.args, driver.NamedValue{Ordinal: i + 1, Value: v})
+	}
+	return s, nil
+}
+
+func (c *liteConn) later(sql string, args []any) error {
+	for _, a := range args {
+		c.eng.bytes += size(a)
+	}
+	_, err := c.exec(sql, args)
+	return err
+}
+
+func (c *liteConn) exec(sql string, args []any) (int64, error) {
+	s, err := c.stmt(sql, args)
+	if err != nil {
+		return 0, err
+	}
+	r, err := s.ExecContext(background, c.args)
+	if err != nil {
+		return 0, err
+	}
+	return r.RowsAffected()
+}
+
+func (c *liteConn) query(ctx context.Context, sql string, args []any) (*result, error) {
+	s, err := c.stmt(sql, args)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := s.QueryContext(ctx, c.args)
+	if err != nil {
+		return nil, err
+	}
+	res := &result{width: len(rows.Columns())}
+	if cap(c.row) < res.width {
+		c.row = make([]driver.Value, res.width)
+	}
+	row := c.row[:res.width]
+	for {
+		if err = rows.Next(row); err != nil {
+			break
+		}
+		if err = ctx.Err(); err != nil {
+			break
+		}
+		for _, v := range row {
+			res.vals = append(res.vals, v)
+		}
+	}
+	if e := rows.Close(); err == io.EOF {
+		err = e
+	}
+	return res, err
+}
+
+func (c *liteConn) script(ctx context.Context, sql string) error {
+	_, err := c.c.ExecContext(ctx, sql, nil)
+	return err
+}
+
+func (c *liteConn) begin() error {
+	_, err := c.exec(c.beginSQL, nil)
+	return err
+}
+
+func (c *liteConn) commit() error {
+	_, err := c.exec("COMMIT", nil)
+	c.eng.batches++
+	return err
+}
+
+// rollback ends the transaction; after some errors SQLite has done it already.
+func (c *liteConn) rollback() error {
+	_, err := c.exec("ROLLBACK", nil)
+	if err != nil && strings.Contains(err.Error(), "no transaction is active") {
+		return nil
+	}
+	return err
+}
+
+func (c *liteConn) lost() bool { return c.closed }
+
+func (c *liteConn) finalize() {
+	for sql, s := range c.stmts {
+		s.Close()
+		delete(c.stmts, sql)
+	}
+}
+
+func (c *liteConn) close() error {
+	if c.closed {
+		return nil
+	}
+	c.closed = true
+	c.finalize()
+	return c.c.Close()
+}
+
+// primary is the primary result code in err, or 0.
+func primary(err error) int {
+	var e *sqlite.Error
+	if errors.As(err, &e) {
+		return e.Code() & 0xff
+	}
+	return 0
+}
+
+func (c *liteConn) place(err error) error {
+	if placed(err) {
+		return err
+	}
+	var e *sqlite.Error
+	if errors.As(err, &e) && e.Code() == liteNotNull && strings.Contains(e.Error(), "db_writer.last_seq") {
+		return fmt.Errorf("%s: %w", c.file, ErrTaken)
+	}
+	kind := ErrSQL
+	switch primary(err) {
+	case liteBusy, liteLocked:
+		kind = ErrLocked
+	case liteFull:
+		kind = ErrFull
+	case liteIOErr, liteReadOnly:
+		kind = ErrDisk
+	case liteCorrupt, liteNotADB:
+		kind = ErrCorrupt
+	case liteCannot:
+		kind = ErrCannot
+	}
+	return fmt.Errorf("%s: %w: %w", c.file, kind, err)
+}

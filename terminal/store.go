@@ -1,0 +1,300 @@
+package terminal
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"koala/spec/purse"
+)
+
+// MaxDoubts bounds the taps a store keeps whose end is unknown: the card left
+// while it was told to pay and has not come back.
+const MaxDoubts = 64
+
+// A Stored is a debit with its place in the terminal's own row of numbers,
+// 1, 2, 3, …: whoever collects sees gaps and repetitions.
+type Stored struct {
+	Number uint32
+	Debit  purse.Debit
+}
+
+// A Store keeps collected debits until they are released, in the order they
+// were made, whatever happens to the power. It is bounded by its flash: when
+// it is full, Room says so before a card pays. Beside the debits it keeps the
+// intents of taps that are under way.
+type Store struct {
+	j        journal
+	next     uint32 // number of the next debit
+	released uint32 // all up to this number have been released
+	debits   []kept // unreleased, in order
+	doubts   map[purse.Number]doubt
+	ack      int // sector of the newest release record, -1 none
+}
+
+type kept struct {
+	Stored
+	sector int
+}
+
+type doubt struct {
+	intent purse.Debit
+	sector int
+}
+
+// Kinds of records in the journal.
+const (
+	kindIntent  = 1 // wire form of a debit without TAC
+	kindDebit   = 2 // number 4 | wire form
+	kindSettled = 3 // card 10 | sequence 2: the intent came to nothing
+	kindRelease = 4 // number 4
+)
+
+// reserve is kept free for releases and settlements, bytes, so that a full
+// store can still be emptied.
+const reserve = 1024
+
+// tapSpace is what one tap writes at most, bytes.
+const tapSpace = 2 * (purse.MaxDebitLen + 32)
+
+// OpenStore reads what the flash holds. The flash needs at least four sectors.
+func OpenStore(f *Flash) (*Store, error) {
+	if len(f.sectors) < 4 {
+		panic("terminal: a store needs four sectors")
+	}
+	s := &Store{next: 1, doubts: map[purse.Number]doubt{}}
+	s.j = journal{f: f, live: make([]int, len(f.sectors)), mark: func() uint32 { return s.next }, move: s.moveIntents}
+	var broken error
+	s.j.replay(func(mark uint32) { s.next = max(s.next, mark) }, func(sector int, kind byte, data []byte) {
+		if err := s.replay(sector, kind, data); err != nil && broken == nil {
+			broken = err
+		}
+	})
+	if broken != nil {
+		return nil, fmt.Errorf("terminal: store: %w", broken)
+	}
+	if len(s.debits) > 0 { // what is missing before the oldest was released
+		s.released = max(s.released, s.debits[0].Number-1)
+	} else {
+		s.released = s.next - 1
+	}
+	if err := s.j.start(); err != nil {
+		return nil, fmt.Errorf("terminal: store: %w", err)
+	}
+	return s, nil
+}
+
+func (s *Store) replay(sector int, kind byte, data []byte) error {
+	switch kind {
+	case kindIntent:
+		d, err := purse.ParseDebit(data)
+		if err == nil {
+			s.addDoubt(sector, d)
+		}
+		return err
+	case kindDebit:
+		if len(data) < 4 {
+			return purse.ErrLength
+		}
+		d, err := purse.ParseDebit(data[4:])
+		if err == nil {
+			s.addDebit(sector, Stored{binary.BigEndian.Uint32(data), d})
+		}
+		return err
+	case kindSettled:
+		n, err := purse.NumberOf(data[:min(10, len(data))])
+		if err == nil {
+			s.dropDoubt(n)
+		}
+		return err
+	case kindRelease:
+		if len(data) != 4 {
+			return purse.ErrLength
+		}
+		s.drop(binary.BigEndian.Uint32(data))
+	}
+	return nil
+}
+
+func (s *Store) addDoubt(sector int, d purse.Debit) {
+	s.dropDoubt(d.Card)
+	s.doubts[d.Card] = doubt{d, sector}
+	s.j.live[sector]++
+}
+
+func (s *Store) dropDoubt(n purse.Number) {
+	if old, ok := s.doubts[n]; ok {
+		s.j.live[old.sector]--
+		delete(s.doubts, n)
+	}
+}
+
+func (s *Store) addDebit(sector int, d Stored) {
+	if old, ok := s.doubts[d.Debit.Card]; ok && old.intent.Seq == d.Debit.Seq {
+		s.dropDoubt(d.Debit.Card)
+	}
+	s.debits = append(s.debits, kept{d, sector})
+	s.j.live[sector]++
+	s.next = d.Number + 1
+}
+
+func (s *Store) drop(upto uint32) {
+	for len(s.debits) > 0 && s.debits[0].Number <= upto {
+		s.j.live[s.debits[0].sector]--
+		s.debits = s.debits[1:]
+	}
+	s.released = max(s.released, upto)
+}
+
+// moveIntents carries the intents of a sector to the newest one, so that one
+// card that never came back does not hold a sector for ever. It stops where
+// there is no room.
+func (s *Store) moveIntents(sector int) error {
+	if s.j.live[sector] != s.intentsIn(sector) {
+		return nil
+	}
+	for _, d := range s.doubts {
+		if d.sector != sector {
+			continue
+		}
+		wire, err := d.intent.MarshalBinary()
+		if err != nil {
+			return err
+		}
+		if s.j.pos+recordSpace(len(wire)) > SectorSize {
+			return nil
+		}
+		to, err := s.j.append(kindIntent, wire)
+		if err != nil {
+			return err
+		}
+		s.addDoubt(to, d.intent)
+	}
+	return nil
+}
+
+func (s *Store) intentsIn(sector int) (n int) {
+	for _, d := range s.doubts {
+		if d.sector == sector {
+			n++
+		}
+	}
+	return n
+}
+
+// Room says whether one more tap finds its place: nil, ErrFull or ErrDoubts.
+func (s *Store) Room() error {
+	switch {
+	case s.j.f.dead:
+		return ErrPower
+	case len(s.doubts) >= MaxDoubts:
+		return ErrDoubts
+	case !s.j.room(tapSpace+reserve, s.intentsIn):
+		return ErrFull
+	}
+	return nil
+}
+
+// Begin keeps the intent of a purchase before the card is told to pay: what
+// the debit will be if the card does. The TAC in it means nothing.
+func (s *Store) Begin(intent purse.Debit) error {
+	if err := s.Room(); err != nil {
+		return err
+	}
+	intent.TAC = [4]byte{}
+	wire, err := intent.MarshalBinary()
+	if err != nil {
+		return fmt.Errorf("intent: %w", err)
+	}
+	sector, err := s.j.append(kindIntent, wire)
+	if err != nil {
+		return fmt.Errorf("intent: %w", err)
+	}
+	s.addDoubt(sector, intent)
+	return nil
+}
+
+// Keep stores a debit and settles the intent it came of. The same card and
+// sequence again give the number it already has.
+func (s *Store) Keep(d purse.Debit) (Stored, error) {
+	for _, k := range s.debits {
+		if k.Debit.Card == d.Card && k.Debit.Seq == d.Seq {
+			return k.Stored, nil
+		}
+	}
+	wire, err := d.AppendBinary(binary.BigEndian.AppendUint32(nil, s.next))
+	if err != nil {
+		return Stored{}, fmt.Errorf("debit: %w", err)
+	}
+	sector, err := s.j.append(kindDebit, wire)
+	if err != nil {
+		return Stored{}, fmt.Errorf("debit %d: %w", s.next, err)
+	}
+	k := Stored{s.next, d}
+	s.addDebit(sector, k)
+	return k, nil
+}
+
+// Doubt is the intent of a card whose tap has no known end yet.
+func (s *Store) Doubt(n purse.Number) (purse.Debit, bool) {
+	d, ok := s.doubts[n]
+	return d.intent, ok
+}
+
+// Doubts lists all of them, for the host: from the sequences of the card's
+// other debits it can tell whether the card paid. In no particular order.
+func (s *Store) Doubts() []purse.Debit {
+	out := make([]purse.Debit, 0, len(s.doubts))
+	for _, d := range s.doubts {
+		out = append(out, d.intent)
+	}
+	return out
+}
+
+// Settle takes a card's intent back: it is known that it came to nothing, or
+// the host has taken the case.
+func (s *Store) Settle(n purse.Number) error {
+	d, ok := s.doubts[n]
+	if !ok {
+		return nil
+	}
+	bcd := n.Bytes()
+	if _, err := s.j.append(kindSettled, binary.BigEndian.AppendUint16(bcd[:], d.intent.Seq)); err != nil {
+		return fmt.Errorf("settle intent %d: %w", d.intent.Seq, err)
+	}
+	s.dropDoubt(n)
+	return nil
+}
+
+// Batch gives up to limit debits, the oldest first. They stay until Release.
+func (s *Store) Batch(limit int) []Stored {
+	out := make([]Stored, 0, min(limit, len(s.debits)))
+	for _, k := range s.debits[:min(limit, len(s.debits))] {
+		out = append(out, k.Stored)
+	}
+	return out
+}
+
+// Release forgets the debits up to and including number upto: the host has
+// them. Releasing again what is released changes nothing.
+func (s *Store) Release(upto uint32) error {
+	switch {
+	case upto >= s.next:
+		return fmt.Errorf("release %d of %d: %w", upto, s.next-1, ErrRelease)
+	case upto <= s.released:
+		return nil
+	}
+	if _, err := s.j.append(kindRelease, binary.BigEndian.AppendUint32(nil, upto)); err != nil {
+		return fmt.Errorf("release %d: %w", upto, err)
+	}
+	s.drop(upto)
+	if err := s.j.ready(); err != nil {
+		return fmt.Errorf("release %d: %w", upto, err)
+	}
+	return nil
+}
+
+// Waiting is the number of debits not released yet.
+func (s *Store) Waiting() int { return len(s.debits) }
+
+// Next is the number the next debit will get.
+func (s *Store) Next() uint32 { return s.next }

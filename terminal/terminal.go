@@ -1,0 +1,58 @@
+// Package terminal is what every accepting device shares: the purchase with a
+// PSAM and its recovery (Collector), a bounded store of collected debits that
+// survives power loss (Store on Flash), signed deny lists and tariff packs
+// (DenyList, Bank), a model of how long a tap takes (Meter), and the outcome a
+// rider sees. The devices themselves are gate and bus below it. A device knows
+// no host: what it collects waits in its Store until it is released.
+//
+// Clocks, flash and keys come from outside. A device belongs to one goroutine.
+package terminal
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"koala/spec/iso7816"
+	"koala/spec/purse"
+)
+
+// The failures of a device. Those of one card are Outcomes.
+var (
+	ErrPower    = errors.New("terminal: power failed")
+	ErrFull     = errors.New("terminal: the store of debits is full: send a batch first")
+	ErrDoubts   = errors.New("terminal: too many taps without a known end: send a batch first")
+	ErrRelease  = errors.New("terminal: cannot release debits that were never stored")
+	ErrGap      = errors.New("terminal: a version is missing before this one")
+	ErrOld      = errors.New("terminal: not newer than what the device has")
+	ErrTooLarge = errors.New("terminal: larger than the device's memory for it")
+	ErrSAM      = errors.New("terminal: the PSAM does not work")
+)
+
+// A Clock tells the device's time.
+type Clock interface{ Now() time.Time }
+
+// ReadTerminal asks the PSAM which terminal it stands for (file 16).
+func ReadTerminal(sam iso7816.Transmit) (purse.Terminal, error) {
+	r, err := sam(iso7816.ReadBinarySFI(purse.SFISAMTerminal, 0, 6))
+	switch {
+	case err != nil:
+		return purse.Terminal{}, fmt.Errorf("terminal number: %w: %w", ErrSAM, err)
+	case !r.SW.OK() || len(r.Data) != 6:
+		return purse.Terminal{}, fmt.Errorf("terminal number: %w: %v", ErrSAM, r.SW)
+	}
+	return purse.Terminal(r.Data), nil
+}
+
+// ConcessionOf is the tariff's concession code for a card type, empty for
+// none. Tariffs name their concessions by these words.
+func ConcessionOf(t purse.CardType) string {
+	switch t {
+	case purse.CardStudent:
+		return "student"
+	case purse.CardSenior:
+		return "senior"
+	default:
+		return ""
+	}
+}

@@ -1,0 +1,318 @@
+package tsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"koala/hsm"
+	"koala/internal/db"
+	"koala/spec/iso7816"
+)
+
+// A Manager carries orders out. It keeps nothing between calls: everything it
+// knows is in the store, so several may run and any may die at any moment.
+type Manager struct {
+	store *db.Store
+	hsm   *hsm.HSM
+	cfg   Config
+}
+
+// Config tunes a manager; the zero value is right for real use.
+type Config struct {
+	// Chunk is the most commands one script has; 0 is as many as there are. A
+	// small number lets people watch a card being written command by command.
+	Chunk int
+	// Done is told of orders that have ended, in their unit of work.
+	Done func(tx *db.Tx, o Order) error
+}
+
+// New makes a manager over a store that has this package's Schema.
+func New(store *db.Store, h *hsm.HSM, cfg Config) *Manager {
+	return &Manager{store: store, hsm: h, cfg: cfg}
+}
+
+// A stage says what a script is for; with the order's kind it picks who reads
+// the answers.
+type stage string
+
+const (
+	stageOpen    stage = "open"    // SELECT the security domain, INITIALIZE UPDATE
+	stageLook    stage = "look"    // EXTERNAL AUTHENTICATE, GET STATUS
+	stageWork    stage = "work"    // what the order is about, under the channel
+	stageLoad    stage = "load"    // INITIALIZE FOR LOAD
+	stageCredit  stage = "credit"  // CREDIT FOR LOAD
+	stageProve   stage = "prove"   // GET TRANSACTION PROVE and a fresh INITIALIZE FOR LOAD
+	stageAsk     stage = "ask"     // GET CHALLENGE
+	stageLock    stage = "lock"    // APPLICATION BLOCK or UNBLOCK
+	stageBalance stage = "balance" // the card proves its balance before it goes
+)
+
+// A draft is a script about to be made.
+type draft struct {
+	stage stage
+	steps []step
+	keep  []byte // what reading the answers needs
+}
+
+// A verdict is what a report, or the clock, means for an order.
+type verdict struct {
+	state  State
+	why    Reason
+	next   *draft              // goes on in the same session
+	refuse bool                // the element refused: counts towards maxStalled
+	desk   bool                // only staff can go on
+	effect func(*db.Tx) error  // in the same unit
+	set    func(*Order)        // changes to the order itself
+	until  time.Duration       // deadline from now; 0 picks the usual one
+}
+
+// A course is how one kind of order is carried out: how a session begins, and
+// for each stage how its answers are read.
+type course struct {
+	open func(*Manager, context.Context, Order) (draft, error)
+	hear map[stage]func(*Manager, context.Context, Order, heard, []byte) (verdict, error)
+	// end runs in the unit in which the order ends without success.
+	end func(*db.Tx, Order) error
+}
+
+func courseOf(k Kind) course {
+	switch k {
+	case TopUp:
+		return topUpCourse
+	case Block, Unblock:
+		return lockCourse
+	case Delete:
+		return deleteCourse
+	case Adopt:
+		return adoptCourse
+	case Issue, SAM:
+		return issueCourse
+	}
+	panic("tsm: unknown kind " + string(k))
+}
+
+// maxRaces bounds how often a call starts over because the order moved.
+const maxRaces = 8
+
+// Next gives a band its script: the one it has in its hands, so that a lost
+// answer costs nothing, or the first of a new session with its oldest order.
+// Done means that there is nothing to do.
+func (m *Manager) Next(ctx context.Context, band string) (Script, error) {
+	for range maxRaces {
+		s, err := m.next(ctx, band)
+		if !errors.Is(err, ErrMoved) {
+			return s, err
+		}
+	}
+	return Script{}, fmt.Errorf("band %s: %w", band, ErrMoved)
+}
+
+func (m *Manager) next(ctx context.Context, band string) (Script, error) {
+	var o Order
+	var row scriptRow
+	err := m.store.Read(ctx, func(q *db.Query) (err error) {
+		if o, err = nextOf(q, band); err != nil || o.script == "" {
+			return err
+		}
+		row, err = scriptByID(q, o.script)
+		return err
+	})
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return Script{Done: true}, m.known(ctx, band)
+	case err != nil:
+		return Script{}, fmt.Errorf("next script of band %s: %w", band, err)
+	case o.script != "":
+		return scriptOf(row.id, o.ID, row.steps), nil
+	}
+	d, err := courseOf(o.Kind).open(m, ctx, o)
+	if err != nil {
+		return Script{}, fmt.Errorf("opening a session for order %s: %w", o.ID, err)
+	}
+	var out Script
+	err = m.store.Write(ctx, func(tx *db.Tx) error {
+		o := o
+		o.Session++
+		if !o.State.May(Running) {
+			return ErrMoved
+		}
+		if o.Kind == Issue && o.State == Placed {
+			if err := beginIssue(tx, o, d); err != nil {
+				return err
+			}
+		}
+		if len(o.data) == 0 {
+			o.data = d.sealed()
+		}
+		o.State, o.Deadline = Running, tx.Now().Add(scriptTime)
+		id, err := m.hand(tx, &o, d)
+		if err != nil {
+			return err
+		}
+		out = scriptOf(id, o.ID, d.steps)
+		return saveOrder(tx, &o)
+	})
+	if err != nil {
+		return Script{}, fmt.Errorf("opening a session for order %s: %w", o.ID, err)
+	}
+	return out, nil
+}
+
+// hand makes a draft the script in the band's hands.
+func (m *Manager) hand(tx *db.Tx, o *Order, d draft) (string, error) {
+	id := tx.NewID("scr")
+	o.script = id
+	return id, appendScript(tx, scriptRow{id: id, order: o.ID, n: o.version, stage: d.stage, steps: d.steps, keep: d.keep})
+}
+
+// Report takes what the element answered to a script: whole answers with
+// status words, in order, as many as there were; cut says that the link was
+// lost before the next one came. Only the first report of the script in the
+// band's hands counts.
+func (m *Manager) Report(ctx context.Context, band, script string, answers [][]byte, cut bool) error {
+	for range maxRaces {
+		err := m.report(ctx, band, script, answers, cut)
+		if !errors.Is(err, ErrMoved) {
+			return err
+		}
+	}
+	return fmt.Errorf("report on script %s: %w", script, ErrMoved)
+}
+
+func (m *Manager) report(ctx context.Context, band, script string, answers [][]byte, cut bool) error {
+	var o Order
+	var row scriptRow
+	err := m.store.Read(ctx, func(q *db.Query) (err error) {
+		if row, err = scriptByID(q, script); err != nil {
+			return err
+		}
+		o, err = orderByID(q, row.order)
+		return err
+	})
+	switch {
+	case err != nil:
+		return fmt.Errorf("report on script %s: %w", script, err)
+	case o.Band != band:
+		return fmt.Errorf("report on script %s from band %s: %w", script, band, ErrScript)
+	case o.script != script:
+		return nil // told before, or given up meanwhile: changes nothing
+	}
+	h, err := hear(row.steps, answers, cut)
+	if err != nil {
+		return fmt.Errorf("report on script %s: %w", script, err)
+	}
+	v, err := m.judge(ctx, o, row, h)
+	if err != nil {
+		return fmt.Errorf("report on script %s: %w", script, err)
+	}
+	err = m.store.Write(ctx, func(tx *db.Tx) error {
+		if fresh, err := saveAnswers(tx, script, answers, cut); err != nil || !fresh {
+			return err
+		}
+		o := o
+		o.script = ""
+		if p, ok := h.last(); ok {
+			o.Phase = o.Kind.reached(o.Phase, p)
+		}
+		return m.apply(tx, o, v)
+	})
+	if err != nil {
+		return fmt.Errorf("report on script %s: %w", script, err)
+	}
+	return nil
+}
+
+// judge asks the order's course what the answers mean.
+func (m *Manager) judge(ctx context.Context, o Order, row scriptRow, h heard) (verdict, error) {
+	read, ok := courseOf(o.Kind).hear[row.stage]
+	if !ok {
+		return verdict{}, fmt.Errorf("order %s, stage %q: %w", o.ID, row.stage, errPacked)
+	}
+	return read(m, ctx, o, h, row.keep)
+}
+
+// apply changes an order as a verdict says and saves it, all in one unit.
+func (m *Manager) apply(tx *db.Tx, o Order, v verdict) error {
+	if v.set != nil {
+		v.set(&o)
+	}
+	if v.refuse {
+		o.Stalled++
+	}
+	if !o.State.May(v.state) {
+		return fmt.Errorf("order %s from %s to %s: %w", o.ID, o.State, v.state, ErrState)
+	}
+	if v.effect != nil {
+		if err := v.effect(tx); err != nil {
+			return err
+		}
+	}
+	o.State, o.Desk = v.state, v.desk
+	if o.why(v.why); o.State == Done {
+		o.Why = NoReason
+	}
+	o.Deadline = tx.Now().Add(usualTime(o, v))
+	if v.next != nil {
+		if _, err := m.hand(tx, &o, *v.next); err != nil {
+			return err
+		}
+	}
+	if o.State == Failed || o.State == Cancelled {
+		if end := courseOf(o.Kind).end; end != nil {
+			if err := end(tx, o); err != nil {
+				return err
+			}
+		}
+	}
+	if o.State.Over() {
+		o.data, o.Deadline = nil, o.Changed
+		if m.cfg.Done != nil {
+			if err := m.cfg.Done(tx, o); err != nil {
+				return err
+			}
+		}
+	}
+	return saveOrder(tx, &o)
+}
+
+// why keeps the first reason of a stop that is being carried out.
+func (o *Order) why(r Reason) {
+	if r != NoReason && !(o.Stop && o.Why != NoReason) {
+		o.Why = r
+	}
+}
+
+func usualTime(o Order, v verdict) time.Duration {
+	switch {
+	case v.until > 0:
+		return v.until
+	case v.next != nil:
+		return scriptTime
+	case o.State == Unconfirmed:
+		return verifyTime
+	}
+	return orderTime
+}
+
+// lost is the verdict on a link that broke or an element that refused in a
+// stage after which the element must be read.
+func lost(h heard) verdict {
+	if h.refused() {
+		return verdict{state: Unconfirmed, why: CardRefused, refuse: true}
+	}
+	return verdict{state: Unconfirmed, why: LinkLost}
+}
+
+// again is the verdict on a link that broke before anything could change.
+func again(h heard) verdict {
+	v := lost(h)
+	v.state = Running
+	return v
+}
+
+// refusedWith tells the status word of a refusal.
+func (h heard) refusedWith(sw iso7816.SW) bool {
+	return h.refused() && h.answers[len(h.answers)-1].SW == sw
+}

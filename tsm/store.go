@@ -1,0 +1,310 @@
+package tsm
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"koala/internal/db"
+	"koala/money"
+	"koala/spec/purse"
+)
+
+// Schema is what this package keeps. A script row holds plain commands without
+// key material, wire forms, and the answers: the log of an order.
+var Schema = db.Schema{Owner: "tsm", Steps: []string{
+	`CREATE TABLE tsm_band (
+		id TEXT PRIMARY KEY,
+		owner TEXT NOT NULL,     -- customer or operator
+		adopted BOOLEAN NOT NULL,-- has the house's keys
+		placed BIGINT NOT NULL,
+		seen BIGINT NOT NULL)`,
+	`CREATE INDEX tsm_band_owner ON tsm_band (owner, id)`,
+	`CREATE TABLE tsm_order (
+		id TEXT PRIMARY KEY,
+		ref TEXT NOT NULL UNIQUE,
+		kind TEXT NOT NULL,
+		band TEXT NOT NULL,
+		card TEXT NOT NULL,
+		customer TEXT NOT NULL,
+		fen BIGINT NOT NULL,
+		state TEXT NOT NULL,
+		open BOOLEAN NOT NULL,
+		phase TEXT NOT NULL,
+		session BIGINT NOT NULL,
+		stalled BIGINT NOT NULL,
+		desk BOOLEAN NOT NULL,
+		stop BOOLEAN NOT NULL,
+		why TEXT NOT NULL,
+		placed BIGINT NOT NULL,
+		changed BIGINT NOT NULL,
+		deadline BIGINT NOT NULL,
+		script TEXT NOT NULL,    -- the one in the band's hands
+		seq BIGINT NOT NULL,     -- online sequence bound, -1 none
+		version BIGINT NOT NULL,
+		data BYTEA NOT NULL)     -- personalisation data, sealed`,
+	`CREATE INDEX tsm_order_open ON tsm_order (band, id) WHERE open`,
+	`CREATE INDEX tsm_order_due ON tsm_order (deadline) WHERE open`,
+	`CREATE INDEX tsm_order_card ON tsm_order (card, id)`,
+	`CREATE INDEX tsm_order_customer ON tsm_order (customer, id)`,
+	`CREATE TABLE tsm_script (
+		id TEXT PRIMARY KEY,
+		ord TEXT NOT NULL,
+		n BIGINT NOT NULL,        -- number within the order
+		stage TEXT NOT NULL,
+		steps BYTEA NOT NULL,     -- packSteps
+		made BIGINT NOT NULL,
+		keep BYTEA NOT NULL,      -- what reading the answers needs
+		answers BYTEA NOT NULL,   -- packAnswers; empty: no report yet
+		cut BOOLEAN NOT NULL,
+		heard BIGINT NOT NULL)    -- 0: no report yet`,
+	`CREATE INDEX tsm_script_order ON tsm_script (ord, n)`,
+	// One row per load a MAC2 was made for. The key is the rule that a card's
+	// online sequence pays one top-up at most.
+	`CREATE TABLE tsm_load (
+		card TEXT NOT NULL,
+		seq BIGINT NOT NULL,
+		ord TEXT NOT NULL,
+		fen BIGINT NOT NULL,
+		balance BIGINT NOT NULL,  -- before
+		terminal BYTEA NOT NULL,
+		stamp BYTEA NOT NULL,
+		outcome TEXT NOT NULL,    -- open, paid, unused
+		tac BYTEA NOT NULL,
+		at BIGINT NOT NULL,
+		PRIMARY KEY (card, seq))`,
+	`CREATE INDEX tsm_load_order ON tsm_load (ord, seq)`,
+}}
+
+const orderColumns = `id, ref, kind, band, card, customer, fen, state, phase, session, stalled, desk, stop, why,
+	placed, changed, deadline, script, seq, version, data`
+
+func scanOrder(scan func(...any) error) (o Order, err error) {
+	var fen, placed, changed, deadline int64
+	err = scan(&o.ID, &o.Ref, &o.Kind, &o.Band, &o.Card, &o.Customer, &fen, &o.State, &o.Phase, &o.Session, &o.Stalled,
+		&o.Desk, &o.Stop, &o.Why, &placed, &changed, &deadline, &o.script, &o.seq, &o.version, &o.data)
+	if errors.Is(err, db.ErrNoRows) {
+		err = ErrNotFound
+	}
+	o.Amount = money.Fen(fen)
+	o.Placed, o.Changed, o.Deadline = moment(placed), moment(changed), moment(deadline)
+	return o, err
+}
+
+func insertOrder(tx *db.Tx, o Order) error {
+	_, err := tx.Exec(`INSERT INTO tsm_order (id, ref, kind, band, card, customer, fen, state, open, phase, session,
+		stalled, desk, stop, why, placed, changed, deadline, script, seq, version, data)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, 0, $11, $11, '', $12, $12, $13, '', -1, 0, $14)`,
+		o.ID, o.Ref, o.Kind, o.Band, o.Card, o.Customer, o.Amount.Minor(), o.State, true, o.Phase,
+		false, o.Placed.UnixMicro(), o.Deadline.UnixMicro(), nonNil(o.data))
+	return err
+}
+
+// saveOrder writes o over the version it was read as; ErrMoved when somebody
+// was faster.
+func saveOrder(tx *db.Tx, o *Order) error {
+	o.Changed = tx.Now()
+	n, err := tx.Exec(`UPDATE tsm_order SET state = $3, open = $4, phase = $5, session = $6, stalled = $7, desk = $8,
+		stop = $9, why = $10, changed = $11, deadline = $12, script = $13, seq = $14, version = $2 + 1, data = $15
+		WHERE id = $1 AND version = $2`,
+		o.ID, o.version, o.State, !o.State.Over(), o.Phase, o.Session, o.Stalled, o.Desk,
+		o.Stop, o.Why, o.Changed.UnixMicro(), o.Deadline.UnixMicro(), o.script, o.seq, nonNil(o.data))
+	if err == nil && n == 0 {
+		err = ErrMoved
+	}
+	if err != nil {
+		return fmt.Errorf("order %s: %w", o.ID, err)
+	}
+	o.version++
+	return nil
+}
+
+func orderByID(q reader, id string) (Order, error) {
+	return scanOrder(q.QueryRow(`SELECT `+orderColumns+` FROM tsm_order WHERE id = $1`, id).Scan)
+}
+
+func orderByRef(q reader, ref string) (Order, error) {
+	return scanOrder(q.QueryRow(`SELECT `+orderColumns+` FROM tsm_order WHERE ref = $1`, ref).Scan)
+}
+
+// nextOf reads the oldest order of a band that a band can do something about.
+func nextOf(q reader, band string) (Order, error) {
+	return scanOrder(q.QueryRow(`SELECT `+orderColumns+` FROM tsm_order
+		WHERE band = $1 AND open AND desk = $2 ORDER BY id LIMIT 1`, band, false).Scan)
+}
+
+// openFor tells whether an order for the card is under way.
+func openFor(q reader, card purse.Number) (bool, error) {
+	var n int64
+	err := q.QueryRow(`SELECT COUNT(*) FROM tsm_order WHERE card = $1 AND open`, card).Scan(&n)
+	return n > 0, err
+}
+
+func orders(q reader, where string, args ...any) (out []Order, err error) {
+	err = each(q, func(scan func(...any) error) error {
+		o, err := scanOrder(scan)
+		out = append(out, o)
+		return err
+	}, `SELECT `+orderColumns+` FROM tsm_order WHERE `+where, args...)
+	return out, err
+}
+
+// A scriptRow is one script as stored.
+type scriptRow struct {
+	id, order string
+	n         int
+	stage     stage
+	steps     []step
+	keep      []byte
+	answers   [][]byte
+	cut       bool
+	made      time.Time
+	heard     time.Time
+}
+
+func insertScript(tx *db.Tx, r scriptRow) error {
+	_, err := tx.Exec(`INSERT INTO tsm_script (id, ord, n, stage, steps, made, keep, answers, cut, heard)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0)`,
+		r.id, r.order, r.n, r.stage, packSteps(r.steps), tx.Now().UnixMicro(), nonNil(r.keep), []byte{}, false)
+	return err
+}
+
+// saveAnswers keeps the first report of a script; false when there is one.
+func saveAnswers(tx *db.Tx, id string, answers [][]byte, cut bool) (bool, error) {
+	n, err := tx.Exec(`UPDATE tsm_script SET answers = $2, cut = $3, heard = $4 WHERE id = $1 AND heard = 0`,
+		id, packAnswers(answers), cut, tx.Now().UnixMicro())
+	return n == 1, err
+}
+
+const scriptColumns = `id, ord, n, stage, steps, made, keep, answers, cut, heard`
+
+func scanScript(scan func(...any) error) (r scriptRow, err error) {
+	var steps, answers []byte
+	var made, heard int64
+	err = scan(&r.id, &r.order, &r.n, &r.stage, &steps, &made, &r.keep, &answers, &r.cut, &heard)
+	if errors.Is(err, db.ErrNoRows) {
+		err = ErrScript
+	}
+	if err != nil {
+		return r, err
+	}
+	r.made, r.heard = moment(made), moment(heard)
+	if r.steps, err = parseSteps(steps); err != nil {
+		return r, fmt.Errorf("script %s: %w", r.id, err)
+	}
+	if r.answers, err = parseAnswers(answers); err != nil {
+		return r, fmt.Errorf("script %s: %w", r.id, err)
+	}
+	return r, nil
+}
+
+func scriptByID(q reader, id string) (scriptRow, error) {
+	return scanScript(q.QueryRow(`SELECT `+scriptColumns+` FROM tsm_script WHERE id = $1`, id).Scan)
+}
+
+func scriptsOf(q reader, order string) (out []scriptRow, err error) {
+	err = each(q, func(scan func(...any) error) error {
+		r, err := scanScript(scan)
+		out = append(out, r)
+		return err
+	}, `SELECT `+scriptColumns+` FROM tsm_script WHERE ord = $1 ORDER BY n`, order)
+	return out, err
+}
+
+// Outcomes of a bound load.
+const (
+	loadOpen   = "open"   // MAC2 may be out: the card decides
+	loadPaid   = "paid"   // the TAC is here
+	loadUnused = "unused" // the card proved the sequence unused: another MAC2 may be made for it
+)
+
+// A load is one MAC2 made, and what came of it.
+type load struct {
+	card     purse.Number
+	seq      int
+	order    string
+	fen      int64
+	balance  int64
+	terminal purse.Terminal
+	stamp    purse.Stamp
+	outcome  string
+}
+
+// bind keeps l before its MAC2 leaves. The card's sequence must be new, or
+// proven unused, or already this order's own with nothing in the air.
+func bind(tx *db.Tx, l load) error {
+	stamp := l.stamp.Bytes()
+	n, err := tx.Exec(`INSERT INTO tsm_load (card, seq, ord, fen, balance, terminal, stamp, outcome, tac, at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+		ON CONFLICT (card, seq) DO UPDATE SET ord = excluded.ord, fen = excluded.fen, balance = excluded.balance,
+		terminal = excluded.terminal, stamp = excluded.stamp, outcome = excluded.outcome, at = excluded.at
+		WHERE tsm_load.outcome = $11`,
+		l.card, l.seq, l.order, l.fen, l.balance, l.terminal[:], stamp[:], loadOpen, []byte{}, tx.Now().UnixMicro(), loadUnused)
+	if err == nil && n == 0 {
+		err = ErrBound
+	}
+	if err != nil {
+		return fmt.Errorf("binding sequence %d: %w", l.seq, err)
+	}
+	return nil
+}
+
+func loadOf(q reader, card purse.Number, seq int) (l load, err error) {
+	var terminal, stamp []byte
+	err = q.QueryRow(`SELECT card, seq, ord, fen, balance, terminal, stamp, outcome FROM tsm_load
+		WHERE card = $1 AND seq = $2`, card, seq).
+		Scan(&l.card, &l.seq, &l.order, &l.fen, &l.balance, &terminal, &stamp, &l.outcome)
+	if err != nil {
+		return l, err
+	}
+	if len(terminal) != 6 || len(stamp) != 7 {
+		return l, fmt.Errorf("load %d of order %s: %w", l.seq, l.order, errPacked)
+	}
+	l.terminal, l.stamp = purse.Terminal(terminal), purse.StampFrom([7]byte(stamp))
+	return l, nil
+}
+
+// settleLoad ends an open load one way or the other, once.
+func settleLoad(tx *db.Tx, card purse.Number, seq int, order, outcome string, tac []byte) error {
+	n, err := tx.Exec(`UPDATE tsm_load SET outcome = $4, tac = $5, at = $6
+		WHERE card = $1 AND seq = $2 AND ord = $3 AND outcome = $7`,
+		card, seq, order, outcome, nonNil(tac), tx.Now().UnixMicro(), loadOpen)
+	if err == nil && n == 0 {
+		err = ErrBound
+	}
+	return err
+}
+
+func nonNil(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}
+
+func moment(us int64) time.Time {
+	if us == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(us).UTC()
+}
+
+// A reader shows rows: a unit of work its own, a query the committed ones.
+type reader interface {
+	QueryRow(sql string, args ...any) db.Row
+	Rows(sql string, args ...any) (*db.Rows, error)
+}
+
+// each runs f on every row of a query.
+func each(q reader, f func(scan func(...any) error) error, sql string, args ...any) error {
+	rows, err := q.Rows(sql, args...)
+	if err != nil {
+		return err
+	}
+	for rows.Next() {
+		if err := f(rows.Scan); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}

@@ -1,0 +1,214 @@
+// Package tsm is the trusted service manager: it turns a wish about a card
+// ("write it", "load 50 yuan", "block it") into scripts of card commands, hands
+// them to the band's agent, and reads from the answers what happened.
+//
+// Start with Manager: Place puts an order into the books, Next gives a band its
+// next script, Report takes the answers. The rules that keep money and cards
+// whole are:
+//
+//   - Personalisation data is sealed with the order before the first byte goes
+//     out, so a card that was half written is finished as the same card.
+//   - After any loss nothing is sent again blindly: the next script reads the
+//     element (GET STATUS, GET TRANSACTION PROVE) and the order goes on at the
+//     first missing phase.
+//   - A top-up's money is held when it is ordered and bound to the card's online
+//     sequence before MAC2 leaves the house. What became of it is decided by
+//     proof from the card: a TAC over that sequence, or a fresh MAC1 that shows
+//     the sequence unused.
+//
+// A script may be delivered, run or reported twice or late: the first report
+// counts, everything else changes nothing.
+package tsm
+
+import (
+	"time"
+
+	"koala/internal/fail"
+	"koala/money"
+	"koala/spec/purse"
+)
+
+// Kind is what an order does.
+type Kind string
+
+const (
+	Adopt   Kind = "adopt"   // factory keys of a band become its own
+	Issue   Kind = "issue"   // a purse is written into the element
+	TopUp   Kind = "topup"   // wallet money goes onto the card
+	Block   Kind = "block"   // the purse stops working
+	Unblock Kind = "unblock" // and works again
+	Delete  Kind = "delete"  // balance proven, instance removed, money returned
+	SAM     Kind = "psam"    // a gate's security module is written
+)
+
+// State is where an order stands.
+type State string
+
+// The states, and who acts next.
+const (
+	Placed      State = "placed"      // the band: ask for the first script (or the customer: cancel)
+	Running     State = "running"     // the band: run the script in its hands and report
+	Unconfirmed State = "unconfirmed" // the band: come back, so that the element can be read; the customer may press Verify; staff Recover when Desk is set
+	Done        State = "done"        // nobody
+	Failed      State = "failed"      // nobody: nothing happened, or what happened was taken back; the reason is in Why
+	Cancelled   State = "cancelled"   // nobody: given up before anything irrevocable
+)
+
+// transitions lists what may follow what. A state may also follow itself.
+var transitions = map[State][]State{
+	Placed:      {Running, Cancelled, Failed},
+	Running:     {Unconfirmed, Done, Failed, Cancelled},
+	Unconfirmed: {Running, Done, Failed, Cancelled},
+	Done:        {},
+	Failed:      {},
+	Cancelled:   {},
+}
+
+// May tells whether an order in state s may go to state to.
+func (s State) May(to State) bool {
+	if s == to {
+		return !s.Over()
+	}
+	for _, t := range transitions[s] {
+		if t == to {
+			return true
+		}
+	}
+	return false
+}
+
+// Over tells whether the order has ended.
+func (s State) Over() bool { return s == Done || s == Failed || s == Cancelled }
+
+// Words says the state for people, in Chinese if zh.
+func (s State) Words(zh bool) string { return pick(stateWords[s], string(s), zh) }
+
+// Words says the kind for people, in Chinese if zh.
+func (k Kind) Words(zh bool) string { return pick(kindWords[k], string(k), zh) }
+
+func pick(w [2]string, otherwise string, zh bool) string {
+	switch {
+	case w[0] == "":
+		return otherwise
+	case zh:
+		return w[1]
+	}
+	return w[0]
+}
+
+var stateWords = map[State][2]string{
+	Placed: {"waiting for the band", "等待手环"}, Running: {"running", "执行中"},
+	Unconfirmed: {"not confirmed yet", "待确认"}, Done: {"done", "完成"},
+	Failed: {"failed, nothing was changed", "失败，未作更改"}, Cancelled: {"cancelled", "已取消"},
+}
+
+var kindWords = map[Kind][2]string{
+	Adopt: {"take the band over", "接管手环"}, Issue: {"write a card", "发卡"}, TopUp: {"top up", "充值"},
+	Block: {"block the card", "锁卡"}, Unblock: {"unblock the card", "解锁"}, Delete: {"return the card", "退卡"},
+	SAM: {"write a gate's security module", "写入闸机安全模块"},
+}
+
+// An Order is one wish and what became of it.
+type Order struct {
+	ID       string
+	Ref      string // names the wish: the same again is the same order
+	Kind     Kind
+	Band     string
+	Card     purse.Number // empty for Adopt and SAM
+	Customer string
+	Amount   money.Amount // of a top-up
+	State    State
+	Phase    Phase // the last phase reached
+	Session  int   // sessions with the element so far
+	Stalled  int   // of them in a row without progress
+	Desk     bool  // only staff can go on (Recover)
+	Stop     bool  // the customer wants it given up as soon as that is proven safe
+	Why      Reason
+	Placed   time.Time
+	Changed  time.Time
+	Deadline time.Time // when Tick looks at it; far ahead when nothing is due
+
+	script  string // id of the script in the band's hands; empty: none prepared
+	seq     int    // online sequence the top-up is bound to; -1: none yet
+	version int    // counts changes; a unit that finds another one starts over
+	data    []byte // personalisation data, sealed; see perso.go
+}
+
+// Reason says in a word why an order stands where it stands.
+type Reason string
+
+const (
+	NoReason      Reason = ""
+	LinkLost      Reason = "link_lost"      // the band left in the middle
+	Silent        Reason = "silent"         // the band did not report in time
+	CardRefused   Reason = "card_refused"   // the element answered an unexpected status word
+	WrongCard     Reason = "wrong_card"     // the element holds another card than ordered
+	WrongProof    Reason = "wrong_proof"    // a MAC or TAC of the card did not verify
+	OverCardLimit Reason = "over_limit"     // the card would hold more than it may
+	NeverCame     Reason = "band_not_seen"  // the band was not seen in time
+	Given         Reason = "given_up"       // the customer cancelled
+	ByStaff       Reason = "by_staff"       // decided by staff
+	OtherLoad     Reason = "other_load"     // the sequence was used, but not by this order
+	KeepsFailing  Reason = "keeps_failing"  // several sessions in a row brought no progress
+	NotThere      Reason = "card_not_there" // the instance is not in the element
+)
+
+// Words says the reason for people, in Chinese if zh.
+func (r Reason) Words(zh bool) string { return pick(reasonWords[r], string(r), zh) }
+
+var reasonWords = map[Reason][2]string{
+	LinkLost: {"the band left the reader", "手环离开了读卡区"}, Silent: {"the band did not report back", "手环没有回报"},
+	CardRefused: {"the card refused a command", "卡片拒绝了命令"}, WrongCard: {"another card is in the band", "手环中是另一张卡"},
+	WrongProof: {"the card's proof does not verify", "卡片证明校验失败"}, OverCardLimit: {"the card would hold more than it may", "超过卡内余额上限"},
+	NeverCame: {"the band was not seen in time", "手环超时未连接"}, Given: {"cancelled by the customer", "客户取消"},
+	ByStaff: {"decided by the service desk", "由客服裁定"}, OtherLoad: {"another load used the card's sequence", "序号已被其他充值使用"},
+	KeepsFailing: {"several tries brought no progress", "多次尝试没有进展"}, NotThere: {"the card is not in the band", "手环中没有此卡"},
+}
+
+// A Request asks for an order.
+type Request struct {
+	Ref      string // unique name of the wish, at most MaxRef bytes
+	Kind     Kind
+	Band     string
+	Card     purse.Number // of every kind but Adopt and SAM
+	Customer string
+	Amount   money.Amount // of TopUp: positive whole fen
+	SAM      *SAMData     // of SAM
+}
+
+// SAMData is what a gate's security module carries besides keys.
+type SAMData struct {
+	Serial   [10]byte // PSAM number, file 15
+	Terminal purse.Terminal
+}
+
+// Limits and times.
+const (
+	MaxRef     = 80              // bytes
+	MaxBand    = 64              // bytes
+	MaxAnswers = 256             // answers in one report
+	maxAnswer  = 258             // bytes of one answer, data and status word
+	maxStalled = 5               // sessions without progress before an order ends or goes to the desk
+	scriptTime = 2 * time.Minute // a band reports a script within this
+	orderTime  = 24 * time.Hour  // a placed order waits so long for its band
+	verifyTime = 48 * time.Hour  // an unconfirmed top-up waits so long before the desk is asked
+	maxPage    = 500
+)
+
+// What can go wrong.
+var (
+	ErrNotFound  = fail.Define(fail.NotFound, "tsm.order_not_found", "there is no such order")
+	ErrRequest   = fail.Define(fail.Invalid, "tsm.bad_request", "this order lacks something or names something impossible")
+	ErrDiffers   = fail.Define(fail.Conflict, "tsm.reference_differs", "this reference was used for another order")
+	ErrBusy      = fail.Define(fail.Conflict, "tsm.card_busy", "an earlier order for this card is not finished")
+	ErrAmount    = fail.Define(fail.Invalid, "tsm.amount", "a top-up is a positive number of whole fen")
+	ErrOverOnce  = fail.Define(fail.Refused, "tsm.over_single_limit", "one top-up may not be that large")
+	ErrOverCard  = fail.Define(fail.Refused, "tsm.over_card_limit", "the card may not hold that much")
+	ErrState     = fail.Define(fail.Conflict, "tsm.wrong_state", "the order is past the point where this is possible")
+	ErrBand      = fail.Define(fail.NotFound, "tsm.band_not_found", "this band is not registered")
+	ErrBandTaken = fail.Define(fail.Conflict, "tsm.band_taken", "this band belongs to somebody else")
+	ErrScript    = fail.Define(fail.NotFound, "tsm.script_not_found", "there is no such script for this band")
+	ErrAnswers   = fail.Define(fail.Invalid, "tsm.bad_answers", "the answers do not fit the script")
+	ErrBound     = fail.Define(fail.Conflict, "tsm.sequence_bound", "the card's sequence already belongs to another top-up")
+	ErrMoved     = fail.Define(fail.Busy, "tsm.order_moved", "the order changed meanwhile: ask again")
+)

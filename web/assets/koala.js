@@ -1,0 +1,138 @@
+// What every page shares: the one live stream, small custom elements, the drawer.
+// Events of the stream become DOM events on document.body, so htmx triggers and
+// islands listen the same way.
+
+const still = matchMedia('(prefers-reduced-motion: reduce)');
+
+function listen() {
+  const meta = document.querySelector('meta[name="koala-events"]');
+  if (!meta) return;
+  let source;
+  const open = () => {
+    source = new EventSource(meta.content);
+    source.onopen = () => document.documentElement.removeAttribute('data-offline');
+    source.onerror = () => document.documentElement.setAttribute('data-offline', '');
+    source.onmessage = (m) => {
+      const { name, data } = JSON.parse(m.data);
+      // Too much was missed to catch up: the page is read again as a whole.
+      if (name === 'koala.reset') { location.reload(); return; }
+      document.body.dispatchEvent(new CustomEvent(name, { detail: data, bubbles: false }));
+    };
+  };
+  open();
+  addEventListener('pagehide', () => source.close());
+  addEventListener('pageshow', (e) => { if (e.persisted) open(); });
+}
+
+const thin = '\u2009';
+
+function spell(n, money) {
+  const sign = n < 0 ? '\u2212' : '';
+  const abs = Math.abs(n);
+  const whole = money ? Math.floor(abs / 100) : abs;
+  const digits = String(whole).replace(/\B(?=(\d{3})+$)/g, thin);
+  return money ? `${sign}¥${digits}.${String(abs % 100).padStart(2, '0')}` : sign + digits;
+}
+
+// A figure that counts to its new value when a "figures" event brings one.
+class LiveNumber extends HTMLElement {
+  connectedCallback() {
+    this.heard = (e) => {
+      const to = e.detail[this.dataset.key];
+      if (Number.isSafeInteger(to)) this.count(to);
+    };
+    document.body.addEventListener('figures', this.heard);
+  }
+  disconnectedCallback() {
+    document.body.removeEventListener('figures', this.heard);
+    cancelAnimationFrame(this.frame);
+  }
+  count(to) {
+    const money = this.hasAttribute('data-money');
+    const from = this.value ?? Number(this.textContent.replace(/[^\d\u2212-]/g, '').replace('\u2212', '-'));
+    this.value = to;
+    cancelAnimationFrame(this.frame);
+    if (still.matches || from === to) { this.textContent = spell(to, money); return; }
+    const start = performance.now();
+    const step = (now) => {
+      const t = Math.min(1, (now - start) / 700);
+      const eased = 1 - (1 - t) ** 3;
+      this.textContent = spell(Math.round(from + (to - from) * eased), money);
+      if (t < 1) this.frame = requestAnimationFrame(step);
+    };
+    this.frame = requestAnimationFrame(step);
+  }
+}
+
+// A sparkline drawn by the server; points of a "figures" event with its key are added.
+class SparkLine extends HTMLElement {
+  connectedCallback() {
+    const key = this.closest('.figure')?.querySelector('live-number')?.dataset.key;
+    const line = this.querySelector('polyline');
+    if (!key || !line) return;
+    this.heard = (e) => {
+      if (!Number.isFinite(e.detail[key])) return;
+      this.values = [...(this.values ?? []), e.detail[key]].slice(-60);
+      if (this.values.length > 2) line.setAttribute('points', this.points());
+    };
+    document.body.addEventListener('figures', this.heard);
+  }
+  disconnectedCallback() { document.body.removeEventListener('figures', this.heard); }
+  points() {
+    const lo = Math.min(...this.values), span = Math.max(...this.values) - lo || 1;
+    return this.values.map((v, i) => `${(i * 120 / (this.values.length - 1)).toFixed(1)},${(26 - (v - lo) / span * 24).toFixed(1)}`).join(' ');
+  }
+}
+
+class CopyButton extends HTMLElement {
+  connectedCallback() {
+    if (!navigator.clipboard || this.firstChild) return;
+    const button = document.createElement('button');
+    button.type = 'button';
+    button.textContent = this.dataset.label;
+    button.addEventListener('click', async () => {
+      await navigator.clipboard.writeText(this.parentElement.querySelector('pre').textContent);
+      button.textContent = this.dataset.done;
+      setTimeout(() => { button.textContent = this.dataset.label; }, 1600);
+    });
+    this.append(button);
+  }
+}
+
+customElements.define('live-number', LiveNumber);
+customElements.define('spark-line', SparkLine);
+customElements.define('copy-button', CopyButton);
+
+// The drawer closes by its button, Escape, or a click beside it, and gives the
+// keyboard back to the row that opened it.
+let opener;
+function closeDrawer() {
+  const drawer = document.getElementById('drawer');
+  if (!drawer?.classList.contains('open')) return;
+  drawer.className = 'drawer';
+  drawer.replaceChildren();
+  opener?.focus();
+}
+document.addEventListener('click', (e) => {
+  const row = e.target.closest('[hx-target="#drawer"]');
+  if (row) { opener = row; return; }
+  if (e.target.closest('[data-close-drawer]') || !e.target.closest('#drawer, [popover]')) closeDrawer();
+  const menu = document.querySelector('details.who[open]');
+  if (menu && !menu.contains(e.target)) menu.open = false;
+});
+document.addEventListener('keydown', (e) => {
+  if (e.key !== 'Escape') return;
+  closeDrawer();
+  document.querySelector('details.who[open]')?.removeAttribute('open');
+});
+document.addEventListener('htmx:after:swap', () => {
+  document.querySelector('#drawer.open [data-close-drawer]')?.focus();
+});
+// A form that works shows it, and cannot be sent twice by an eager finger.
+document.addEventListener('submit', (e) => {
+  const button = e.submitter;
+  if (button && e.target.method === 'post') setTimeout(() => { button.disabled = true; }, 0);
+});
+addEventListener('pageshow', () => document.querySelectorAll('button:disabled').forEach((b) => { b.disabled = false; }));
+
+listen();
