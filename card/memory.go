@@ -6,7 +6,7 @@ import (
 
 // Sizes of the non-volatile memory, in bytes.
 const (
-	pageSize    = 64          // one physical write programs at most one page
+	pageSize    = 64            // one physical write programs at most one page
 	journalSize = 32 * pageSize // the largest unit of one command, with its span headers
 	// DefaultCapacity is the EEPROM of an element whose Config names none.
 	DefaultCapacity = 128 << 10

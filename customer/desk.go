@@ -123,7 +123,7 @@ func judge(tx *db.Tx, c Customer, right bool) error {
 	switch {
 	case until > now:
 		return ErrLocked
-	case blocked:
+	case right && blocked:
 		return ErrBlocked
 	case right && tries == 0:
 		return nil

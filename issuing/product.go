@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"time"
 
+	"koala/calendar"
 	"koala/internal/db"
 	"koala/money"
+	"koala/spec/purse"
 )
 
 // TransitBJ is the product code of the Beijing T-Union purse.
@@ -98,4 +100,27 @@ func SetProduct(tx *db.Tx, p Product) error {
 	_, err = tx.Exec(`INSERT INTO issuing_range (prefix, digits, upcoming, last) VALUES ($1, $2, 1, $3)
 		ON CONFLICT (prefix) DO NOTHING`, p.Prefix, digits, last-1)
 	return err
+}
+
+// Seed puts the house's first products on sale. It may be called at every
+// start: what is there stays.
+func Seed(tx *db.Tx) error {
+	return SetProduct(tx, beijing())
+}
+
+// beijing is the T-Union purse of Beijing. One top-up is at most 500 yuan and
+// a card holds at most 1,000 (DOMAIN.md 2); issuer and number layout follow the
+// card read in CARD.md 6.7, region codes its file 17; the load file and module
+// are those of the element's catalogue.
+func beijing() Product {
+	aid := []byte{0xA0, 0x00, 0x00, 0x06, 0x32, 0x01, 0x01, 0x05}
+	return Product{
+		Code: TransitBJ, From: time.Date(2014, 12, 28, 0, 0, 0, 0, calendar.Beijing).UTC(),
+		NameEN: "Beijing transit card", NameZH: "北京市政交通一卡通", Art: "transit-bj",
+		Package: aid[:7], Module: aid, Instance: purse.AIDTUnion,
+		Issuer: [8]byte{0x01, 0x01, 0x10, 0x00, 0xFF, 0xFF, 0xFF, 0xFF}, Prefix: "0310517007",
+		Province: [2]byte{0x10, 0x00}, City: [2]byte{0x10, 0x00}, Years: 20,
+		Deposit: money.Fen(20_00), MinLoad: money.Fen(1), MaxLoad: money.Fen(500_00), MaxBalance: money.Fen(1000_00),
+		Source: "card service terms of 28 December 2014; 1,000 yuan: State Council opinion of 2011 on prepaid cards",
+	}
 }

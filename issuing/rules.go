@@ -28,8 +28,6 @@ func DepositAccount(n purse.Number) ledger.AccountID {
 	return ledger.AccountID("deposit." + string(n))
 }
 
-var floor = int64(0)
-
 // Open makes a card on paper: its number, its accounts, its deposit out of the
 // wallet. The same reference again gives the same card. One band holds at most
 // one living card per instance name, because readers select by that name.
@@ -75,11 +73,11 @@ func Open(tx *db.Tx, a Application) (Card, error) {
 }
 
 func openAccounts(tx *db.Tx, c Card) error {
-	err := ledger.OpenAccount(tx, ledger.Account{ID: Float(c.Number), Code: codeFloat, Name: "money on a card", Currency: money.CNY, Floor: &floor})
+	err := ledger.OpenAccount(tx, ledger.Account{ID: Float(c.Number), Code: codeFloat, Name: "money on a card", Currency: money.CNY, Limits: ledger.Limits{Floor: ledger.AtLeast(0)}})
 	if err != nil || c.Deposit.IsZero() {
 		return err
 	}
-	err = ledger.OpenAccount(tx, ledger.Account{ID: DepositAccount(c.Number), Code: codeDeposit, Name: "card deposit", Currency: money.CNY, Floor: &floor})
+	err = ledger.OpenAccount(tx, ledger.Account{ID: DepositAccount(c.Number), Code: codeDeposit, Name: "card deposit", Currency: money.CNY, Limits: ledger.Limits{Floor: ledger.AtLeast(0)}})
 	if err != nil {
 		return err
 	}

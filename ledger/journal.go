@@ -38,8 +38,8 @@ const (
 	recLimits                      // ref id; limits
 	recEntry                       // ref kind text; adjusts
 	recExchange                    // ref kind text; rate num, den | remainder
-	recReversal                    // ref kind text original; amount | reversed so far, seq of the original, so far per leg
-	recHold                        // ref text; amount expires over | remaining captured held
+	recReversal                    // ref kind text original currency; amount | reversed so far, seq of the original, so far per leg
+	recHold                        // ref text; amount expires over | see the words of a hold
 	recRaise                       // ref hold; amount expires 0 | …
 	recCapture                     // ref hold; amount last 0 | …
 	recVoid                        // ref hold; 0 0 0 | …
@@ -64,12 +64,12 @@ var shapes = [recTypes]struct {
 	recLimits:   {2, 9, 9, false},
 	recEntry:    {3, 1, 1, true},
 	recExchange: {3, 3, 2, true},
-	recReversal: {4, -1, 1, false},
-	recHold:     {2, 6, 3, true},
-	recRaise:    {2, 6, 3, false},
-	recCapture:  {2, 6, 3, false},
-	recVoid:     {2, 6, 3, false},
-	recExpire:   {2, 6, 3, false},
+	recReversal: {5, -1, 1, false},
+	recHold:     {2, holdWords, 3, true},
+	recRaise:    {2, holdWords, 3, false},
+	recCapture:  {2, holdWords, 3, false},
+	recVoid:     {2, holdWords, 3, false},
+	recExpire:   {2, holdWords, 3, false},
 	recPeriod:   {1, 1, 1, false},
 }
 

@@ -60,23 +60,19 @@ func (k *keys) find(at key) (seq uint64, maybe bool) {
 
 // set puts seq under at and returns what was there; 0 takes it out.
 func (k *keys) set(at key, seq uint64) (was uint64) {
-	was, ok := k.young[at]
-	switch {
-	case seq != 0:
-		k.young[at] = seq
-		k.youngEnd = max(k.youngEnd, seq)
-	case ok:
-		delete(k.young, at)
-	}
-	if ok || seq == 0 {
-		if seq == 0 {
-			delete(k.old, at) // an undone change of a key that had grown old meanwhile
+	was, young := k.young[at]
+	if !young {
+		old := false
+		if was, old = k.old[at]; !old && seq != 0 {
+			k.mark(at)
 		}
+	}
+	if seq == 0 {
+		delete(k.young, at)
 		return was
 	}
-	if was, ok = k.old[at]; !ok {
-		k.mark(at)
-	}
+	k.young[at] = seq
+	k.youngEnd = max(k.youngEnd, seq)
 	return was
 }
 

@@ -23,6 +23,8 @@ type state struct {
 	stamp    uint64 // which accounts were saved since the last mark
 	replays  bool   // nothing is saved for undo, results are compared
 
+	due     dues   // expiries to write down, soonest first
+	scratch record // what acts are built in
 	undo    undoList
 	pending pending
 
@@ -148,6 +150,7 @@ func (s *state) link(h *hold) {
 		a.soonest = h.expires
 	}
 	s.holds[h.ref] = h
+	s.remind(h)
 }
 
 func (s *state) unlink(h *hold) {

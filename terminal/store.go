@@ -1,8 +1,10 @@
 package terminal
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"koala/spec/purse"
 )
@@ -27,8 +29,20 @@ type Store struct {
 	next     uint32 // number of the next debit
 	released uint32 // all up to this number have been released
 	debits   []kept // unreleased, in order
-	doubts   map[purse.Number]doubt
-	ack      int // sector of the newest release record, -1 none
+	doubts   map[tapID]doubt
+}
+
+// A tapID names one purchase of one card.
+type tapID struct {
+	card purse.Number
+	seq  uint16
+}
+
+// A Doubt is a tap whose end the terminal does not know, or knows without a
+// TAC: Paid says that the card's own log shows the payment.
+type Doubt struct {
+	Intent purse.Debit // as the debit would be; its TAC means nothing
+	Paid   bool
 }
 
 type kept struct {
@@ -37,7 +51,7 @@ type kept struct {
 }
 
 type doubt struct {
-	intent purse.Debit
+	Doubt
 	sector int
 }
 
@@ -47,6 +61,7 @@ const (
 	kindDebit   = 2 // number 4 | wire form
 	kindSettled = 3 // card 10 | sequence 2: the intent came to nothing
 	kindRelease = 4 // number 4
+	kindPaid    = 5 // card 10 | sequence 2: the card's log shows the intent as paid
 )
 
 // reserve is kept free for releases and settlements, bytes, so that a full
@@ -61,7 +76,7 @@ func OpenStore(f *Flash) (*Store, error) {
 	if len(f.sectors) < 4 {
 		panic("terminal: a store needs four sectors")
 	}
-	s := &Store{next: 1, doubts: map[purse.Number]doubt{}}
+	s := &Store{next: 1, doubts: map[tapID]doubt{}}
 	s.j = journal{f: f, live: make([]int, len(f.sectors)), mark: func() uint32 { return s.next }, move: s.moveIntents}
 	var broken error
 	s.j.replay(func(mark uint32) { s.next = max(s.next, mark) }, func(sector int, kind byte, data []byte) {
@@ -88,7 +103,7 @@ func (s *Store) replay(sector int, kind byte, data []byte) error {
 	case kindIntent:
 		d, err := purse.ParseDebit(data)
 		if err == nil {
-			s.addDoubt(sector, d)
+			s.addDoubt(sector, Doubt{Intent: d})
 		}
 		return err
 	case kindDebit:
@@ -100,12 +115,17 @@ func (s *Store) replay(sector int, kind byte, data []byte) error {
 			s.addDebit(sector, Stored{binary.BigEndian.Uint32(data), d})
 		}
 		return err
-	case kindSettled:
-		n, err := purse.NumberOf(data[:min(10, len(data))])
-		if err == nil {
-			s.dropDoubt(n)
+	case kindSettled, kindPaid:
+		id, err := readTapID(data)
+		if err != nil {
+			return err
 		}
-		return err
+		if kind == kindSettled {
+			s.dropDoubt(id)
+		} else if d, ok := s.doubts[id]; ok {
+			d.Paid = true
+			s.doubts[id] = d
+		}
 	case kindRelease:
 		if len(data) != 4 {
 			return purse.ErrLength
@@ -115,23 +135,35 @@ func (s *Store) replay(sector int, kind byte, data []byte) error {
 	return nil
 }
 
-func (s *Store) addDoubt(sector int, d purse.Debit) {
-	s.dropDoubt(d.Card)
-	s.doubts[d.Card] = doubt{d, sector}
+func (id tapID) bytes() []byte {
+	bcd := id.card.Bytes()
+	return binary.BigEndian.AppendUint16(bcd[:], id.seq)
+}
+
+func readTapID(b []byte) (tapID, error) {
+	if len(b) != 12 {
+		return tapID{}, purse.ErrLength
+	}
+	n, err := purse.NumberOf(b[:10])
+	return tapID{n, binary.BigEndian.Uint16(b[10:])}, err
+}
+
+func (s *Store) addDoubt(sector int, d Doubt) {
+	id := tapID{d.Intent.Card, d.Intent.Seq}
+	s.dropDoubt(id)
+	s.doubts[id] = doubt{d, sector}
 	s.j.live[sector]++
 }
 
-func (s *Store) dropDoubt(n purse.Number) {
-	if old, ok := s.doubts[n]; ok {
+func (s *Store) dropDoubt(id tapID) {
+	if old, ok := s.doubts[id]; ok {
 		s.j.live[old.sector]--
-		delete(s.doubts, n)
+		delete(s.doubts, id)
 	}
 }
 
 func (s *Store) addDebit(sector int, d Stored) {
-	if old, ok := s.doubts[d.Debit.Card]; ok && old.intent.Seq == d.Debit.Seq {
-		s.dropDoubt(d.Debit.Card)
-	}
+	s.dropDoubt(tapID{d.Debit.Card, d.Debit.Seq})
 	s.debits = append(s.debits, kept{d, sector})
 	s.j.live[sector]++
 	s.next = d.Number + 1
@@ -152,22 +184,26 @@ func (s *Store) moveIntents(sector int) error {
 	if s.j.live[sector] != s.intentsIn(sector) {
 		return nil
 	}
-	for _, d := range s.doubts {
-		if d.sector != sector {
+	for _, d := range s.Doubts() {
+		id := tapID{d.Intent.Card, d.Intent.Seq}
+		if s.doubts[id].sector != sector {
 			continue
 		}
-		wire, err := d.intent.MarshalBinary()
+		wire, err := d.Intent.MarshalBinary()
 		if err != nil {
 			return err
 		}
-		if s.j.pos+recordSpace(len(wire)) > SectorSize {
+		if s.j.pos+recordSpace(len(wire))+recordSpace(12) > SectorSize {
 			return nil
 		}
 		to, err := s.j.append(kindIntent, wire)
+		if err == nil && d.Paid {
+			_, err = s.j.append(kindPaid, id.bytes())
+		}
 		if err != nil {
 			return err
 		}
-		s.addDoubt(to, d.intent)
+		s.addDoubt(to, d)
 	}
 	return nil
 }
@@ -209,7 +245,7 @@ func (s *Store) Begin(intent purse.Debit) error {
 	if err != nil {
 		return fmt.Errorf("intent: %w", err)
 	}
-	s.addDoubt(sector, intent)
+	s.addDoubt(sector, Doubt{Intent: intent})
 	return nil
 }
 
@@ -234,34 +270,57 @@ func (s *Store) Keep(d purse.Debit) (Stored, error) {
 	return k, nil
 }
 
-// Doubt is the intent of a card whose tap has no known end yet.
-func (s *Store) Doubt(n purse.Number) (purse.Debit, bool) {
-	d, ok := s.doubts[n]
-	return d.intent, ok
+// Doubt is the tap of a card whose end is not known at all, the newest if
+// there are several.
+func (s *Store) Doubt(n purse.Number) (intent purse.Debit, ok bool) {
+	for id, d := range s.doubts {
+		if id.card == n && !d.Paid && (!ok || id.seq > intent.Seq) {
+			intent, ok = d.Intent, true
+		}
+	}
+	return intent, ok
 }
 
-// Doubts lists all of them, for the host: from the sequences of the card's
-// other debits it can tell whether the card paid. In no particular order.
-func (s *Store) Doubts() []purse.Debit {
-	out := make([]purse.Debit, 0, len(s.doubts))
+// Doubts lists all doubts for the host: from the sequences of the card's other
+// debits it can tell whether the card paid. In order of card and sequence.
+func (s *Store) Doubts() []Doubt {
+	out := make([]Doubt, 0, len(s.doubts))
 	for _, d := range s.doubts {
-		out = append(out, d.intent)
+		out = append(out, d.Doubt)
 	}
+	slices.SortFunc(out, func(a, b Doubt) int {
+		return cmp.Or(cmp.Compare(a.Intent.Card, b.Intent.Card), cmp.Compare(a.Intent.Seq, b.Intent.Seq))
+	})
 	return out
 }
 
-// Settle takes a card's intent back: it is known that it came to nothing, or
-// the host has taken the case.
-func (s *Store) Settle(n purse.Number) error {
-	d, ok := s.doubts[n]
-	if !ok {
+// Settle takes an intent back: it is known that it came to nothing, or the
+// host has taken the case.
+func (s *Store) Settle(n purse.Number, seq uint16) error {
+	id := tapID{n, seq}
+	if _, ok := s.doubts[id]; !ok {
 		return nil
 	}
-	bcd := n.Bytes()
-	if _, err := s.j.append(kindSettled, binary.BigEndian.AppendUint16(bcd[:], d.intent.Seq)); err != nil {
-		return fmt.Errorf("settle intent %d: %w", d.intent.Seq, err)
+	if _, err := s.j.append(kindSettled, id.bytes()); err != nil {
+		return fmt.Errorf("settle intent %d: %w", seq, err)
 	}
-	s.dropDoubt(n)
+	s.dropDoubt(id)
+	return nil
+}
+
+// Paid notes that the card's log shows the intent as paid although its TAC is
+// gone. The case is the host's: it stays among the doubts until Settle.
+func (s *Store) Paid(n purse.Number, seq uint16) error {
+	id := tapID{n, seq}
+	d, ok := s.doubts[id]
+	if !ok || d.Paid {
+		return nil
+	}
+	if _, err := s.j.append(kindPaid, id.bytes()); err != nil {
+		return fmt.Errorf("intent %d paid: %w", seq, err)
+	}
+	d.Paid = true
+	s.doubts[id] = d
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"koala/hsm"
 	"koala/internal/db"
+	"koala/issuing"
 	"koala/spec/iso7816"
 )
 
@@ -54,6 +55,7 @@ type draft struct {
 	stage stage
 	steps []step
 	keep  []byte // what reading the answers needs
+	data  []byte // the order's working data from now on; nil leaves it
 }
 
 // A verdict is what a report, or the clock, means for an order.
@@ -139,14 +141,17 @@ func (m *Manager) next(ctx context.Context, band string) (Script, error) {
 			return ErrMoved
 		}
 		if o.Kind == Issue && o.State == Placed {
-			if err := beginIssue(tx, o, d); err != nil {
+			if err := issuing.Begin(tx, o.Card); err != nil {
 				return err
 			}
 		}
-		if len(o.data) == 0 {
-			o.data = d.sealed()
+		if d.data != nil {
+			o.data = d.data
 		}
-		o.State, o.Deadline = Running, tx.Now().Add(scriptTime)
+		if o.State != Unconfirmed || o.seq < 0 {
+			o.State = Running
+		}
+		o.Deadline = tx.Now().Add(scriptTime)
 		id, err := m.hand(tx, &o, d)
 		if err != nil {
 			return err

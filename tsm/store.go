@@ -162,11 +162,11 @@ type scriptRow struct {
 	heard     time.Time
 }
 
-func insertScript(tx *db.Tx, r scriptRow) error {
-	_, err := tx.Exec(`INSERT INTO tsm_script (id, ord, n, stage, steps, made, keep, answers, cut, heard)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0)`,
-		r.id, r.order, r.n, r.stage, packSteps(r.steps), tx.Now().UnixMicro(), nonNil(r.keep), []byte{}, false)
-	return err
+// appendScript keeps a script that its own unit does not read back: a band can
+// ask for it only after the commit.
+func appendScript(tx *db.Tx, r scriptRow) error {
+	return tx.Append("tsm_script", "id, ord, n, stage, steps, made, keep, answers, cut, heard",
+		r.id, r.order, r.n, string(r.stage), packSteps(r.steps), tx.Now().UnixMicro(), nonNil(r.keep), []byte{}, false, int64(0))
 }
 
 // saveAnswers keeps the first report of a script; false when there is one.

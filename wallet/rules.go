@@ -19,8 +19,6 @@ func BankAccount(c customer.ID) ledger.AccountID {
 	return ledger.AccountID("bank.person." + string(c))
 }
 
-var zero = int64(0)
-
 // OpenHouse opens the accounts that all wallets share. It may be called again.
 func OpenHouse(tx *db.Tx) error {
 	for _, a := range []ledger.Account{
@@ -41,8 +39,8 @@ func Open(tx *db.Tx, c customer.ID) error {
 		return err
 	}
 	for _, a := range []ledger.Account{
-		{ID: Account(c), Code: codeWallet, Name: "wallet", Currency: money.CNY, Floor: &zero},
-		{ID: BankAccount(c), Code: codePerson, Name: "own bank account (simulated bank)", Currency: money.CNY, Floor: &zero},
+		{ID: Account(c), Code: codeWallet, Name: "wallet", Currency: money.CNY, Limits: ledger.Limits{Floor: ledger.AtLeast(0)}},
+		{ID: BankAccount(c), Code: codePerson, Name: "own bank account (simulated bank)", Currency: money.CNY, Normal: ledger.Credit, Limits: ledger.Limits{Floor: ledger.AtLeast(0)}},
 	} {
 		if err := ledger.OpenAccount(tx, a); err != nil {
 			return fmt.Errorf("opening account %s: %w", a.ID, err)

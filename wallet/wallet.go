@@ -23,10 +23,10 @@ const (
 	Outside = "bank.outside"
 )
 
-// Chart codes (CONTRACT of the ledger's chart).
+// Chart codes. People's own bank accounts are outside the house: off the books.
 const (
 	codeCustody = "1010"
-	codePerson  = "1020"
+	codePerson  = "9020"
 	codeWallet  = "2010"
 	codeOutside = "9010"
 )

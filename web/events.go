@@ -161,7 +161,7 @@ func mayHear(v *View, topic string) bool {
 	case "city":
 		return true
 	case "ops":
-		return v.In && Allowed(Staff, v.Who.Role, http.MethodGet)
+		return v.In && v.Who.May(Staff, http.MethodGet)
 	case "my":
 		return v.In && rest != "" && rest == v.Who.Subject
 	}

@@ -167,7 +167,7 @@ func doorsFor(ctx context.Context) []Door {
 	}
 	var out []Door
 	for _, d := range v.kit.links {
-		if !v.In || Allowed(d.Audience, v.Who.Role, http.MethodGet) {
+		if !v.In || v.Who.May(d.Audience, http.MethodGet) {
 			out = append(out, d)
 		}
 	}

@@ -45,8 +45,9 @@ const (
 const centreLat, centreLon = 39.9075, 116.3972
 
 // bulge < 1 widens the crowded middle and draws the suburbs in: a station at
-// distance r from the centre is drawn at r^bulge. Bearings stay true.
-const bulge = 0.68
+// distance r from the centre is drawn at r^bulge. The network is taller than
+// wide, so it is also stretched eastwards to fill the canvas.
+const bulge, stretch = 0.6, 1.22
 
 // NewNetwork places the stations. Lines that name an unknown station are a
 // defect of the caller's data and panic.
@@ -87,7 +88,7 @@ func project(lat, lon float64) (x, y float64) {
 		return 0, 0
 	}
 	k := math.Pow(r, bulge) / r
-	return x * k, y * k
+	return x * k * stretch, y * k
 }
 
 // Station finds a station by id.
@@ -118,8 +119,7 @@ type MapView struct {
 }
 
 // defaultLabels are stations people orient themselves by.
-var defaultLabels = []string{"dongdan", "xizhimen", "guomao", "beijing-nan-zhan", "beijing-xi-zhan", "tian-an-men-dong", "wangjing",
-	"zhongguancun", "tiantongyuan", "changping", "tongzhou-beiguan", "songjiazhuang", "pingguoyuan"}
+var defaultLabels = []string{"dongdan", "xizhimen", "wangjing", "changping", "tongzhou-beiguan", "songjiazhuang", "pingguoyuan"}
 
 func (n *Network) polyline(l MapLine) string { return n.points(l.Stops, l.Loop) }
 
@@ -198,4 +198,12 @@ func inkOn(color string) string {
 		return "#1D2421"
 	}
 	return "#FFFFFF"
+}
+
+// side puts the names of the map's right third to the left of their stations.
+func side(s MapStation) string {
+	if s.x > mapWidth*0.66 {
+		return "end"
+	}
+	return "start"
 }

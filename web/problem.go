@@ -13,14 +13,12 @@ import (
 
 // Failures of the kit itself.
 var (
-	ErrNoPage   = fail.Define(fail.NotFound, "web.no_page", "there is no page at this address")
-	ErrMethod   = fail.Define(fail.Invalid, "web.method", "this address does not take that method")
-	ErrLogin    = fail.Define(fail.Forbidden, "web.login", "please log in first")
-	ErrRight    = fail.Define(fail.Forbidden, "web.right", "your login has no right to this page")
-	ErrPassword = fail.Define(fail.Refused, "web.password", "the name or the password is wrong")
-	ErrTooMany  = fail.Define(fail.Busy, "web.too_many", "too many attempts, wait a few minutes")
-	ErrForm     = fail.Define(fail.Invalid, "web.form", "the form cannot be read")
-	ErrLogins   = fail.Define(fail.Invalid, "web.logins", "this login cannot be made")
+	ErrNoPage  = fail.Define(fail.NotFound, "web.no_page", "there is no page at this address")
+	ErrMethod  = fail.Define(fail.Invalid, "web.method", "this address does not take that method")
+	ErrLogin   = fail.Define(fail.Forbidden, "web.login", "please log in first")
+	ErrRight   = fail.Define(fail.Forbidden, "web.right", "your login has no right to this page")
+	ErrTooMany = fail.Define(fail.Busy, "web.too_many", "too many pages are open at once, try again in a moment")
+	ErrForm    = fail.Define(fail.Invalid, "web.form", "the form cannot be read")
 )
 
 // A Problem is the body of an error answer to programs (RFC 9457, 3.1). Detail
@@ -109,7 +107,7 @@ type requestNote struct{ err error }
 type noteKey struct{}
 
 func note(r *http.Request, err error) {
-	if n, ok := r.Context().Value(noteKey{}).(*requestNote); ok && n.err == nil {
+	if n, ok := r.Context().Value(noteKey{}).(*requestNote); ok && n.err == nil && err != nil {
 		n.err = err
 	}
 }

@@ -3,20 +3,16 @@ package web
 import (
 	"context"
 	"crypto/hmac"
-	"crypto/pbkdf2"
 	"crypto/sha256"
-	"crypto/sha512"
-	"crypto/subtle"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
-	"sync"
 	"time"
 
-	"koala/internal/db"
 	"koala/internal/fail"
 )
 
@@ -61,138 +57,52 @@ func Allowed(a Audience, r Role, method string) bool {
 // A User is who is logged in.
 type User struct {
 	Name    string // the login name
-	Subject string // whom it stands for: a customer id, a staff id
+	Subject string // whom it stands for: a customer id
 	Shown   string // the name the top bar shows
-	Role    Role
+	Roles   []Role
 }
 
-// A DemoUser is a login the login page prints.
+// May reports whether u may use audience a with an HTTP method.
+func (u User) May(a Audience, method string) bool {
+	return a == Public || slices.ContainsFunc(u.Roles, func(r Role) bool { return Allowed(a, r, method) })
+}
+
+// Accounts knows who may log in. app implements it over customer.Desk.
+type Accounts interface {
+	// Login checks a secret and limits guessing. A failure of kind Forbidden
+	// or Refused is told to the person; its text must not say whether the
+	// name exists.
+	Login(ctx context.Context, name, secret string) (User, error)
+	// User reads a login as it is now, so that a right taken away is gone at
+	// the next request. A blocked or unknown one is not found.
+	User(ctx context.Context, subject string) (u User, found bool, err error)
+}
+
+// A DemoUser is a login the login page prints. It is real: only its secret is
+// public.
 type DemoUser struct {
-	User
-	Password string
-	Hint     Text   // what one can do with it
-	Home     string // where it lands
+	Name, Password string
+	Shown          string
+	Hint           Text   // what one can do with it
+	Home           string // where it lands
 }
 
 const (
-	cookieName   = "koala_session"
-	sessionLife  = 7 * 24 * time.Hour
-	rounds       = 210_000 // PBKDF2-HMAC-SHA-512, OWASP's figure of 2023
-	maxPassword  = 128     // bytes; longer input would only burn processor time
-	minPassword  = 8
-	maxLoginName = 64
+	cookieName  = "koala_session"
+	sessionLife = 7 * 24 * time.Hour
+	maxLogin    = 4096 // bytes of a login form
 )
-
-// AddLogin makes a login or gives it a new password.
-func (k *Kit) AddLogin(ctx context.Context, u User, password string) error {
-	if u.Name == "" || len(u.Name) > maxLoginName || len(password) < minPassword || len(password) > maxPassword {
-		return fmt.Errorf("login %q: %w", u.Name, ErrLogins)
-	}
-	row := loginRow{user: u, salt: make([]byte, 16)}
-	if _, err := io.ReadFull(k.cfg.Rand, row.salt); err != nil {
-		return fmt.Errorf("login %q: %w", u.Name, err)
-	}
-	var err error
-	if row.hash, err = stretch(password, row.salt); err != nil {
-		return fmt.Errorf("login %q: %w", u.Name, err)
-	}
-	return k.cfg.Store.Write(ctx, func(tx *db.Tx) error { return putLogin(tx, row) })
-}
-
-func stretch(password string, salt []byte) ([]byte, error) {
-	return pbkdf2.Key(sha512.New, password, salt, rounds, 32)
-}
-
-// check finds the user a name and password stand for. An unknown name costs
-// the same time as a wrong password, so names cannot be probed.
-func (k *Kit) check(ctx context.Context, name, password string) (User, error) {
-	if len(password) > maxPassword || len(name) > maxLoginName {
-		return User{}, ErrPassword
-	}
-	row, found, err := k.readLogin(ctx, name)
-	if err != nil {
-		return User{}, err
-	}
-	if !found {
-		row.salt, row.hash = make([]byte, 16), make([]byte, 32)
-	}
-	got, err := stretch(password, row.salt)
-	if err != nil {
-		return User{}, err
-	}
-	if subtle.ConstantTimeCompare(got, row.hash) != 1 || !found {
-		return User{}, ErrPassword
-	}
-	return row.user, nil
-}
-
-// doors limits guessing: after maxWrong wrong passwords a name waits.
-type doors struct {
-	mu    sync.Mutex
-	wrong map[string]attempts
-}
-
-type attempts struct {
-	n     int
-	until time.Time
-}
-
-const (
-	maxWrong  = 8
-	wrongWait = 10 * time.Minute
-	maxDoors  = 10_000 // names remembered; beyond it old ones are forgotten
-)
-
-func newDoors() *doors { return &doors{wrong: map[string]attempts{}} }
-
-func (d *doors) closed(name string, now time.Time) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	a := d.wrong[name]
-	return a.n >= maxWrong && now.Before(a.until)
-}
-
-func (d *doors) record(name string, ok bool, now time.Time) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	a := d.wrong[name]
-	if ok || !now.Before(a.until) {
-		delete(d.wrong, name)
-		a = attempts{}
-	}
-	if ok {
-		return
-	}
-	if len(d.wrong) >= maxDoors {
-		clear(d.wrong)
-	}
-	d.wrong[name] = attempts{a.n + 1, now.Add(wrongWait)}
-}
 
 func (k *Kit) loginPage(w http.ResponseWriter, r *http.Request) error {
 	return k.Page(w, r, Page{Title: words.LogIn, Plain: true}, loginView(loginForm{Back: localPath(r.FormValue("back")), Demo: k.cfg.Demo}))
 }
 
 func (k *Kit) login(w http.ResponseWriter, r *http.Request) error {
-	r.Body = http.MaxBytesReader(w, r.Body, 4096)
-	name, now := strings.TrimSpace(r.PostFormValue("name")), k.cfg.Now()
-	u, err := User{}, error(ErrTooMany)
-	if !k.doors.closed(name, now) {
-		u, err = k.check(r.Context(), name, r.PostFormValue("password"))
-		k.doors.record(name, err == nil, now)
-	}
-	back := localPath(r.PostFormValue("back"))
-	if errors.Is(err, ErrPassword) || errors.Is(err, ErrTooMany) {
-		note(r, err)
-		w.WriteHeader(http.StatusUnprocessableEntity)
-		form := loginForm{Name: name, Back: back, Demo: k.cfg.Demo, Error: words.WrongPassword}
-		if errors.Is(err, ErrTooMany) {
-			form.Error = words.TooMany
-		}
-		return k.Page(w, r, Page{Title: words.LogIn, Plain: true}, loginView(form))
-	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxLogin)
+	name, back := strings.TrimSpace(r.PostFormValue("name")), localPath(r.PostFormValue("back"))
+	u, err := k.cfg.Accounts.Login(r.Context(), name, r.PostFormValue("password"))
 	if err != nil {
-		return err
+		return k.loginAgain(w, r, loginForm{Name: name, Back: back, Demo: k.cfg.Demo}, err)
 	}
 	if err := k.start(w, r, u); err != nil {
 		return err
@@ -204,10 +114,23 @@ func (k *Kit) login(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// loginAgain shows the form with what was wrong; other failures pass through.
+func (k *Kit) loginAgain(w http.ResponseWriter, r *http.Request, form loginForm, err error) error {
+	f := fail.Of(err)
+	if f.Kind != fail.Forbidden && f.Kind != fail.Refused {
+		return fmt.Errorf("login: %w", err)
+	}
+	note(r, err)
+	form.Error = FailureText(f.Code, f.Text)
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(http.StatusUnprocessableEntity)
+	return k.render(w, r, Page{Title: words.LogIn, Plain: true}, loginView(form))
+}
+
 // homeOf is the first console a user may see.
 func (k *Kit) homeOf(u User) string {
 	for _, d := range k.links {
-		if d.Audience != Public && Allowed(d.Audience, u.Role, http.MethodGet) {
+		if d.Audience != Public && u.May(d.Audience, http.MethodGet) {
 			return d.Href
 		}
 	}
@@ -221,7 +144,7 @@ func (k *Kit) start(w http.ResponseWriter, r *http.Request, u User) error {
 		return fmt.Errorf("session of %s: %w", u.Name, err)
 	}
 	now := k.cfg.Now()
-	if err := k.putSession(r.Context(), sha256.Sum256(id[:]), u.Name, now, now.Add(sessionLife)); err != nil {
+	if err := k.putSession(r.Context(), sha256.Sum256(id[:]), u.Subject, now, now.Add(sessionLife)); err != nil {
 		return fmt.Errorf("session of %s: %w", u.Name, err)
 	}
 	http.SetCookie(w, &http.Cookie{Name: cookieName, Value: k.sign(id), Path: "/", MaxAge: int(sessionLife / time.Second),
@@ -273,12 +196,14 @@ func (k *Kit) whoIs(r *http.Request) (User, bool) {
 	if !ok {
 		return User{}, false
 	}
-	u, ok, err := k.readSession(r.Context(), sha256.Sum256(id[:]), k.cfg.Now())
-	if err != nil {
-		note(r, fmt.Errorf("session: %w", err))
+	subject, ok, err := k.readSession(r.Context(), sha256.Sum256(id[:]), k.cfg.Now())
+	if err != nil || !ok {
+		note(r, err)
 		return User{}, false
 	}
-	return u, ok
+	u, ok, err := k.cfg.Accounts.User(r.Context(), subject)
+	note(r, err)
+	return u, ok && err == nil
 }
 
 func (m *Mux) admit(r *http.Request) error {
@@ -288,8 +213,8 @@ func (m *Mux) admit(r *http.Request) error {
 		return nil
 	case !v.In:
 		return ErrLogin
-	case !Allowed(m.audience, v.Who.Role, r.Method):
-		return fmt.Errorf("%s at %s: %w", v.Who.Role, m.audience, ErrRight)
+	case !v.Who.May(m.audience, r.Method):
+		return fmt.Errorf("%s at %s: %w", v.Who.Name, m.audience, ErrRight)
 	}
 	return nil
 }
@@ -297,7 +222,7 @@ func (m *Mux) admit(r *http.Request) error {
 // turnAway sends a person without a session to the login page and back here
 // afterwards; programs get the problem.
 func (k *Kit) turnAway(w http.ResponseWriter, r *http.Request, err error) {
-	if fail.Of(err) != ErrLogin || !wantsPage(r) {
+	if !errors.Is(err, ErrLogin) || !wantsPage(r) {
 		k.Fail(w, r, err)
 		return
 	}

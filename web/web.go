@@ -55,11 +55,12 @@ import (
 
 // Config is what a Kit needs from its house.
 type Config struct {
-	Store *db.Store
-	Rand  io.Reader        // randomness of session ids: the system's in production
-	Now   func() time.Time // wall time: sessions expire by it, not by the city's clock
-	Log   *slog.Logger     // nil: slog.Default
-	Demo  []DemoUser       // logins printed on the login page; empty outside demos
+	Store    *db.Store
+	Accounts Accounts
+	Rand     io.Reader        // randomness of session ids: the system's in production
+	Now      func() time.Time // wall time: sessions expire by it, not by the city's clock
+	Log      *slog.Logger     // nil: slog.Default
+	Demo     []DemoUser       // logins printed on the login page; empty outside demos
 }
 
 // A Kit serves what all consoles share and makes their routers.
@@ -67,7 +68,6 @@ type Kit struct {
 	cfg    Config
 	secret [32]byte // signs session cookies; kept in web_secret
 	Hub    *Hub
-	doors  *doors
 	links  []Door
 }
 
@@ -92,7 +92,7 @@ func New(ctx context.Context, cfg Config) (*Kit, error) {
 	if _, err := io.ReadFull(cfg.Rand, epoch[:]); err != nil {
 		return nil, fmt.Errorf("draw the hub's epoch: %w", err)
 	}
-	k := &Kit{cfg: cfg, Hub: NewHub(hex.EncodeToString(epoch[:])), doors: newDoors()}
+	k := &Kit{cfg: cfg, Hub: NewHub(hex.EncodeToString(epoch[:]))}
 	if err := k.loadSecret(ctx); err != nil {
 		return nil, err
 	}

@@ -172,6 +172,58 @@ func TestFileUpdates(t *testing.T) {
 	}
 }
 
+// What protected updates are refused for, each after a right MAC.
+func TestProtectedRefusals(t *testing.T) {
+	b := newBench(t)
+	trip := make([]byte, purse.TripLen)
+	for _, tt := range []struct {
+		name string
+		c    iso7816.Command
+		want iso7816.SW
+	}{
+		{"past the end", iso7816.UpdateBinarySFI(purse.SFIRegion, 59, []byte{1, 2}), iso7816.SWOffset},
+		{"no such file", iso7816.UpdateBinarySFI(0x1D, 0, []byte{1}), iso7816.SWFileNotFound},
+		{"records by bytes", iso7816.UpdateBinarySFI(purse.SFILog, 0, []byte{1}), iso7816.SWFileType},
+		{"no current file", iso7816.Command{INS: iso7816.InsUpdateBinary, Data: []byte{1}}, iso7816.SWNoFile},
+		{"no current file of records", iso7816.Command{INS: iso7816.InsUpdateRecord, P1: 1, P2: 4, Data: []byte{1}}, iso7816.SWNoFile},
+		{"nothing to write", iso7816.UpdateBinarySFI(purse.SFIRegion, 0, nil), iso7816.SWLength},
+		{"the log", iso7816.Command{INS: iso7816.InsUpdateRecord, P1: 1, P2: purse.SFILog<<3 | 4, Data: make([]byte, purse.LogLen)}, iso7816.SWFileType},
+		{"no such record", iso7816.Command{INS: iso7816.InsUpdateRecord, P1: 0x55, P2: purse.SFITransit << 3, Data: []byte{0x55}}, iso7816.SWRecordNotFound},
+		{"another length", iso7816.Command{INS: iso7816.InsUpdateRecord, P1: 0x27, P2: purse.SFITransit << 3, Data: []byte{0x27}}, iso7816.SWLength},
+		{"an old trip", iso7816.Command{INS: iso7816.InsUpdateRecord, P1: 2, P2: purse.SFITrip<<3 | 4, Data: trip}, iso7816.SWFileType},
+		{"a short trip", iso7816.Command{INS: iso7816.InsAppendRecord, P2: purse.SFITrip << 3, Data: trip[1:]}, iso7816.SWLength},
+		{"a trip", iso7816.Command{INS: iso7816.InsAppendRecord, P2: purse.SFITrip << 3, Data: trip}, iso7816.OK},
+		{"a local record too long", iso7816.Command{INS: iso7816.InsAppendRecord, P2: purse.SFILocal << 3, Data: make([]byte, localLen+1)}, iso7816.SWData},
+		{"block with data", iso7816.Command{CLA: 0x80, INS: purse.InsAppBlock, Data: []byte{1}}, iso7816.SWLength},
+		{"block of a third kind", iso7816.Command{CLA: 0x80, INS: purse.InsAppBlock, P2: 2}, iso7816.SWP1P2},
+		{"unblock for ever", iso7816.Command{CLA: 0x80, INS: purse.InsAppUnblock, P2: 1}, iso7816.SWP1P2},
+	} {
+		tt.c.Le = iso7816.NoLe
+		if sw := b.protected(tt.c); sw != tt.want {
+			t.Errorf("%s: %v, want %v", tt.name, sw, tt.want)
+		}
+	}
+	b.run("0084010008 > 6A86\n0084000005 > 6700\n0084000008 > …9000\n04D6970003 000000 > 6987\n00B201F430 > " + hex.EncodeToString(trip) + "9000")
+}
+
+// The trip file turns over: thirty records, the newest first.
+func TestTripFileTurnsOver(t *testing.T) {
+	b := newBench(t)
+	for i := range byte(purse.TripCount + 5) {
+		rec := make([]byte, purse.TripLen)
+		rec[0] = i
+		if sw := b.protected(iso7816.Command{INS: iso7816.InsAppendRecord, P2: purse.SFITrip << 3, Data: rec, Le: iso7816.NoLe}); !sw.OK() {
+			t.Fatal(sw)
+		}
+	}
+	for n := byte(1); n <= purse.TripCount; n++ {
+		if r := b.send(iso7816.ReadRecord(n, purse.SFITrip, purse.TripLen)); len(r.Data) == 0 || r.Data[0] != purse.TripCount+5-n {
+			t.Fatalf("record %d: %v", n, r)
+		}
+	}
+	b.run("00B21FF430 > 6A83\n00B201F400 > 22…9000")
+}
+
 // What STORE DATA takes and what it refuses; a refusal changes nothing.
 func TestPersonalisationRefusals(t *testing.T) {
 	b := newBench(t, holds(500, 1, 1))

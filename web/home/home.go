@@ -20,7 +20,7 @@ var ErrSpeed = fail.Define(fail.Invalid, "home.speed", "the city does not run at
 // Speeds are city seconds per real second; 0 stands still.
 var Speeds = []int{0, 1, 10, 60, 300}
 
-const recentActs = 9 // shown in the feed
+const recentActs = 7 // shown in the feed
 
 // A City is the running city as the start page sees it. Live news comes over
 // the hub on topic "city": "tap" {station, kind in|out|bus}, "train" {id, line,

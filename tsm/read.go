@@ -1,0 +1,209 @@
+package tsm
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"koala/internal/db"
+	"koala/spec/globalplatform"
+	"koala/spec/iso7816"
+	"koala/spec/purse"
+)
+
+// A Band is a band or gate whose element the house manages.
+type Band struct {
+	ID      string
+	Owner   string // customer or operator
+	Adopted bool   // has keys of its own
+	Placed  time.Time
+	Seen    time.Time // last contact; zero: never
+}
+
+func insertBand(tx *db.Tx, id, owner string) (fresh bool, err error) {
+	n, err := tx.Exec(`INSERT INTO tsm_band (id, owner, adopted, placed, seen) VALUES ($1, $2, $3, $4, 0)
+		ON CONFLICT (id) DO NOTHING`, id, owner, false, tx.Now().UnixMicro())
+	return n == 1, err
+}
+
+func setAdopted(tx *db.Tx, id string) error {
+	_, err := tx.Exec(`UPDATE tsm_band SET adopted = $2, seen = $3 WHERE id = $1`, id, true, tx.Now().UnixMicro())
+	return err
+}
+
+const bandColumns = `id, owner, adopted, placed, seen`
+
+func scanBand(scan func(...any) error) (b Band, err error) {
+	var placed, seen int64
+	err = scan(&b.ID, &b.Owner, &b.Adopted, &placed, &seen)
+	if errors.Is(err, db.ErrNoRows) {
+		err = ErrBand
+	}
+	b.Placed, b.Seen = moment(placed), moment(seen)
+	return b, err
+}
+
+// BandOf reads one band.
+func BandOf(q reader, id string) (Band, error) {
+	b, err := scanBand(q.QueryRow(`SELECT `+bandColumns+` FROM tsm_band WHERE id = $1`, id).Scan)
+	if err != nil {
+		return Band{}, fmt.Errorf("band %s: %w", id, err)
+	}
+	return b, nil
+}
+
+// BandsOf reads the bands of an owner.
+func BandsOf(q reader, owner string) (out []Band, err error) {
+	err = each(q, func(scan func(...any) error) error {
+		b, err := scanBand(scan)
+		out = append(out, b)
+		return err
+	}, `SELECT `+bandColumns+` FROM tsm_band WHERE owner = $1 ORDER BY id`, owner)
+	return out, err
+}
+
+// OrderOf reads one order.
+func OrderOf(q reader, id string) (Order, error) {
+	o, err := orderByID(q, id)
+	if err != nil {
+		return Order{}, fmt.Errorf("order %s: %w", id, err)
+	}
+	return o, nil
+}
+
+// A Filter picks orders for pages; empty fields pick all.
+type Filter struct {
+	Card     purse.Number
+	Customer string
+	Band     string
+	State    State
+	Desk     bool   // only those that wait for staff
+	Before   string // id of the last order of the page before; newest come first
+	Limit    int
+}
+
+// Orders reads a page of orders, newest first.
+func Orders(q reader, f Filter) ([]Order, error) {
+	if f.Before == "" {
+		f.Before = "~" // sorts behind every id
+	}
+	return orders(q, `id < $1 AND (card = $2 OR $2 = '') AND (customer = $3 OR $3 = '') AND (band = $4 OR $4 = '')
+		AND (state = $5 OR $5 = '') AND (desk = $6 OR $6 = $7) ORDER BY id DESC LIMIT $8`,
+		f.Before, f.Card, f.Customer, f.Band, f.State, f.Desk, false, min(max(f.Limit, 1), maxPage))
+}
+
+// Counts tells how many orders stand in each state.
+func Counts(q reader) (map[State]int, error) {
+	out := map[State]int{}
+	err := each(q, func(scan func(...any) error) error {
+		var s State
+		var n int
+		err := scan(&s, &n)
+		out[s] = n
+		return err
+	}, `SELECT state, COUNT(*) FROM tsm_order GROUP BY state ORDER BY state`)
+	return out, err
+}
+
+// A Line is one command of an order's log, with what came back. Plain is what
+// the command says; Wire differs from it under the secure channel. Key material
+// is in neither: the hsm puts it into the wire form only, enciphered.
+type Line struct {
+	Script  string
+	Phase   Phase
+	Plain   iso7816.Command
+	Wire    []byte
+	Secret  []string // names of keys inside
+	Asked   time.Time
+	Heard   time.Time         // zero: no report yet
+	Answer  *iso7816.Response // nil: none came
+	Good    bool              // the answer was one that the script expected
+	Cut     bool              // the link was lost right here
+	Meaning iso7816.Explanation
+}
+
+// Log reads everything an order said to its element and heard back, in order.
+func Log(q reader, order string) ([]Line, error) {
+	scripts, err := scriptsOf(q, order)
+	if err != nil {
+		return nil, fmt.Errorf("log of order %s: %w", order, err)
+	}
+	var out []Line
+	for _, r := range scripts {
+		out = append(out, r.lines()...)
+	}
+	return out, nil
+}
+
+func (r scriptRow) lines() []Line {
+	out := make([]Line, len(r.steps))
+	for i, s := range r.steps {
+		l := Line{Script: r.id, Phase: s.phase, Plain: s.plain, Wire: s.wire, Secret: s.secret, Asked: r.made, Heard: r.heard}
+		if i < len(r.answers) {
+			if a, err := iso7816.ParseResponse(r.answers[i]); err == nil {
+				l.Answer, l.Good = &a, s.expects(a.SW)
+			}
+		}
+		l.Cut = r.cut && i == len(r.answers)
+		l.Meaning = explain(l)
+		out[i] = l
+	}
+	return out
+}
+
+// explain says in words what the command and its answer mean.
+func explain(l Line) iso7816.Explanation {
+	var r iso7816.Response
+	if l.Answer != nil {
+		r = *l.Answer
+	}
+	var e iso7816.Explanation
+	ok := false
+	if l.Phase.onDomain(l.Plain) {
+		e, ok = globalplatform.Explain(l.Plain, r)
+	}
+	if !ok {
+		e, ok = purse.Explain(l.Plain, r)
+	}
+	if !ok {
+		if e, ok = iso7816.Explain(l.Plain, r); !ok {
+			e = iso7816.Explanation{EN: fmt.Sprintf("command %02X", l.Plain.INS), ZH: fmt.Sprintf("命令 %02X", l.Plain.INS)}
+		}
+	}
+	for _, k := range l.Secret {
+		e.Fields = append(e.Fields, iso7816.Field{Name: "key", NameZH: "密钥", Value: k, Secret: true})
+	}
+	return e
+}
+
+// onDomain tells whether a command goes to the security domain: some
+// instructions mean one thing there and another at a purse.
+func (p Phase) onDomain(c iso7816.Command) bool {
+	switch p {
+	case PhaseChannel, PhaseLook, PhaseKeys, PhaseRemove, PhaseInstall, PhasePersonalise, PhaseActivate:
+		return true
+	case PhaseReadBack:
+		return c.INS == globalplatform.InsInitializeUpdate && c.P1 == 0 && len(c.Data) == 8
+	}
+	return false
+}
+
+// A Step is one phase of an order as its progress page shows it.
+type Step struct {
+	Phase  Phase
+	EN, ZH string
+	Done   bool
+	Now    bool // the order is in it
+}
+
+// Progress lists the phases of an order's kind and how far the order is.
+func (o Order) Progress() []Step {
+	reached := rank(o.Kind, o.Phase)
+	out := make([]Step, 0, len(walks[o.Kind]))
+	for i, p := range walks[o.Kind] {
+		out = append(out, Step{Phase: p, EN: p.Words(false), ZH: p.Words(true),
+			Done: o.State == Done || i < reached || i == reached && o.State != Placed && i > 0,
+			Now:  !o.State.Over() && (i == reached+1 || i == 0 && o.State == Placed)})
+	}
+	return out
+}
