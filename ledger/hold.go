@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"cmp"
 	"container/heap"
 	"fmt"
@@ -64,12 +65,13 @@ func ExpireHolds(tx *db.Tx, limit int) (int, error) {
 	s := b.state
 	s.at(tx.Now().UnixMicro())
 	n := 0
-	for ; n < limit && len(s.due) > 0 && s.due[0].expires <= s.clock; n++ {
+	for n < limit && len(s.due) > 0 && s.due[0].expires <= s.clock {
 		d := heap.Pop(&s.due).(due)
 		if h, open := s.holds[d.ref]; open && h.expired(s.clock) {
 			if err := s.expire(h); err != nil {
 				return n, err
 			}
+			n++
 		}
 	}
 	return n, nil
@@ -413,7 +415,12 @@ type due struct {
 type dues []due
 
 func (d dues) Len() int           { return len(d) }
-func (d dues) Less(i, j int) bool { return d[i].expires < d[j].expires }
+func (d dues) Less(i, j int) bool { // total, so that every run expires in one order
+	if d[i].expires != d[j].expires {
+		return d[i].expires < d[j].expires
+	}
+	return bytes.Compare(d[i].ref[:], d[j].ref[:]) < 0
+}
 func (d dues) Swap(i, j int)      { d[i], d[j] = d[j], d[i] }
 func (d *dues) Push(x any)        { *d = append(*d, x.(due)) }
 func (d *dues) Pop() any {

@@ -47,7 +47,7 @@ func open(t testing.TB, cfg db.Config) *house {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { h.store.Close() })
-	if _, err := ledger.Open(ctx, h.store, ledger.Config{}); err != nil {
+	if _, err := ledger.Open(ctx, h.store, ledger.Config{Inline: true}); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.store.Migrate(ctx, settlement.Schema); err != nil {

@@ -103,7 +103,7 @@ func (k channelKeep) inners(d dossier) []inner {
 		out = append(out, inner{phase: PhaseKeys, put: true, expect: []iso7816.SW{iso7816.OK}})
 	}
 	if k.work&workRemove != 0 {
-		out = append(out, under(PhaseRemove, globalplatform.Delete{AID: d.instance}.Command(), iso7816.OK, iso7816.SWReferenceNotFound))
+		out = append(out, under(PhaseRemove, globalplatform.Delete{App: d.instance}.Command(), iso7816.OK, iso7816.SWReferenceNotFound))
 	}
 	if k.work&workInstall != 0 {
 		in := globalplatform.InstallApplet(d.loadFile, d.module, d.instance, globalplatform.Privileges{}, nil)
@@ -177,7 +177,7 @@ func proofs(p Phase, t purse.Terminal) []step {
 // k.from on: up to the end of a look, or up to cfg.Chunk, or all. What follows
 // the channel always stays together.
 func (m *Manager) draftWork(ctx context.Context, o Order, d dossier, k channelKeep) (draft, error) {
-	steps, err := m.wrap(ctx, k, k.inners(d))
+	steps, err := m.wrap(ctx, k, d, k.inners(d))
 	if err != nil {
 		return draft{}, err
 	}

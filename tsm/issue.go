@@ -181,7 +181,7 @@ func (m *Manager) adopted(ctx context.Context, o Order, k channelKeep, h heard) 
 }
 
 func (m *Manager) adoptedBy(ctx context.Context, o Order, host [8]byte, answer []byte) (verdict, error) {
-	_, err := m.wrap(ctx, channelKeep{host: host, answer: answer}, nil)
+	_, err := m.wrap(ctx, channelKeep{host: host, answer: answer}, dossier{}, nil)
 	switch {
 	case errors.Is(err, errProof):
 		return verdict{state: Unconfirmed, why: WrongProof, refuse: true, desk: o.Stalled+1 >= maxStalled}, nil

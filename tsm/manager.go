@@ -62,12 +62,12 @@ type draft struct {
 type verdict struct {
 	state  State
 	why    Reason
-	next   *draft              // goes on in the same session
-	refuse bool                // the element refused: counts towards maxStalled
-	desk   bool                // only staff can go on
-	effect func(*db.Tx) error  // in the same unit
-	set    func(*Order)        // changes to the order itself
-	until  time.Duration       // deadline from now; 0 picks the usual one
+	next   *draft             // goes on in the same session
+	refuse bool               // the element refused: counts towards maxStalled
+	desk   bool               // only staff can go on
+	effect func(*db.Tx) error // in the same unit
+	set    func(*Order)       // changes to the order itself
+	until  time.Duration      // deadline from now; 0 picks the usual one
 }
 
 // A course is how one kind of order is carried out: how a session begins, and
@@ -123,7 +123,7 @@ func (m *Manager) next(ctx context.Context, band string) (Script, error) {
 	})
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return Script{Done: true}, m.known(ctx, band)
+		return Script{Done: true}, m.seen(ctx, band)
 	case err != nil:
 		return Script{}, fmt.Errorf("next script of band %s: %w", band, err)
 	case o.script != "":
@@ -163,6 +163,14 @@ func (m *Manager) next(ctx context.Context, band string) (Script, error) {
 		return Script{}, fmt.Errorf("opening a session for order %s: %w", o.ID, err)
 	}
 	return out, nil
+}
+
+// seen refuses a band that nobody registered.
+func (m *Manager) seen(ctx context.Context, band string) error {
+	return m.store.Read(ctx, func(q *db.Query) error {
+		_, err := BandOf(q, band)
+		return err
+	})
 }
 
 // hand makes a draft the script in the band's hands.

@@ -56,10 +56,10 @@ func cardDossier(c issuing.Card, p issuing.Product) dossier {
 
 // samDossier is a gate's PSAM: its number, its terminal number, and the root of
 // the purchase keys, undispersed: the PSAM disperses it for every card it meets.
-func samDossier(s SAMData, p samModule) dossier {
+func samDossier(s SAMData) dossier {
 	public := append(s.Serial[:len(s.Serial):len(s.Serial)], 0x01, 0x01, 0x00, 0x00) // version, key set, reserved
 	return dossier{
-		loadFile: p.loadFile, module: p.module, instance: p.instance,
+		loadFile: samLoadFile, module: samModule, instance: samModule,
 		groups: []globalplatform.DGI{
 			{ID: purse.DGIPublic, Data: public},
 			{ID: purse.DGIHolder, Data: s.Terminal[:]},
@@ -68,10 +68,16 @@ func samDossier(s SAMData, p samModule) dossier {
 	}
 }
 
-// A samModule names what a PSAM is made of.
-type samModule struct{ loadFile, module, instance globalplatform.AID }
+// What a PSAM is made of, in the catalogue of every element of this house; an
+// unregistered name (ISO 7816-5, 8.3), because it never leaves its gate.
+const (
+	samLoadFile globalplatform.AID = "\xF0koala\x02"
+	samModule   globalplatform.AID = "\xF0koala\x02\x01"
+)
 
-func (s SAMData) bytes() []byte { return append(s.Serial[:len(s.Serial):len(s.Serial)], s.Terminal[:]...) }
+func (s SAMData) bytes() []byte {
+	return append(s.Serial[:len(s.Serial):len(s.Serial)], s.Terminal[:]...)
+}
 
 func parseSAMData(b []byte) (s SAMData, err error) {
 	if len(b) != len(s.Serial)+len(s.Terminal) {

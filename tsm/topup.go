@@ -36,7 +36,7 @@ var topUpCourse = course{
 		if o.seq >= 0 {
 			return fmt.Errorf("order %s: sequence %d is bound: %w", o.ID, o.seq, ErrState)
 		}
-		_, err := ledger.Void(tx, holdOf(o))
+		_, err := ledger.Void(tx, holdOf(o), "void:"+o.ID)
 		return err
 	},
 }

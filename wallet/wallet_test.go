@@ -26,7 +26,7 @@ func open(t *testing.T, cfg db.Config) (*db.Store, *ledger.Book) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	book, err := ledger.Open(ctx, s, ledger.Config{})
+	book, err := ledger.Open(ctx, s, ledger.Config{Inline: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -135,9 +135,13 @@ func (b *bench) raw(s string) iso7816.Response {
 
 func unhex(t testing.TB, s string) []byte {
 	t.Helper()
+	return unhexConst(s)
+}
+
+func unhexConst(s string) []byte {
 	out, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))
 	if err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
 	return out
 }

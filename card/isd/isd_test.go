@@ -33,7 +33,7 @@ func everyWay(t *testing.T, f func(t *testing.T, b *bench, w way)) {
 // CARD 3.7, point 1: default SELECT and SELECT by name, with the FCI clients read.
 func TestSelect(t *testing.T) {
 	b := newBench(t, gp.AES)
-	want := unhex(t, "6F19 8408A000000151000000 A50D 7309 06072A864886FC6B01 9F6501FF")
+	want := unhex(t, "6F1B 8408A000000151000000 A50F 7309 06072A864886FC6B01 9F6501FF")
 	for _, s := range []string{"00A4040000", "00A4040008A00000015100000000", "00A4040008A000000151000000", "00A4040007A0000001510000"} {
 		if r := b.raw(s); !r.SW.OK() || !bytes.Equal(r.Data, want) {
 			t.Errorf("%s: %v", s, r)

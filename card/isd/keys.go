@@ -1,6 +1,7 @@
 package isd
 
 import (
+	"cmp"
 	"slices"
 
 	"koala/card"
@@ -68,7 +69,7 @@ func (t table) find(version, id byte) (int, bool) {
 	return 0, false
 }
 
-// versions lists the key versions in the order of their slots.
+// versions lists the key versions, lowest first.
 func (t table) versions() (list []byte) {
 	if !t.g.Present() {
 		return nil
@@ -78,10 +79,11 @@ func (t table) versions() (list []byte) {
 			list = append(list, v)
 		}
 	}
+	slices.Sort(list)
 	return list
 }
 
-// set finds the complete set with that version, or with 0 the first there is.
+// set finds the complete set with that version, or with 0 the lowest there is.
 // The keys are copies: a session outlives a change of its set.
 func (t table) set(version byte) (keySet, bool) {
 	for _, v := range t.versions() {
@@ -141,6 +143,9 @@ func (t table) info() (list []gp.KeyInfo) {
 			list = append(list, gp.KeyInfo{ID: k.id, Version: k.version, Type: k.kind, Length: byte(len(k.key))})
 		}
 	}
+	slices.SortFunc(list, func(a, b gp.KeyInfo) int {
+		return cmp.Or(cmp.Compare(a.Version, b.Version), cmp.Compare(a.ID, b.ID))
+	})
 	return list
 }
 

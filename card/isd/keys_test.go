@@ -87,8 +87,6 @@ func TestPutKeyAddsAndReplaces(t *testing.T) {
 		return r.SW
 	}
 	b.open(0x03)
-	b.keys.Version = 0 // world opens with whatever set is first; the factory's is
-	b.keys = gp.FactoryKeys()
 	for _, tt := range []struct {
 		name     string
 		replaces byte
@@ -107,7 +105,7 @@ func TestPutKeyAddsAndReplaces(t *testing.T) {
 	first.Version = 0x01
 	c, _ := b.h.PutKey(0, first, gp.BareKeys)
 	b.must(c)
-	b.keys = first // world goes on opening: same keys, other version
+	b.keys = first // the lowest version is the one that world opens
 	for _, tt := range []struct {
 		name     string
 		replaces byte

@@ -89,7 +89,7 @@ func (w *writer) once(batch []*unit) (n int, err error) {
 
 // transact runs units until the batch is full and commits them.
 func (w *writer) transact(batch []*unit) (n int, err error) {
-	w.open, w.wrote, w.sends = false, false, 0
+	w.open, w.wrote, w.sends, w.numbers = false, false, 0, 0
 	for n < len(batch) && w.sends < maxBytes {
 		u := batch[n]
 		n++

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"time"
 
 	"koala/internal/clock"
@@ -74,10 +75,11 @@ type Faults interface {
 // A Store is one database with its writer and its readers. It is safe for
 // concurrent use.
 type Store struct {
-	cfg     Config
-	eng     engine
-	readers *pool
-	w       *writer
+	cfg      Config
+	eng      engine
+	readers  *pool
+	w        *writer
+	provided sync.Map
 }
 
 // An engine makes connections to one kind of database.
@@ -179,6 +181,9 @@ func (s *Store) Now() time.Time { return s.cfg.Clock.Now() }
 // Attach makes p take part in every batch from now on. It is called once,
 // before the first Write that needs it.
 func (s *Store) Attach(p Participant) { s.w.attach(p) }
+
+// Provide makes v known to units under key, a value of the caller's own type.
+func (s *Store) Provide(key, v any) { s.provided.Store(key, v) }
 
 // Backup writes a consistent copy of an SQLite store to file, which must not
 // exist yet. Writing goes on meanwhile.

@@ -35,6 +35,28 @@ func (tx *Tx) Now() time.Time {
 // time of making and are never given twice.
 func (tx *Tx) NewID(prefix string) string { return tx.w.ids.next(prefix, tx.Now()) }
 
+// NewSeq returns a number for rows that are read in the order of their commit:
+// it is higher than that of every unit that was durable before, also after a
+// restart, and lower than that of every unit to come. There are gaps.
+func (tx *Tx) NewSeq() int64 {
+	tx.w.numbers++
+	if tx.w.numbers == 1<<seqBits {
+		panic("db: too many numbers in one batch")
+	}
+	return (tx.w.seq+1)<<seqBits | tx.w.numbers
+}
+
+// seqBits are the bits of NewSeq that count within a batch; the others are the
+// batch's sequence, which the fence keeps.
+const seqBits = 20
+
+// Provided returns what the program gave the store under key with Provide, or
+// nil: how a package finds its own live part from inside a unit.
+func (tx *Tx) Provided(key any) any {
+	v, _ := tx.w.s.provided.Load(key)
+	return v
+}
+
 // Ledger returns the attached participant, or nil.
 func (tx *Tx) Ledger() Participant {
 	if _, none := tx.w.part.(nobody); none {

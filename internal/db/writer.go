@@ -53,10 +53,11 @@ type writer struct {
 	spare []*unit // taken from the queue and not yet written; room for the next take
 	live []*unit // the units of the batch in progress
 
-	open    bool // a transaction was begun
-	flushed bool // the participant's record is in it
-	wrote   bool // and there is something in it to keep
-	sends   int  // bytes of arguments in this batch
+	open    bool  // a transaction was begun
+	flushed bool  // the participant's record is in it
+	wrote   bool  // and there is something in it to keep
+	numbers int64 // given by NewSeq in this batch
+	sends   int   // bytes of arguments in this batch
 	rowsets []*rowset
 	exec    Exec
 

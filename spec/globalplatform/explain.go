@@ -21,6 +21,9 @@ func Explain(c iso7816.Command, r iso7816.Response) (iso7816.Explanation, bool) 
 	var e iso7816.Explanation
 	switch c.INS {
 	case InsInitializeUpdate:
+		if len(c.Data) != 8 {
+			return e, false // INITIALIZE FOR LOAD or PURCHASE of a purse, which share the instruction
+		}
 		e = explainInit(c, r)
 	case InsExternalAuth:
 		e = iso7816.Explanation{EN: "open the secure channel", ZH: "建立安全通道"}.

@@ -178,6 +178,9 @@ func (v *Validator) serve(t *terminal.Tap, o *terminal.Outcome) error {
 	switch {
 	case r.Status == purse.Entered && !terminal.OnBus(r):
 		return terminal.Refuse(terminal.MissingExit) // the metro's ride is open: repair it there
+	case r.Status == purse.Entered && v.thisRide(t) && v.justBoarded(t):
+		o.Result, o.Reason = terminal.Opened, terminal.AgainHere
+		return nil
 	case r.Status == purse.Entered && v.thisRide(t):
 		return v.alight(t, o)
 	case r.Status == purse.Left && terminal.OnBus(r) && r.ExitDevice == v.col.Device() && t.Within(r.ExitAt, v.cfg.Again):
@@ -190,6 +193,13 @@ func (v *Validator) serve(t *terminal.Tap, o *terminal.Outcome) error {
 // thisRide says whether the card boarded this bus on its present run.
 func (v *Validator) thisRide(t *terminal.Tap) bool {
 	return t.Rail.EntryDevice == v.col.Device() && t.Within(t.Rail.EntryAt, DefaultRide)
+}
+
+// justBoarded says that the card boarded at this stop a moment ago: a second
+// tap there is no ride.
+func (v *Validator) justBoarded(t *terminal.Tap) bool {
+	from, ok := v.stopOf(t.Rail.EntryStation)
+	return ok && from == v.stop && t.Within(t.Rail.EntryAt, v.cfg.Again)
 }
 
 // price is what metres cost this card now. A concession the tariff does not

@@ -1,0 +1,350 @@
+package tsm_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"koala/card"
+	"koala/card/catalog"
+	"koala/card/isd"
+	"koala/customer"
+	"koala/hsm"
+	"koala/internal/clock"
+	"koala/internal/db"
+	"koala/internal/db/dbtest"
+	"koala/issuing"
+	"koala/ledger"
+	"koala/money"
+	"koala/spec/iso7816"
+	"koala/spec/purse"
+	"koala/tsm"
+	"koala/wallet"
+)
+
+const (
+	lin    customer.ID = "cust_lin"
+	bandID             = "band_1"
+	funds              = 1000_00 // fen in Lin's wallet at the start
+)
+
+var ctx = context.Background()
+
+// A house is everything between a wallet and an element, for one test.
+type house struct {
+	t     testing.TB
+	now   *clock.Virtual
+	store *db.Store
+	tsm   *tsm.Manager
+	band  *band
+	card  purse.Number
+	refs  int
+}
+
+// elements is the catalogue all test elements share.
+var elements = catalog.New(isd.Config{})
+
+// open makes a house with a funded wallet and a band from the factory.
+func open(t testing.TB, cfg db.Config, tune tsm.Config) *house {
+	t.Helper()
+	h := &house{t: t, now: clock.NewVirtual(time.Date(2015, 9, 16, 8, 0, 0, 0, time.UTC))}
+	cfg.Clock, cfg.Rand, cfg.Inline = h.now, clock.Random(7), true
+	var err error
+	if h.store, err = db.Open(ctx, cfg); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.store.Close() })
+	if _, err := ledger.Open(ctx, h.store, ledger.Config{Inline: true}); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := hsm.Open(ctx, h.store, hsm.Config{KeyFile: filepath.Join(t.TempDir(), "key"), Rand: clock.Random(8)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.store.Migrate(ctx, wallet.Schema, issuing.Schema, tsm.Schema); err != nil {
+		t.Fatal(err)
+	}
+	if err := tsm.Prepare(ctx, keys); err != nil {
+		t.Fatal(err)
+	}
+	h.tsm = tsm.New(h.store, keys, tune)
+	h.do(func(tx *db.Tx) error {
+		if err := errors.Join(issuing.Seed(tx), wallet.Open(tx, lin), h.tsm.Register(tx, bandID, string(lin))); err != nil {
+			return err
+		}
+		_, err := wallet.Fund(tx, "start", lin, money.Fen(funds))
+		return err
+	})
+	h.band = newBand(t, h.tsm, bandID, 1)
+	return h
+}
+
+func sqlite(t testing.TB) db.Config { return db.Config{URL: dbtest.File(t)} }
+
+func (h *house) try(f func(*db.Tx) error) error { return h.store.Write(ctx, f) }
+
+func (h *house) do(f func(*db.Tx) error) {
+	h.t.Helper()
+	if err := h.try(f); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// place orders something for the house's card.
+func (h *house) place(k tsm.Kind, fen int64) tsm.Order {
+	h.t.Helper()
+	o, err := h.request(k, fen)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return o
+}
+
+func (h *house) request(k tsm.Kind, fen int64) (o tsm.Order, err error) {
+	h.refs++
+	err = h.try(func(tx *db.Tx) (err error) {
+		r := tsm.Request{Ref: fmt.Sprint(k, h.refs), Kind: k, Band: bandID, Card: h.card, Customer: string(lin)}
+		if k == tsm.TopUp {
+			r.Amount = money.Fen(fen)
+		}
+		if k == tsm.Issue {
+			c, err := issuing.Open(tx, issuing.Application{Ref: r.Ref, Customer: lin, Band: bandID, Product: issuing.TransitBJ})
+			if err != nil {
+				return err
+			}
+			r.Card, h.card = c.Number, c.Number
+		}
+		o, err = h.tsm.Place(tx, r)
+		return err
+	})
+	return o, err
+}
+
+func (h *house) order(id string) (o tsm.Order) {
+	h.t.Helper()
+	h.read(func(q *db.Query) (err error) { o, err = tsm.OrderOf(q, id); return err })
+	return o
+}
+
+func (h *house) read(f func(*db.Query) error) {
+	h.t.Helper()
+	if err := h.store.Read(ctx, f); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *house) state() (s issuing.State) {
+	h.t.Helper()
+	h.read(func(q *db.Query) error {
+		c, err := issuing.Get(q, h.card)
+		s = c.State
+		return err
+	})
+	return s
+}
+
+// issued gives the house an active card with fen on it.
+func (h *house) issued(fen int64) {
+	h.t.Helper()
+	o := h.place(tsm.Issue, 0)
+	h.settle(o, tsm.Done)
+	if fen > 0 {
+		o := h.place(tsm.TopUp, fen)
+		h.settle(o, tsm.Done)
+	}
+}
+
+// settle lets the band work until it is told to rest, and wants an outcome.
+func (h *house) settle(o tsm.Order, want tsm.State) {
+	h.t.Helper()
+	h.band.work(0)
+	if got := h.order(o.ID); got.State != want {
+		h.t.Fatalf("%s is %s (%s) in phase %s, want %s\n%s", o.Kind, got.State, got.Why, got.Phase, want, h.log(o.ID))
+	}
+}
+
+func (h *house) log(id string) (text string) {
+	h.read(func(q *db.Query) error {
+		lines, err := tsm.Log(q, id)
+		for _, l := range lines {
+			text += fmt.Sprintf("%-12s %X", l.Phase, l.Plain.Bytes())
+			if l.Answer != nil {
+				text += fmt.Sprintf(" -> %v", l.Answer)
+			}
+			if l.Cut {
+				text += " cut"
+			}
+			text += "\n"
+		}
+		return err
+	})
+	return text
+}
+
+// A ledgerView is where the money is.
+type ledgerView struct{ wallet, held, float, deposit int64 }
+
+func (h *house) money() (v ledgerView) {
+	h.t.Helper()
+	h.do(func(tx *db.Tx) error {
+		w, err := ledger.BalanceOf(tx, wallet.Account(lin))
+		if err != nil || h.card == "" {
+			return err
+		}
+		f, err := ledger.BalanceOf(tx, issuing.Float(h.card))
+		if err != nil {
+			return err
+		}
+		d, err := ledger.BalanceOf(tx, issuing.DepositAccount(h.card))
+		v = ledgerView{w.Posted.Minor(), w.Held.Minor(), f.Posted.Minor(), d.Posted.Minor()}
+		return err
+	})
+	return v
+}
+
+// sound checks what must hold whenever no order is open: no fen lost or made,
+// nothing held, and the card holds exactly what the books say it holds.
+func (h *house) sound() {
+	h.t.Helper()
+	v := h.money()
+	if v.wallet+v.float+v.deposit != funds || v.held != 0 {
+		h.t.Errorf("money: %+v, sum must be %d and nothing held", v, funds)
+	}
+	if on, there := h.band.balance(); there && on != v.float || !there && v.float != 0 {
+		h.t.Errorf("the card holds %d (there: %v), the books say %d", on, there, v.float)
+	}
+}
+
+// A band is an element with an agent and the faults of a wireless life.
+type band struct {
+	t       testing.TB
+	tsm     *tsm.Manager
+	id      string
+	element *card.Element
+	sent    int // commands that reached the element
+
+	cutBefore int  // the n-th command from now never arrives; 0 none
+	mute      bool // the next report is lost
+	twice     bool // every script is fetched and reported twice
+}
+
+func newBand(t testing.TB, m *tsm.Manager, id string, serial byte) *band {
+	t.Helper()
+	e, err := elements.NewElement([7]byte{4, 0, 0, 0, 0, 0, serial}, clock.Random(uint64(serial)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &band{t: t, tsm: m, id: id, element: e}
+}
+
+// work runs scripts until there are none, or rounds of them if rounds > 0.
+func (b *band) work(rounds int) {
+	b.t.Helper()
+	for n := 0; rounds == 0 || n < rounds; n++ {
+		if n > 60 {
+			b.t.Fatal("the manager keeps sending scripts")
+		}
+		s, err := b.tsm.Next(ctx, b.id)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		if s.Done {
+			return
+		}
+		b.run(s)
+	}
+}
+
+// run carries a script out and reports.
+func (b *band) run(s tsm.Script) {
+	b.t.Helper()
+	answers, cut := b.transmit(s)
+	if b.mute {
+		b.mute = false
+		return
+	}
+	b.report(s, answers, cut)
+	if b.twice {
+		b.report(s, answers, cut)
+		again, cut := b.transmit(s)
+		b.report(s, again, cut)
+	}
+}
+
+func (b *band) report(s tsm.Script, answers [][]byte, cut bool) {
+	b.t.Helper()
+	if err := b.tsm.Report(ctx, b.id, s.ID, answers, cut); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *band) transmit(s tsm.Script) (answers [][]byte, cut bool) {
+	b.t.Helper()
+	for !b.element.Powered() {
+		_ = b.element.PowerOn(card.Contact) // a cut may hit the recovery: again
+	}
+	for _, c := range s.Steps {
+		if b.cutBefore > 0 {
+			if b.cutBefore--; b.cutBefore == 0 {
+				b.element.PowerOff()
+				return answers, true
+			}
+		}
+		b.sent++
+		raw, err := b.element.TransmitRaw(c.APDU)
+		if err != nil {
+			return answers, true
+		}
+		answers = append(answers, raw)
+		r, err := iso7816.ParseResponse(raw)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		if !expected(c, r.SW) {
+			return answers, false
+		}
+	}
+	return answers, false
+}
+
+func expected(c tsm.Command, sw iso7816.SW) bool {
+	for _, e := range c.Expect {
+		if e == sw {
+			return true
+		}
+	}
+	return false
+}
+
+// ask sends one plain command, as a reader in somebody's hand would.
+func (b *band) ask(c iso7816.Command) iso7816.Response {
+	b.t.Helper()
+	for !b.element.Powered() {
+		_ = b.element.PowerOn(card.Contact)
+	}
+	r, err := b.element.Transmit(c)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return r
+}
+
+// balance is what the purse in the element says it holds.
+func (b *band) balance() (fen int64, there bool) {
+	b.t.Helper()
+	switch r := b.ask(iso7816.Select(purse.AIDTUnion)); r.SW {
+	case iso7816.SWFileNotFound:
+		return 0, false
+	case iso7816.SWSelectedBlocked:
+		b.t.Fatal("asked a blocked purse for its balance")
+	}
+	r := b.ask(purse.GetBalance{Purse: purse.EP}.Command())
+	n, err := purse.ParseBalance(r.Data)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return int64(n), true
+}

@@ -1,0 +1,204 @@
+package wearer
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"koala/internal/fail"
+	"koala/spec/globalplatform"
+	"koala/spec/iso7816"
+	"koala/spec/purse"
+	"koala/web"
+)
+
+// catalogueView is what one may add.
+type catalogueView struct {
+	products []Product
+	ref      string
+	wallet   Wallet
+}
+
+func (p pages) catalogue(w http.ResponseWriter, r *http.Request) error {
+	v := catalogueView{ref: p.Ref()}
+	var err error
+	if v.products, err = p.Desk.Products(r.Context(), who(r)); err != nil {
+		return fmt.Errorf("products: %w", err)
+	}
+	if v.wallet, err = p.Desk.Wallet(r.Context(), who(r)); err != nil {
+		return fmt.Errorf("wallet: %w", err)
+	}
+	return p.show(w, r, web.Page{Title: words.AddCard, Lead: words.AddLead, Back: "/my/", Here: "/my/"}, cataloguePage(v))
+}
+
+func (p pages) add(w http.ResponseWriter, r *http.Request) error {
+	id, err := p.Desk.Apply(r.Context(), who(r), r.PostFormValue("ref"), r.PostFormValue("product"))
+	if err != nil {
+		return p.sorry(w, r, "/my/add", err)
+	}
+	p.Street.Connect(r.Context(), who(r))
+	return web.Redirect(w, r, "/my/orders/"+id, web.Toast{})
+}
+
+// sorry takes a person back to the form with what the house said; defects
+// still become the error page.
+func (p pages) sorry(w http.ResponseWriter, r *http.Request, back string, err error) error {
+	f := fail.Of(err)
+	if f.Kind == fail.Broken {
+		return err
+	}
+	return web.Redirect(w, r, back, web.Toast{Tone: web.Bad, Text: web.FailureText(f.Code, f.Text).In(r.Context())})
+}
+
+// orderView is an order's progress.
+type orderView struct {
+	order Order
+	card  Card
+	have  bool // the card is known
+	talk  []web.Exchange
+}
+
+func (p pages) order(w http.ResponseWriter, r *http.Request) error {
+	ctx, me := r.Context(), who(r)
+	o, err := p.Desk.Order(ctx, me, r.PathValue("id"))
+	if err != nil {
+		return fmt.Errorf("order: %w", err)
+	}
+	v := orderView{order: o, talk: told(o.Talk)}
+	cards, err := p.Desk.Cards(ctx, me)
+	if err != nil {
+		return fmt.Errorf("cards: %w", err)
+	}
+	band, err := p.Street.Band(ctx, me)
+	if err != nil {
+		return fmt.Errorf("band: %w", err)
+	}
+	for _, c := range withLive(cards, band) {
+		if c.Number == o.Card {
+			v.card, v.have = c, true
+		}
+	}
+	back := "/my/"
+	if v.have {
+		back = "/my/cards/" + v.card.Key()
+	}
+	return p.show(w, r, web.Page{Title: o.Name, Back: back, Here: "/my/"}, orderPage(v))
+}
+
+func (p pages) cancel(w http.ResponseWriter, r *http.Request) error {
+	return p.push(w, r, p.Desk.Cancel(r.Context(), who(r), r.PathValue("id")))
+}
+
+// verify asks the card what became of an order whose line was cut.
+func (p pages) verify(w http.ResponseWriter, r *http.Request) error {
+	return p.push(w, r, p.Desk.Verify(r.Context(), who(r), r.PathValue("id")))
+}
+
+func (p pages) push(w http.ResponseWriter, r *http.Request, err error) error {
+	to := "/my/orders/" + r.PathValue("id")
+	if err != nil {
+		if errors.Is(err, ErrNoOrder) {
+			return err
+		}
+		return p.sorry(w, r, to, err)
+	}
+	p.Street.Connect(r.Context(), who(r))
+	return web.Redirect(w, r, to, web.Toast{})
+}
+
+// told puts a dialogue into words: the standards' explanation of each command.
+func told(talk []Exchange) []web.Exchange {
+	out := make([]web.Exchange, 0, len(talk))
+	for i, e := range talk {
+		x := web.Exchange{N: i + 1, Command: e.Command, Answer: e.Answer, Means: words.Unexplained, Tone: web.Good}
+		if e.Air > 0 {
+			x.At = millis(e.Air)
+		}
+		said := e.Told
+		if said == nil {
+			said = explain(e.Command, e.Answer)
+		}
+		if said != nil {
+			x.Means = web.Text{ZH: cmp.Or(said.ZH, said.EN), EN: said.EN}
+			for _, f := range said.Fields {
+				x.Fields = append(x.Fields, web.ExchangeField{Name: f.Name, Value: f.Value, Secret: f.Secret && f.Value == ""})
+			}
+		}
+		x.Status, x.Tone = status(e.Answer)
+		out = append(out, x)
+	}
+	return out
+}
+
+// status says the two bytes an answer ends with; no answer is a lost link.
+func status(answer []byte) (string, web.Tone) {
+	if len(answer) < 2 {
+		return "✕", web.Bad
+	}
+	sw := iso7816.SW(answer[len(answer)-2])<<8 | iso7816.SW(answer[len(answer)-1])
+	if sw.OK() {
+		return "9000", web.Good
+	}
+	return sw.String(), web.Warn
+}
+
+func explain(command, answer []byte) *iso7816.Explanation {
+	c, err := iso7816.ParseCommand(command)
+	if err != nil {
+		return nil
+	}
+	rsp, err := iso7816.ParseResponse(answer)
+	if err != nil {
+		rsp = iso7816.Response{}
+	}
+	for _, f := range []func(iso7816.Command, iso7816.Response) (iso7816.Explanation, bool){purse.Explain, globalplatform.Explain, iso7816.Explain} {
+		if said, ok := f(c, rsp); ok {
+			return &said
+		}
+	}
+	return nil
+}
+
+// history merges rides and orders, newest first.
+func history(trips []Trip, orders []Order, limit int) []web.Happening {
+	var out []web.Happening
+	for _, t := range trips {
+		out = append(out, tripLine(t))
+	}
+	for _, o := range orders {
+		h := web.Happening{At: o.At, What: o.Name, Href: "/my/orders/" + o.ID, Icon: orderIcons[o.Kind], Tone: o.Tone}
+		if o.Fen != 0 {
+			h.Detail = web.SignedYuan(o.Fen)
+		}
+		if !o.Good {
+			h.What = web.Text{ZH: o.Name.ZH + "：" + o.State.ZH, EN: o.Name.EN + ": " + o.State.EN}
+		}
+		out = append(out, h)
+	}
+	slices.SortStableFunc(out, func(a, b web.Happening) int { return b.At.Compare(a.At) })
+	return out[:min(limit, len(out))]
+}
+
+var orderIcons = map[OrderKind]string{OrderIssue: "credit-card", OrderTopUp: "plus", OrderBlock: "lock", OrderUnblock: "lock-open",
+	OrderReturn: "trash-2", OrderAdopt: "watch"}
+
+// parseYuan reads 50, 12.5 or 12.50 as fen; nothing else.
+func parseYuan(s string) (int64, error) {
+	s = strings.TrimSpace(s)
+	whole, part, dotted := strings.Cut(s, ".")
+	if dotted && (len(part) == 0 || len(part) > 2) || len(whole) == 0 || len(whole) > 7 {
+		return 0, fmt.Errorf("yuan: %w", ErrAmount)
+	}
+	for len(part) < 2 {
+		part += "0"
+	}
+	n, err := strconv.ParseUint(whole+part, 10, 63)
+	if err != nil || n == 0 {
+		return 0, fmt.Errorf("yuan: %w", ErrAmount)
+	}
+	return int64(n), nil
+}

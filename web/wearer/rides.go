@@ -1,0 +1,203 @@
+package wearer
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"koala/web"
+)
+
+// tapView is the choice of where to hold the band.
+type tapView struct {
+	gates   []Gate
+	chosen  *Gate
+	cards   []Card // usable ones
+	network *web.Network
+	ref     string
+	open    *Trip // the ride one is on
+	band    BandView
+}
+
+func (p pages) tapForm(w http.ResponseWriter, r *http.Request) error {
+	ctx, me := r.Context(), who(r)
+	v := tapView{network: p.Network, ref: p.Ref()}
+	var err error
+	if v.gates, err = p.Street.Gates(ctx); err != nil {
+		return fmt.Errorf("gates: %w", err)
+	}
+	if v.band, err = p.Street.Band(ctx, me); err != nil {
+		return fmt.Errorf("band: %w", err)
+	}
+	cards, err := p.Desk.Cards(ctx, me)
+	if err != nil {
+		return fmt.Errorf("cards: %w", err)
+	}
+	for _, c := range withLive(cards, v.band) {
+		if c.Usable {
+			v.cards = append(v.cards, c)
+		}
+	}
+	at := r.FormValue("at")
+	for i, g := range v.gates {
+		if at != "" && (g.Station == at || g.ID == at) {
+			v.chosen = &v.gates[i]
+			break
+		}
+	}
+	trips, err := p.Trips.Trips(ctx, me, "", 1)
+	if err != nil {
+		return fmt.Errorf("trips: %w", err)
+	}
+	if len(trips) > 0 && trips[0].Open {
+		v.open = &trips[0]
+	}
+	return p.show(w, r, web.Page{Title: words.TapTitle, Lead: words.TapLead, Here: "/my/tap"}, tapPage(v))
+}
+
+// maxPull is the last command in which the band may be pulled away; a tap has
+// fewer.
+const maxPull = 12
+
+func (p pages) tap(w http.ResponseWriter, r *http.Request) error {
+	c, err := p.find(r, r.PostFormValue("card"))
+	if err != nil {
+		return err
+	}
+	a := TapAct{Ref: r.PostFormValue("ref"), Gate: r.PostFormValue("gate"), Card: c.Number}
+	if r.PostFormValue("early") != "" {
+		if a.Pull, err = strconv.Atoi(r.PostFormValue("pull")); err != nil || a.Pull < 1 || a.Pull > maxPull {
+			return fmt.Errorf("pull away: %w", web.ErrForm)
+		}
+	}
+	if err := p.Street.Tap(r.Context(), who(r), a); err != nil {
+		return p.sorry(w, r, "/my/tap?at="+a.Gate, err)
+	}
+	return web.Redirect(w, r, "/my/taps/"+a.Ref, web.Toast{})
+}
+
+// tappedView is how a tap ended.
+type tappedView struct {
+	tap  TapResult
+	talk []web.Exchange
+}
+
+func (p pages) tapped(w http.ResponseWriter, r *http.Request) error {
+	t, err := p.Street.Tapped(r.Context(), who(r), r.PathValue("ref"))
+	if err != nil {
+		return fmt.Errorf("tap: %w", err)
+	}
+	return p.show(w, r, web.Page{Title: t.Place, Back: "/my/tap", Here: "/my/tap"}, tappedPage(tappedView{t, told(t.Talk)}))
+}
+
+const tripsPerPage = 20
+
+// tripsView is the list of rides.
+type tripsView struct {
+	list []web.Happening
+	days []dayOfTrips
+	next string
+}
+
+// dayOfTrips is the rides of one day under its date.
+type dayOfTrips struct {
+	day  time.Time
+	fen  int64
+	list []web.Happening
+}
+
+func (p pages) trips(w http.ResponseWriter, r *http.Request) error {
+	at := web.PageOf(r, tripsPerPage)
+	list, err := p.Trips.Trips(r.Context(), who(r), at.After, at.Limit)
+	if err != nil {
+		return fmt.Errorf("trips: %w", err)
+	}
+	var v tripsView
+	for _, t := range list {
+		h := tripLine(t)
+		v.list = append(v.list, h)
+		if n := len(v.days); n == 0 || web.Moment(v.days[n-1].day)[:10] != web.Moment(h.At)[:10] {
+			v.days = append(v.days, dayOfTrips{day: h.At})
+		}
+		d := &v.days[len(v.days)-1]
+		d.list, d.fen = append(d.list, h), d.fen+t.Fen
+	}
+	if len(list) > 0 {
+		v.next = web.NextURL(r, len(list), at, list[len(list)-1].ID)
+	}
+	return p.show(w, r, web.Page{Title: words.Trips, Here: "/my/trips"}, tripsPage(v))
+}
+
+// tripLine is a ride in one line.
+func tripLine(t Trip) web.Happening {
+	h := web.Happening{Href: "/my/trips/" + t.ID, Tone: t.Tone, Icon: "train-front", What: between(t)}
+	if t.Bus {
+		h.Icon = "bus"
+	}
+	for _, at := range []*Place{t.Out, t.In} {
+		if at != nil {
+			h.At = at.At
+			break
+		}
+	}
+	if t.Fen != 0 {
+		h.Detail = web.Yuan(-t.Fen)
+	}
+	return h
+}
+
+// between names a ride by its ends.
+func between(t Trip) web.Text {
+	name := func(at *Place) web.Text {
+		if at == nil {
+			return words.Unknown
+		}
+		return at.Name
+	}
+	switch {
+	case t.Bus:
+		return name(t.In)
+	case t.Open:
+		return web.Text{ZH: words.InsideSince.To(web.ZH, name(t.In).ZH), EN: words.InsideSince.To(web.EN, name(t.In).EN)}
+	}
+	return web.Text{ZH: name(t.In).ZH + " → " + name(t.Out).ZH, EN: name(t.In).EN + " → " + name(t.Out).EN}
+}
+
+// tripView is one ride with its price.
+type tripView struct {
+	trip    Trip
+	lines   []web.Line
+	network *web.Network
+}
+
+func (p pages) trip(w http.ResponseWriter, r *http.Request) error {
+	t, err := p.Trips.Trip(r.Context(), who(r), r.PathValue("id"))
+	if err != nil {
+		return fmt.Errorf("trip: %w", err)
+	}
+	v := tripView{trip: t, network: p.Network}
+	for _, l := range t.Lines {
+		v.lines = append(v.lines, web.Line{Text: web.Text{ZH: l.ZH, EN: l.EN}, Value: web.SignedYuan(l.Fen)})
+	}
+	if len(v.lines) > 0 {
+		v.lines = append(v.lines, web.Line{Text: words.Charged, Value: web.Yuan(t.Fen), Total: true})
+	}
+	return p.show(w, r, web.Page{Title: between(t), Back: "/my/trips", Here: "/my/trips"}, tripPage(v))
+}
+
+func (p pages) repair(w http.ResponseWriter, r *http.Request) error {
+	id := r.PathValue("id")
+	if err := p.Trips.Repair(r.Context(), who(r), id, r.PostFormValue("station")); err != nil {
+		return p.sorry(w, r, "/my/trips/"+id, err)
+	}
+	return web.Redirect(w, r, "/my/trips/"+id, web.Toast{Tone: web.Good, Text: words.Repaired.In(r.Context())})
+}
+
+// millis writes a duration as people compare taps: 182 ms.
+func millis(d time.Duration) string {
+	if d < 10*time.Millisecond {
+		return fmt.Sprintf("%.1f ms", float64(d)/float64(time.Millisecond))
+	}
+	return fmt.Sprintf("%d ms", d.Milliseconds())
+}
