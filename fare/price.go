@@ -199,3 +199,13 @@ func (e EarlyBird) applies(r Ride) bool {
 	clock := r.Entered.In(calendar.Beijing).Format("15:04")
 	return clock < e.Before && calendar.Of(r.Entered, calendar.Beijing) == day
 }
+
+// Spent is what a card's own counter says about the month of now: what it
+// counted when it was last written, or nothing if that was another month.
+// Price's MonthSpent is the month in which the rider leaves and pays.
+func Spent(accumulated money.Amount, last, now time.Time) money.Amount {
+	if calendar.MonthOf(last) != calendar.MonthOf(now) {
+		return money.Fen(0)
+	}
+	return accumulated
+}

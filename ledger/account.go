@@ -134,6 +134,7 @@ func OpenAccount(tx *db.Tx, a Account) error {
 	if err != nil {
 		return err
 	}
+	b.state.at(tx.Now().UnixMicro())
 	if err := b.state.open(a); err != nil {
 		return fmt.Errorf("opening account %s: %w", a.ID, err)
 	}
@@ -147,6 +148,7 @@ func SetLimits(tx *db.Tx, ref string, id AccountID, l Limits) error {
 	if err != nil {
 		return err
 	}
+	b.state.at(tx.Now().UnixMicro())
 	if err := b.state.amend(ref, id, l); err != nil {
 		return fmt.Errorf("limits %s of account %s: %w", ref, id, err)
 	}

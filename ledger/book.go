@@ -28,8 +28,9 @@ type Config struct {
 	// SnapshotEvery is how many records a start replays at most, roughly; 0
 	// is 4,000,000.
 	SnapshotEvery uint64
-	// MaxLag is how many records the views may be behind before acts are
-	// refused with ErrBehind; 0 is 8,000,000.
+	// MaxLag is how many references beyond the window may wait in memory for
+	// the views to have them before acts are refused with ErrBehind; 0 is
+	// 8,000,000.
 	MaxLag uint64
 }
 
@@ -72,7 +73,7 @@ type Book struct {
 
 	projected atomic.Uint64 // last record in the views
 
-	mu   sync.RWMutex // guards state.ids for readers, and shown
+	mu   sync.RWMutex // guards pub
 	pub  shown
 	stop context.CancelFunc
 	done chan struct{}
@@ -152,7 +153,7 @@ func at(tx *db.Tx) (*Book, error) {
 	if b.down != nil {
 		return nil, b.down
 	}
-	if b.state.seq-min(b.state.seq, b.projected.Load()) > b.cfg.MaxLag {
+	if k := &b.state.keys; uint64(len(k.young)+len(k.old)) > uint64(b.cfg.Window)+b.cfg.MaxLag {
 		return nil, ErrBehind
 	}
 	b.tx = tx

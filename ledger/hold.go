@@ -414,15 +414,15 @@ type due struct {
 
 type dues []due
 
-func (d dues) Len() int           { return len(d) }
+func (d dues) Len() int { return len(d) }
 func (d dues) Less(i, j int) bool { // total, so that every run expires in one order
 	if d[i].expires != d[j].expires {
 		return d[i].expires < d[j].expires
 	}
 	return bytes.Compare(d[i].ref[:], d[j].ref[:]) < 0
 }
-func (d dues) Swap(i, j int)      { d[i], d[j] = d[j], d[i] }
-func (d *dues) Push(x any)        { *d = append(*d, x.(due)) }
+func (d dues) Swap(i, j int) { d[i], d[j] = d[j], d[i] }
+func (d *dues) Push(x any)   { *d = append(*d, x.(due)) }
 func (d *dues) Pop() any {
 	last := len(*d) - 1
 	x := (*d)[last]

@@ -9,8 +9,10 @@
 package ledger
 
 import (
+	"fmt"
 	"time"
 
+	"koala/internal/db"
 	"koala/internal/fail"
 	"koala/money"
 )
@@ -29,29 +31,29 @@ const (
 
 // How an act on the books fails. An act that fails changes nothing.
 var (
-	ErrShape       = fail.Define(fail.Invalid, "ledger.shape", "the entry is malformed")
-	ErrUnbalanced  = fail.Define(fail.Invalid, "ledger.unbalanced", "the legs do not sum to zero in each currency")
-	ErrCurrency    = fail.Define(fail.Invalid, "ledger.currency", "the amount is not in the account's currency")
-	ErrNoAccount   = fail.Define(fail.NotFound, "ledger.no_account", "there is no such account")
-	ErrNoEntry     = fail.Define(fail.NotFound, "ledger.no_entry", "there is no entry under this reference")
-	ErrDiffers     = fail.Define(fail.Conflict, "ledger.differs", "the reference was used before with other content")
+	ErrShape        = fail.Define(fail.Invalid, "ledger.shape", "the entry is malformed")
+	ErrUnbalanced   = fail.Define(fail.Invalid, "ledger.unbalanced", "the legs do not sum to zero in each currency")
+	ErrCurrency     = fail.Define(fail.Invalid, "ledger.currency", "the amount is not in the account's currency")
+	ErrNoAccount    = fail.Define(fail.NotFound, "ledger.no_account", "there is no such account")
+	ErrNoEntry      = fail.Define(fail.NotFound, "ledger.no_entry", "there is no entry under this reference")
+	ErrDiffers      = fail.Define(fail.Conflict, "ledger.differs", "the reference was used before with other content")
 	ErrInsufficient = fail.Define(fail.Refused, "ledger.insufficient_funds", "the balance is too low")
-	ErrCeiling     = fail.Define(fail.Refused, "ledger.ceiling", "the balance would be above the account's limit")
-	ErrVelocity    = fail.Define(fail.Refused, "ledger.velocity", "the account's spending limit for this period is reached")
-	ErrOverflow    = fail.Define(fail.Refused, "ledger.overflow", "the balance would be larger than an account can hold")
-	ErrPeriod      = fail.Define(fail.Refused, "ledger.period_closed", "the period of the value date is closed; post an adjustment in an open one")
-	ErrNoHold      = fail.Define(fail.NotFound, "ledger.no_hold", "there is no hold under this reference")
-	ErrHoldEnded   = fail.Define(fail.Refused, "ledger.hold_ended", "the hold was captured, released or has expired")
-	ErrOverCapture = fail.Define(fail.Refused, "ledger.over_capture", "more would be captured than the hold allows")
-	ErrOverReverse = fail.Define(fail.Refused, "ledger.over_reversed", "more would be reversed than is left of the original")
-	ErrNotReverse  = fail.Define(fail.Refused, "ledger.not_reversible", "this entry cannot be reversed")
-	ErrBehind      = fail.Define(fail.Busy, "ledger.views_behind", "the views are too far behind the journal; try again in a moment")
-	ErrDamaged     = fail.Define(fail.Broken, "ledger.damaged", "the journal is damaged; run koala verify and restore a backup")
-	ErrTaken       = fail.Define(fail.Broken, "ledger.taken_over", "another process keeps this book now; this one has stopped")
-	ErrDetached    = fail.Define(fail.Broken, "ledger.detached", "no book is attached to the store")
-	ErrDown        = fail.Define(fail.Busy, "ledger.down", "the book could not be loaded again after a failed commit; try again in a moment")
-	ErrImport      = fail.Define(fail.Invalid, "ledger.import", "the old books do not add up")
-	ErrSeal        = fail.Define(fail.Broken, "ledger.seal", "a seal or a proof does not match the journal")
+	ErrCeiling      = fail.Define(fail.Refused, "ledger.ceiling", "the balance would be above the account's limit")
+	ErrVelocity     = fail.Define(fail.Refused, "ledger.velocity", "the account's spending limit for this period is reached")
+	ErrOverflow     = fail.Define(fail.Refused, "ledger.overflow", "the balance would be larger than an account can hold")
+	ErrPeriod       = fail.Define(fail.Refused, "ledger.period_closed", "the period of the value date is closed; post an adjustment in an open one")
+	ErrNoHold       = fail.Define(fail.NotFound, "ledger.no_hold", "there is no hold under this reference")
+	ErrHoldEnded    = fail.Define(fail.Refused, "ledger.hold_ended", "the hold was captured, released or has expired")
+	ErrOverCapture  = fail.Define(fail.Refused, "ledger.over_capture", "more would be captured than the hold allows")
+	ErrOverReverse  = fail.Define(fail.Refused, "ledger.over_reversed", "more would be reversed than is left of the original")
+	ErrNotReverse   = fail.Define(fail.Refused, "ledger.not_reversible", "this entry cannot be reversed")
+	ErrBehind       = fail.Define(fail.Busy, "ledger.views_behind", "the views are too far behind the journal; try again in a moment")
+	ErrDamaged      = fail.Define(fail.Broken, "ledger.damaged", "the journal is damaged; run koala verify and restore a backup")
+	ErrTaken        = fail.Define(fail.Broken, "ledger.taken_over", "another process keeps this book now; this one has stopped")
+	ErrDetached     = fail.Define(fail.Broken, "ledger.detached", "no book is attached to the store")
+	ErrDown         = fail.Define(fail.Busy, "ledger.down", "the book could not be loaded again after a failed commit; try again in a moment")
+	ErrImport       = fail.Define(fail.Invalid, "ledger.import", "the old books do not add up")
+	ErrSeal         = fail.Define(fail.Broken, "ledger.seal", "a seal or a proof does not match the journal")
 )
 
 // AccountID names an account: acct_… or a name the domain makes itself, such
@@ -172,4 +174,207 @@ type Held struct {
 	Expires   time.Time // zero: never
 	Open      bool
 	Balance   money.Amount // posted balance of From
+}
+
+// Post books an entry. The same reference with the same body returns the
+// answer of then; with another body it is ErrDiffers.
+func Post(tx *db.Tx, e Entry) (Posted, error) {
+	b, err := at(tx)
+	if err != nil {
+		return Posted{}, err
+	}
+	b.state.at(tx.Now().UnixMicro())
+	return b.state.post(&e)
+}
+
+// PostAll books all entries or none.
+func PostAll(tx *db.Tx, entries []Entry) ([]Posted, error) {
+	b, err := at(tx)
+	if err != nil {
+		return nil, err
+	}
+	if len(entries) > MaxGroup {
+		return nil, fmt.Errorf("a group of %d entries: %w", len(entries), ErrShape)
+	}
+	b.state.at(tx.Now().UnixMicro())
+	m := b.state.mark()
+	all := make([]Posted, len(entries))
+	for i := range entries {
+		if all[i], err = b.state.post(&entries[i]); err != nil {
+			b.state.back(m)
+			return nil, fmt.Errorf("item %d of %d: %w", i+1, len(entries), err)
+		}
+	}
+	return all, nil
+}
+
+// PostEach books each entry by itself: one that fails leaves the others alone.
+func PostEach(tx *db.Tx, entries []Entry) ([]Result, error) {
+	b, err := at(tx)
+	if err != nil {
+		return nil, err
+	}
+	if len(entries) > MaxGroup {
+		return nil, fmt.Errorf("%d entries at once: %w", len(entries), ErrShape)
+	}
+	b.state.at(tx.Now().UnixMicro())
+	all := make([]Result, len(entries))
+	for i := range entries {
+		all[i].Posted, all[i].Err = b.state.post(&entries[i])
+	}
+	return all, nil
+}
+
+// ClosePeriod closes all value dates up to and including through, for good.
+// What belongs there is booked afterwards as an adjustment in an open period.
+func ClosePeriod(tx *db.Tx, ref string, through time.Time) error {
+	b, err := at(tx)
+	if err != nil {
+		return err
+	}
+	s := b.state
+	s.at(tx.Now().UnixMicro())
+	k, err := s.newRef(ref)
+	if err != nil {
+		return err
+	}
+	var r record
+	r.reset(recPeriod, ref)
+	r.words = append(r.words, through.UnixMicro())
+	if seq, _, err := s.again(k, &r); err != nil || seq != 0 {
+		return err
+	}
+	if r.words[0] > s.clock {
+		return fmt.Errorf("period %s through %s: %w: it has not ended", ref, through.Format(time.DateTime), ErrShape)
+	}
+	return s.perform(&r, k, false)
+}
+
+// newRef checks a reference and returns its key.
+func (s *state) newRef(ref string) (key, error) {
+	if ref == "" || len(ref) > MaxRef {
+		return key{}, fmt.Errorf("%w: a reference of %d bytes", ErrShape, len(ref))
+	}
+	var room [MaxRef]byte
+	for i := range len(ref) {
+		if ref[i] < ' ' {
+			return key{}, fmt.Errorf("%w: a control character in reference %q", ErrShape, ref)
+		}
+	}
+	return keyOf(room[:copy(room[:], ref)]), nil
+}
+
+func (s *state) post(e *Entry) (Posted, error) {
+	r := &s.scratch
+	r.reset(recEntry, e.Ref, e.Kind, e.Text)
+	r.words = append(r.words, micros(e.Adjusts))
+	posted, err := s.book1(r, e, true)
+	if err != nil {
+		return Posted{}, fmt.Errorf("entry %s: %w", e.Ref, err)
+	}
+	return posted, nil
+}
+
+// micros is the journal form of a time; the zero time is 0.
+func micros(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+// book1 books e, whose record was begun in r.
+func (s *state) book1(r *record, e *Entry, checked bool) (Posted, error) {
+	k, err := s.newRef(e.Ref)
+	if err != nil {
+		return Posted{}, err
+	}
+	if len(e.Kind) > MaxKind || len(e.Text) > MaxText {
+		return Posted{}, fmt.Errorf("%w: kind or text is too long", ErrShape)
+	}
+	if !e.Value.IsZero() {
+		r.flags |= flagValued
+		r.value = e.Value.UnixMicro()
+	}
+	if err := s.fill(r, e.Legs); err != nil {
+		return Posted{}, err
+	}
+	if seq, old, err := s.again(k, r); err != nil || seq != 0 {
+		return s.answer(seq, old), err
+	}
+	if r.flags&flagValued != 0 && r.value <= s.closed && checked {
+		return Posted{}, fmt.Errorf("value date %s: %w", e.Value.Format(time.DateOnly), ErrPeriod)
+	}
+	m := s.mark()
+	if err := s.lapse(r.legs); err != nil {
+		return Posted{}, err
+	}
+	if err := s.perform(r, k, checked); err != nil {
+		s.back(m)
+		return Posted{}, err
+	}
+	return s.answer(0, r), nil
+}
+
+// fill resolves the legs and checks that they sum to zero per currency.
+func (s *state) fill(r *record, legs []Leg) error {
+	if len(legs) < 2 || len(legs) > MaxLegs {
+		return fmt.Errorf("%w: %d legs", ErrShape, len(legs))
+	}
+	one := legs[0].Amount.Currency()
+	var sum int64 // 1,024 legs of the largest amount fit
+	for i := range legs {
+		l := &legs[i]
+		slot, ok := s.slot(l.Account)
+		switch {
+		case !ok:
+			return fmt.Errorf("account %s: %w", l.Account, ErrNoAccount)
+		case l.Amount.IsZero():
+			return fmt.Errorf("%w: leg %d moves nothing", ErrShape, i+1)
+		case l.Amount.Currency() != s.accounts[slot].Currency:
+			return fmt.Errorf("%s on account %s in %s: %w", l.Amount, l.Account, s.accounts[slot].Currency, ErrCurrency)
+		}
+		if l.Amount.Currency() != one {
+			one = ""
+		}
+		sum += l.Amount.Minor()
+		r.legs = append(r.legs, leg{slot: slot, amount: l.Amount.Minor()})
+	}
+	if one != "" && sum != 0 {
+		return fmt.Errorf("%w: %d %s left over", ErrUnbalanced, sum, one)
+	}
+	if one != "" {
+		return nil
+	}
+	return s.balanced(r.legs)
+}
+
+// balanced checks an entry in several currencies.
+func (s *state) balanced(legs []leg) error {
+	sums := map[money.Currency]int64{}
+	for _, l := range legs {
+		sums[s.accounts[l.slot].Currency] += l.amount
+	}
+	for c, sum := range sums {
+		if sum != 0 {
+			return fmt.Errorf("%w: %d %s left over", ErrUnbalanced, sum, c)
+		}
+	}
+	return nil
+}
+
+// answer is what the caller of r learns; seq is that of an earlier act.
+func (s *state) answer(seq uint64, r *record) Posted {
+	if r == nil {
+		return Posted{}
+	}
+	p := Posted{Seq: seq, Replayed: seq != 0, Booked: time.UnixMicro(r.booked).UTC(), After: make([]After, len(r.legs))}
+	if seq == 0 {
+		p.Seq = s.seq
+	}
+	for i, l := range r.legs {
+		a := s.accounts[l.slot]
+		p.After[i] = After{a.ID, money.Of(l.amount, a.Currency), money.Of(l.after, a.Currency)}
+	}
+	return p
 }

@@ -357,3 +357,15 @@ func (s *Store) Waiting() int { return len(s.debits) }
 
 // Next is the number the next debit will get.
 func (s *Store) Next() uint32 { return s.next }
+
+// Batch is the oldest debits as a terminal hands them over.
+func (c *Collector) Batch(limit int) purse.Batch {
+	b := purse.Batch{Terminal: c.Terminal, First: c.Store.Next()}
+	for i, s := range c.Store.Batch(min(limit, purse.MaxBatch)) {
+		if i == 0 {
+			b.First = s.Number
+		}
+		b.Debits = append(b.Debits, s.Debit)
+	}
+	return b
+}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -188,19 +190,7 @@ func (m *model) act(t *rapid.T, s *terminal.Store, what int) error {
 	case 0, 1:
 		return m.tap(s, what == 0)
 	case 2:
-		for seq := range m.begun {
-			m.inDoubt = func(m *model, s *terminal.Store) {
-				if _, ok := doubtOf(s, seq); !ok {
-					delete(m.begun, seq)
-				}
-			}
-			err := s.Settle(debit(seq).Card, seq)
-			if err == nil {
-				delete(m.begun, seq)
-			}
-			return err
-		}
-		return nil
+		return m.settle(s)
 	default:
 		if len(m.kept) == 0 {
 			return nil
@@ -218,6 +208,23 @@ func (m *model) act(t *rapid.T, s *terminal.Store, what int) error {
 		}
 		return err
 	}
+}
+
+func (m *model) settle(s *terminal.Store) error {
+	if len(m.begun) == 0 {
+		return nil
+	}
+	seq := slices.Min(slices.Collect(maps.Keys(m.begun)))
+	m.inDoubt = func(m *model, s *terminal.Store) {
+		if _, ok := doubtOf(s, seq); !ok {
+			delete(m.begun, seq)
+		}
+	}
+	err := s.Settle(debit(seq).Card, seq)
+	if err == nil {
+		delete(m.begun, seq)
+	}
+	return err
 }
 
 func (m *model) release(n int) { m.kept, m.released = m.kept[n:], m.released+uint32(n) }

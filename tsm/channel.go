@@ -189,7 +189,7 @@ func (m *Manager) draftWork(ctx context.Context, o Order, d dossier, k channelKe
 		steps = append(steps, k.tail(o, d)...)
 	}
 	to := len(steps)
-	if n := m.cfg.Chunk; n > 0 && k.from+n < channel {
+	if n := m.cfg.Chunk; st == stageWork && n > 0 && k.from+n < channel {
 		to = k.from + n
 	}
 	return draft{stage: st, steps: steps[k.from:to], keep: k.bytes()}, nil

@@ -67,7 +67,7 @@ func open(t testing.TB, cfg db.Config, tune tsm.Config) *house {
 	if err := h.store.Migrate(ctx, wallet.Schema, issuing.Schema, tsm.Schema); err != nil {
 		t.Fatal(err)
 	}
-	if err := tsm.Prepare(ctx, keys); err != nil {
+	if err := keys.Provision(ctx); err != nil {
 		t.Fatal(err)
 	}
 	h.tsm = tsm.New(h.store, keys, tune)
@@ -191,7 +191,7 @@ func (h *house) money() (v ledgerView) {
 	h.t.Helper()
 	h.do(func(tx *db.Tx) error {
 		w, err := ledger.BalanceOf(tx, wallet.Account(lin))
-		if err != nil || h.card == "" {
+		if v.wallet, v.held = w.Posted.Minor(), w.Held.Minor(); err != nil || h.card == "" {
 			return err
 		}
 		f, err := ledger.BalanceOf(tx, issuing.Float(h.card))
@@ -199,7 +199,7 @@ func (h *house) money() (v ledgerView) {
 			return err
 		}
 		d, err := ledger.BalanceOf(tx, issuing.DepositAccount(h.card))
-		v = ledgerView{w.Posted.Minor(), w.Held.Minor(), f.Posted.Minor(), d.Posted.Minor()}
+		v.float, v.deposit = f.Posted.Minor(), d.Posted.Minor()
 		return err
 	})
 	return v
@@ -228,7 +228,8 @@ type band struct {
 
 	cutBefore int  // the n-th command from now never arrives; 0 none
 	mute      bool // the next report is lost
-	twice     bool // every script is fetched and reported twice
+	twice     bool // every report arrives twice
+	rerun     int  // the n-th script from now is run again after its report; 0 none
 }
 
 func newBand(t testing.TB, m *tsm.Manager, id string, serial byte) *band {
@@ -269,8 +270,12 @@ func (b *band) run(s tsm.Script) {
 	b.report(s, answers, cut)
 	if b.twice {
 		b.report(s, answers, cut)
-		again, cut := b.transmit(s)
-		b.report(s, again, cut)
+	}
+	if b.rerun > 0 {
+		if b.rerun--; b.rerun == 0 {
+			again, cut := b.transmit(s)
+			b.report(s, again, cut)
+		}
 	}
 }
 

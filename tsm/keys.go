@@ -15,17 +15,14 @@ import (
 // not made with them. It is an answer, not a failure of the house.
 var errProof = errors.New("tsm: the element's proof does not verify")
 
-// proofOf turns the hsm's "this MAC is wrong" into errProof.
+// proofOf turns the hsm's ways to say "this is not its key" into errProof.
 func proofOf(err error) error {
-	if errors.Is(err, hsm.ErrMAC) {
-		return fmt.Errorf("%w: %w", errProof, err)
+	for _, no := range []error{hsm.ErrTAC, hsm.ErrMAC1, hsm.ErrCryptogram, hsm.ErrAnswer, hsm.ErrNoKey} {
+		if errors.Is(err, no) {
+			return fmt.Errorf("%w: %w", errProof, err)
+		}
 	}
 	return err
-}
-
-// Prepare makes sure that the hsm has the roots this package works with.
-func Prepare(ctx context.Context, h *hsm.HSM) error {
-	return nil
 }
 
 // authorise checks MAC1 and makes MAC2: the order to the card to take money.
@@ -34,21 +31,21 @@ func (m *Manager) authorise(ctx context.Context, l load, a purse.InitLoadAnswer)
 	return mac2, proofOf(err)
 }
 
-// checkMAC1 checks what a card said about its balance and load sequence.
+// checkMAC1 checks what a card said about its balance and load sequence when it
+// was asked with fen and terminal number t.
 func (m *Manager) checkMAC1(ctx context.Context, n purse.Number, a purse.InitLoadAnswer, fen uint32, t purse.Terminal) error {
-	_, err := m.hsm.AuthoriseLoad(ctx, hsm.Load{Card: n, Answer: a, Type: loadType, Fen: fen, Terminal: t})
-	return proofOf(err)
+	return proofOf(m.hsm.CheckMAC1(ctx, hsm.Load{Card: n, Answer: a, Type: loadType, Fen: fen, Terminal: t}))
 }
 
 // checkTAC checks the card's proof that it took the money of l.
 func (m *Manager) checkTAC(ctx context.Context, l load, tac [4]byte) error {
-	return proofOf(m.hsm.CheckLoadTAC(ctx, hsm.LoadTAC{Card: l.card, Balance: uint32(l.balance + l.fen), Seq: uint16(l.seq),
+	return proofOf(m.hsm.CheckLoadTAC(ctx, hsm.LoadProof{Card: l.card, Balance: uint32(l.balance + l.fen), Seq: uint16(l.seq),
 		Fen: uint32(l.fen), Type: loadType, Terminal: l.terminal, At: l.stamp, TAC: tac}))
 }
 
 // protect puts the MAC under the card's maintenance key onto a command.
 func (m *Manager) protect(ctx context.Context, n purse.Number, challenge []byte, c iso7816.Command) (iso7816.Command, error) {
-	return m.hsm.Protect(ctx, n, challenge, c)
+	return m.hsm.Protect(ctx, n, 0, challenge, c)
 }
 
 // wrap makes the whole session's commands again from its beginning: EXTERNAL
@@ -56,19 +53,11 @@ func (m *Manager) protect(ctx context.Context, n purse.Number, challenge []byte,
 // bytes each time, so a session can go on after a look without anybody keeping
 // session keys.
 func (m *Manager) wrap(ctx context.Context, k channelKeep, d dossier, list []inner) ([]step, error) {
-	s := hsm.Script{Host: k.host, Answer: k.answer}
+	s := hsm.Script{HostChallenge: k.host, InitAnswer: k.answer, Level: globalplatform.CMAC | globalplatform.CENC}
 	for _, in := range list {
-		p := hsm.Plain{Command: in.c}
-		if in.put {
-			p.PutKeys = 1
-		}
+		p := hsm.Plain{Command: in.c, PutKeys: in.put}
 		for _, key := range in.keys {
-			ref := hsm.KeyRef{DGI: key.dgi, Label: key.label, Kind: key.kind, Index: keyIndex, Version: keyVersion}
-			if d.number != "" {
-				f := d.number.Factor()
-				ref.Factor = &f
-			}
-			p.Keys = append(p.Keys, ref)
+			p.Keys = append(p.Keys, hsm.KeyRef{DGI: key.dgi, Kind: key.kind, Index: keyIndex, Label: key.label, Card: d.number})
 		}
 		s.Commands = append(s.Commands, p)
 	}
@@ -94,7 +83,7 @@ func (in inner) shown() iso7816.Command {
 
 func (in inner) names() (out []string) {
 	if in.put {
-		return []string{"isd.ENC", "isd.MAC", "isd.DEK"}
+		return []string{hsm.LabelENC, hsm.LabelMAC, hsm.LabelDEK}
 	}
 	for _, k := range in.keys {
 		out = append(out, k.label)

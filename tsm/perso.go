@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"koala/hsm"
 	"koala/issuing"
 	"koala/spec/globalplatform"
 	"koala/spec/purse"
@@ -26,14 +27,6 @@ type keyOrder struct {
 	label string // of the root in the hsm
 }
 
-// Labels of the roots in the hsm.
-const (
-	rootDPK  = "transit.DPK"
-	rootDLK  = "transit.DLK"
-	rootDTK  = "transit.DTK"
-	rootDAMK = "transit.DAMK"
-)
-
 // cardDossier is the T-Union purse of a card: files 15 and 17, the rail record
 // of file 1A, limits, and its four keys, each dispersed by its number.
 func cardDossier(c issuing.Card, p issuing.Product) dossier {
@@ -48,8 +41,8 @@ func cardDossier(c issuing.Card, p issuing.Product) dossier {
 			{ID: purse.DGILimits, Data: limits.Bytes()},
 		},
 		keys: []keyOrder{
-			{purse.DGIKeyFirst, purse.DPK, rootDPK}, {purse.DGIKeyFirst + 1, purse.DLK, rootDLK},
-			{purse.DGIKeyFirst + 2, purse.DTK, rootDTK}, {purse.DGIKeyFirst + 3, purse.DAMK, rootDAMK},
+			{purse.DGIKeyFirst, purse.DPK, hsm.LabelDPK}, {purse.DGIKeyFirst + 1, purse.DLK, hsm.LabelDLK},
+			{purse.DGIKeyFirst + 2, purse.DTK, hsm.LabelDTK}, {purse.DGIKeyFirst + 3, purse.DAMK, hsm.LabelDAMK},
 		},
 	}
 }
@@ -64,7 +57,7 @@ func samDossier(s SAMData) dossier {
 			{ID: purse.DGIPublic, Data: public},
 			{ID: purse.DGIHolder, Data: s.Terminal[:]},
 		},
-		keys: []keyOrder{{purse.DGIKeyFirst, purse.DPK, rootDPK}},
+		keys: []keyOrder{{purse.DGIKeyFirst, purse.DPK, hsm.LabelDPK}},
 	}
 }
 

@@ -13,11 +13,8 @@ import (
 	"koala/spec/purse"
 )
 
-// keyIndex and keyVersion of every purse key this house writes.
-const (
-	keyIndex   = 0x01
-	keyVersion = 0x01
-)
+// keyIndex of every purse key this house writes.
+const keyIndex = 0x01
 
 // loadType is the transaction type of a load of the transit purse.
 var loadType = purse.InitLoad{Purse: purse.EP}.Type()

@@ -3,6 +3,7 @@ package purse
 import (
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 )
 
 // A Debit is one purchase a terminal collected: the card has paid and proved
@@ -97,4 +98,64 @@ func NextDebit(b []byte) (d Debit, rest []byte, err error) {
 func (d Debit) Equal(o Debit) bool {
 	return d.Card == o.Card && d.Seq == o.Seq && d.Fen == o.Fen && d.Type == o.Type && d.Terminal == o.Terminal &&
 		d.TSeq == o.TSeq && d.At == o.At && d.TAC == o.TAC && d.Balance == o.Balance && string(d.Record) == string(o.Record)
+}
+
+// A Batch is what a terminal hands over at once: debits with its own running
+// numbers First, First+1, …, so that gaps and repetitions show.
+type Batch struct {
+	Terminal Terminal
+	First    uint32
+	Debits   []Debit
+}
+
+// MaxBatch bounds one batch, in debits.
+const MaxBatch = 1000
+
+var batchMagic = [4]byte{'K', 'D', 'B', 0x01}
+
+// AppendBinary adds the wire form: magic 4, terminal 6, first number 4, count
+// 2, the debits, CRC-32 (IEEE) 4 over all of it.
+func (b Batch) AppendBinary(dst []byte) ([]byte, error) {
+	if len(b.Debits) > MaxBatch {
+		return dst, fmt.Errorf("batch of %d debits: %w", len(b.Debits), ErrLength)
+	}
+	out := append(append([]byte(nil), batchMagic[:]...), b.Terminal[:]...)
+	out = binary.BigEndian.AppendUint32(out, b.First)
+	out = binary.BigEndian.AppendUint16(out, uint16(len(b.Debits)))
+	for i, d := range b.Debits {
+		var err error
+		if out, err = d.AppendBinary(out); err != nil {
+			return dst, fmt.Errorf("batch, number %d: %w", b.First+uint32(i), err)
+		}
+	}
+	return append(dst, binary.BigEndian.AppendUint32(out, crc32.ChecksumIEEE(out))...), nil
+}
+
+// ParseBatch reads one batch and nothing after it.
+func ParseBatch(in []byte) (b Batch, err error) {
+	const head, sum = 16, 4
+	if len(in) < head+sum || [4]byte(in[:4]) != batchMagic {
+		return b, fmt.Errorf("batch: %w: %d bytes", ErrRecord, len(in))
+	}
+	body := in[:len(in)-sum]
+	if crc32.ChecksumIEEE(body) != binary.BigEndian.Uint32(in[len(body):]) {
+		return b, fmt.Errorf("batch: %w", ErrChecksum)
+	}
+	n := int(binary.BigEndian.Uint16(in[14:]))
+	if n > MaxBatch {
+		return b, fmt.Errorf("batch of %d debits: %w", n, ErrLength)
+	}
+	b = Batch{Terminal: Terminal(in[4:10]), First: binary.BigEndian.Uint32(in[10:])}
+	rest := body[head:]
+	for i := range n {
+		var d Debit
+		if d, rest, err = NextDebit(rest); err != nil {
+			return Batch{}, fmt.Errorf("batch, number %d: %w", b.First+uint32(i), err)
+		}
+		b.Debits = append(b.Debits, d)
+	}
+	if len(rest) != 0 {
+		return Batch{}, fmt.Errorf("batch: %w: %d bytes too many", ErrLength, len(rest))
+	}
+	return b, nil
 }

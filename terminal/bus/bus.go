@@ -129,6 +129,9 @@ func (v *Validator) Arrive(stop int) error {
 // Store is what the validator has collected.
 func (v *Validator) Store() *terminal.Store { return v.col.Store }
 
+// Batch is the oldest debits as the validator hands them over.
+func (v *Validator) Batch(limit int) purse.Batch { return v.col.Batch(limit) }
+
 // Deny is the validator's deny list.
 func (v *Validator) Deny() *terminal.DenyList { return v.col.Deny }
 

@@ -146,6 +146,9 @@ func (g *Gate) Terminal() purse.Terminal { return g.col.Terminal }
 // Store is what the gate has collected.
 func (g *Gate) Store() *terminal.Store { return g.col.Store }
 
+// Batch is the oldest debits as the gate hands them over.
+func (g *Gate) Batch(limit int) purse.Batch { return g.col.Batch(limit) }
+
 // Deny is the gate's deny list.
 func (g *Gate) Deny() *terminal.DenyList { return g.col.Deny }
 

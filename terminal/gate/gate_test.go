@@ -215,6 +215,36 @@ func TestNotATransitCard(t *testing.T) {
 	}
 }
 
+// A ride on a bus that was not closed is paid at the next metro gate, at the
+// price the bus left on the card.
+func TestOpenBusRideIsPaidAtEntry(t *testing.T) {
+	s := newSite(t, gate.Entry, xidan, clock.NewVirtual(noon), 8)
+	r := newRider(t, number, 50_00, func(_ *purse.File15, _ *purse.File17, x *purse.Transit) {
+		x.Status, x.EntryAt, x.MaxFare, x.Flags[0] = purse.Entered, purse.StampOf(noon.Add(-time.Hour)), 4_50, purse.IndustryBus
+	})
+	want(t, s.tap(r), terminal.Opened, terminal.NoReason, 4_50)
+	if fen, rail := r.holds(); fen != 45_50 || rail.EntryAmount != 4_50 || rail.EntryBalance != 45_50 || terminal.OnBus(rail) || s.collected() != 4_50 {
+		t.Errorf("%d, %+v, collected %d", fen, rail, s.collected())
+	}
+}
+
+// The month's spending begins anew with the month.
+func TestMonthTurns(t *testing.T) {
+	now := clock.NewVirtual(noon)
+	in, out := newSite(t, gate.Entry, xidan, now, 8), newSite(t, gate.Exit, dongdan, now, 8)
+	r := newRider(t, number, 50_00, func(_ *purse.File15, _ *purse.File17, x *purse.Transit) {
+		x.LastAt, x.Accumulated, x.Count = purse.StampOf(noon.Add(-time.Hour)), 160_00, 40
+	})
+	in.tap(r)
+	want(t, out.tap(r), terminal.Opened, terminal.NoReason, 1_50) // from 150 yuan on half
+	now.Set(noon.AddDate(0, 0, 3))
+	in.tap(r)
+	want(t, out.tap(r), terminal.Opened, terminal.NoReason, 3_00)
+	if _, rail := r.holds(); rail.Accumulated != 3_00 || rail.Count != 1 {
+		t.Errorf("%+v", rail)
+	}
+}
+
 // A PSAM that stops working takes the gate out of service, not the card's money.
 func TestPSAMFails(t *testing.T) {
 	s := newSite(t, gate.Entry, xidan, clock.NewVirtual(noon), 8)

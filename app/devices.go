@@ -1,0 +1,104 @@
+package app
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"koala/fare"
+	"koala/hsm"
+	"koala/spec/purse"
+	"koala/web/device"
+)
+
+// deviceKey signs the tokens of devices: a token is the signature over what
+// kind of device it is and which, so nothing has to be kept to check one.
+const deviceKey = "device.sign"
+
+// provision makes the keys that a new house lacks.
+func (h *House) provision(ctx context.Context) error {
+	if err := h.Keys.Provision(ctx); err != nil {
+		return err
+	}
+	if _, err := h.Keys.PublicKey(ctx, deviceKey); err == nil {
+		return nil
+	}
+	_, err := h.Keys.Generate(ctx, deviceKey, hsm.Signing)
+	return err
+}
+
+// DeviceToken is the bearer token of a device, given to it when it is
+// installed.
+func (h *House) DeviceToken(ctx context.Context, kind, id string) (string, error) {
+	sig, err := h.Keys.Sign(ctx, deviceKey, tokenText(kind, id))
+	if err != nil {
+		return "", fmt.Errorf("token of %s %s: %w", kind, id, err)
+	}
+	return hex.EncodeToString(sig), nil
+}
+
+func tokenText(kind, id string) []byte { return fmt.Appendf(nil, "koala device 1|%s|%s", kind, id) }
+
+// CheckDevice refuses a token that is not this device's.
+func (h *House) CheckDevice(ctx context.Context, kind, id, token string) error {
+	sig, err := hex.DecodeString(token)
+	if err == nil {
+		err = h.Keys.Verify(ctx, deviceKey, tokenText(kind, id), sig)
+	}
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", kind, id, device.ErrToken)
+	}
+	return nil
+}
+
+// terminals is the back office of transit as gates and buses reach it. A
+// terminal's id is its number in hexadecimal.
+type terminals struct{ house *House }
+
+var errTerminal = errors.New("a terminal's number has 12 hexadecimal digits")
+
+func terminalOf(id string) (t purse.Terminal, err error) {
+	raw, err := hex.DecodeString(id)
+	if err != nil || len(raw) != len(t) {
+		return t, fmt.Errorf("terminal %q: %w: %w", id, device.ErrPath, errTerminal)
+	}
+	return purse.Terminal(raw), nil
+}
+
+// Collect books a terminal's batch.
+func (t terminals) Collect(ctx context.Context, id string, b purse.Batch) (uint32, error) {
+	term, err := terminalOf(id)
+	if err != nil {
+		return 0, err
+	}
+	if b.Terminal != term {
+		return 0, fmt.Errorf("terminal %s sent a batch of %X: %w", id, b.Terminal, device.ErrBody)
+	}
+	if _, err := t.house.Transit.Collect(ctx, b); err != nil {
+		return 0, err
+	}
+	return b.First + uint32(len(b.Debits)) - 1, nil
+}
+
+// TariffPack is the signed fare table of the terminal's station.
+func (t terminals) TariffPack(ctx context.Context, id string, have uint32) ([]byte, error) {
+	d, err := t.device(ctx, id)
+	if err != nil || d.Station == 0 {
+		return nil, err
+	}
+	return t.house.Transit.Pack(ctx, d.Station, have)
+}
+
+// DenyPack is the signed deny list delta that follows version have.
+func (t terminals) DenyPack(ctx context.Context, id string, have uint32) ([]byte, error) {
+	if _, err := t.device(ctx, id); err != nil {
+		return nil, err
+	}
+	return t.house.Transit.DenyPack(ctx, have)
+}
+
+// Table of a station, for installing a gate before its first contact.
+func (h *House) Table(ctx context.Context, station fare.Code) ([]byte, error) {
+	return h.Transit.Pack(ctx, station, 0)
+}

@@ -1,0 +1,129 @@
+// Package app wires one house: the store with its writer, the books, the
+// keys, the domains, the pages, and what follows from what (reactions.go).
+// Config says which house; New makes it; Handler is its door; Tick does what
+// has become due. Production, the demo and the city run the same house.
+package app
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"koala/customer"
+	"koala/hsm"
+	"koala/internal/db"
+	"koala/internal/once"
+	"koala/internal/outbox"
+	"koala/issuing"
+	"koala/ledger"
+	"koala/settlement"
+	"koala/transit"
+	"koala/transit/network"
+	"koala/tsm"
+	"koala/wallet"
+)
+
+// A House is one running platform.
+type House struct {
+	Config  Config
+	Store   *db.Store
+	Book    *ledger.Book
+	Keys    *hsm.HSM
+	Outbox  *outbox.Outbox
+	Desk    *customer.Desk
+	TSM     *tsm.Manager
+	Transit *transit.Office
+	Network *network.Network
+}
+
+// schemas are the tables of the house, in the order they are made.
+var schemas = []db.Schema{outbox.Schema, once.Schema, hsm.Schema, customer.Schema, wallet.Schema,
+	settlement.Schema, issuing.Schema, tsm.Schema, transit.Schema}
+
+// New opens the house: it makes what a fresh folder lacks and loads the rest.
+func New(ctx context.Context, cfg Config) (*House, error) {
+	cfg, err := cfg.filled()
+	if err != nil {
+		return nil, err
+	}
+	h := &House{Config: cfg, Network: network.Beijing()}
+	h.Store, err = db.Open(ctx, db.Config{URL: cfg.DB, Clock: cfg.Clock, Rand: cfg.Rand, Inline: cfg.Inline, Faults: cfg.Faults})
+	if err != nil {
+		return nil, err
+	}
+	if err := h.wire(ctx); err != nil {
+		h.Close()
+		return nil, err
+	}
+	return h, nil
+}
+
+func (h *House) wire(ctx context.Context) (err error) {
+	cfg := h.Config
+	if err := h.Store.Migrate(ctx, schemas...); err != nil {
+		return err
+	}
+	if h.Book, err = ledger.Open(ctx, h.Store, ledger.Config{Inline: cfg.Inline}); err != nil {
+		return err
+	}
+	if h.Keys, err = hsm.Open(ctx, h.Store, hsm.Config{KeyFile: cfg.KeyFile, Rand: cfg.Rand}); err != nil {
+		return err
+	}
+	h.Outbox = outbox.Open(h.Store)
+	h.Desk = &customer.Desk{Store: h.Store, Seal: h.Keys.Seal, Salt: cfg.Rand}
+	h.TSM = tsm.New(h.Store, h.Keys, tsm.Config{Chunk: cfg.Chunk, Done: orderDone})
+	h.Transit = transit.NewOffice(h.Store, h.Keys, h.Network)
+	if err := h.provision(ctx); err != nil {
+		return err
+	}
+	if err := h.Store.Write(ctx, h.seed); err != nil {
+		return fmt.Errorf("seeding the house: %w", err)
+	}
+	return nil
+}
+
+// seed puts in what every house has; again it changes nothing.
+func (h *House) seed(tx *db.Tx) error {
+	if err := wallet.OpenHouse(tx); err != nil {
+		return err
+	}
+	if err := issuing.Seed(tx); err != nil {
+		return err
+	}
+	return h.Transit.Books().SetUp(tx)
+}
+
+// Close lets the writer finish and closes everything.
+func (h *House) Close() error {
+	var first error
+	if h.Book != nil {
+		first = h.Book.Close()
+	}
+	if err := h.Store.Close(); first == nil {
+		first = err
+	}
+	return first
+}
+
+// Now is the house's clock.
+func (h *House) Now() time.Time { return h.Store.Now() }
+
+// Tick does everything that has become due: orders that timed out, journeys
+// that never ended, the settlement of closed days. It may be called at any
+// time and any number of times.
+func (h *House) Tick(ctx context.Context) error {
+	now := h.Now()
+	if err := h.TSM.Tick(ctx, now); err != nil {
+		return fmt.Errorf("orders: %w", err)
+	}
+	if err := h.Transit.Tick(ctx, now); err != nil {
+		return fmt.Errorf("journeys: %w", err)
+	}
+	if _, err := settlement.Run(ctx, h.Store, settlement.LastDay(now)); err != nil {
+		return fmt.Errorf("settlement: %w", err)
+	}
+	if h.Config.Inline {
+		return h.Book.Project(ctx)
+	}
+	return nil
+}

@@ -1,0 +1,180 @@
+package hsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"koala/spec/globalplatform"
+	"koala/spec/iso7816"
+	"koala/spec/iso9797"
+	"koala/spec/purse"
+)
+
+// The limits of a script.
+const (
+	maxScript      = 1_000 // commands
+	firstOwnSet    = 0x30  // key version number of version 1 of the channel roots on an element
+	lastOwnSet     = 0x3F  // (GPCS: 30..3F are sets of SCP03)
+	channelVersion = firstOwnSet - 1
+)
+
+// A Script is all that is left to say to one element in one secure channel.
+// The same script gives the same commands every time: nothing is kept between
+// calls.
+type Script struct {
+	KDD           []byte // the element's key data as it is known, 10 bytes; nil: as it says itself
+	HostChallenge [8]byte
+	InitAnswer    []byte // to INITIALIZE UPDATE
+	Level         globalplatform.Level
+	Commands      []Plain
+}
+
+// A Plain is a command before it is wrapped.
+type Plain struct {
+	Command iso7816.Command
+	// Keys are added to the data of a STORE DATA as data groupings.
+	Keys []KeyRef
+	// PutKeys replaces Command by the PUT KEY that brings in the element's own
+	// channel keys of the newest version.
+	PutKeys bool
+}
+
+// A KeyRef names one purse key: where it goes, and which root it comes from.
+type KeyRef struct {
+	DGI   uint16
+	Kind  purse.KeyKind
+	Index byte         // 0: 1
+	Label string       // of the root
+	Card  purse.Number // whose key it is; empty for a SAM, which gets the root
+}
+
+// WrapScript verifies the element's cryptogram and returns EXTERNAL
+// AUTHENTICATE followed by the commands, wrapped. An element fresh from the
+// factory (key version FF) has public keys; every other one has those that
+// PutKeys gave it.
+func (h *HSM) WrapScript(ctx context.Context, s Script) ([]iso7816.Command, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if len(s.Commands) > maxScript {
+		return nil, fmt.Errorf("%d commands: %w", len(s.Commands), ErrScript)
+	}
+	a, err := globalplatform.ParseInitAnswer(s.InitAnswer)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrAnswer, err)
+	}
+	if s.KDD != nil && string(s.KDD) != string(a.KDD[:]) {
+		return nil, fmt.Errorf("key data %X instead of %X: %w", a.KDD, s.KDD, ErrCryptogram)
+	}
+	set, err := h.elementKeys(a)
+	if err != nil {
+		return nil, err
+	}
+	host, auth, err := globalplatform.NewHost(set, s.HostChallenge, a, s.Level)
+	switch {
+	case errors.Is(err, globalplatform.ErrCryptogram):
+		return nil, fmt.Errorf("%w: %w", ErrCryptogram, err)
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", ErrScript, err)
+	}
+	out := append(make([]iso7816.Command, 0, 1+len(s.Commands)), auth)
+	for i, p := range s.Commands {
+		c, err := h.fill(host, a, p)
+		if err == nil {
+			c, err = host.Wrap(c)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("command %d: %w: %w", i+1, ErrScript, err)
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+// elementKeys are the keys the element opens the channel with.
+func (h *HSM) elementKeys(a globalplatform.InitAnswer) (globalplatform.KeySet, error) {
+	if a.Version == globalplatform.FactoryVersion {
+		return globalplatform.FactoryKeys(), nil
+	}
+	if a.Version < firstOwnSet || a.Version > lastOwnSet {
+		return globalplatform.KeySet{}, fmt.Errorf("key set %02X of the element: %w", a.Version, ErrNoKey)
+	}
+	return h.ownKeys(a.KDD, a.Version-channelVersion)
+}
+
+// ownKeys are an element's own keys under a version of the roots; 0 is the
+// newest that all three have.
+func (h *HSM) ownKeys(kdd [10]byte, version byte) (set globalplatform.KeySet, err error) {
+	var roots [3]*key
+	for i, label := range [3]string{LabelENC, LabelMAC, LabelDEK} {
+		if roots[i], err = h.key(label, ChannelRoot, version); err != nil {
+			return set, err
+		}
+		if i > 0 && roots[i].info.Version != roots[0].info.Version {
+			return set, fmt.Errorf("%s has version %d and %s %d, rotate them together: %w", LabelENC,
+				roots[0].info.Version, label, roots[i].info.Version, ErrUsage)
+		}
+	}
+	v := roots[0].info.Version
+	if v > lastOwnSet-channelVersion {
+		return set, fmt.Errorf("version %d of the channel roots has no number on elements: %w", v, ErrUsage)
+	}
+	master := globalplatform.KeySet{Version: channelVersion + v, ENC: roots[0].clear, MAC: roots[1].clear, DEK: roots[2].clear}
+	return globalplatform.DiversifyKDF(master, kdd), nil
+}
+
+// fill puts the keys into a command.
+func (h *HSM) fill(host *globalplatform.Host, a globalplatform.InitAnswer, p Plain) (iso7816.Command, error) {
+	if p.PutKeys {
+		set, err := h.ownKeys(a.KDD, 0)
+		if err != nil {
+			return iso7816.Command{}, err
+		}
+		replaces := a.Version
+		if replaces == globalplatform.FactoryVersion {
+			replaces = 0 // the first set of its own replaces the factory's anyway
+		}
+		return host.PutKey(replaces, set, globalplatform.BareKeys)
+	}
+	c := p.Command
+	if len(p.Keys) == 0 {
+		return c, nil
+	}
+	data := append([]byte(nil), c.Data...)
+	for _, r := range p.Keys {
+		rec, err := h.record(host, r)
+		if err != nil {
+			return c, err
+		}
+		data = globalplatform.DGI{ID: r.DGI, Data: rec.Bytes()}.Append(data)
+	}
+	if len(data) > host.MaxData() {
+		return c, fmt.Errorf("%d bytes with %d keys: %w", len(data), len(p.Keys), globalplatform.ErrTooLong)
+	}
+	c.Data = data
+	return c, nil
+}
+
+// record is one key enciphered under the element's DEK, with the check value of
+// the clear key. Its version on the card is that of the root.
+func (h *HSM) record(host *globalplatform.Host, r KeyRef) (rec purse.KeyRecord, err error) {
+	k, err := h.key(r.Label, PurseRoot, 0)
+	if err != nil {
+		return rec, err
+	}
+	clear16 := [16]byte(k.clear)
+	if r.Card != "" {
+		clear16 = k.root.Disperse(r.Card.Factor())
+	}
+	defer clear(clear16[:])
+	sealed, err := host.EncryptKey(clear16[:])
+	if err != nil {
+		return rec, err
+	}
+	if len(sealed) != len(rec.Key) {
+		return rec, fmt.Errorf("enciphered key of %d bytes: %w", len(sealed), globalplatform.ErrKey)
+	}
+	return purse.KeyRecord{Kind: r.Kind, Index: max(r.Index, 1), Version: k.info.Version, Alg: purse.Alg3DES,
+		Key: [16]byte(sealed), KCV: iso9797.KCVDES(clear16[:])}, nil
+}

@@ -1,0 +1,153 @@
+// Package hsm keeps the keys that never leave: roots of purse and channel keys,
+// signing keys, the key of data at rest. They are sealed in the store under a
+// key file and used here only; no function returns one. Start at Open and
+// Provision; the work is in CheckDebitTAC, AuthoriseLoad and WrapScript. What
+// stands behind this interface is software; a PKCS#11 module could.
+package hsm
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"koala/internal/clock"
+	"koala/internal/db"
+	"koala/internal/fail"
+)
+
+// How the hsm refuses. ErrTAC, ErrMAC1 and ErrCryptogram say that a proof made
+// by a card does not verify.
+var (
+	ErrTAC        = fail.Define(fail.Refused, "hsm.tac", "the card's proof of the transaction (TAC) does not verify")
+	ErrMAC1       = fail.Define(fail.Refused, "hsm.mac1", "the card's proof of its balance (MAC1) does not verify")
+	ErrCryptogram = fail.Define(fail.Refused, "hsm.cryptogram", "the element's cryptogram does not verify; it is another element or has other keys")
+	ErrAnswer     = fail.Define(fail.Refused, "hsm.answer", "the element's answer to INITIALIZE UPDATE cannot be read")
+	ErrScript     = fail.Define(fail.Broken, "hsm.script", "a command of the script does not fit the secure channel")
+	ErrNoKey      = fail.Define(fail.NotFound, "hsm.no_key", "there is no such key")
+	ErrExists     = fail.Define(fail.Conflict, "hsm.exists", "there is a key with this label; rotate it instead")
+	ErrUsage      = fail.Define(fail.Invalid, "hsm.usage", "the key is not for this use")
+	ErrWeak       = fail.Define(fail.Invalid, "hsm.weak", "the key has a wrong length or is weak")
+	ErrCheck      = fail.Define(fail.Invalid, "hsm.check_value", "the check value does not match what was entered")
+	ErrCustodian  = fail.Define(fail.Forbidden, "hsm.custodian", "each part comes from another custodian")
+	ErrParts      = fail.Define(fail.Invalid, "hsm.parts", "a key comes in two or three parts, all of them")
+	ErrSignature  = fail.Define(fail.Refused, "hsm.signature", "the signature does not verify")
+	ErrSealed     = fail.Define(fail.Broken, "hsm.sealed", "sealed data is damaged or was sealed under another key")
+	ErrKeyFile    = fail.Define(fail.Broken, "hsm.key_file", "the key file cannot be used")
+	ErrNoKeyFile  = fail.Define(fail.Broken, "hsm.no_key_file", "the key file is missing and the database has keys sealed under it; put the file back from its backup")
+	ErrWrongFile  = fail.Define(fail.Broken, "hsm.wrong_key_file", "the key file is not the one the keys in this database are sealed under; name the right file")
+	ErrOpenFile   = fail.Define(fail.Broken, "hsm.readable_key_file", "others may read the key file; take their permission away (chmod 600)")
+)
+
+// Config says where the key file is; it is made at the first start.
+type Config struct {
+	KeyFile string    // "" is koala.key in the working directory
+	Rand    io.Reader // nil is the system's entropy
+}
+
+const defaultKeyFile = "koala.key"
+
+// An HSM is safe for concurrent use.
+type HSM struct {
+	store  *db.Store
+	rand   io.Reader
+	master *sealer // under the key file
+	mu     sync.RWMutex
+	keys   map[string][]*key // by label; version v is at v-1
+}
+
+// A Usage is what a key may do.
+type Usage string
+
+// The usages.
+const (
+	PurseRoot   Usage = "purse-root"   // two-key 3DES, dispersed by card number (JR/T 0025.1)
+	ChannelRoot Usage = "channel-root" // AES-128, diversified by an element's key data
+	Signing     Usage = "signing"      // Ed25519
+	Sealing     Usage = "sealing"      // AES-256-GCM
+)
+
+// Labels of the keys that a house needs.
+const (
+	LabelDPK  = "transit.DPK"  // purchase
+	LabelDLK  = "transit.DLK"  // load
+	LabelDTK  = "transit.DTK"  // TAC
+	LabelDAMK = "transit.DAMK" // application maintenance
+	LabelENC  = "isd.ENC"
+	LabelMAC  = "isd.MAC"
+	LabelDEK  = "isd.DEK"
+	LabelPack = "pack.sign" // deny lists and tariff packs for gates
+	labelSeal = "data.seal" // personalisation data at rest
+)
+
+var houseKeys = []struct {
+	label string
+	usage Usage
+}{
+	{LabelDPK, PurseRoot}, {LabelDLK, PurseRoot}, {LabelDTK, PurseRoot}, {LabelDAMK, PurseRoot},
+	{LabelENC, ChannelRoot}, {LabelMAC, ChannelRoot}, {LabelDEK, ChannelRoot},
+	{LabelPack, Signing},
+}
+
+// KeyInfo is what may be known of a key.
+type KeyInfo struct {
+	Label   string
+	Usage   Usage
+	Version byte // from 1
+	KCV     [3]byte
+	At      time.Time
+}
+
+// Open opens the hsm of a store. The first time it makes the key file, readable
+// by its owner only.
+func Open(ctx context.Context, store *db.Store, cfg Config) (*HSM, error) {
+	h := &HSM{store: store, rand: cfg.Rand, keys: map[string][]*key{}}
+	if h.rand == nil {
+		h.rand = clock.Entropy()
+	}
+	file := cfg.KeyFile
+	if file == "" {
+		file = defaultKeyFile
+	}
+	if err := store.Migrate(ctx, schema); err != nil {
+		return nil, fmt.Errorf("opening the hsm: %w", err)
+	}
+	if err := h.unlock(ctx, file); err != nil {
+		return nil, fmt.Errorf("opening the hsm with key file %s: %w", file, err)
+	}
+	if err := h.load(ctx); err != nil {
+		return nil, fmt.Errorf("opening the hsm with key file %s: %w", file, err)
+	}
+	if len(h.keys[labelSeal]) == 0 {
+		if _, err := h.Generate(ctx, labelSeal, Sealing); err != nil {
+			return nil, fmt.Errorf("opening the hsm: %w", err)
+		}
+	}
+	return h, nil
+}
+
+// Provision generates those keys of a house that are missing: after it, cards
+// can be issued. Roots of a real scheme are imported before.
+func (h *HSM) Provision(ctx context.Context) error {
+	for _, k := range houseKeys {
+		if _, err := h.key(k.label, k.usage, 0); err == nil {
+			continue
+		}
+		if _, err := h.Generate(ctx, k.label, k.usage); err != nil {
+			return fmt.Errorf("provisioning: %w", err)
+		}
+	}
+	return nil
+}
+
+// Random fills b.
+func (h *HSM) Random(ctx context.Context, b []byte) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if _, err := io.ReadFull(h.rand, b); err != nil {
+		return fmt.Errorf("drawing %d random bytes: %w", len(b), err)
+	}
+	return nil
+}
