@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 
-	"koala/fare"
 	"koala/hsm"
 	"koala/spec/purse"
 	"koala/web/device"
@@ -73,17 +72,18 @@ func (t terminals) Collect(ctx context.Context, id string, b purse.Batch) (uint3
 		return 0, err
 	}
 	if b.Terminal != term {
-		return 0, fmt.Errorf("terminal %s sent a batch of %X: %w", id, b.Terminal, device.ErrBody)
+		return 0, fmt.Errorf("terminal %s sent a batch of %s: %w", id, b.Terminal, device.ErrBody)
 	}
-	if _, err := t.house.Transit.Collect(ctx, b); err != nil {
-		return 0, err
-	}
-	return b.First + uint32(len(b.Debits)) - 1, nil
+	return t.house.Transit.Collect(ctx, b)
 }
 
 // TariffPack is the signed fare table of the terminal's station.
 func (t terminals) TariffPack(ctx context.Context, id string, have uint32) ([]byte, error) {
-	d, err := t.device(ctx, id)
+	term, err := terminalOf(id)
+	if err != nil {
+		return nil, err
+	}
+	d, err := t.house.Transit.HasPack(ctx, term, have)
 	if err != nil || d.Station == 0 {
 		return nil, err
 	}
@@ -92,13 +92,12 @@ func (t terminals) TariffPack(ctx context.Context, id string, have uint32) ([]by
 
 // DenyPack is the signed deny list delta that follows version have.
 func (t terminals) DenyPack(ctx context.Context, id string, have uint32) ([]byte, error) {
-	if _, err := t.device(ctx, id); err != nil {
+	term, err := terminalOf(id)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := t.house.Transit.HasDeny(ctx, term, have); err != nil {
 		return nil, err
 	}
 	return t.house.Transit.DenyPack(ctx, have)
-}
-
-// Table of a station, for installing a gate before its first contact.
-func (h *House) Table(ctx context.Context, station fare.Code) ([]byte, error) {
-	return h.Transit.Pack(ctx, station, 0)
 }

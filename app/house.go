@@ -37,7 +37,7 @@ type House struct {
 }
 
 // schemas are the tables of the house, in the order they are made.
-var schemas = []db.Schema{outbox.Schema, once.Schema, hsm.Schema, customer.Schema, wallet.Schema,
+var schemas = []db.Schema{outbox.Schema, once.Schema, customer.Schema, wallet.Schema,
 	settlement.Schema, issuing.Schema, tsm.Schema, transit.Schema}
 
 // New opens the house: it makes what a fresh folder lacks and loads the rest.
@@ -71,7 +71,7 @@ func (h *House) wire(ctx context.Context) (err error) {
 	}
 	h.Outbox = outbox.Open(h.Store)
 	h.Desk = &customer.Desk{Store: h.Store, Seal: h.Keys.Seal, Salt: cfg.Rand}
-	h.TSM = tsm.New(h.Store, h.Keys, tsm.Config{Chunk: cfg.Chunk, Done: orderDone})
+	h.TSM = tsm.New(h.Store, h.Keys, tsm.Config{Chunk: cfg.Chunk, Changed: h.orderChanged})
 	h.Transit = transit.NewOffice(h.Store, h.Keys, h.Network)
 	if err := h.provision(ctx); err != nil {
 		return err

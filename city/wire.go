@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // A WireFault is what one request of a device suffers on its way.
@@ -31,9 +32,9 @@ const maxLate = 64
 // A Wire carries the requests of devices to the house in the same process:
 // no socket, the same handlers. Faults, when set, is asked for every request.
 type Wire struct {
-	House  func() http.Handler
 	Faults func(r *http.Request) WireFault
 
+	door atomic.Pointer[http.Handler]
 	mu   sync.Mutex
 	late []*parcel
 	hits map[WireFault]int
@@ -113,7 +114,7 @@ func (w *Wire) deliver(p *parcel) *http.Response {
 	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(p.body)), int64(len(p.body))
 	r.RequestURI, r.RemoteAddr, r.Host = r.URL.RequestURI(), "device", r.URL.Host
 	a := &answer{code: http.StatusOK, head: http.Header{}}
-	w.House().ServeHTTP(a, r)
+	(*w.door.Load()).ServeHTTP(a, r)
 	return &http.Response{
 		Status: fmt.Sprintf("%d %s", a.code, http.StatusText(a.code)), StatusCode: a.code, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: a.head, Body: io.NopCloser(&a.body), ContentLength: int64(a.body.Len()), Request: p.req,

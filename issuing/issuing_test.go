@@ -24,13 +24,22 @@ const lin customer.ID = "cust_lin"
 
 var start = time.Date(2015, 9, 16, 8, 0, 0, 0, time.UTC)
 
+// A tester is a test or one run of a property.
+type tester interface {
+	Helper()
+	Cleanup(func())
+	Fatal(...any)
+	Fatalf(string, ...any)
+	Errorf(string, ...any)
+}
+
 type house struct {
-	t     testing.TB
+	t     tester
 	store *db.Store
 }
 
 // open makes a house in which Lin has 100 yuan in her wallet.
-func open(t testing.TB, cfg db.Config) *house {
+func open(t tester, cfg db.Config) *house {
 	t.Helper()
 	ctx := context.Background()
 	cfg.Clock, cfg.Inline = clock.NewVirtual(start), true
@@ -38,10 +47,11 @@ func open(t testing.TB, cfg db.Config) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.Close() })
-	if _, err := ledger.Open(ctx, s, ledger.Config{Inline: true}); err != nil {
+	book, err := ledger.Open(ctx, s, ledger.Config{Inline: true})
+	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { book.Close(); s.Close() })
 	if err := s.Migrate(ctx, wallet.Schema, issuing.Schema); err != nil {
 		t.Fatal(err)
 	}
@@ -265,7 +275,7 @@ func TestSeeKeepsTheLater(t *testing.T) {
 // and a used-up range refuses.
 func TestRangeNeverReuses(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		h := open(t, db.Config{URL: dbtest.File(t)})
+		h := open(rt, db.Config{URL: dbtest.File(t)})
 		h.do(func(tx *db.Tx) error {
 			p, err := issuing.ProductOn(tx, issuing.TransitBJ, start)
 			if err != nil {

@@ -29,7 +29,6 @@ type totals struct {
 	count         uint64 // legs booked
 	window, spent int64  // velocity: start of the window in µs, and what left in it
 	limits        Limits
-	amended       bool // limits are no longer those it was opened with
 }
 
 func (t *totals) available() int64 { return t.balance - t.held }
@@ -337,7 +336,6 @@ func (s *state) applyLimits(r *record) error {
 	}
 	a = s.touch(a.slot)
 	a.limits = limitsOf(r.words)
-	a.amended = true
 	return nil
 }
 

@@ -83,12 +83,6 @@ type Book struct {
 	trouble    atomic.Pointer[error]
 }
 
-// A tip is where the journal ends.
-type tip struct {
-	seq  uint64
-	hash [32]byte
-}
-
 // Schema is the ledger's tables in the store. The journal is the book; all
 // else can be made from it.
 var Schema = db.Schema{Owner: "ledger", Steps: []string{`

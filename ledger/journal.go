@@ -258,6 +258,26 @@ func chain(prev [32]byte, book int64, seq uint64, n int, blob []byte) (sum [32]b
 	return sum
 }
 
+// A tip is where the journal ends.
+type tip struct {
+	seq  uint64
+	hash [32]byte
+}
+
+// follow checks that b is the batch behind t, and moves t to it.
+func (t *tip) follow(book int64, b *batch) error {
+	switch {
+	case b.n < 1 || b.first() != t.seq+1:
+		return fmt.Errorf("batch %d has %d records behind record %d: a batch is missing: %w", b.seq, b.n, t.seq, ErrDamaged)
+	case b.prev != t.hash:
+		return fmt.Errorf("batch %d does not follow the one before it: the chain is broken: %w", b.seq, ErrDamaged)
+	case b.hash != chain(b.prev, book, b.seq, b.n, b.blob):
+		return fmt.Errorf("batch %d does not have the hash written with it: %w", b.seq, ErrDamaged)
+	}
+	*t = tip{b.seq, b.hash}
+	return nil
+}
+
 // each reads the records of the batch in order; raw is the bytes of the one
 // in r, which is valid during the call.
 func (b *batch) each(r *record, f func(seq uint64, raw []byte) error) error {
@@ -280,4 +300,170 @@ func (b *batch) each(r *record, f func(seq uint64, raw []byte) error) error {
 		return fmt.Errorf("batch %d has %d records, not %d: %w", b.seq, seq-b.first(), b.n, ErrDamaged)
 	}
 	return nil
+}
+
+// snapshotVersion is the first number of a snapshot; all numbers are little
+// endian, 64 bits.
+const snapshotVersion = 1
+
+// encode appends the state to dst.
+func (s *state) encode(dst []byte) []byte {
+	w := coder{buf: dst}
+	w.put(snapshotVersion, uint64(s.book), s.seq, uint64(s.clock), uint64(s.closed), uint64(len(s.accounts)))
+	for _, a := range s.accounts {
+		w.text(string(a.ID), a.Code, a.Name, string(a.Currency))
+		w.put(uint64(a.Normal), a.debit.hi, a.debit.lo, a.credit.hi, a.credit.lo, uint64(a.balance), a.count,
+			uint64(a.window), uint64(a.spent))
+		w.limits(a.Account.Limits)
+		w.limits(a.totals.limits)
+	}
+	w.put(uint64(len(s.holds)))
+	for _, h := range s.openHolds() {
+		w.text(h.name)
+		w.put(uint64(h.from), uint64(h.to), uint64(h.amount), uint64(h.remaining), uint64(h.captured),
+			uint64(h.over), uint64(h.limit), uint64(h.expires), uint64(h.spentFrom))
+	}
+	k := &s.keys
+	w.put(k.youngEnd, k.oldEnd, k.dropped)
+	w.refs(k.young)
+	w.refs(k.old)
+	w.put(uint64(len(k.layers)))
+	for i := range k.layers {
+		w.put(uint64(k.layers[i].count), uint64(len(k.layers[i].blocks)))
+		for _, block := range k.layers[i].blocks {
+			w.put(block[:]...)
+		}
+	}
+	return w.buf
+}
+
+// decode makes s, which is empty, the state that was encoded.
+func (s *state) decode(blob []byte) error {
+	r := coder{buf: blob}
+	if v := r.get(); v != snapshotVersion {
+		return fmt.Errorf("version %d: %w", v, ErrDamaged)
+	}
+	s.book, s.seq, s.clock, s.closed = int64(r.get()), r.get(), int64(r.get()), int64(r.get())
+	for n := r.count(100); n > 0 && !r.bad; n-- {
+		a := &account{slot: uint32(len(s.accounts))}
+		a.ID, a.Code, a.Name, a.Currency = AccountID(r.string()), r.string(), r.string(), currency([]byte(r.string()))
+		a.Normal, a.debit = Side(r.get()), Total{r.get(), r.get()}
+		a.credit, a.balance = Total{r.get(), r.get()}, int64(r.get())
+		a.count, a.window, a.spent = r.get(), int64(r.get()), int64(r.get())
+		a.Account.Limits, a.totals.limits = r.getLimits(), r.getLimits()
+		s.accounts = append(s.accounts, a)
+		s.ids[a.ID] = a.slot
+	}
+	for n := r.count(80); n > 0 && !r.bad; n-- {
+		h := &hold{name: r.string()}
+		h.ref, h.from, h.to = keyOf([]byte(h.name)), uint32(r.get()), uint32(r.get())
+		h.amount, h.remaining, h.captured, h.over = int64(r.get()), int64(r.get()), int64(r.get()), int64(r.get())
+		h.limit, h.expires, h.spentFrom = int64(r.get()), int64(r.get()), int64(r.get())
+		if int(h.from) >= len(s.accounts) || int(h.to) >= len(s.accounts) {
+			return fmt.Errorf("hold %s is on no account: %w", h.name, ErrDamaged)
+		}
+		s.accounts[h.from].held += h.remaining
+		s.link(h)
+	}
+	s.keys.decode(&r)
+	if r.bad || len(r.buf) != 0 || len(s.ids) != len(s.accounts) {
+		return fmt.Errorf("it is cut short, too long or contradicts itself: %w", ErrDamaged)
+	}
+	return nil
+}
+
+func (k *keys) decode(r *coder) {
+	k.youngEnd, k.oldEnd, k.dropped = r.get(), r.get(), r.get()
+	k.young, k.old = r.getRefs(), r.getRefs()
+	for n := r.count(16); n > 0 && !r.bad; n-- {
+		l := layer{count: int(r.get()), blocks: make([][8]uint64, r.count(64))}
+		for i := range l.blocks {
+			for j := range 8 {
+				l.blocks[i][j] = r.get()
+			}
+		}
+		r.bad = r.bad || len(l.blocks) == 0
+		k.layers = append(k.layers, l)
+	}
+}
+
+// A coder writes at the end of buf, or reads from its beginning; bad is set
+// when there was too little to read.
+type coder struct {
+	buf []byte
+	bad bool
+}
+
+func (c *coder) put(ns ...uint64) {
+	for _, n := range ns {
+		c.buf = binary.LittleEndian.AppendUint64(c.buf, n)
+	}
+}
+
+func (c *coder) text(ss ...string) {
+	for _, s := range ss {
+		c.put(uint64(len(s)))
+		c.buf = append(c.buf, s...)
+	}
+}
+
+func (c *coder) limits(l Limits) {
+	for _, n := range l.words(nil) {
+		c.put(uint64(n))
+	}
+}
+
+func (c *coder) refs(m map[key]uint64) {
+	c.put(uint64(len(m)))
+	for k, seq := range m {
+		c.buf = append(c.buf, k[:]...)
+		c.put(seq)
+	}
+}
+
+func (c *coder) get() uint64 {
+	if len(c.buf) < 8 {
+		c.bad = true
+		c.buf = nil
+		return 0
+	}
+	n := binary.LittleEndian.Uint64(c.buf)
+	c.buf = c.buf[8:]
+	return n
+}
+
+// count reads how many things of at least size bytes follow.
+func (c *coder) count(size int) int {
+	n := c.get()
+	if n > uint64(len(c.buf)/size) {
+		c.bad = true
+		return 0
+	}
+	return int(n)
+}
+
+func (c *coder) string() string {
+	n := c.count(1)
+	s := string(c.buf[:n])
+	c.buf = c.buf[n:]
+	return s
+}
+
+func (c *coder) getLimits() Limits {
+	var w [9]int64
+	for i := range w {
+		w[i] = int64(c.get())
+	}
+	return limitsOf(w[:])
+}
+
+func (c *coder) getRefs() map[key]uint64 {
+	n := c.count(24)
+	m := make(map[key]uint64, n)
+	for range n {
+		k := key(c.buf[:16])
+		c.buf = c.buf[16:]
+		m[k] = c.get()
+	}
+	return m
 }

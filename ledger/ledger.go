@@ -10,6 +10,7 @@ package ledger
 
 import (
 	"fmt"
+	"math/bits"
 	"time"
 
 	"koala/internal/db"
@@ -377,4 +378,70 @@ func (s *state) answer(seq uint64, r *record) Posted {
 		p.After[i] = After{a.ID, money.Of(l.amount, a.Currency), money.Of(l.after, a.Currency)}
 	}
 	return p
+}
+
+// An Exchange is money of one currency given for money of another. The house
+// has an exchange account in each currency and one for what rounding leaves.
+type Exchange struct {
+	Ref, Text  string
+	From, To   AccountID
+	Give       money.Amount // what leaves From
+	Num, Den   int64        // rate: minor units of the currency of To per minor unit given, Num/Den
+	HouseGiven AccountID    // exchange account in the currency given
+	HouseTaken AccountID    // exchange account in the currency of To
+	Residual   AccountID    // in the currency of To
+	Value      time.Time
+}
+
+// PostExchange books an exchange with its rate. To receives Give × rate
+// rounded down; the house's account pays it rounded to the nearest, half up;
+// the difference, at most one minor unit, goes to Residual.
+func PostExchange(tx *db.Tx, x Exchange) (Posted, error) {
+	b, err := at(tx)
+	if err != nil {
+		return Posted{}, err
+	}
+	b.state.at(tx.Now().UnixMicro())
+	p, err := b.state.exchange(&x)
+	if err != nil {
+		return Posted{}, fmt.Errorf("exchange %s: %w", x.Ref, err)
+	}
+	return p, nil
+}
+
+func (s *state) exchange(x *Exchange) (Posted, error) {
+	to, err := s.accountOf(x.To)
+	if err != nil {
+		return Posted{}, err
+	}
+	if x.Give.Sign() <= 0 || x.Num <= 0 || x.Den <= 0 {
+		return Posted{}, fmt.Errorf("%w: %s at %d/%d", ErrShape, x.Give, x.Num, x.Den)
+	}
+	hi, lo := bits.Mul64(uint64(x.Give.Minor()), uint64(x.Num))
+	if hi >= uint64(x.Den) {
+		return Posted{}, ErrOverflow
+	}
+	whole, rest := bits.Div64(hi, lo, uint64(x.Den))
+	if whole >= uint64(money.MaxMinor) {
+		return Posted{}, ErrOverflow
+	}
+	paid := whole
+	if rest >= uint64(x.Den)-rest {
+		paid++
+	}
+	if whole == 0 {
+		return Posted{}, fmt.Errorf("%w: %s at %d/%d gives nothing", ErrShape, x.Give, x.Num, x.Den)
+	}
+	c := to.Currency
+	e := Entry{Ref: x.Ref, Kind: "exchange", Text: x.Text, Value: x.Value, Legs: []Leg{
+		{x.From, x.Give.Neg()}, {x.HouseGiven, x.Give},
+		{x.HouseTaken, money.Of(-int64(paid), c)}, {x.To, money.Of(int64(whole), c)},
+	}}
+	if paid != whole {
+		e.Legs = append(e.Legs, Leg{x.Residual, money.Of(1, c)})
+	}
+	r := &s.scratch
+	r.reset(recExchange, e.Ref, e.Kind, e.Text)
+	r.words = append(r.words, x.Num, x.Den, int64(rest))
+	return s.book1(r, &e, true)
 }

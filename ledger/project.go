@@ -57,8 +57,10 @@ const (
 const (
 	idleStep = 4_096
 	busyStep = 256
-	// busyPause is what the projector leaves the writer between two steps.
-	busyPause = 25 * time.Millisecond
+	// busyPause is what the projector leaves the writer after a step during
+	// which more than busyRecords were committed: about 20,000 a second.
+	busyPause   = 150 * time.Millisecond
+	busyRecords = 250
 	// freshLimit is how many records a question brings into the views itself
 	// before it answers; beyond that it answers from what they have.
 	freshLimit = 20_000
@@ -107,17 +109,17 @@ func (b *Book) connectViews(ctx context.Context) (err error) {
 // writer has a fence of its own.
 func (b *Book) ownSchema(ctx context.Context, place string) (string, error) {
 	schema := "views"
-	err := b.store.Write(ctx, func(tx *db.Tx) error {
+	err := b.store.Read(ctx, func(q *db.Query) error {
 		var own string
-		if err := tx.QueryRow(`SELECT current_schema()`).Scan(&own); err != nil {
-			return err
-		}
+		err := q.QueryRow(`SELECT current_schema()`).Scan(&own)
 		if own != "public" {
 			schema = own + "_views"
 		}
-		_, err := tx.Exec(`CREATE SCHEMA IF NOT EXISTS ` + schema)
 		return err
 	})
+	if err == nil {
+		err = b.store.Migrate(ctx, db.Schema{Owner: "ledger_schema", Steps: []string{`CREATE SCHEMA IF NOT EXISTS ` + schema}})
+	}
 	if err != nil {
 		return "", fmt.Errorf("schema %s: %w", schema, err)
 	}
@@ -241,7 +243,7 @@ func (b *Book) follow(ctx context.Context) {
 		}
 		b.trouble.Store(&err)
 		pause := time.Duration(0)
-		if now, _ := b.Tip(); now != seen {
+		if now, _ := b.Tip(); now-seen > busyRecords && b.stepSize() == busyStep {
 			pause = busyPause
 		}
 		if err != nil {
@@ -258,6 +260,13 @@ func (b *Book) follow(ctx context.Context) {
 			return
 		}
 	}
+}
+
+func (b *Book) snapshotIfDue(ctx context.Context) error {
+	if seq, _ := b.Tip(); seq < b.snapped.Load()+b.cfg.SnapshotEvery {
+		return nil
+	}
+	return b.Snapshot(ctx)
 }
 
 // stepSize grows once half of what may wait is waiting: then the views come

@@ -29,14 +29,23 @@ var (
 
 const source ledger.AccountID = "float.test"
 
+// A tester is a test or one run of a property.
+type tester interface {
+	Helper()
+	Cleanup(func())
+	Fatal(...any)
+	Fatalf(string, ...any)
+	Errorf(string, ...any)
+}
+
 // A house is a store with a book, a clock and two operators.
 type house struct {
-	t     testing.TB
+	t     tester
 	store *db.Store
 	now   *clock.Virtual
 }
 
-func open(t testing.TB, cfg db.Config) *house {
+func open(t tester, cfg db.Config) *house {
 	t.Helper()
 	h := &house{t: t, now: clock.NewVirtual(noon)}
 	cfg.Clock = h.now
@@ -46,10 +55,11 @@ func open(t testing.TB, cfg db.Config) *house {
 	if h.store, err = db.Open(ctx, cfg); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { h.store.Close() })
-	if _, err := ledger.Open(ctx, h.store, ledger.Config{Inline: true}); err != nil {
+	book, err := ledger.Open(ctx, h.store, ledger.Config{Inline: true})
+	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { book.Close(); h.store.Close() })
 	if err := h.store.Migrate(ctx, settlement.Schema); err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +194,7 @@ func (h *house) check() {
 // captured is paid or still owed, each fen once.
 func TestDaysSumUp(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		h := open(t, db.Config{URL: dbtest.File(t)})
+		h := open(rt, db.Config{URL: dbtest.File(t)})
 		earned, d := int64(0), day
 		for i := range rapid.IntRange(1, 25).Draw(rt, "acts") {
 			if rapid.IntRange(0, 4).Draw(rt, "act") == 0 {

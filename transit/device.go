@@ -69,8 +69,7 @@ type Device struct {
 	Route    Route     // of buses
 	// What it last said about itself.
 	Seen        time.Time
-	Waiting     int // debits in its store
-	Number      uint32
+	Number      uint32 // of its last debit
 	DenyVersion uint32
 	DenyAt      time.Time // when its deny list was made
 	PackVersion uint32
@@ -85,7 +84,7 @@ func (d Device) Lag(now time.Time) time.Duration {
 }
 
 // SetUp opens the accounts of the operators of the network and the suspense
-// account. It may run at every start.
+// account. It runs at every start.
 func (b Books) SetUp(tx *db.Tx) error {
 	for _, o := range b.Net.OperatorIDs() {
 		if err := settlement.Join(tx, o.ID, o.EN); err != nil {
@@ -140,23 +139,33 @@ func operatorName(net *network.Network, id string) string {
 	return id
 }
 
-// A Beat is what a device says about itself when it calls.
-type Beat struct {
-	Terminal    purse.Terminal
-	Waiting     int
-	DenyVersion uint32
-	DenyAt      time.Time
-	PackVersion uint32
+// HasPack keeps that a device called and which tariff pack it holds, and
+// returns the device.
+func (o *Office) HasPack(ctx context.Context, t purse.Terminal, version uint32) (Device, error) {
+	return o.heard(ctx, t, func(tx *db.Tx) error { return heardPack(tx, t, version) })
 }
 
-// Heard keeps a device's beat.
-func (b Books) Heard(tx *db.Tx, beat Beat) error { return beatDevice(tx, beat) }
+// HasDeny is HasPack for the version of the deny list.
+func (o *Office) HasDeny(ctx context.Context, t purse.Terminal, version uint32) (Device, error) {
+	return o.heard(ctx, t, func(tx *db.Tx) error { return heardDeny(tx, t, version) })
+}
 
-// Pack returns the signed tariff pack that station's gates should hold now:
-// the table followed by its signature. It is made when there is none for the
-// tariff in force; nil when have is it already.
+func (o *Office) heard(ctx context.Context, t purse.Terminal, keep func(*db.Tx) error) (d Device, err error) {
+	err = o.store.Write(ctx, func(tx *db.Tx) error {
+		if err := keep(tx); err != nil {
+			return err
+		}
+		d, err = DeviceOf(tx, t)
+		return err
+	})
+	return d, err
+}
+
+// Pack returns the signed tariff pack that the gates of station should hold
+// now: the table followed by its signature, made when there is none for the
+// tariff in force; nil when have is it.
 func (o *Office) Pack(ctx context.Context, station fare.Code, have uint32) ([]byte, error) {
-	s, ok := o.books.Net.ByCode(station)
+	s, ok := o.Net.ByCode(station)
 	if !ok {
 		return nil, fmt.Errorf("pack of %s: %w", station, network.ErrUnknown)
 	}
@@ -166,7 +175,7 @@ func (o *Office) Pack(ctx context.Context, station fare.Code, have uint32) ([]by
 	}
 	var last pack
 	err = o.store.Read(ctx, func(q *db.Query) (err error) {
-		last, err = lastPack(q, s.Code())
+		last, err = lastPack(q, station)
 		return err
 	})
 	switch {
@@ -177,28 +186,29 @@ func (o *Office) Pack(ctx context.Context, station fare.Code, have uint32) ([]by
 	case err == nil && last.tariff == t.ID:
 		return last.body, nil
 	}
-	return o.makePack(ctx, s, t, last.version+1)
+	return o.makePack(ctx, s, station, t, last.version+1)
 }
 
-func (o *Office) makePack(ctx context.Context, s *network.Station, t fare.Tariff, version uint32) ([]byte, error) {
+func (o *Office) makePack(ctx context.Context, s *network.Station, at fare.Code, t fare.Tariff, version uint32) ([]byte, error) {
 	from := fare.Day{Date: calendar.ServiceDay(o.store.Now())}
 	if from.Before(t.From.Date) {
 		from = t.From
 	}
-	table, err := o.books.Net.Table(s, t, version, from, t.To)
+	table, err := o.Net.Table(s, t, version, from, t.To)
 	if err != nil {
 		return nil, err
 	}
+	table.Station = at // by the code that the gates there know themselves by
 	body, err := table.AppendBinary(nil)
 	if err != nil {
 		return nil, err
 	}
 	if body, err = o.sign(ctx, body); err != nil {
-		return nil, fmt.Errorf("pack of %s: %w", s.Code(), err)
+		return nil, fmt.Errorf("pack of %s: %w", at, err)
 	}
 	p := pack{version: version, tariff: t.ID, body: body}
 	err = o.store.Write(ctx, func(tx *db.Tx) (err error) {
-		p, err = insertPack(tx, s.Code(), p)
+		p, err = insertPack(tx, at, p)
 		return err
 	})
 	return p.body, err
@@ -214,4 +224,51 @@ func (o *Office) sign(ctx context.Context, body []byte) ([]byte, error) {
 		return nil, fmt.Errorf("signature of %d bytes: %w", len(sig), ErrDevice)
 	}
 	return append(body, sig...), nil
+}
+
+func putDevice(tx *db.Tx, d Device, route []byte) error {
+	_, err := tx.Exec(`INSERT INTO transit_device (terminal, kind, station, operator, route, seen, number, deny, pack)
+		VALUES ($1, $2, $3, $4, $5, 0, 0, 0, 0)
+		ON CONFLICT (terminal) DO UPDATE SET kind = excluded.kind, station = excluded.station, operator = excluded.operator, route = excluded.route`,
+		d.Terminal.String(), string(d.Kind), int64(d.Station), d.Operator, string(route))
+	return err
+}
+
+func heardPack(tx *db.Tx, t purse.Terminal, have uint32) error {
+	_, err := tx.Exec(`UPDATE transit_device SET seen = $2, pack = $3 WHERE terminal = $1`, t.String(), micros(tx.Now()), int64(have))
+	return err
+}
+
+func heardDeny(tx *db.Tx, t purse.Terminal, have uint32) error {
+	_, err := tx.Exec(`UPDATE transit_device SET seen = $2, deny = $3 WHERE terminal = $1`, t.String(), micros(tx.Now()), int64(have))
+	return err
+}
+
+func heardDebit(tx *db.Tx, t purse.Terminal, number uint32) error {
+	_, err := tx.Exec(`UPDATE transit_device SET seen = $2, number = CASE WHEN number > $3 THEN number ELSE $3 END WHERE terminal = $1`,
+		t.String(), micros(tx.Now()), int64(number))
+	return err
+}
+
+// A pack is a signed tariff table.
+type pack struct {
+	version uint32
+	tariff  string
+	body    []byte
+}
+
+func lastPack(q reader, station fare.Code) (p pack, err error) {
+	err = q.QueryRow(`SELECT version, tariff, body FROM transit_pack WHERE station = $1 ORDER BY version DESC LIMIT 1`, int64(station)).
+		Scan(&p.version, &p.tariff, &p.body)
+	return p, err
+}
+
+// insertPack keeps p, or returns the one that was made meanwhile.
+func insertPack(tx *db.Tx, station fare.Code, p pack) (pack, error) {
+	n, err := tx.Exec(`INSERT INTO transit_pack (station, version, tariff, made, body) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (station, version) DO NOTHING`, int64(station), int64(p.version), p.tariff, micros(tx.Now()), p.body)
+	if err != nil || n == 1 {
+		return p, err
+	}
+	return lastPack(tx, station)
 }

@@ -1,6 +1,7 @@
 package transit
 
 import (
+	"slices"
 	"time"
 
 	"koala/calendar"
@@ -12,14 +13,16 @@ import (
 // A Past is what a fold must know of the card before its first tap.
 type Past struct {
 	Card   purse.Number
-	Months map[string]money.Amount // counted per month (2015-09) by journeys before
+	From   uint16                  // journeys that begin before it are only there to be paid for
+	Months map[string]money.Amount // counted per month (2015-09) by journeys before From
 	Gap    func(seq uint16) bool   // says whether a tap before seq is missing
 }
 
 // Fold makes journeys of one card's taps, which are in rising order of their
 // sequence, as they are to be seen at now. It is the journey machine: what it
 // returns depends on the taps and on nothing else, so it is the same whatever
-// order they arrived in. No journey may be open before the first tap.
+// order they arrived in. No journey may be open before the first tap; journeys
+// that begin before past.From are not returned.
 func Fold(net *network.Network, r Rules, past Past, taps []Tap, now time.Time) []Journey {
 	f := &fold{card: past.Card}
 	for _, t := range taps {
@@ -33,6 +36,7 @@ func Fold(net *network.Network, r Rules, past Past, taps []Tap, now time.Time) [
 			f.done = append(f.done, *f.open)
 		}
 	}
+	f.done = slices.DeleteFunc(f.done, func(j Journey) bool { return j.First < past.From })
 	p := pricer{net: net, past: past, taps: map[uint16]Tap{}, months: map[string]money.Amount{}}
 	for m, fen := range past.Months {
 		p.months[m] = fen
@@ -75,7 +79,7 @@ func (f *fold) take(t Tap) {
 func (f *fold) begin(t Tap) {
 	paysLast := t.Kind != RepairedEntry && !t.Fen.IsZero()
 	if f.open != nil {
-		if paysLast {
+		if paysLast && f.open.Mode == Bus {
 			f.open.Charged, f.open.Pays = f.open.Charged.Add(t.Fen), append(f.open.Pays, t.Seq)
 			paysLast = false
 		}
@@ -137,14 +141,14 @@ func (f *fold) leave(t Tap) {
 	}
 	switch {
 	case j.Finish == MissingEntry: // the machine was paid; the gate let out
-		f.end(MissingEntry)
 	case j.From == 0:
 		j.To, j.Left = exit, t.At
-		f.end(MissingEntry)
 	default:
 		j.To, j.Left = exit, t.At
 		f.end(Left)
+		return
 	}
+	f.end(MissingEntry)
 }
 
 func (f *fold) single(t Tap) {
@@ -164,10 +168,16 @@ func (f *fold) single(t Tap) {
 func (f *fold) end(how Finish) {
 	j := f.open
 	f.open = nil
+	if j.Finish == MissingEntry { // as the machine began it
+		how = MissingEntry
+	}
 	j.Finish = how
 	switch how {
 	case MissingExit, MissingEntry:
 		j.State = Incomplete
+		if how == MissingEntry {
+			j.From, j.Entered = 0, time.Time{}
+		}
 	default:
 		j.State = Closed
 	}

@@ -10,8 +10,12 @@ package transit
 
 import (
 	"context"
+	_ "embed"
+	"encoding/json"
+	"fmt"
 	"time"
 
+	"koala/calendar"
 	"koala/fare"
 	"koala/internal/db"
 	"koala/internal/fail"
@@ -38,8 +42,7 @@ var (
 
 // The limits of this package.
 const (
-	MaxBatch  = 10_000 // taps in one batch
-	MaxReason = 200    // bytes of a repair's reason
+	MaxReason = 200 // bytes of a repair's reason
 	maxPage   = 500
 	label     = "pack.sign" // the key of tariff packs and deny lists
 )
@@ -165,21 +168,58 @@ type Keys interface {
 	Sign(ctx context.Context, label string, data []byte) ([]byte, error)
 }
 
-// An Office does what has to wait for the key store around units of work.
+// An Office does what has to wait for the key store around units of work. It
+// is what devices talk to.
 type Office struct {
 	store *db.Store
 	keys  Keys
-	books Books
+	Net   *network.Network
 }
 
-// Books is what units of work of this package need to know: they are methods
-// on it, take a *db.Tx and cannot wait.
+// Books is what units of work of this package need to know: its methods take
+// a *db.Tx and cannot wait.
 type Books struct{ Net *network.Network }
 
-// NewOffice returns the office over store.
+// NewOffice returns the office over store, whose Schema is in place.
 func NewOffice(store *db.Store, keys Keys, net *network.Network) *Office {
-	return &Office{store: store, keys: keys, books: Books{Net: net}}
+	return &Office{store: store, keys: keys, Net: net}
 }
 
 // Books gives the units of work.
-func (o *Office) Books() Books { return o.books }
+func (o *Office) Books() Books { return Books{o.Net} }
+
+// Rules are the office's own parameters, dated.
+type Rules struct {
+	From            fare.Day `json:"from"`
+	To              fare.Day `json:"to,omitzero"`
+	OpenHours       int      `json:"open_hours"`        // an entry without exit counts as missing after this
+	RepairsPerMonth int      `json:"repairs_per_month"` // by the rider, per card
+	RepairDays      int      `json:"repair_days"`       // how old a journey may be
+	FutureMinutes   int      `json:"future_minutes"`    // a gate's clock may be ahead by this
+	OldestDays      int      `json:"oldest_days"`       // older taps are booked and looked at
+	K               int      `json:"k"`                 // smallest group of cards that a passenger flow shows
+	DenyDays        int      `json:"deny_days"`         // a gate whose deny list is older shows a warning
+	Source          string   `json:"source"`
+}
+
+//go:embed rules.json
+var rulesJSON []byte
+
+var rules = func() []Rules {
+	var all []Rules
+	if err := json.Unmarshal(rulesJSON, &all); err != nil {
+		panic(err) // the embedded data is part of the program
+	}
+	return all
+}()
+
+// RulesAt returns the rules of the service day of t.
+func RulesAt(t time.Time) (Rules, error) {
+	d := calendar.ServiceDay(t)
+	for _, r := range rules {
+		if !d.Before(r.From.Date) && (r.To.IsZero() || !r.To.Before(d)) {
+			return r, nil
+		}
+	}
+	return Rules{}, fmt.Errorf("rules of %s: %w", d, ErrRules)
+}

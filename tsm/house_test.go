@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -25,17 +26,27 @@ import (
 	"koala/wallet"
 )
 
+const lin customer.ID = "cust_lin"
+
 const (
-	lin    customer.ID = "cust_lin"
-	bandID             = "band_1"
-	funds              = 1000_00 // fen in Lin's wallet at the start
+	bandID = "band_1"
+	funds  = 1000_00 // fen in Lin's wallet at the start
 )
 
 var ctx = context.Background()
 
+// A tester is a test or one run of a property.
+type tester interface {
+	Helper()
+	Cleanup(func())
+	Fatal(...any)
+	Fatalf(string, ...any)
+	Errorf(string, ...any)
+}
+
 // A house is everything between a wallet and an element, for one test.
 type house struct {
-	t     testing.TB
+	t     tester
 	now   *clock.Virtual
 	store *db.Store
 	tsm   *tsm.Manager
@@ -48,19 +59,30 @@ type house struct {
 var elements = catalog.New(isd.Config{})
 
 // open makes a house with a funded wallet and a band from the factory.
-func open(t testing.TB, cfg db.Config, tune tsm.Config) *house {
+func open(t tester, cfg db.Config, tune tsm.Config) *house {
+	t.Helper()
+	return openWith(t, cfg, tune, true)
+}
+
+func openWith(t tester, cfg db.Config, tune tsm.Config, inline bool) *house {
 	t.Helper()
 	h := &house{t: t, now: clock.NewVirtual(time.Date(2015, 9, 16, 8, 0, 0, 0, time.UTC))}
-	cfg.Clock, cfg.Rand, cfg.Inline = h.now, clock.Random(7), true
+	cfg.Clock, cfg.Rand, cfg.Inline = h.now, clock.Random(7), inline
 	var err error
 	if h.store, err = db.Open(ctx, cfg); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { h.store.Close() })
-	if _, err := ledger.Open(ctx, h.store, ledger.Config{Inline: true}); err != nil {
+	book, err := ledger.Open(ctx, h.store, ledger.Config{Inline: true})
+	if err != nil {
 		t.Fatal(err)
 	}
-	keys, err := hsm.Open(ctx, h.store, hsm.Config{KeyFile: filepath.Join(t.TempDir(), "key"), Rand: clock.Random(8)})
+	t.Cleanup(func() { book.Close(); h.store.Close() })
+	dir, err := os.MkdirTemp("", "koala-tsm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	keys, err := hsm.Open(ctx, h.store, hsm.Config{KeyFile: filepath.Join(dir, "key"), Rand: clock.Random(8)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,7 +242,7 @@ func (h *house) sound() {
 
 // A band is an element with an agent and the faults of a wireless life.
 type band struct {
-	t       testing.TB
+	t       tester
 	tsm     *tsm.Manager
 	id      string
 	element *card.Element
@@ -232,7 +254,7 @@ type band struct {
 	rerun     int  // the n-th script from now is run again after its report; 0 none
 }
 
-func newBand(t testing.TB, m *tsm.Manager, id string, serial byte) *band {
+func newBand(t tester, m *tsm.Manager, id string, serial byte) *band {
 	t.Helper()
 	e, err := elements.NewElement([7]byte{4, 0, 0, 0, 0, 0, serial}, clock.Random(uint64(serial)))
 	if err != nil {

@@ -26,7 +26,6 @@ type life struct {
 	*house
 	rt     *rapid.T
 	orders []tsm.Order // the latest seen of each
-	used   int64       // fen spent from the card at gates
 }
 
 // watch checks every order against what it was before.
@@ -171,7 +170,7 @@ func (l *life) end() {
 
 func TestOrdersAlwaysEndWhole(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		l := &life{house: open(t, sqlite(t), tsm.Config{Chunk: rapid.SampledFrom([]int{0, 0, 2}).Draw(rt, "chunk")}), rt: rt}
+		l := &life{house: open(rt, sqlite(t), tsm.Config{Chunk: rapid.SampledFrom([]int{0, 0, 2}).Draw(rt, "chunk")}), rt: rt}
 		rt.Repeat(map[string]func(*rapid.T){
 			"":        func(*rapid.T) { l.watch() },
 			"place":   l.place,

@@ -25,8 +25,9 @@ type Config struct {
 	// Chunk is the most commands one script has; 0 is as many as there are. A
 	// small number lets people watch a card being written command by command.
 	Chunk int
-	// Done is told of orders that have ended, in their unit of work.
-	Done func(tx *db.Tx, o Order) error
+	// Changed is told of every change of an order in its unit of work, for live
+	// pages; Done of those that have ended, for what others do then.
+	Changed, Done func(tx *db.Tx, o Order) error
 }
 
 // New makes a manager over a store that has this package's Schema.
@@ -157,7 +158,7 @@ func (m *Manager) next(ctx context.Context, band string) (Script, error) {
 			return err
 		}
 		out = scriptOf(id, o.ID, d.steps)
-		return saveOrder(tx, &o)
+		return m.save(tx, &o)
 	})
 	if err != nil {
 		return Script{}, fmt.Errorf("opening a session for order %s: %w", o.ID, err)
@@ -280,14 +281,29 @@ func (m *Manager) apply(tx *db.Tx, o Order, v verdict) error {
 		}
 	}
 	if o.State.Over() {
-		o.data, o.Deadline = nil, o.Changed
-		if m.cfg.Done != nil {
-			if err := m.cfg.Done(tx, o); err != nil {
-				return err
-			}
+		o.data, o.Deadline = nil, tx.Now()
+	}
+	return m.save(tx, &o)
+}
+
+// save writes a changed order and tells who wants to know.
+func (m *Manager) save(tx *db.Tx, o *Order) error {
+	if err := saveOrder(tx, o); err != nil {
+		return err
+	}
+	return m.tell(tx, *o)
+}
+
+func (m *Manager) tell(tx *db.Tx, o Order) error {
+	if m.cfg.Changed != nil {
+		if err := m.cfg.Changed(tx, o); err != nil {
+			return err
 		}
 	}
-	return saveOrder(tx, &o)
+	if m.cfg.Done != nil && o.State.Over() {
+		return m.cfg.Done(tx, o)
+	}
+	return nil
 }
 
 // why keeps the first reason of a stop that is being carried out.

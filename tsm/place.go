@@ -66,8 +66,14 @@ func (m *Manager) place(tx *db.Tx, r Request) (Order, error) {
 	} else if !errors.Is(err, ErrNotFound) {
 		return Order{}, err
 	}
-	if _, err := BandOf(tx, r.Band); err != nil {
+	b, err := BandOf(tx, r.Band)
+	if err != nil {
 		return Order{}, err
+	}
+	if !b.Adopted && (r.Kind == Issue || r.Kind == SAM) {
+		if err := m.readopt(tx, b); err != nil {
+			return Order{}, err
+		}
 	}
 	o := Order{
 		ID: tx.NewID("ord"), Ref: r.Ref, Kind: r.Kind, Band: r.Band, Card: r.Card, Customer: r.Customer, Amount: r.Amount,
@@ -81,7 +87,21 @@ func (m *Manager) place(tx *db.Tx, r Request) (Order, error) {
 			return Order{}, err
 		}
 	}
-	return o, insertOrder(tx, o)
+	if err := insertOrder(tx, o); err != nil {
+		return Order{}, err
+	}
+	return o, m.tell(tx, o)
+}
+
+// readopt orders the adoption of a band again whose first order for it ended
+// before the band came. Orders of a band are carried out in their order.
+func (m *Manager) readopt(tx *db.Tx, b Band) error {
+	under, err := orders(tx, `band = $1 AND kind = $2 AND open`, b.ID, Adopt)
+	if err != nil || len(under) > 0 {
+		return err
+	}
+	_, err = m.place(tx, Request{Ref: tx.NewID("adopt"), Kind: Adopt, Band: b.ID, Customer: b.Owner})
+	return err
 }
 
 // admit checks an order against its card and does what the kind does at once.
@@ -152,7 +172,7 @@ func (m *Manager) Cancel(tx *db.Tx, id string) (Order, error) {
 		err = m.apply(tx, withoutScript(o), verdict{state: Cancelled, why: Given})
 	default:
 		o.Stop, o.Why = true, Given
-		err = saveOrder(tx, &o)
+		err = m.save(tx, &o)
 	}
 	if err != nil {
 		return Order{}, fmt.Errorf("cancelling order %s: %w", id, err)

@@ -102,6 +102,57 @@ func TestFundAndWithdraw(t *testing.T) {
 	})
 }
 
+func TestHistory(t *testing.T) {
+	dbtest.EachConfig(t, func(t *testing.T, cfg db.Config) {
+		s, book := open(t, cfg)
+		ctx := context.Background()
+		err := s.Write(ctx, func(tx *db.Tx) error {
+			if err := wallet.Open(tx, lin); err != nil {
+				return err
+			}
+			if err := ledger.OpenAccount(tx, ledger.Account{ID: "float.1", Code: "2020", Name: "card", Currency: money.CNY}); err != nil {
+				return err
+			}
+			if _, err := wallet.Fund(tx, "f", lin, money.Fen(100_00)); err != nil {
+				return err
+			}
+			if _, err := wallet.Withdraw(tx, "w", lin, money.Fen(30_00)); err != nil {
+				return err
+			}
+			h := ledger.Hold{Ref: "h", From: wallet.Account(lin), To: "float.1", Amount: money.Fen(20_00)}
+			if _, err := ledger.Authorise(tx, h); err != nil {
+				return err
+			}
+			_, err := ledger.Capture(tx, "h", "load", money.Fen(20_00), true)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := wallet.History(ctx, book, lin, 0, 10)
+		if err != nil || len(got) != 3 {
+			t.Fatalf("%d movements, %v", len(got), err)
+		}
+		for i, want := range []struct {
+			en           string
+			fen, balance int64
+		}{{"card top-up", -20_00, 50_00}, {"to my bank account (simulated bank)", -30_00, 70_00}, {"from my bank account (simulated bank)", 100_00, 100_00}} {
+			if m := got[i]; m.EN != want.en || m.ZH == m.EN || m.Amount.Minor() != want.fen || m.Balance.Minor() != want.balance {
+				t.Errorf("movement %d: %+v, want %+v", i, m, want)
+			}
+		}
+		if first, err := wallet.Statement(ctx, book, lin, 1, 1); err != nil || len(first) != 1 || first[0].Amount.Minor() != 100_00 {
+			t.Errorf("statement: %+v, %v", first, err)
+		}
+		if b, err := wallet.BalanceOf(book, lin); err != nil || b.Available.Minor() != 50_00 {
+			t.Errorf("balance %+v, %v", b, err)
+		}
+		if _, err := wallet.BalanceOf(book, "cust_nobody"); !errors.Is(err, wallet.ErrNoWallet) {
+			t.Errorf("nobody's wallet: %v", err)
+		}
+	})
+}
+
 func TestHoldingLimit(t *testing.T) {
 	dbtest.EachConfig(t, func(t *testing.T, cfg db.Config) {
 		s, _ := open(t, cfg)

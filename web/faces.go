@@ -73,6 +73,21 @@ type Fact struct {
 	Show  templ.Component
 }
 
+// shortened keeps a name within the band's small display, about 19 narrow
+// letters; Chinese ones are twice as wide.
+func shortened(s string) string {
+	width := 0
+	for i, r := range s {
+		if r > 0x2E80 {
+			width++
+		}
+		if width++; width > 17 {
+			return s[:i] + "…"
+		}
+	}
+	return s
+}
+
 func wave(i int) string {
 	y := 60 + i*16
 	return fmt.Sprintf("M-10 %d C70 %d 120 %d 180 %d S290 %d 340 %d", y, y-38, y+34, y, y-34, y+8)
@@ -262,4 +277,18 @@ func sortedKeys(m map[string]string) []string {
 	}
 	slices.Sort(keys)
 	return keys
+}
+
+// statusCode and statusWords part "9302 MAC wrong": phones show the code only.
+func statusCode(s string) string {
+	code, _, _ := strings.Cut(s, " ")
+	return code
+}
+
+func statusWords(s string) string {
+	_, rest, found := strings.Cut(s, " ")
+	if !found {
+		return ""
+	}
+	return " " + rest
 }

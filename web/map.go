@@ -19,7 +19,7 @@ type Network struct {
 type MapLine struct {
 	ID    string
 	Name  Text
-	Short string // what its badge says: 1, 10, 机场
+	Short Text   // what its badge says: 1, 10, 昌平
 	Color string // official, #RRGGBB
 	Loop  bool
 	Stops []string
@@ -119,7 +119,7 @@ type MapView struct {
 }
 
 // defaultLabels are stations people orient themselves by.
-var defaultLabels = []string{"dongdan", "xizhimen", "wangjing", "changping", "tongzhou-beiguan", "songjiazhuang", "pingguoyuan"}
+var defaultLabels = []string{"dongdan", "xizhimen", "wangjing", "changping", "songjiazhuang", "pingguoyuan"}
 
 func (n *Network) polyline(l MapLine) string { return n.points(l.Stops, l.Loop) }
 

@@ -286,7 +286,8 @@ type Confirm struct {
 	Title    Text
 	Body     Text
 	Amount   string // formatted; may be empty
-	Receiver string // may be empty
+	Receiver string // who gets it, or what it is done to; may be empty
+	About    Text   // what Receiver is called; empty: "To"
 	Do       Text   // the button that does it
 	Danger   bool
 	Action   string            // where the form posts to

@@ -1,7 +1,6 @@
 package db
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"runtime"
@@ -151,23 +150,22 @@ const (
 	toSavepoint      = `ROLLBACK TO SAVEPOINT unit`
 )
 
-// commit sends what the units left for the end, the participant's record and
-// the fence, and commits.
+// commit sends what the units left for the end and the participant's record,
+// and commits.
 func (w *writer) commit() error {
 	if err := w.begin(); err != nil {
 		return err
 	}
-	seq := w.seq + 1
 	err := w.sendRows()
 	if w.flushed = w.part.Dirty(); w.flushed && err == nil {
-		err = w.part.Flush(w.exec)
-	}
-	if err == nil {
-		err = w.conn.later(moveFence, []any{w.epoch, w.seq, seq})
+		if err = w.part.Flush(w.exec); err != nil && !placed(err) {
+			err = fmt.Errorf("%w: %w", ErrNotSaved, err) // the participant's own trouble
+		}
 	}
 	if err != nil {
 		return w.weighEnd(err)
 	}
+	seq := w.seq + 1
 	if f := w.s.cfg.Faults; f != nil {
 		if err := f.BeforeCommit(seq); err != nil {
 			return fmt.Errorf("%w: before the commit of batch %d: %w", ErrNotSaved, seq, err)
@@ -197,7 +195,8 @@ func (w *writer) committed() {
 	}
 }
 
-// begin opens the batch's transaction at its first statement.
+// begin opens the batch's transaction at its first statement and moves the
+// fence, so that a writer that was taken over stops before it does anything.
 func (w *writer) begin() error {
 	if w.open {
 		return nil
@@ -206,11 +205,11 @@ func (w *writer) begin() error {
 		return w.placed(err)
 	}
 	w.open = true
-	return nil
+	return w.placed(w.conn.later(moveFence, []any{w.epoch, w.seq, w.seq + 1}))
 }
 
 // later is the participant's Exec.
-func (w *writer) later(sql string, args ...any) error { return w.conn.later(sql, args) }
+func (w *writer) later(sql string, args ...any) error { return w.placed(w.conn.later(sql, args)) }
 
 // abort undoes the batch and loads the participant again; err is returned as
 // the callers shall see it.
@@ -258,28 +257,18 @@ func (w *writer) weighEnd(err error) error {
 
 // reload makes the connection and the participant's memory good again.
 func (w *writer) reload() error {
-	if !w.stale {
-		return nil
-	}
 	if w.conn.lost() {
 		if err := w.reconnect(); err != nil {
 			return err
 		}
 	}
+	if !w.stale {
+		return nil
+	}
 	if err := w.part.Aborted(); err != nil {
 		return fmt.Errorf("loading the state again: %w", err)
 	}
 	w.stale = false
-	return nil
-}
-
-func (w *writer) reconnect() error {
-	w.conn.close()
-	c, err := w.s.eng.connect(context.Background(), writing)
-	if err != nil {
-		return err
-	}
-	w.conn = c
 	return nil
 }
 

@@ -64,6 +64,7 @@ func BenchmarkPosting(b *testing.B) {
 					return nil
 				}
 				callers(b, s, n, func(int64) func(*db.Tx) error { return unit })
+				b.ReportMetric(float64(b.N)/float64(p.batches), "units/batch")
 			})
 		})
 	}

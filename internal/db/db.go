@@ -110,7 +110,8 @@ type conn interface {
 	commit() error
 	rollback() error
 	place(err error) error // names err and where it happened
-	lost() bool
+	lost() bool            // it is closed
+	fresh() bool           // idle for a while, it still answers
 	close() error
 }
 

@@ -95,20 +95,37 @@ func (w *writer) lead() error {
 	return nil
 }
 
+// reconnect makes a new connection and reads what became of the fence, which a
+// batch whose answer was lost may have moved.
+func (w *writer) reconnect() error {
+	w.stale = true
+	w.conn.close()
+	c, err := w.s.eng.connect(background, writing)
+	if err != nil {
+		return err
+	}
+	epoch := w.epoch
+	w.conn = c
+	if err := w.readFence(); err != nil {
+		c.close() // to be tried again from the start
+		return err
+	}
+	if w.leading && w.epoch != epoch {
+		w.dead = fmt.Errorf("%s: %w", w.s.Place(), ErrTaken)
+		return w.dead
+	}
+	return nil
+}
+
 // settled asks on a fresh connection whether the batch in doubt is in.
 func (w *writer) settled() (bool, error) {
-	want := w.seq + 1
+	before := w.seq
 	if err := w.reconnect(); err != nil {
 		return false, err
 	}
-	epoch := w.epoch
-	defer func() { w.epoch, w.seq = epoch, want-1 }()
-	if err := w.readFence(); err != nil {
-		return false, err
+	if w.seq == before+1 {
+		w.seq, w.stale = before, false // committed counts on
+		return true, nil
 	}
-	if w.epoch != epoch {
-		w.dead = fmt.Errorf("%s: %w", w.s.Place(), ErrTaken)
-		return false, w.dead
-	}
-	return w.seq == want, nil
+	return false, nil
 }

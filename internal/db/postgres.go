@@ -240,6 +240,11 @@ func (c *pgConn) rollback() error {
 
 func (c *pgConn) lost() bool { return c.pg.IsClosed() }
 
+func (c *pgConn) fresh() bool {
+	//lint:ignore SA1019 Ping would cost every read a round trip; what this misses shows as ErrServer
+	return c.pg.CheckConn() == nil
+}
+
 // close does not wait for the server's goodbye: nothing is under way.
 func (c *pgConn) close() error {
 	ctx, cancel := context.WithTimeout(background, time.Second)

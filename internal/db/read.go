@@ -159,11 +159,14 @@ func (p *pool) take(ctx context.Context) (conn, error) {
 		<-p.seat
 		return nil, ErrClosed
 	}
-	if n := len(p.idle); n > 0 {
+	for n := len(p.idle); n > 0; n-- {
 		c := p.idle[n-1]
 		p.idle = p.idle[:n-1]
-		p.mu.Unlock()
-		return c, nil
+		if c.fresh() {
+			p.mu.Unlock()
+			return c, nil
+		}
+		c.close()
 	}
 	p.mu.Unlock()
 	c, err := p.eng.connect(ctx, reading)

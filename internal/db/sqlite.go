@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"os"
 	"strings"
 
 	"modernc.org/sqlite"
@@ -49,6 +50,9 @@ func newSQLite(ctx context.Context, cfg Config) (*sqliteEngine, error) {
 	if cfg.Rebuildable {
 		e.sync = "OFF"
 	}
+	if err := private(file); err != nil {
+		return nil, err
+	}
 	// The lock is on a file of its own: it is held for the whole life of the
 	// process, and the system drops it however the process ends.
 	lock, err := e.open(file+".lock", "busy_timeout(0)")
@@ -64,6 +68,16 @@ func newSQLite(ctx context.Context, cfg Config) (*sqliteEngine, error) {
 	}
 	e.lock = lock
 	return e, nil
+}
+
+// private makes a new file readable by its owner only; SQLite gives its log the
+// same permissions.
+func private(file string) error {
+	f, err := os.OpenFile(file, os.O_RDONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrCannot, err) // it names the file
+	}
+	return f.Close()
 }
 
 func (e *sqliteEngine) place() string { return e.file }
@@ -263,6 +277,8 @@ func (c *liteConn) rollback() error {
 }
 
 func (c *liteConn) lost() bool { return c.closed }
+
+func (c *liteConn) fresh() bool { return true }
 
 func (c *liteConn) finalize() {
 	for sql, s := range c.stmts {

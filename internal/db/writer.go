@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 )
@@ -166,6 +167,9 @@ func (w *writer) loop() {
 		go w.loop()
 	}()
 	for {
+		for range 3 { // who was just answered may have the next unit ready
+			runtime.Gosched()
+		}
 		if len(w.pending) == 0 && !w.take() {
 			closed = true
 			return

@@ -49,7 +49,7 @@ type Deps struct {
 	Book    *ledger.Book
 	Keys    *hsm.HSM
 	TSM     *tsm.Manager
-	Transit *transit.Office
+	Transit *transit.Desk
 	Network *network.Network
 	Map     *web.Network
 	// Connect lets a band's agent fetch its script soon, where the house can

@@ -47,10 +47,11 @@ const (
 	ActShut        Act = "customer.block"
 	ActReopen      Act = "customer.unblock"
 	ActAcknowledge Act = "exception.close"
+	ActPublish     Act = "deny.publish"
 )
 
 // acts lists them for the filter.
-var acts = []Act{ActVerify, ActCancel, ActRecover, ActBlock, ActUnblock, ActDeny, ActAllow, ActRepair, ActSettle, ActShut, ActReopen, ActAcknowledge}
+var acts = []Act{ActVerify, ActCancel, ActRecover, ActBlock, ActUnblock, ActDeny, ActAllow, ActRepair, ActSettle, ActShut, ActReopen, ActAcknowledge, ActPublish}
 
 // A Deed is one row of the trail.
 type Deed struct {

@@ -2,6 +2,7 @@ package wearer
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -68,7 +69,7 @@ func (p pages) order(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("order: %w", err)
 	}
-	v := orderView{order: o, talk: told(o.Talk)}
+	v := orderView{order: o, talk: told(ctx, o.Talk)}
 	cards, err := p.Desk.Cards(ctx, me)
 	if err != nil {
 		return fmt.Errorf("cards: %w", err)
@@ -111,7 +112,7 @@ func (p pages) push(w http.ResponseWriter, r *http.Request, err error) error {
 }
 
 // told puts a dialogue into words: the standards' explanation of each command.
-func told(talk []Exchange) []web.Exchange {
+func told(ctx context.Context, talk []Exchange) []web.Exchange {
 	out := make([]web.Exchange, 0, len(talk))
 	for i, e := range talk {
 		x := web.Exchange{N: i + 1, Command: e.Command, Answer: e.Answer, Means: words.Unexplained, Tone: web.Good}
@@ -125,7 +126,11 @@ func told(talk []Exchange) []web.Exchange {
 		if said != nil {
 			x.Means = web.Text{ZH: cmp.Or(said.ZH, said.EN), EN: said.EN}
 			for _, f := range said.Fields {
-				x.Fields = append(x.Fields, web.ExchangeField{Name: f.Name, Value: f.Value, Secret: f.Secret && f.Value == ""})
+				name := f.Name
+				if web.LangOf(ctx) == web.ZH {
+					name = cmp.Or(f.NameZH, f.Name)
+				}
+				x.Fields = append(x.Fields, web.ExchangeField{Name: name, Value: f.Value, Secret: f.Secret && f.Value == ""})
 			}
 		}
 		x.Status, x.Tone = status(e.Answer)

@@ -41,7 +41,7 @@ func (p pages) tapForm(w http.ResponseWriter, r *http.Request) error {
 	}
 	at := r.FormValue("at")
 	for i, g := range v.gates {
-		if at != "" && (g.Station == at || g.ID == at) {
+		if isAt(g, at) {
 			v.chosen = &v.gates[i]
 			break
 		}
@@ -88,7 +88,7 @@ func (p pages) tapped(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("tap: %w", err)
 	}
-	return p.show(w, r, web.Page{Title: t.Place, Back: "/my/tap", Here: "/my/tap"}, tappedPage(tappedView{t, told(t.Talk)}))
+	return p.show(w, r, web.Page{Title: t.Place, Back: "/my/tap", Here: "/my/tap"}, tappedPage(tappedView{t, told(r.Context(), t.Talk)}))
 }
 
 const tripsPerPage = 20

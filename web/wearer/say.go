@@ -21,19 +21,21 @@ func fadedFace(c Card) web.CardFace {
 	return f
 }
 
-func lockDialog(v cardView, open, title, body, do web.Text, act, icon string) web.Confirm {
+func lockDialog(ctx context.Context, v cardView, open, title, body, do web.Text, act, icon string) web.Confirm {
 	return web.Confirm{ID: act, Open: open, Icon: icon, Title: title, Body: body, Do: do, Danger: act == "block",
-		Receiver: cardName(v.card), Action: "/my/cards/" + v.card.Key() + "/" + act, Hidden: map[string]string{"ref": v.ref}}
+		About: words.Card, Receiver: cardName(ctx, v.card), Action: "/my/cards/" + v.card.Key() + "/" + act, Hidden: map[string]string{"ref": v.ref}}
 }
 
-func returnDialog(v cardView) web.Confirm {
-	c := lockDialog(v, words.Return, words.ReturnTitle, words.ReturnBody, words.ReturnDo, "return", "trash-2")
+func returnDialog(ctx context.Context, v cardView) web.Confirm {
+	c := lockDialog(ctx, v, words.Return, words.ReturnTitle, words.ReturnBody, words.ReturnDo, "return", "trash-2")
 	c.Danger, c.Amount = true, web.Yuan(v.card.Fen+v.card.DepositFen)
 	return c
 }
 
-// cardName names a card as its owner knows it, in both languages alike.
-func cardName(c Card) string { return c.Name.ZH + " •••• " + web.Tail(string(c.Number)) }
+// cardName names a card as its owner knows it.
+func cardName(ctx context.Context, c Card) string {
+	return c.Name.In(ctx) + " •••• " + web.Tail(string(c.Number))
+}
 
 func addDialog(ctx context.Context, i int, p Product, ref string) web.Confirm {
 	c := web.Confirm{ID: fmt.Sprintf("add-%d", i), Open: words.Add, Icon: "plus", Title: words.AddTitle.F(""), Body: words.AddLead, Do: words.Add,
@@ -43,6 +45,17 @@ func addDialog(ctx context.Context, i int, p Product, ref string) web.Confirm {
 		c.Amount, c.Body = web.Yuan(p.DepositFen), words.AddBody
 	}
 	return c
+}
+
+// lacksDeposit tells whether nothing on offer can be paid for now.
+func lacksDeposit(v catalogueView) bool {
+	least := int64(-1)
+	for _, p := range v.products {
+		if !p.Have && (least < 0 || p.DepositFen < least) {
+			least = p.DepositFen
+		}
+	}
+	return least > v.wallet.Fen
 }
 
 func depositWords(p Product) web.Text {
@@ -99,7 +112,7 @@ func receipt(ctx context.Context, v orderView) []web.Fact {
 			web.Fact{Name: words.Fee, Value: words.NoFee.In(ctx)})
 	}
 	if v.have {
-		facts = append(facts, web.Fact{Name: words.To, Value: v.card.Name.In(ctx) + " •••• " + web.Tail(string(v.card.Number))})
+		facts = append(facts, web.Fact{Name: words.To, Value: cardName(ctx, v.card)})
 	}
 	return append(facts, web.Fact{Name: words.At, Value: web.Moment(v.order.Changed)}, web.Fact{Name: words.OrderNo, Value: v.order.ID, Mono: true})
 }
@@ -107,14 +120,13 @@ func receipt(ctx context.Context, v orderView) []web.Fact {
 func tapAt(place string) string { return "/my/tap?at=" + place }
 
 // placeLabels are named on the map one picks a station from.
-var placeLabels = []string{"dongdan", "xizhimen", "wangjing", "tongzhou-beiguan", "songjiazhuang", "pingguoyuan"}
+var placeLabels = []string{"dongdan", "xizhimen", "wangjing", "songjiazhuang", "pingguoyuan"}
 
-// gateKey is what the search field takes: the station's gates by its id.
-func gateKey(g Gate) string {
-	if g.Station != "" {
-		return g.Station
-	}
-	return g.ID
+// isAt tells whether what was picked or typed means gate g: its id, its
+// station's id, or its name in either language.
+func isAt(g Gate, at string) bool {
+	at = strings.TrimSpace(at)
+	return at != "" && (g.ID == at || g.Station == at || g.Name.ZH == at || strings.EqualFold(g.Name.EN, at))
 }
 
 func onlyBuses(gates []Gate) []Gate {

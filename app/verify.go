@@ -1,0 +1,99 @@
+package app
+
+import (
+	"context"
+	"fmt"
+
+	"koala/internal/db"
+	"koala/issuing"
+	"koala/settlement"
+	"koala/spec/purse"
+)
+
+// A Proof is what koala verify found.
+type Proof struct {
+	OK       bool     `json:"ok"`
+	Books    int      `json:"books"`
+	Entries  uint64   `json:"entries"`
+	Batches  uint64   `json:"batches"`
+	Hash     string   `json:"hash"` // of the journal's last batch
+	Problems []string `json:"problems"`
+}
+
+// Verify proves the books from the journal, and then the books against what
+// they stand for: the bank against what the house owes people and operators,
+// payouts against captures, no card's float below zero.
+func (h *House) Verify(ctx context.Context) (Proof, error) {
+	if err := h.Book.Project(ctx); err != nil {
+		return Proof{}, fmt.Errorf("bringing the views up to the journal: %w", err)
+	}
+	r, err := h.Book.Verify(ctx)
+	if err != nil {
+		return Proof{}, fmt.Errorf("verifying the journal: %w", err)
+	}
+	p := Proof{Books: 1, Entries: r.Entries, Batches: r.Batches, Hash: r.Hash, Problems: []string{}}
+	for _, x := range r.Problems {
+		p.Problems = append(p.Problems, x.Where+": "+x.What)
+	}
+	for _, check := range []func(context.Context) ([]string, error){h.checkSums, h.checkSettlement, h.checkCards} {
+		wrong, err := check(ctx)
+		if err != nil {
+			return p, err
+		}
+		p.Problems = append(p.Problems, wrong...)
+	}
+	p.OK = len(p.Problems) == 0
+	return p, nil
+}
+
+// checkSums proves that debits equal credits over the whole chart.
+func (h *House) checkSums(context.Context) ([]string, error) {
+	if t := h.Book.TrialBalance(); !t.Balanced {
+		return []string{fmt.Sprintf("trial balance: debits %v, credits %v", t.Debit, t.Credit)}, nil
+	}
+	return nil, nil
+}
+
+func (h *House) checkSettlement(ctx context.Context) (wrong []string, err error) {
+	err = h.Store.Read(ctx, func(q *db.Query) (err error) {
+		wrong, err = settlement.Check(q)
+		return err
+	})
+	return wrong, err
+}
+
+// checkCards proves that no card spent more than was loaded onto it, as far
+// as collected taps tell, and that a returned card left no money behind.
+func (h *House) checkCards(ctx context.Context) (wrong []string, err error) {
+	const page = 200
+	var cards []issuing.Card
+	for after := purse.Number(""); err == nil && (after == "" || len(cards) == page); {
+		err = h.Store.Read(ctx, func(q *db.Query) (err error) {
+			cards, err = issuing.List(q, after, page)
+			return err
+		})
+		for _, c := range cards {
+			after = c.Number
+			if w := h.checkFloat(c); w != "" {
+				wrong = append(wrong, w)
+			}
+		}
+		if len(cards) == 0 {
+			break
+		}
+	}
+	return wrong, err
+}
+
+func (h *House) checkFloat(c issuing.Card) string {
+	b, err := h.Book.Balance(issuing.Float(c.Number))
+	switch {
+	case err != nil:
+		return fmt.Sprintf("card %s: its float account: %v", issuing.Masked(c.Number), err)
+	case b.Posted.Sign() < 0:
+		return fmt.Sprintf("card %s: its float is %s", issuing.Masked(c.Number), b.Posted)
+	case c.State.Over() && !b.Posted.IsZero():
+		return fmt.Sprintf("card %s is %s, but its float holds %s", issuing.Masked(c.Number), c.State, b.Posted)
+	}
+	return ""
+}

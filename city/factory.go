@@ -1,0 +1,305 @@
+package city
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"koala/band"
+	"koala/internal/db"
+	"koala/internal/fail"
+	"koala/spec/purse"
+	"koala/terminal"
+	"koala/transit"
+	"koala/tsm"
+	"koala/web/device"
+)
+
+// A worn is one band of the street with the token its agent shows.
+type worn struct {
+	mu    sync.Mutex
+	band  *band.Band
+	token string
+}
+
+// uidOf makes the element's identifier of the band's or PSAM's name: the
+// factory engraves one serial for both.
+func uidOf(id string) (uid [7]byte) {
+	sum := sha256.Sum256([]byte("koala element " + id))
+	copy(uid[:], sum[:])
+	uid[0] = 0x08
+	return uid
+}
+
+// element makes one as it leaves the factory, with the public factory keys.
+func (s *Street) element(id string) (*band.Band, error) {
+	e, err := s.catalog.NewElement(uidOf(id), s.rand(id))
+	if err != nil {
+		return nil, err
+	}
+	return band.New(id, e)
+}
+
+// MakeBand makes a band and lays it on the street. The house does not know it
+// yet: see tsm.Register. A band that is there stays.
+func (s *Street) MakeBand(id string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bands[id] != nil {
+		return nil
+	}
+	b, err := s.element(id)
+	if err != nil {
+		return fmt.Errorf("making band %s: %w", id, err)
+	}
+	w := &worn{band: b}
+	s.bands[id] = w
+	return s.keepBand(w)
+}
+
+// GiveBand makes a band for a customer who has none, registers it and lets its
+// agent take the house's keys. It gives the band's name.
+func (s *Street) GiveBand(ctx context.Context, owner, id string) error {
+	if err := s.MakeBand(id); err != nil {
+		return err
+	}
+	h := s.House()
+	err := s.insist(func() error {
+		return h.Store.Write(ctx, func(tx *db.Tx) error { return h.TSM.Register(tx, id, owner) })
+	})
+	if err != nil {
+		return fmt.Errorf("registering band %s: %w", id, err)
+	}
+	return s.RunAgent(ctx, id)
+}
+
+// maxTries bounds how often a device or a clerk tries again at once.
+const maxTries = 20
+
+// insist repeats what failed for the moment: a broken commit, an answer that
+// was lost. References make the repetition harmless.
+func (s *Street) insist(f func() error) (err error) {
+	for range maxTries {
+		if err = f(); err == nil || !passing(err) {
+			return err
+		}
+	}
+	return err
+}
+
+// passing says that trying again may help.
+func passing(err error) bool {
+	if errors.Is(err, ErrWire) || errors.Is(err, band.ErrLink) {
+		return true
+	}
+	f := fail.Of(err)
+	return f != nil && f.Kind == fail.Busy
+}
+
+// install makes a reader: a PSAM is made, registered and written over the air
+// like a card, the device gets its number, boots and fetches its packs.
+func (s *Street) install(ctx context.Context, r *Reader) error {
+	id := "psam-" + strings.ToLower(r.Terminal.String())
+	sam, err := s.element(id)
+	if err != nil {
+		return fmt.Errorf("installing %s: %w", r.ID, err)
+	}
+	r.sam, r.flash = sam, newFlashes()
+	h := s.House()
+	var order tsm.Order
+	err = s.insist(func() error {
+		return h.Store.Write(ctx, func(tx *db.Tx) (err error) {
+			if err := h.TSM.Register(tx, id, "operator"); err != nil {
+				return err
+			}
+			if err := h.Transit.Books().Register(tx, s.deviceOf(r)); err != nil {
+				return err
+			}
+			order, err = h.TSM.Place(tx, tsm.Request{Ref: "sam:" + id, Kind: tsm.SAM, Band: id, Customer: "operator",
+				SAM: &tsm.SAMData{Serial: serialOf(r.Terminal), Terminal: r.Terminal}})
+			return err
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("installing %s: %w", r.ID, err)
+	}
+	if err := s.insist(func() error { return s.agent(ctx, sam, "") }); err != nil {
+		return fmt.Errorf("installing %s: %w", r.ID, err)
+	}
+	err = h.Store.Read(ctx, func(q *db.Query) (err error) {
+		order, err = tsm.OrderOf(q, order.ID)
+		return err
+	})
+	if err == nil && order.State != tsm.Done {
+		err = fmt.Errorf("PSAM order %s is %s: %s", order.ID, order.State, order.Why)
+	}
+	if err != nil {
+		return fmt.Errorf("installing %s: %w", r.ID, err)
+	}
+	if err := r.boot(); err != nil {
+		return err
+	}
+	return s.insist(func() error { return s.sync(ctx, r) })
+}
+
+func (s *Street) deviceOf(r *Reader) transit.Device {
+	d := transit.Device{Terminal: r.Terminal, Kind: r.Kind, Route: r.Route, Operator: r.Operator}
+	if r.Station != nil {
+		d.Station = r.Station.Code()
+	}
+	return d
+}
+
+// serialOf is the PSAM's number: the terminal's, marked as ours.
+func serialOf(t purse.Terminal) (n [10]byte) {
+	copy(n[:], []byte{0x01, 0x00, 0x00, 0x00})
+	copy(n[4:], t[:])
+	return n
+}
+
+// agent runs a band's or PSAM's agent against the house until there is
+// nothing to do. An empty token is fetched first.
+func (s *Street) agent(ctx context.Context, b *band.Band, token string) error {
+	if token == "" {
+		var err error
+		if token, err = s.House().DeviceToken(ctx, device.KindBand, b.ID); err != nil {
+			return err
+		}
+	}
+	return b.Run(ctx, &band.HTTPLink{Base: base, Token: token, Client: s.client})
+}
+
+// Images of devices: bands/ID.band is a band's own image; gates/ID.flash holds
+// PSAM and flashes of a reader, four parts behind their length 4, SHA-256 32.
+const (
+	bandDir, gateDir = "bands", "gates"
+	bandExt, gateExt = ".band", ".flash"
+)
+
+func (s *Street) keepBand(w *worn) error {
+	if s.dir == "" {
+		return nil
+	}
+	return writeImage(filepath.Join(s.dir, bandDir, w.band.ID+bandExt), w.band.Image())
+}
+
+func (s *Street) keepReader(r *Reader) error {
+	if s.dir == "" {
+		return nil
+	}
+	var out []byte
+	for _, part := range [][]byte{r.sam.Image(), r.flash.Debits.Image(), r.flash.Denied.Image(), r.flash.Tariff.Image()} {
+		out = append(binary.BigEndian.AppendUint32(out, uint32(len(part))), part...)
+	}
+	sum := sha256.Sum256(out)
+	return writeImage(filepath.Join(s.dir, gateDir, r.ID+gateExt), append(out, sum[:]...))
+}
+
+// writeImage replaces a file by writing beside it and renaming.
+func writeImage(file string, image []byte) error {
+	tmp := file + ".tmp"
+	if err := os.WriteFile(tmp, image, 0o600); err != nil {
+		return fmt.Errorf("keeping a device: %w", err)
+	}
+	if err := os.Rename(tmp, file); err != nil {
+		return fmt.Errorf("keeping a device: %w", err)
+	}
+	return nil
+}
+
+// loadBand reads a band's image; nil when there is none.
+func (s *Street) loadBand(id string) (*worn, error) {
+	if s.dir == "" {
+		return nil, nil
+	}
+	image, err := os.ReadFile(filepath.Join(s.dir, bandDir, id+bandExt))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("band %s: %w", id, err)
+	}
+	b, err := band.Load(image, s.catalog, s.rand(id))
+	if err != nil {
+		return nil, fmt.Errorf("band %s: %w", id, err)
+	}
+	return &worn{band: b}, nil
+}
+
+var errReaderImage = errors.New("city: not an intact image of a reader")
+
+// loadReader reads a reader's image into r; false when there is none.
+func (s *Street) loadReader(r *Reader) (bool, error) {
+	if s.dir == "" {
+		return false, nil
+	}
+	image, err := os.ReadFile(filepath.Join(s.dir, gateDir, r.ID+gateExt))
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("reader %s: %w", r.ID, err)
+	}
+	parts, err := splitImage(image)
+	if err != nil {
+		return false, fmt.Errorf("reader %s: %w", r.ID, err)
+	}
+	if r.sam, err = band.Load(parts[0], s.catalog, s.rand(r.ID)); err != nil {
+		return false, fmt.Errorf("reader %s: %w", r.ID, err)
+	}
+	for i, to := range []**terminal.Flash{&r.flash.Debits, &r.flash.Denied, &r.flash.Tariff} {
+		if *to, err = terminal.RestoreFlash(parts[i+1]); err != nil {
+			return false, fmt.Errorf("reader %s: %w", r.ID, err)
+		}
+	}
+	return true, r.boot()
+}
+
+func splitImage(image []byte) (parts [4][]byte, err error) {
+	n := len(image) - sha256.Size
+	if n < 0 {
+		return parts, errReaderImage
+	}
+	if sum := sha256.Sum256(image[:n]); !bytes.Equal(sum[:], image[n:]) {
+		return parts, errReaderImage
+	}
+	rest := image[:n]
+	for i := range parts {
+		if len(rest) < 4 || int(binary.BigEndian.Uint32(rest)) > len(rest)-4 {
+			return parts, errReaderImage
+		}
+		size := int(binary.BigEndian.Uint32(rest))
+		parts[i], rest = rest[4:4+size], rest[4+size:]
+	}
+	if len(rest) > 0 {
+		return parts, errReaderImage
+	}
+	return parts, nil
+}
+
+// makeDirs prepares the folder of images.
+func makeDirs(dir string) error {
+	for _, d := range []string{bandDir, gateDir} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
+			return fmt.Errorf("folder of devices: %w", err)
+		}
+	}
+	return nil
+}
+
+// chance gives every element its own stream, so that what one draws does not
+// depend on what others do.
+func chance(seed uint64, random func(seed uint64) io.Reader) func(id string) io.Reader {
+	return func(id string) io.Reader {
+		sum := sha256.Sum256(binary.BigEndian.AppendUint64([]byte(id), seed))
+		return random(binary.BigEndian.Uint64(sum[:]))
+	}
+}

@@ -1,0 +1,219 @@
+package city
+
+import (
+	"fmt"
+	"time"
+
+	"koala/internal/db"
+	"koala/spec/purse"
+	"koala/terminal"
+	"koala/transit/network"
+	"koala/tsm"
+)
+
+// plan lays out a person's day: to work, perhaps somewhere at noon, home in
+// the evening, perhaps out again; some by bus, and a few odd things.
+func (s *sim) plan(r *rider, morning time.Time) {
+	day := func(hour float64, spread time.Duration) time.Time {
+		base := morning.Add(time.Duration((hour - 4.5) * float64(time.Hour)))
+		return base.Add(time.Duration(s.dice.Int64N(int64(spread))))
+	}
+	s.at(day(6.5, 3*time.Hour), "to work", func() error { return r.trip(r.home, r.work) })
+	if s.dice.IntN(10) < 3 {
+		s.at(day(11.5, 2*time.Hour), "bus at noon", r.busRide)
+	}
+	if s.dice.IntN(20) == 0 {
+		s.at(day(12, time.Hour), "in and out", func() error { return r.trip(r.work, r.work) })
+	}
+	s.at(day(16.5, 3*time.Hour), "home", func() error { return r.trip(r.work, r.home) })
+	if s.dice.IntN(10) < 3 {
+		place := s.people[s.dice.IntN(len(s.people))].work
+		s.at(day(20, time.Hour), "out", func() error { return r.trip(r.home, place) })
+		s.at(day(22, time.Hour), "back", func() error { return r.trip(place, r.home) })
+	}
+	if s.dice.IntN(1000) < s.rate.people/4 {
+		s.at(day(14, time.Hour), "loses the band", r.lose)
+	}
+	if s.dice.IntN(1000) < s.rate.people {
+		s.at(day(14.5, time.Hour), "blocks the card for fun", r.pause)
+	}
+}
+
+// trip is one ride by metro with what can be odd about it: walking out behind
+// somebody, or in.
+func (r *rider) trip(from, to *network.Station) error {
+	s := r.s
+	if r.busy || !r.joined || r.lost {
+		if r.busy && !r.lost {
+			s.in(10*time.Minute, "trip waits", func() error { return r.trip(from, to) })
+		}
+		return nil
+	}
+	r.busy = true
+	route, err := s.house.Network.Route(from, to)
+	if err != nil {
+		return fmt.Errorf("rider %d: %w", r.n, err)
+	}
+	stay := rideTime(route) + time.Duration(s.dice.IntN(300))*time.Second
+	switch odd := s.dice.IntN(1000); {
+	case odd < s.rate.people/4: // slips out behind somebody
+		s.count("walked out", 1)
+		return r.enter(from, func() error { r.busy = false; return nil })
+	case odd < s.rate.people/2: // slips in
+		s.count("walked in", 1)
+		s.in(stay, "leave", func() error { return r.leave(to, r.home1) })
+		return nil
+	case odd < s.rate.people/2+5: // falls asleep on the loop line
+		stay += 4 * time.Hour
+	}
+	return r.enter(from, func() error {
+		s.in(stay, "leave", func() error { return r.leave(to, r.home1) })
+		return nil
+	})
+}
+
+// home1 ends a trip: who has little left on the card tops up.
+func (r *rider) home1() error {
+	r.busy = false
+	if r.s.cards[r.band].now.fen >= lowOnCard || r.lost {
+		return nil
+	}
+	r.busy = true
+	return r.topUp([]int64{20_00, 50_00, 100_00}[r.s.dice.IntN(3)], func() error { r.busy = false; return nil })
+}
+
+// busRide is a ride on one of the buses, between two of its stops. A rider
+// whose metro ride is open cannot board a bus that writes the same record.
+func (r *rider) busRide() error {
+	s := r.s
+	if r.busy || !r.joined || r.lost {
+		return nil
+	}
+	line := s.street.lines[s.dice.IntN(len(s.street.lines))]
+	n := len(line.route.Stops)
+	from := s.dice.IntN(n - 1)
+	to := from + 1 + s.dice.IntN(n-1-from)
+	r.busy = true
+	on := line.next(from, s.clock.Now())
+	s.at(on, "board", func() error {
+		return r.ride(line, from, func() error {
+			if line.route.FlatFen > 0 || s.dice.IntN(1000) < s.rate.people/2 { // a flat fare, or forgets to tap out
+				return r.home1()
+			}
+			s.at(line.next(to, s.clock.Now().Add(perStop)), "alight", func() error { return r.ride(line, to, r.home1) })
+			return nil
+		})
+	})
+	return nil
+}
+
+// ride taps on the bus where it stands. A second try comes when the bus is
+// still there: the vehicle waits for who is tapping.
+func (r *rider) ride(line busLine, stop int, next func() error) error {
+	s := r.s
+	reader, err := s.street.Reader(s.ctx, line.id)
+	if err != nil {
+		if !s.transient(err) {
+			return err
+		}
+		r.busy = false
+		return nil // the validator does not work yet: a free ride
+	}
+	if err := reader.At(stop); err != nil {
+		return err
+	}
+	return r.tap(line.id, terminal.NoReason, 0, func(o Outcome) error {
+		switch {
+		case o.Result == terminal.Opened:
+			s.count("bus taps", 1)
+			return next()
+		case o.Reason == terminal.NoMoney:
+			return r.topUp(firstLoad, r.home1)
+		case o.Reason == terminal.MissingExit: // the metro ride is open: walk
+			r.busy = false
+			return nil
+		}
+		return r.turnedAway(o)
+	})
+}
+
+// lose is a band that falls off: its owner reports it, the card goes on the
+// deny list and a block waits for it. Whoever found it tries a gate at once
+// and again in the evening; at night the band is back at a phone.
+func (r *rider) lose() error {
+	s := r.s
+	if r.busy || !r.joined || r.lost {
+		return nil
+	}
+	r.lost = true
+	s.count("lost", 1)
+	if err := r.deny("lost:", purse.DenyLost); err != nil {
+		return err
+	}
+	thief := func() error {
+		return r.tap(r.work.ID+".in", terminal.NoReason, 0, func(o Outcome) error {
+			switch {
+			case o.Result == terminal.Opened:
+				s.count("ridden by the finder", 1)
+				return nil
+			case o.Reason == terminal.NoMoney, o.Reason == terminal.MissingExit:
+				return nil
+			}
+			return r.turnedAway(o)
+		})
+	}
+	s.in(2*time.Minute, "finder", thief)
+	s.in(5*time.Hour, "finder", thief)
+	s.in(7*time.Hour, "found", func() error { return r.fetch(nil) })
+	return nil
+}
+
+func (r *rider) deny(ref string, why purse.DenyReason) error {
+	s := r.s
+	var id string
+	err := s.write(func(tx *db.Tx) error {
+		if err := s.house.Transit.Deny(tx, r.card, why, "reported by its owner"); err != nil {
+			return err
+		}
+		o, err := s.house.TSM.Place(tx, tsm.Request{Ref: ref + r.band, Kind: tsm.Block, Band: r.band, Card: r.card, Customer: string(r.who)})
+		id = o.ID
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("rider %d blocks: %w", r.n, err)
+	}
+	r.orders = append(r.orders, id)
+	return nil
+}
+
+// pause blocks the card over the air and unblocks it an hour later.
+func (r *rider) pause() error {
+	if r.busy || !r.joined || r.lost {
+		return nil
+	}
+	r.busy = true
+	r.wishes++
+	wish := r.wishes
+	return r.lock(tsm.Block, wish, func() error {
+		r.s.in(time.Hour, "unblock", func() error {
+			return r.lock(tsm.Unblock, wish, func() error { r.busy = false; return nil })
+		})
+		return nil
+	})
+}
+
+func (r *rider) lock(kind tsm.Kind, wish int, then func() error) error {
+	s := r.s
+	var id string
+	err := s.write(func(tx *db.Tx) error {
+		o, err := s.house.TSM.Place(tx, tsm.Request{Ref: fmt.Sprintf("%s:%s:%d", kind, r.band, wish), Kind: kind, Band: r.band, Card: r.card, Customer: string(r.who)})
+		id = o.ID
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("rider %d, %s: %w", r.n, kind, err)
+	}
+	r.orders = append(r.orders, id)
+	s.count(string(kind)+"s", 1)
+	return r.fetch(then)
+}

@@ -1,0 +1,128 @@
+package city
+
+import (
+	"errors"
+	"fmt"
+
+	"koala/band"
+	"koala/card"
+	"koala/card/catalog"
+	"koala/internal/clock"
+	"koala/spec/iso7816"
+	"koala/spec/purse"
+)
+
+// A pocket is what a purse says about itself when nobody else is looking.
+type pocket struct {
+	card    purse.Number
+	present bool // the purse is in the element
+	blocked bool
+	fen     uint32
+	offline uint16 // sequence of the next purchase
+	online  uint16 // and of the next load
+	inside  bool   // the rail record says that its owner is on the way
+}
+
+var errPeek = errors.New("city: the element answers otherwise than it should")
+
+// peek reads the purse of a copy of the element, so that the element itself,
+// with a journal still to recover and a sequence of chances, stays untouched.
+func peek(c *catalog.Catalog, b *band.Band) (p pocket, err error) {
+	e, err := c.Restore(b.Element.Image(), clock.Random(1))
+	if err != nil {
+		return p, fmt.Errorf("band %s: %w", b.ID, err)
+	}
+	if err := e.PowerOn(card.Contactless); err != nil {
+		return p, fmt.Errorf("band %s: %w", b.ID, err)
+	}
+	ask := func(c iso7816.Command) (out []byte) {
+		r, aerr := e.Transmit(c)
+		if err == nil && (aerr != nil || !r.SW.OK()) {
+			err = fmt.Errorf("band %s: %02X answers %v: %w", b.ID, c.INS, r.SW, errPeek)
+		}
+		return r.Data
+	}
+	switch r, terr := e.Transmit(iso7816.Select(purse.AIDTUnion)); {
+	case terr != nil:
+		return p, fmt.Errorf("band %s: %w", b.ID, terr)
+	case r.SW == iso7816.SWFileNotFound:
+		return p, nil
+	case !r.SW.OK():
+		return pocket{present: true, blocked: true}, nil
+	}
+	p.present = true
+	file := ask(iso7816.ReadBinarySFI(purse.SFIPublic, 0, purse.File15Len))
+	rail := ask(iso7816.ReadRecordByID(purse.RailID>>8, purse.SFITransit, purse.TransitLen))
+	buy := ask(purse.InitPurchase{CAPP: true, Purse: purse.EP, Key: 1, Terminal: purse.Terminal{1}}.Command())
+	load := ask(purse.InitLoad{Purse: purse.EP, Key: 1, Terminal: purse.Terminal{1}}.Command())
+	if err != nil {
+		return p, err
+	}
+	f, err1 := purse.ParseFile15(file)
+	t, err2 := purse.ParseTransit(rail)
+	x, err3 := purse.ParseInitPurchaseAnswer(buy)
+	y, err4 := purse.ParseInitLoadAnswer(load)
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
+		return p, fmt.Errorf("band %s: %w", b.ID, err)
+	}
+	p.card, p.fen, p.offline, p.online, p.inside = f.Number, x.Balance, x.Seq, y.Seq, t.Status == purse.Entered
+	if y.Balance != x.Balance {
+		return p, fmt.Errorf("band %s: two balances, %d and %d: %w", b.ID, x.Balance, y.Balance, errPeek)
+	}
+	return p, nil
+}
+
+// A history is what a card truly did, whatever anybody heard of it: every
+// purchase and every load by its sequence, fen.
+type history struct {
+	now    pocket
+	debits map[uint16]uint32
+	loads  map[uint16]uint32
+}
+
+func newHistory() *history { return &history{debits: map[uint16]uint32{}, loads: map[uint16]uint32{}} }
+
+// note takes a new look at the card: of what one act can do, at most one
+// purchase and one load happened since the last. It checks that the balance
+// moved with the sequences and no other way.
+func (h *history) note(p pocket) error {
+	old := h.now
+	if !p.present || p.blocked {
+		h.now.blocked = p.blocked
+		return nil
+	}
+	h.now = p
+	bought, loaded := p.offline-old.offline, p.online-old.online
+	if !old.present {
+		bought, loaded = p.offline, p.online
+	}
+	switch moved := int64(p.fen) - int64(old.fen); {
+	case bought == 0 && loaded == 0 && moved == 0:
+	case bought == 1 && loaded == 0 && moved <= 0:
+		h.debits[p.offline-1] = uint32(-moved)
+	case bought == 0 && loaded == 1 && moved > 0:
+		h.loads[p.online-1] = uint32(moved)
+	default:
+		return fmt.Errorf("card …%s: %d purchases and %d loads moved its balance by %d fen", tail(p.card), bought, loaded, moved)
+	}
+	return nil
+}
+
+// spent sums the purchases.
+func (h *history) spent() (fen int64) {
+	for _, n := range h.debits {
+		fen += int64(n)
+	}
+	return fen
+}
+
+// loaded sums the loads.
+func (h *history) loaded() (fen int64) {
+	for _, n := range h.loads {
+		fen += int64(n)
+	}
+	return fen
+}
+
+// tail is what of a card number may be shown.
+func tail(n purse.Number) string { return string(n[max(0, len(n)-4):]) }

@@ -1,0 +1,115 @@
+package tsm
+
+import (
+	"bytes"
+	"testing"
+
+	"koala/issuing"
+	"koala/money"
+	"koala/spec/iso7816"
+	"koala/spec/purse"
+)
+
+func FuzzSteps(f *testing.F) {
+	f.Add(packSteps(nil))
+	f.Add(packSteps([]step{
+		sent(PhaseCredit, iso7816.Select(purse.AIDTUnion), iso7816.OK, iso7816.SWSelectedBlocked),
+		{phase: PhaseKeys, plain: iso7816.GetChallenge(8), wire: []byte{1, 2}, expect: []iso7816.SW{iso7816.OK}, secret: []string{"isd.ENC"}},
+	}))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		steps, err := parseSteps(in)
+		if err != nil {
+			return
+		}
+		if again := packSteps(steps); !bytes.Equal(again, in) {
+			t.Errorf("%X reads as %+v but writes %X", in, steps, again)
+		}
+	})
+}
+
+func FuzzAnswers(f *testing.F) {
+	f.Add(packAnswers(nil))
+	f.Add(packAnswers([][]byte{{0x90, 0}, {1, 2, 0x61, 3}}))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		answers, err := parseAnswers(in)
+		if err != nil || len(in) == 0 {
+			return
+		}
+		if again := packAnswers(answers); !bytes.Equal(again, in) {
+			t.Errorf("%X reads as %X but writes %X", in, answers, again)
+		}
+	})
+}
+
+func FuzzDossier(f *testing.F) {
+	c := issuing.Card{Number: "03105170070104791381"}
+	f.Add(cardDossier(c, issuing.Product{MaxBalance: money.Fen(100)}).bytes())
+	f.Add(samDossier(SAMData{Serial: [10]byte{1}}).bytes())
+	f.Fuzz(func(t *testing.T, in []byte) {
+		d, err := parseDossier(in)
+		if err != nil {
+			return
+		}
+		if again := d.bytes(); !bytes.Equal(again, in) {
+			t.Errorf("%X reads as %+v but writes %X", in, d, again)
+		}
+	})
+}
+
+func FuzzChannelKeep(f *testing.F) {
+	f.Add(channelKeep{work: workAll, from: 3, answer: []byte{1}}.bytes())
+	f.Fuzz(func(t *testing.T, in []byte) {
+		k, err := parseChannelKeep(in)
+		if err != nil {
+			return
+		}
+		if again := k.bytes(); !bytes.Equal(again, in) {
+			t.Errorf("%X reads as %+v but writes %X", in, k, again)
+		}
+	})
+}
+
+func FuzzCounters(f *testing.F) {
+	f.Add(packCounters(issuing.Counters{Balance: money.Fen(5), Online: 1, Offline: 2}))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		k, err := parseCounters(in)
+		if err != nil {
+			return
+		}
+		if again := packCounters(k); !bytes.Equal(again, in) {
+			t.Errorf("%X reads as %+v but writes %X", in, k, again)
+		}
+	})
+}
+
+func FuzzSAMData(f *testing.F) {
+	f.Add(SAMData{Serial: [10]byte{9}, Terminal: purse.Terminal{1}}.bytes())
+	f.Fuzz(func(t *testing.T, in []byte) {
+		s, err := parseSAMData(in)
+		if err != nil {
+			return
+		}
+		if again := s.bytes(); !bytes.Equal(again, in) {
+			t.Errorf("%X reads as %+v but writes %X", in, s, again)
+		}
+	})
+}
+
+// TestEveryPhaseHasWords walks every kind.
+func TestEveryPhaseHasWords(t *testing.T) {
+	for kind := range walks {
+		if kind.Words(false) == string(kind) || kind.Words(true) == kind.Words(false) {
+			t.Errorf("kind %s has no words", kind)
+		}
+		for _, p := range Walk(kind) {
+			if p.Words(false) == string(p) || p.Words(true) == p.Words(false) {
+				t.Errorf("phase %s has no words", p)
+			}
+		}
+	}
+	for r := range reasonWords {
+		if r.Words(false) == string(r) || r.Words(true) == r.Words(false) {
+			t.Errorf("reason %s has no words", r)
+		}
+	}
+}

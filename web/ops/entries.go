@@ -1,0 +1,283 @@
+package ops
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"koala/calendar"
+	"koala/internal/db"
+	"koala/issuing"
+	"koala/ledger"
+	"koala/spec/purse"
+	"koala/web"
+)
+
+func query(s string) string { return url.QueryEscape(s) }
+
+// entryPath is the page of a journal record.
+func entryPath(seq uint64) string { return "/ops/books/entry?seq=" + strconv.FormatUint(seq, 10) }
+
+// entries searches the journal, newest first.
+func (p pages) entries(w http.ResponseWriter, r *http.Request) error {
+	s := ledger.Search{Kind: strings.TrimSpace(r.FormValue("kind")), Ref: strings.TrimSpace(r.FormValue("ref")), Text: strings.TrimSpace(r.FormValue("text"))}
+	from, to := r.FormValue("from"), r.FormValue("to")
+	if from != "" {
+		d, err := calendar.Parse(from)
+		if err != nil {
+			return fmt.Errorf("first day: %w", ErrForm)
+		}
+		s.From = d.Start(calendar.Beijing)
+	}
+	if to != "" {
+		d, err := calendar.Parse(to)
+		if err != nil {
+			return fmt.Errorf("last day: %w", ErrForm)
+		}
+		s.To = d.AddDays(1).Start(calendar.Beijing)
+	}
+	pg := web.PageOf(r, pageRows)
+	list, err := p.findEntries(r.Context(), s, pg)
+	if err != nil {
+		return err
+	}
+	t := p.entryTable(r.Context(), list)
+	t.Next = nextOf(r, list, pg, recordKey)
+	v := listView{table: t, tabs: bookTabs("/ops/books/entries"), events: "book.changed", filter: []web.Field{
+		{Name: "kind", Label: words.Kind, Type: "search", Value: s.Kind, Max: ledger.MaxKind},
+		{Name: "ref", Label: words.ReferenceBegins, Type: "search", Value: s.Ref, Max: ledger.MaxRef},
+		{Name: "text", Label: words.TextHas, Type: "search", Value: s.Text, Max: ledger.MaxText},
+		{Name: "from", Label: words.FirstDay, Type: "date", Value: from},
+		{Name: "to", Label: words.LastDay, Type: "date", Value: to},
+	}}
+	return p.list(w, r, web.Page{Title: words.Entries, Lead: words.EntriesLead, Here: "/ops/books"}, v)
+}
+
+func recordKey(rec ledger.Record) string { return strconv.FormatUint(rec.Seq, 10) }
+
+func (p pages) findEntries(ctx context.Context, s ledger.Search, pg web.Paging) ([]ledger.Record, error) {
+	return gather(pg, func(after string, limit int) ([]ledger.Record, error) {
+		s.Before, s.Limit = 0, limit
+		if after != "" {
+			before, err := strconv.ParseUint(after, 10, 63)
+			if err != nil || before == 0 {
+				return nil, fmt.Errorf("record number: %w", ErrForm)
+			}
+			s.Before = before
+		}
+		return p.Book.Entries(ctx, s)
+	}, recordKey, nil)
+}
+
+func (p pages) entryTable(ctx context.Context, list []ledger.Record) web.Table {
+	t := web.Table{ID: "entries", Empty: words.NoEntries, Head: entryHead()}
+	for _, rec := range list {
+		t.Rows = append(t.Rows, p.entryRow(ctx, rec))
+	}
+	return t
+}
+
+func entryHead() []web.Column {
+	return []web.Column{{Name: words.Kind}, {Name: words.Reference, Wide: true}, {Name: words.From}, {Name: words.To}, {Name: words.Amount, Num: true}, {Name: words.Booked, Num: true}}
+}
+
+// entryRow is one record in a list: what went from where to where.
+func (p pages) entryRow(ctx context.Context, rec ledger.Record) web.Row {
+	from, to, fen := flow(rec)
+	amount := web.Money(fen)
+	if len(rec.Legs) == 0 {
+		amount = web.Plain("")
+	}
+	kind := rec.Kind
+	if rec.Type != "entry" && rec.Type != kind {
+		kind = rec.Type + " " + kind
+	}
+	return web.Row{Href: entryPath(rec.Seq), Cells: []web.Cell{web.Mono(kind), web.Mono(hushed(rec.Ref)), web.Mono(from), web.Mono(to), amount, web.When(rec.Booked)}}
+}
+
+// flow names the first account on each side and sums what moved.
+func flow(rec ledger.Record) (from, to string, fen int64) {
+	givers, takers := 0, 0
+	for _, l := range rec.Legs {
+		if l.Amount.Minor() < 0 {
+			if givers++; givers == 1 {
+				from = hushed(string(l.Account))
+			}
+			continue
+		}
+		if takers++; takers == 1 {
+			to = hushed(string(l.Account))
+		}
+		fen += l.Amount.Minor()
+	}
+	if givers > 1 {
+		from += fmt.Sprintf(" +%d", givers-1)
+	}
+	if takers > 1 {
+		to += fmt.Sprintf(" +%d", takers-1)
+	}
+	return from, to, fen
+}
+
+// An entryView is one record of the journal.
+type entryView struct {
+	facts []web.Fact
+	legs  web.Table
+	links []web.Happening
+	proof proofView
+}
+
+func (p pages) entry(w http.ResponseWriter, r *http.Request) error {
+	ctx := r.Context()
+	rec, err := p.findEntry(r)
+	if err != nil {
+		return fmt.Errorf("page of an entry: %w", err)
+	}
+	v := entryView{facts: entryFacts(rec), legs: legTable(rec)}
+	if v.links, err = p.relations(ctx, rec); err != nil {
+		return err
+	}
+	if v.proof, err = p.inclusion(ctx, rec); err != nil {
+		return err
+	}
+	title := words.EntryNo.F(int(rec.Seq))
+	return p.show(w, r, web.Page{Title: title, Lead: web.Same(hushed(rec.Text)), Back: "/ops/books/entries", Here: "/ops/books"}, entryPage(v))
+}
+
+// findEntry reads the record by ?seq= or ?ref=.
+func (p pages) findEntry(r *http.Request) (ledger.Record, error) {
+	if ref := r.FormValue("ref"); ref != "" {
+		return p.Book.Entry(r.Context(), ref)
+	}
+	seq, err := strconv.ParseUint(r.FormValue("seq"), 10, 63)
+	if err != nil {
+		return ledger.Record{}, fmt.Errorf("record number: %w", ledger.ErrNoEntry)
+	}
+	return p.Book.EntryAt(r.Context(), seq)
+}
+
+func entryFacts(rec ledger.Record) []web.Fact {
+	facts := []web.Fact{
+		{Name: words.Reference, Value: hushed(rec.Ref), Mono: true},
+		{Name: words.Kind, Value: strings.TrimSpace(rec.Type + " " + strings.TrimPrefix(rec.Kind, rec.Type)), Mono: true},
+		{Name: words.Booked, Value: web.Moment(rec.Booked)},
+		{Name: words.ValueDate, Value: web.Moment(rec.Value)},
+	}
+	if !rec.Adjusts.IsZero() {
+		facts = append(facts, web.Fact{Name: words.Adjusts, Value: web.Moment(rec.Adjusts)})
+	}
+	if rec.Den != 0 {
+		facts = append(facts, web.Fact{Name: words.Rate, Value: fmt.Sprintf("%d/%d", rec.Num, rec.Den)})
+	}
+	return facts
+}
+
+func legTable(rec ledger.Record) web.Table {
+	t := web.Table{ID: "legs", Caption: words.Legs, NoCSV: true, Empty: words.NoLegs, Head: []web.Column{{Name: words.Account, Wide: true},
+		{Name: words.Code}, {Name: words.Debit, Num: true}, {Name: words.Credit, Num: true}}}
+	if rec.Books() {
+		t.Head = append(t.Head, web.Column{Name: words.BalanceAfter, Num: true})
+	}
+	for _, l := range rec.Legs {
+		debit, credit := sides(l.Amount.Minor())
+		row := web.Row{Href: accountPath(l.Account), Cells: []web.Cell{web.Mono(hushed(string(l.Account))), web.Mono(l.Code), debit, credit}}
+		if rec.Books() {
+			a := ledger.Account{Code: l.Code}
+			if c, ok := ledger.ClassOf(l.Code); ok {
+				a.Normal = c.Normal
+			}
+			row.Cells = append(row.Cells, onSide(a, l.Balance.Minor()))
+		}
+		t.Rows = append(t.Rows, row)
+	}
+	return t
+}
+
+// relations links a record with what it belongs to: the act it was posted
+// for, the entry it reverses and those that reverse it, the hold it is about.
+func (p pages) relations(ctx context.Context, rec ledger.Record) ([]web.Happening, error) {
+	var out []web.Happening
+	if h, ok, err := p.traceOf(ctx, rec); err != nil {
+		return nil, err
+	} else if ok {
+		out = append(out, h)
+	}
+	for _, x := range []struct {
+		what web.Text
+		ref  string
+		icon string
+	}{{words.Reverses, rec.Original, "history"}, {words.AboutHold, rec.Hold, "lock"}} {
+		if x.ref == "" {
+			continue
+		}
+		of, err := p.Book.Entry(ctx, x.ref)
+		if errors.Is(err, ledger.ErrNoEntry) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, web.Happening{At: of.Booked, What: x.what, Detail: hushed(x.ref), Href: entryPath(of.Seq), Icon: x.icon})
+	}
+	followers, err := p.followers(ctx, rec)
+	return append(out, followers...), err
+}
+
+// followers finds the reversals of an entry and the acts on a hold among the
+// records after it. The journal is asked a bounded part of them.
+func (p pages) followers(ctx context.Context, rec ledger.Record) ([]web.Happening, error) {
+	const most = 2_000
+	if rec.Type != "hold" && !rec.Books() {
+		return nil, nil
+	}
+	var out []web.Happening
+	next, err := p.Book.After(ctx, rec.Seq, most)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range next {
+		switch {
+		case f.Original == rec.Ref && f.Original != "":
+			out = append(out, web.Happening{At: f.Booked, What: words.ReversedBy, Detail: hushed(f.Ref), Href: entryPath(f.Seq), Icon: "history", Tone: web.Warn})
+		case f.Hold == rec.Ref && f.Hold != "":
+			out = append(out, web.Happening{At: f.Booked, What: words.HoldAct.F(f.Type), Detail: hushed(f.Ref), Href: entryPath(f.Seq), Icon: "lock-open"})
+		}
+	}
+	return out, nil
+}
+
+// traceOf leads from a posting to the act it was made for, by its reference.
+func (p pages) traceOf(ctx context.Context, rec ledger.Record) (h web.Happening, ok bool, err error) {
+	kind, rest, _ := strings.Cut(rec.Ref, ":")
+	h = web.Happening{At: rec.Booked, What: words.Trace, Icon: "eye", Tone: web.Info}
+	switch kind {
+	case "topup", "load", "void":
+		h.Href, h.Detail = "/ops/orders/"+rest, rest
+	case "deposit", "deposit-back", "refund":
+		h.Href, err = p.pathOfCard(ctx, purse.Number(rest))
+		h.Detail = hushed(rest)
+	case "payout":
+		day, _, _ := strings.Cut(rest, ":")
+		h.Href, h.Detail = "/ops/settlement/days/"+day, day
+	case "transit":
+		h.Href, h.Detail, err = p.pathOfRide(ctx, rest)
+	}
+	return h, h.Href != "", err
+}
+
+// pathOfCard is the page of a card by its number; empty when there is none.
+func (p pages) pathOfCard(ctx context.Context, n purse.Number) (path string, err error) {
+	err = p.Store.Read(ctx, func(q *db.Query) error {
+		c, err := issuing.Get(q, n)
+		path = cardPath(string(c.Customer), n)
+		return err
+	})
+	if errors.Is(err, issuing.ErrNotFound) {
+		return "", nil
+	}
+	return path, err
+}

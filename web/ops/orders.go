@@ -1,0 +1,366 @@
+package ops
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"koala/internal/db"
+	"koala/ledger"
+	"koala/spec/iso7816"
+	"koala/spec/purse"
+	"koala/tsm"
+	"koala/web"
+)
+
+var orderStates = []tsm.State{tsm.Placed, tsm.Running, tsm.Unconfirmed, tsm.Done, tsm.Failed, tsm.Cancelled}
+
+var orderKinds = []tsm.Kind{tsm.Issue, tsm.TopUp, tsm.Block, tsm.Unblock, tsm.Delete, tsm.Adopt, tsm.SAM}
+
+// orders lists orders over the air, newest first.
+func (p pages) orders(w http.ResponseWriter, r *http.Request) error {
+	f := tsm.Filter{State: tsm.State(r.FormValue("state")), Customer: r.FormValue("customer"), Band: r.FormValue("band"), Desk: r.FormValue("desk") != ""}
+	kind := tsm.Kind(r.FormValue("kind"))
+	if f.State != "" && !slices.Contains(orderStates, f.State) || kind != "" && !slices.Contains(orderKinds, kind) {
+		return fmt.Errorf("filter of orders: %w", ErrForm)
+	}
+	pg := web.PageOf(r, pageRows)
+	list, err := p.findOrders(r.Context(), f, kind, pg)
+	if err != nil {
+		return err
+	}
+	v := listView{table: p.orderTable(r, list), events: "order.changed", filter: orderFilter(f, kind)}
+	v.table.Next = nextOf(r, list, pg, orderID)
+	return p.list(w, r, web.Page{Title: words.Orders, Lead: words.OrdersLead, Here: "/ops/orders"}, v)
+}
+
+func orderID(o tsm.Order) string { return o.ID }
+
+func (p pages) findOrders(ctx context.Context, f tsm.Filter, kind tsm.Kind, pg web.Paging) (list []tsm.Order, err error) {
+	var keepKind func(tsm.Order) bool
+	if kind != "" {
+		keepKind = func(o tsm.Order) bool { return o.Kind == kind }
+	}
+	err = p.Store.Read(ctx, func(q *db.Query) (err error) {
+		list, err = gather(pg, func(after string, limit int) ([]tsm.Order, error) {
+			f.Before, f.Limit = after, limit
+			return tsm.Orders(q, f)
+		}, orderID, keepKind)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("orders: %w", err)
+	}
+	return list, nil
+}
+
+func orderFilter(f tsm.Filter, kind tsm.Kind) []web.Field {
+	states, kinds := []web.Option{{Name: words.All}}, []web.Option{{Name: words.All}}
+	for _, s := range orderStates {
+		states = append(states, web.Option{Value: string(s), Name: both(s.Words)})
+	}
+	for _, k := range orderKinds {
+		kinds = append(kinds, web.Option{Value: string(k), Name: both(k.Words)})
+	}
+	desk := ""
+	if f.Desk {
+		desk = "1"
+	}
+	return []web.Field{
+		{Name: "state", Label: words.State, Type: "select", Options: states, Value: string(f.State)},
+		{Name: "kind", Label: words.Kind, Type: "select", Options: kinds, Value: string(kind)},
+		{Name: "desk", Label: words.Waits, Type: "select", Value: desk, Options: []web.Option{{Name: words.Anybody}, {Value: "1", Name: words.ForStaff}}},
+		{Name: "band", Label: words.Band, Type: "search", Value: f.Band, Max: tsm.MaxBand},
+	}
+}
+
+func (p pages) orderTable(r *http.Request, list []tsm.Order) web.Table {
+	t := web.Table{ID: "orders", Empty: words.NoOrders, Head: []web.Column{{Name: words.Order, Wide: true}, {Name: words.State}, {Name: words.Card},
+		{Name: words.Band}, {Name: words.Amount, Num: true}, {Name: words.Phase}, {Name: words.Changed, Num: true}}}
+	for _, o := range list {
+		amount := web.Plain("")
+		if o.Kind == tsm.TopUp {
+			amount = web.Money(o.Amount.Minor())
+		}
+		t.Rows = append(t.Rows, web.Row{Href: "/ops/orders/" + o.ID, Cells: []web.Cell{
+			{Text: both(o.Kind.Words).In(r.Context()), CSV: o.ID + " " + string(o.Kind)},
+			web.Status(r.Context(), orderTone(o), both(o.State.Words)),
+			web.Mono(masked(o.Card)), web.Mono(o.Band), amount,
+			web.Plain(both(o.Phase.Words).In(r.Context())), web.When(o.Changed),
+		}})
+	}
+	return t
+}
+
+// orderTone colours an order: what waits for staff stands out.
+func orderTone(o tsm.Order) web.Tone {
+	switch {
+	case o.Desk:
+		return web.Bad
+	case o.State == tsm.Done:
+		return web.Good
+	case o.State == tsm.Failed, o.State == tsm.Unconfirmed:
+		return web.Warn
+	case o.State == tsm.Running:
+		return web.Info
+	}
+	return web.Neutral
+}
+
+// actsNext says whose move it is.
+func actsNext(o tsm.Order) web.Text {
+	switch {
+	case o.State.Over():
+		return words.NextNobody
+	case o.Desk:
+		return words.NextStaff
+	case o.State == tsm.Placed:
+		return words.NextFetch
+	case o.State == tsm.Running:
+		return words.NextReport
+	default:
+		return words.NextBack
+	}
+}
+
+// An orderView is the trace of an order.
+type orderView struct {
+	order    tsm.Order
+	now      time.Time
+	facts    []web.Fact
+	story    []web.Happening
+	steps    []web.Step
+	talk     []web.Exchange
+	postings []web.Row
+	deeds    []web.Happening
+}
+
+func (p pages) order(w http.ResponseWriter, r *http.Request) error {
+	ctx := r.Context()
+	v := orderView{now: p.Store.Now()}
+	var lines []tsm.Line
+	var trail []Deed
+	err := p.Store.Read(ctx, func(q *db.Query) (err error) {
+		if v.order, err = tsm.OrderOf(q, r.PathValue("id")); err != nil {
+			return err
+		}
+		if lines, err = tsm.Log(q, v.order.ID); err != nil {
+			return err
+		}
+		trail, err = deeds(q, Deed{Target: r.URL.Path}, "", pageRows)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("page of an order: %w", err)
+	}
+	v.facts, v.steps, v.talk = p.orderFacts(v.order), progress(v.order), exchanges(web.LangOf(ctx), lines)
+	v.story, v.deeds = orderStory(v.order, lines), told(trail)
+	if v.postings, err = p.postings(ctx, orderRefs(v.order)); err != nil {
+		return err
+	}
+	title := both(v.order.Kind.Words)
+	return p.show(w, r, web.Page{Title: title, Back: "/ops/orders", Here: "/ops/orders"}, orderPage(v))
+}
+
+func (p pages) orderFacts(o tsm.Order) []web.Fact {
+	facts := []web.Fact{
+		{Name: words.State, Show: web.Chip(orderTone(o), both(o.State.Words))},
+		{Name: words.ActsNext, Show: phrase(actsNext(o))},
+		{Name: words.Order, Value: o.ID, Mono: true},
+		{Name: words.Band, Value: o.Band, Href: "/ops/bands/" + o.Band, Mono: true},
+	}
+	if o.Card != "" {
+		facts = append(facts, web.Fact{Name: words.Card, Value: masked(o.Card), Href: cardPath(o.Customer, o.Card), Mono: true})
+	}
+	if o.Kind == tsm.TopUp {
+		facts = append(facts, web.Fact{Name: words.Amount, Value: web.Yuan(o.Amount.Minor())})
+	}
+	if isCustomer(o.Customer) {
+		facts = append(facts, web.Fact{Name: words.Customer, Value: o.Customer, Href: "/ops/customers/" + o.Customer, Mono: true})
+	}
+	if o.Why != tsm.NoReason {
+		facts = append(facts, web.Fact{Name: words.Reason, Show: phrase(both(o.Why.Words))})
+	}
+	facts = append(facts, web.Fact{Name: words.Placed, Value: web.Moment(o.Placed)}, web.Fact{Name: words.Changed, Value: web.Moment(o.Changed)})
+	if !o.State.Over() {
+		facts = append(facts, web.Fact{Name: words.Deadline, Value: web.Moment(o.Deadline)})
+	}
+	return append(facts, web.Fact{Name: words.Sessions, Value: web.Number(int64(o.Session))}, web.Fact{Name: words.Reference, Value: hushed(o.Ref), Mono: true})
+}
+
+func progress(o tsm.Order) []web.Step {
+	var out []web.Step
+	for _, s := range o.Progress() {
+		step := web.Step{Name: web.Text{ZH: s.ZH, EN: s.EN}, State: web.StepTodo}
+		switch {
+		case s.Done:
+			step.State = web.StepDone
+		case s.Now:
+			step.State = web.StepNow
+		}
+		out = append(out, step)
+	}
+	if o.State == tsm.Failed || o.State == tsm.Cancelled {
+		for i := range out {
+			if out[i].State != web.StepDone {
+				out[i].State = web.StepFailed
+				break
+			}
+		}
+	}
+	return out
+}
+
+// orderStory tells an order as it happened: placed, each phase when it was
+// first asked for, cuts, the end.
+func orderStory(o tsm.Order, lines []tsm.Line) []web.Happening {
+	out := []web.Happening{{At: o.Placed, What: words.StoryPlaced, Icon: "plus", Tone: web.Info}}
+	script, phase := "", tsm.Phase("")
+	for _, l := range lines {
+		if l.Script != script || l.Phase != phase {
+			out = append(out, web.Happening{At: l.Asked, What: both(l.Phase.Words), Icon: "radio"})
+			script, phase = l.Script, l.Phase
+		}
+		switch {
+		case l.Cut:
+			out = append(out, web.Happening{At: l.Heard, What: words.StoryCut, Icon: "wifi-off", Tone: web.Warn})
+		case l.Answer != nil && !l.Good:
+			out = append(out, web.Happening{At: l.Heard, What: words.StoryRefused.F(l.Answer.SW.String()), Icon: "circle-alert", Tone: web.Warn})
+		}
+	}
+	if o.State.Over() {
+		h := web.Happening{At: o.Changed, What: both(o.State.Words), Icon: "check", Tone: orderTone(o)}
+		if o.Why != tsm.NoReason {
+			h.What = web.Text{ZH: o.State.Words(true) + "：" + o.Why.Words(true), EN: o.State.Words(false) + ": " + o.Why.Words(false)}
+		}
+		out = append(out, h)
+	}
+	return out
+}
+
+// exchanges shows the log: the plain command, since it is what was meant, and
+// the bytes that went over the air where they differ.
+func exchanges(lang web.Lang, lines []tsm.Line) []web.Exchange {
+	var out []web.Exchange
+	for i, l := range lines {
+		e := web.Exchange{N: i + 1, Command: l.Plain.Bytes(), Means: web.Text{ZH: l.Meaning.ZH, EN: l.Meaning.EN}, Tone: web.Good}
+		if e.Means.ZH == "" {
+			e.Means.ZH = e.Means.EN
+		}
+		switch {
+		case l.Answer != nil:
+			e.Answer, e.Status = l.Answer.Bytes(), l.Answer.SW.String()
+			if l.Answer.SW.OK() {
+				e.Status = "9000"
+			}
+			if !l.Good {
+				e.Tone = web.Warn
+			}
+		case l.Cut:
+			e.Status, e.Tone = words.LinkLost.To(lang), web.Bad
+		default:
+			e.Status, e.Tone = words.NoAnswer.To(lang), web.Neutral
+		}
+		for _, f := range l.Meaning.Fields {
+			e.Fields = append(e.Fields, fieldOf(lang, f))
+		}
+		if wire := web.Hex(l.Wire); len(l.Wire) > 0 && wire != web.Hex(e.Command) {
+			e.Fields = append(e.Fields, web.ExchangeField{Name: words.OnTheWire.To(lang), Value: wire})
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+func fieldOf(lang web.Lang, f iso7816.Field) web.ExchangeField {
+	x := web.ExchangeField{Name: f.Name, Value: f.Value, Secret: f.Secret && f.Value == ""}
+	if lang == web.ZH && f.NameZH != "" {
+		x.Name = f.NameZH
+	}
+	return x
+}
+
+// orderRefs are the references under which an order may have posted.
+func orderRefs(o tsm.Order) []string {
+	switch o.Kind {
+	case tsm.TopUp:
+		return []string{"topup:" + o.ID, "load:" + o.ID, "void:" + o.ID}
+	case tsm.Issue:
+		return []string{"deposit:" + string(o.Card), "deposit-back:" + string(o.Card)}
+	case tsm.Delete:
+		return []string{"refund:" + string(o.Card), "deposit-back:" + string(o.Card)}
+	}
+	return nil
+}
+
+// postings finds what stands in the books under some references; those that
+// are not there are left out.
+func (p pages) postings(ctx context.Context, refs []string) ([]web.Row, error) {
+	var out []web.Row
+	for _, ref := range refs {
+		rec, err := p.Book.Entry(ctx, ref)
+		if errors.Is(err, ledger.ErrNoEntry) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, p.entryRow(ctx, rec))
+	}
+	return out, nil
+}
+
+func (p pages) verifyOrder(w http.ResponseWriter, r *http.Request) error {
+	return p.moveOrder(w, r, ActVerify, words.DidVerify, func(tx *db.Tx, id string) (tsm.Order, error) { return p.TSM.Verify(tx, id) })
+}
+
+func (p pages) cancelOrder(w http.ResponseWriter, r *http.Request) error {
+	return p.moveOrder(w, r, ActCancel, words.DidCancel, func(tx *db.Tx, id string) (tsm.Order, error) { return p.TSM.Cancel(tx, id) })
+}
+
+// recoverOrder carries out what staff decide about an order that cannot go on.
+func (p pages) recoverOrder(w http.ResponseWriter, r *http.Request) error {
+	d := tsm.Decision(r.PostFormValue("decision"))
+	if d != tsm.TryAgain && d != tsm.Happened && d != tsm.Nothing {
+		return fmt.Errorf("decision: %w", ErrForm)
+	}
+	return p.moveOrder(w, r, ActRecover, words.DidRecover, func(tx *db.Tx, id string) (tsm.Order, error) { return p.TSM.Recover(tx, id, d) })
+}
+
+// moveOrder changes an order with its audit row in one unit.
+func (p pages) moveOrder(w http.ResponseWriter, r *http.Request, act Act, said web.Text, move func(*db.Tx, string) (tsm.Order, error)) error {
+	back := "/ops/orders/" + r.PathValue("id")
+	reason, err := why(r)
+	if err != nil {
+		return sorry(w, r, back, err)
+	}
+	var o tsm.Order
+	err = p.Store.Write(r.Context(), func(tx *db.Tx) (err error) {
+		if o, err = move(tx, r.PathValue("id")); err != nil {
+			return err
+		}
+		what := string(o.Kind) + " " + masked(o.Card)
+		if act == ActRecover {
+			what += ": " + r.PostFormValue("decision")
+		}
+		return keep(tx, r, Deed{Act: act, Target: back, What: what, Why: reason})
+	})
+	if err != nil {
+		return sorry(w, r, back, err)
+	}
+	if p.Connect != nil {
+		p.Connect(r.Context(), o.Band)
+	}
+	return done(w, r, back, said)
+}
+
+// masked shows a card number as messages may; empty stays empty.
+func masked(n purse.Number) string {
+	if n == "" {
+		return ""
+	}
+	return hideDigits(string(n))
+}
