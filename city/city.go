@@ -128,6 +128,9 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 	defer s.close()
 	err = s.run()
 	out := s.result()
+	if err == nil {
+		out.Hash, err = s.hash()
+	}
 	out.Seconds = time.Since(began).Seconds()
 	if err != nil {
 		out.Proof = err.Error()

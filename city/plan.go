@@ -172,7 +172,7 @@ func (r *rider) deny(ref string, why purse.DenyReason) error {
 	s := r.s
 	var id string
 	err := s.write(func(tx *db.Tx) error {
-		if err := s.house.Transit.Deny(tx, r.card, why, "reported by its owner"); err != nil {
+		if err := s.house.Transit.Books().Deny(tx, r.card, why, "reported by its owner"); err != nil {
 			return err
 		}
 		o, err := s.house.TSM.Place(tx, tsm.Request{Ref: ref + r.band, Kind: tsm.Block, Band: r.band, Card: r.card, Customer: string(r.who)})

@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"koala/band"
 	"koala/card"
+	"koala/card/catalog"
 	"koala/fare"
 	"koala/money"
 	"koala/spec/iso7816"
@@ -46,15 +48,17 @@ type Reader struct {
 	Operator string           // of a bus; a gate's is its line's
 	Terminal purse.Terminal
 
+	ready atomic.Bool // installed
+
 	mu    sync.Mutex
 	sam   *band.Band // the PSAM in the hands of the agent that writes it
 	flash flashes
 	clock terminal.Clock
 	key   ed25519.PublicKey
 	token string
-	dev   device // nil without power
-	trips int    // taps served since the reader was made
-	stop  int    // where the bus stands
+	dev   machine // nil without power
+	trips int     // taps served since the reader was made
+	stop  int     // where the bus stands
 }
 
 // flashes is what a reader remembers without power.
@@ -64,8 +68,8 @@ func newFlashes() flashes {
 	return flashes{terminal.NewFlash(debitSectors), terminal.NewFlash(denySectors), terminal.NewFlash(tariffSectors)}
 }
 
-// A device is what gates and validators have in common.
-type device interface {
+// A machine is what gates and validators have in common.
+type machine interface {
 	Tap(card, sam iso7816.Transmit) (terminal.Outcome, error)
 	Store() *terminal.Store
 	Deny() *terminal.DenyList
@@ -81,6 +85,10 @@ func (r *Reader) boot() error {
 	if err := r.sam.Element.PowerOn(card.Contact); err != nil {
 		return fmt.Errorf("reader %s: PSAM: %w", r.ID, err)
 	}
+	// The element is one of the house's own: its security domain answers first.
+	if a, err := r.sam.Element.Transmit(iso7816.Select([]byte(catalog.PSAMModule))); err != nil || !a.SW.OK() {
+		return fmt.Errorf("reader %s: selecting the PSAM: %v: %w", r.ID, a.SW, errors.Join(terminal.ErrSAM, err))
+	}
 	dev, err := r.start()
 	if err != nil {
 		return fmt.Errorf("reader %s: %w", r.ID, err)
@@ -89,7 +97,7 @@ func (r *Reader) boot() error {
 	return nil
 }
 
-func (r *Reader) start() (device, error) {
+func (r *Reader) start() (machine, error) {
 	if r.Kind == transit.OnBus {
 		return r.startBus()
 	}
@@ -102,7 +110,7 @@ func (r *Reader) start() (device, error) {
 
 // startBus starts a validator. Buses have no packs: their route and tariff
 // come with the vehicle's set-up, here the tariff of the day.
-func (r *Reader) startBus() (device, error) {
+func (r *Reader) startBus() (machine, error) {
 	tariff, err := fare.At(r.clock.Now())
 	if err != nil {
 		return nil, err
@@ -158,8 +166,10 @@ func (r *Reader) serve(card iso7816.Transmit, what terminal.Reason) (terminal.Ou
 	return o, dev.Dialogue(), nil
 }
 
-// arrive moves a bus to a stop of its route.
-func (r *Reader) arrive(stop int) error {
+// At moves a bus to a stop of its route.
+func (r *Reader) At(stop int) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.stop = stop
 	if v, ok := r.dev.(*bus.Validator); ok {
 		if err := v.Arrive(stop); err != nil {
@@ -284,4 +294,82 @@ func (l busLine) next(stop int, t time.Time) time.Time {
 			}
 		}
 	}
+}
+
+// An Outcome is what a tap came to, for people: the reader's own outcome, the
+// dialogue with every byte explained, and where the time went by the model.
+type Outcome struct {
+	terminal.Outcome
+	Reader *Reader
+	Band   string
+	Time   Timing
+	Talk   []Exchange
+}
+
+// Words says the outcome in one line.
+func (o Outcome) Words() (en, zh string) { return o.Outcome.Words(false), o.Outcome.Words(true) }
+
+// Timing is a tap's modelled time. The chip's time is that of band and PSAM
+// computing and writing.
+type Timing struct {
+	Activation time.Duration // field on, anticollision, RATS
+	Air106     time.Duration // the dialogue on the air at 106 kbit/s
+	Air424     time.Duration // and at 424
+	PSAM       time.Duration // the contacts of the PSAM
+	Chip       time.Duration
+	Total106   time.Duration
+	Total424   time.Duration
+}
+
+// An Exchange is one command and its answer with what they mean.
+type Exchange struct {
+	Where    string // card or PSAM
+	Command  iso7816.Command
+	Response iso7816.Response
+	Torn     bool
+	Took     time.Duration // as the reader's model counted it
+	Air106   time.Duration
+	Air424   time.Duration
+	Told     iso7816.Explanation
+}
+
+// timing sums the dialogue up at both rates.
+func timing(talk []terminal.Exchange) Timing {
+	at := func(r terminal.Rate) terminal.Air { return terminal.Air{Rate: r} }
+	line := terminal.T0{Baud: gate.DefaultSAMBaud}
+	t := Timing{Activation: terminal.Activation(terminal.Kbit424)}
+	for _, x := range talk {
+		if x.Where == "PSAM" {
+			link := line.Takes(x.Command, x.Response)
+			t.PSAM += link
+			t.Chip += x.Took - link
+			continue
+		}
+		link := at(terminal.Kbit106).Takes(x.Command, x.Response)
+		t.Air106 += link
+		t.Air424 += at(terminal.Kbit424).Takes(x.Command, x.Response)
+		t.Chip += x.Took - link // readers run their model at 106 kbit/s
+	}
+	rest := t.PSAM + t.Chip
+	t.Total106 = terminal.Activation(terminal.Kbit106) + t.Air106 + rest
+	t.Total424 = t.Activation + t.Air424 + rest
+	return t
+}
+
+// told explains a dialogue line by line.
+func told(talk []terminal.Exchange) []Exchange {
+	out := make([]Exchange, len(talk))
+	for i, x := range talk {
+		e := Exchange{Where: x.Where, Command: x.Command, Response: x.Response, Torn: x.Torn, Took: x.Took}
+		if x.Where == "card" {
+			e.Air106 = terminal.Air{Rate: terminal.Kbit106}.Takes(x.Command, x.Response)
+			e.Air424 = terminal.Air{Rate: terminal.Kbit424}.Takes(x.Command, x.Response)
+		}
+		var ok bool
+		if e.Told, ok = purse.Explain(x.Command, x.Response); !ok {
+			e.Told, _ = iso7816.Explain(x.Command, x.Response)
+		}
+		out[i] = e
+	}
+	return out
 }

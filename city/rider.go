@@ -27,6 +27,7 @@ type rider struct {
 	inside     *network.Station // where the rider is under way from
 	orders     []string         // everything asked for over the air
 	wishes     int              // names of orders
+	captured   int64            // fen of top-ups that the house knows to be on the card
 	joined     bool
 	lost       bool // the band is in other hands, or its card blocked
 	busy       bool // on the way: another trip waits
@@ -168,6 +169,9 @@ func (r *rider) visit(n int, then func() error) error {
 		return nil
 	}
 	s.count("orders "+string(o.Kind)+" "+string(o.State), 1)
+	if o.Kind == tsm.TopUp && o.State == tsm.Done {
+		r.captured += o.Amount.Minor()
+	}
 	if err := s.checkRider(r); err != nil {
 		return err
 	}
@@ -337,5 +341,5 @@ func (r *rider) turnedAway(o Outcome) error {
 		r.s.count("denied", 1)
 		return nil
 	}
-	return fmt.Errorf("rider %d at %s: %s: %w", r.n, o.Reader.ID, o.Outcome.Words(false), ErrProof)
+	return differs("rider %d at %s: %s, deny list: %s", r.n, o.Reader.ID, o.Outcome.Words(false), o.Deny.Words(false))
 }

@@ -51,6 +51,7 @@ type Street struct {
 	rand    func(id string) io.Reader
 	catalog *catalog.Catalog
 	client  *http.Client
+	lines   []busLine
 	buses   map[string]busLine
 
 	mu      sync.Mutex
@@ -78,7 +79,8 @@ func NewStreet(h *app.House, cfg StreetConfig) (*Street, error) {
 		clock: h.Config.Clock, dir: cfg.Dir, rand: cfg.Rand, catalog: catalog.New(isd.Config{}), buses: map[string]busLine{},
 		bands: map[string]*worn{}, readers: map[string]*Reader{},
 	}
-	for _, l := range busLines(h.Network) {
+	s.lines = busLines(h.Network)
+	for _, l := range s.lines {
 		s.buses[l.id] = l
 	}
 	s.Move(h)
@@ -129,36 +131,43 @@ var kinds = map[string]struct {
 // Reader gives the reader with a name: station.in, station.out, station.desk
 // or bus.N. One that nobody has used yet is installed first.
 func (s *Street) Reader(ctx context.Context, id string) (*Reader, error) {
-	r, fresh, err := s.place(id)
+	r, err := s.place(id)
 	if err != nil {
 		return nil, err
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !fresh && r.sam != nil {
+	if r.ready.Load() {
 		return r, nil
 	}
-	if found, err := s.loadReader(r); err != nil || found {
-		return r, err
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ready.Load() {
+		return r, nil
 	}
-	if err := s.install(ctx, r); err != nil {
-		r.sam, r.dev = nil, nil
+	found, err := s.loadReader(r)
+	if err == nil && !found {
+		if err = s.install(ctx, r); err == nil {
+			err = s.keepReader(r)
+		}
+	}
+	if err != nil {
+		r.dev = nil
 		return nil, err
 	}
-	return r, s.keepReader(r)
+	r.ready.Store(true)
+	return r, nil
 }
 
 // place finds a reader's record or makes an empty one.
-func (s *Street) place(id string) (r *Reader, fresh bool, err error) {
+func (s *Street) place(id string) (r *Reader, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if r := s.readers[id]; r != nil {
-		return r, false, nil
+		return r, nil
 	}
 	h := s.House()
 	key, err := h.Keys.PublicKey(context.Background(), hsm.LabelPack)
 	if err != nil {
-		return nil, false, fmt.Errorf("reader %s: %w", id, err)
+		return nil, fmt.Errorf("reader %s: %w", id, err)
 	}
 	r = &Reader{ID: id, clock: s.clock, key: key}
 	at, end, _ := strings.Cut(id, ".")
@@ -167,14 +176,14 @@ func (s *Street) place(id string) (r *Reader, fresh bool, err error) {
 		r.Terminal = terminalNumber(0x31, uint32(line.route.Line), 4)
 	} else if k, ok := kinds[end]; ok {
 		if r.Station, ok = h.Network.ByID(at); !ok {
-			return nil, false, fmt.Errorf("reader %q: %w", id, ErrNoReader)
+			return nil, fmt.Errorf("reader %q: %w", id, ErrNoReader)
 		}
 		r.Kind, r.Terminal = k.kind, terminalNumber(0x30, uint32(r.Station.Code()), k.code)
 	} else {
-		return nil, false, fmt.Errorf("reader %q: %w", id, ErrNoReader)
+		return nil, fmt.Errorf("reader %q: %w", id, ErrNoReader)
 	}
 	s.readers[id] = r
-	return r, true, nil
+	return r, nil
 }
 
 // terminalNumber is scheme 1 | place as six BCD digits 3 | what it does 1 | 01.
@@ -187,13 +196,15 @@ func terminalNumber(scheme byte, place uint32, kind byte) (t purse.Terminal) {
 	return t
 }
 
-// Readers lists the readers in use, by name.
+// Readers lists the readers that are installed, by name.
 func (s *Street) Readers() []*Reader {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := make([]*Reader, 0, len(s.readers))
 	for _, r := range s.readers {
-		out = append(out, r)
+		if r.ready.Load() {
+			out = append(out, r)
+		}
 	}
 	slices.SortFunc(out, func(a, b *Reader) int { return strings.Compare(a.ID, b.ID) })
 	return out

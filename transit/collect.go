@@ -98,11 +98,11 @@ func (b Books) Book(tx *db.Tx, d purse.Debit, number uint32) (Journey, error) {
 	if err != nil {
 		return Journey{}, err
 	}
-	if !fresh {
-		return b.again(tx, d, body)
-	}
 	if err := numbered(tx, d.Terminal, number); err != nil {
 		return Journey{}, err
+	}
+	if !fresh {
+		return b.again(tx, d, body)
 	}
 	if err := arrived(tx, ofCard, string(d.Card), int64(d.Seq)); err != nil {
 		return Journey{}, err

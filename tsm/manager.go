@@ -153,6 +153,9 @@ func (m *Manager) next(ctx context.Context, band string) (Script, error) {
 			o.State = Running
 		}
 		o.Deadline = tx.Now().Add(scriptTime)
+		if err := setSeen(tx, band); err != nil {
+			return err
+		}
 		id, err := m.hand(tx, &o, d)
 		if err != nil {
 			return err

@@ -17,29 +17,34 @@ type Band struct {
 	Owner   string // customer or operator
 	Adopted bool   // has keys of its own
 	Placed  time.Time
-	Since   time.Time // when it got them; zero: not yet
+	Seen    time.Time // when a session with it began last; zero: never
 }
 
 func insertBand(tx *db.Tx, id, owner string) (fresh bool, err error) {
-	n, err := tx.Exec(`INSERT INTO tsm_band (id, owner, adopted, placed, since) VALUES ($1, $2, $3, $4, 0)
+	n, err := tx.Exec(`INSERT INTO tsm_band (id, owner, adopted, placed, seen) VALUES ($1, $2, $3, $4, 0)
 		ON CONFLICT (id) DO NOTHING`, id, owner, false, tx.Now().UnixMicro())
 	return n == 1, err
 }
 
 func setAdopted(tx *db.Tx, id string) error {
-	_, err := tx.Exec(`UPDATE tsm_band SET adopted = $2, since = $3 WHERE id = $1`, id, true, tx.Now().UnixMicro())
+	_, err := tx.Exec(`UPDATE tsm_band SET adopted = $2 WHERE id = $1`, id, true)
 	return err
 }
 
-const bandColumns = `id, owner, adopted, placed, since`
+func setSeen(tx *db.Tx, id string) error {
+	_, err := tx.Exec(`UPDATE tsm_band SET seen = $2 WHERE id = $1`, id, tx.Now().UnixMicro())
+	return err
+}
+
+const bandColumns = `id, owner, adopted, placed, seen`
 
 func scanBand(scan func(...any) error) (b Band, err error) {
-	var placed, since int64
-	err = scan(&b.ID, &b.Owner, &b.Adopted, &placed, &since)
+	var placed, seen int64
+	err = scan(&b.ID, &b.Owner, &b.Adopted, &placed, &seen)
 	if errors.Is(err, db.ErrNoRows) {
 		err = ErrBand
 	}
-	b.Placed, b.Since = moment(placed), moment(since)
+	b.Placed, b.Seen = moment(placed), moment(seen)
 	return b, err
 }
 

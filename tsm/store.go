@@ -18,7 +18,7 @@ var Schema = db.Schema{Owner: "tsm", Steps: []string{
 		owner TEXT NOT NULL,     -- customer or operator
 		adopted BOOLEAN NOT NULL,-- has the house's keys
 		placed BIGINT NOT NULL,
-		since BIGINT NOT NULL)`, // when it got them; 0 not yet
+		seen BIGINT NOT NULL)`, // when a session began last; 0 never
 	`CREATE INDEX tsm_band_owner ON tsm_band (owner, id)`,
 	`CREATE TABLE tsm_order (
 		id TEXT PRIMARY KEY,

@@ -83,7 +83,8 @@ func newRoot() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return errUsage{err} })
-	root.AddCommand(fareCommand())
+	root.AddCommand(cityCommand(), fareCommand(), verifyCommand(),
+		backupCommand(), restoreCommand(), rebuildCommand(), migrateCommand())
 	return root
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 
 	"modernc.org/sqlite"
 )
@@ -37,11 +38,12 @@ const (
 
 // sqliteEngine is one SQLite file in write-ahead mode.
 type sqliteEngine struct {
-	file    string
-	sync    string
-	lock    *liteConn // holds the lock of the side file as long as the process lives
-	batches int       // since the last checkpoint
-	bytes   int
+	file string
+	sync string
+	lock *liteConn // holds the lock of the side file as long as the process lives
+	// Since the last checkpoint. A migration counts too, on its own connection.
+	batches atomic.Int64
+	bytes   atomic.Int64
 }
 
 func newSQLite(ctx context.Context, cfg Config) (*sqliteEngine, error) {
@@ -125,10 +127,11 @@ func (e *sqliteEngine) connect(ctx context.Context, r role) (conn, error) {
 // tend copies the write-ahead log into the file now and then, so that a commit
 // never has to.
 func (e *sqliteEngine) tend(c conn) {
-	if e.batches < checkpointBatches && e.bytes < checkpointBytes {
+	if e.batches.Load() < checkpointBatches && e.bytes.Load() < checkpointBytes {
 		return
 	}
-	e.batches, e.bytes = 0, 0
+	e.batches.Store(0)
+	e.bytes.Store(0)
 	var busy, frames, done int64
 	err := firstRow(c.query(background, "PRAGMA wal_checkpoint(PASSIVE)", nil)).Scan(&busy, &frames, &done)
 	if err == nil && frames > restartFrames {
@@ -202,7 +205,7 @@ func (c *liteConn) stmt(sql string, args []any) (*liteStmt, error) {
 
 func (c *liteConn) later(sql string, args []any) error {
 	for _, a := range args {
-		c.eng.bytes += size(a)
+		c.eng.bytes.Add(int64(size(a)))
 	}
 	_, err := c.exec(sql, args)
 	return err
@@ -263,7 +266,7 @@ func (c *liteConn) begin() error {
 
 func (c *liteConn) commit() error {
 	_, err := c.exec("COMMIT", nil)
-	c.eng.batches++
+	c.eng.batches.Add(1)
 	return err
 }
 

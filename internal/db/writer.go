@@ -16,6 +16,12 @@ const (
 	maxBytes     = 1 << 20 // bytes of arguments in one batch
 )
 
+// yields is how often the writer lets others run before it takes what is
+// queued: who was just answered often has the next unit ready, and a batch that
+// misses them costs one more flush. It is no wait: with nobody else to run it
+// takes less than a microsecond. Measured, 3 fill the batches of 64 callers.
+const yields = 3
+
 // A unit is one caller's function on its way through the writer.
 type unit struct {
 	fn    func(*Tx) error
@@ -167,7 +173,7 @@ func (w *writer) loop() {
 		go w.loop()
 	}()
 	for {
-		for range 3 { // who was just answered may have the next unit ready
+		for range yields {
 			runtime.Gosched()
 		}
 		if len(w.pending) == 0 && !w.take() {

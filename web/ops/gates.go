@@ -294,7 +294,7 @@ func (p pages) publishDeny(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return sorry(w, r, "/ops/deny", err)
 	}
-	if err := p.Transit.Publish(r.Context()); err != nil {
+	if err := p.Publish(r.Context()); err != nil {
 		return sorry(w, r, "/ops/deny", err)
 	}
 	err = p.Store.Write(r.Context(), func(tx *db.Tx) error {

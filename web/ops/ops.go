@@ -48,8 +48,10 @@ type Deps struct {
 	Store   *db.Store // with Schema
 	Book    *ledger.Book
 	Keys    *hsm.HSM
+	SealKey string // label of the key that seals days; "" is hsm.LabelPack
 	TSM     *tsm.Manager
-	Transit *transit.Desk
+	Transit transit.Books
+	Publish func(context.Context) error // the next version of the deny list
 	Network *network.Network
 	Map     *web.Network
 	// Connect lets a band's agent fetch its script soon, where the house can
@@ -65,6 +67,9 @@ const pageRows = 50
 
 // New gives the handler of "/ops/".
 func New(d Deps) http.Handler {
+	if d.SealKey == "" {
+		d.SealKey = hsm.LabelPack
+	}
 	p := pages{d}
 	m := d.Kit.Mux(web.Staff)
 	m.Handle("GET /ops", func(w http.ResponseWriter, r *http.Request) error {
@@ -107,6 +112,7 @@ func (p pages) bookRoutes(m *web.Mux) {
 	m.Handle("GET /ops/books/entry", p.entry)
 	m.Handle("GET /ops/books/holds", p.holds)
 	m.Handle("GET /ops/books/proof", p.proof)
+	m.Handle("POST /ops/books/seal", p.seal)
 }
 
 // nav is the console's own bar.

@@ -48,10 +48,11 @@ const (
 	ActReopen      Act = "customer.unblock"
 	ActAcknowledge Act = "exception.close"
 	ActPublish     Act = "deny.publish"
+	ActSeal        Act = "books.seal"
 )
 
 // acts lists them for the filter.
-var acts = []Act{ActVerify, ActCancel, ActRecover, ActBlock, ActUnblock, ActDeny, ActAllow, ActRepair, ActSettle, ActShut, ActReopen, ActAcknowledge, ActPublish}
+var acts = []Act{ActVerify, ActCancel, ActRecover, ActBlock, ActUnblock, ActDeny, ActAllow, ActRepair, ActSettle, ActShut, ActReopen, ActAcknowledge, ActPublish, ActSeal}
 
 // A Deed is one row of the trail.
 type Deed struct {
