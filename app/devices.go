@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/http"
 
 	"koala/hsm"
 	"koala/spec/purse"
@@ -100,4 +101,8 @@ func (t terminals) DenyPack(ctx context.Context, id string, have uint32) ([]byte
 		return nil, err
 	}
 	return t.house.Transit.DenyPack(ctx, have)
+}
+
+func newDeviceDoor(h *House) http.Handler {
+	return device.New(device.Deps{TSM: h.TSM, Terminals: terminals{h}, Devices: h})
 }

@@ -8,6 +8,7 @@ import (
 	"koala/issuing"
 	"koala/settlement"
 	"koala/spec/purse"
+	"koala/transit"
 )
 
 // A Proof is what koala verify found.
@@ -54,9 +55,16 @@ func (h *House) checkSums(context.Context) ([]string, error) {
 	return nil, nil
 }
 
+// checkSettlement proves that payouts are their captures and that every fare
+// was shared among operators to the fen.
 func (h *House) checkSettlement(ctx context.Context) (wrong []string, err error) {
-	err = h.Store.Read(ctx, func(q *db.Query) (err error) {
-		wrong, err = settlement.Check(q)
+	err = h.Store.Read(ctx, func(q *db.Query) error {
+		paid, err := settlement.Check(q)
+		if err != nil {
+			return err
+		}
+		shared, err := transit.Check(q)
+		wrong = append(paid, shared...)
 		return err
 	})
 	return wrong, err

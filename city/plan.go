@@ -191,7 +191,7 @@ func (r *rider) pause() error {
 	if r.busy || !r.joined || r.lost {
 		return nil
 	}
-	r.busy = true
+	r.busy, r.paused = true, true
 	r.wishes++
 	wish := r.wishes
 	return r.lock(tsm.Block, wish, func() error {

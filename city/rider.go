@@ -30,6 +30,7 @@ type rider struct {
 	captured   int64            // fen of top-ups that the house knows to be on the card
 	joined     bool
 	lost       bool // the band is in other hands, or its card blocked
+	paused     bool // the card was blocked once: gates learn late that it is good again
 	busy       bool // on the way: another trip waits
 }
 
@@ -334,10 +335,10 @@ func (r *rider) repair(at *network.Station, what terminal.Reason, next func() er
 	})
 }
 
-// turnedAway ends a trip at a gate; only a lost or blocked card may be.
+// turnedAway ends a trip at a gate; only a card that is or was blocked may be.
 func (r *rider) turnedAway(o Outcome) error {
 	r.busy = false
-	if r.lost && (o.Reason == terminal.OnDenyList || o.Reason == terminal.CardBlocked) {
+	if o.Reason == terminal.OnDenyList && (r.lost || r.paused) || o.Reason == terminal.CardBlocked && r.lost {
 		r.s.count("denied", 1)
 		return nil
 	}

@@ -161,6 +161,7 @@ func (s *sim) step(e event) error {
 	if s.rolls(s.rate.commit) {
 		s.breaker.arm(1+s.dice.IntN(6), s.dice.IntN(2) == 0)
 	}
+	if dbg != nil { fmt.Fprintf(dbg, "%d %s %s seen %d inj %v dice %d\n", s.steps, e.what, e.at.Format("15:04:05.000"), s.breaker.seen, s.injected, 0) }
 	if err := e.do(); err != nil {
 		return err
 	}
@@ -370,3 +371,5 @@ func (s *sim) close() {
 		s.house.Close()
 	}
 }
+
+var dbg io.Writer

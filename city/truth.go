@@ -51,9 +51,13 @@ func peek(c *catalog.Catalog, b *band.Band) (p pocket, err error) {
 		return pocket{present: true, blocked: true}, nil
 	}
 	p.present = true
+	first := purse.InitPurchase{CAPP: true, Purse: purse.EP, Key: 1, Terminal: purse.Terminal{1}}.Command()
+	if r, terr := e.Transmit(first); terr == nil && r.SW == iso7816.SWPurseKey {
+		return pocket{}, nil // written half: no keys yet
+	}
 	file := ask(iso7816.ReadBinarySFI(purse.SFIPublic, 0, purse.File15Len))
 	rail := ask(iso7816.ReadRecordByID(purse.RailID>>8, purse.SFITransit, purse.TransitLen))
-	buy := ask(purse.InitPurchase{CAPP: true, Purse: purse.EP, Key: 1, Terminal: purse.Terminal{1}}.Command())
+	buy := ask(first)
 	load := ask(purse.InitLoad{Purse: purse.EP, Key: 1, Terminal: purse.Terminal{1}}.Command())
 	if err != nil {
 		return p, err
@@ -87,6 +91,9 @@ func newHistory() *history { return &history{debits: map[uint16]uint32{}, loads:
 // moved with the sequences and no other way.
 func (h *history) note(p pocket) error {
 	old := h.now
+	if old.present && !p.present {
+		return fmt.Errorf("card …%s is gone from its element", tail(old.card))
+	}
 	if !p.present || p.blocked {
 		h.now.blocked = p.blocked
 		return nil

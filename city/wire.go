@@ -152,7 +152,7 @@ type breaker struct {
 	left          int  // commits until it strikes; 0 disarmed
 	after         bool // the commit is in, its answer is lost
 	due           bool // strike at this commit's end
-	before, later int  // strikes so far
+	seen, before, later int  // strikes so far
 }
 
 // arm lets the n-th commit from now fail (n >= 1).
@@ -166,6 +166,7 @@ func (b *breaker) arm(n int, after bool) {
 func (b *breaker) BeforeCommit(int64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.seen++
 	if b.left == 0 {
 		return nil
 	}

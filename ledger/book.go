@@ -110,13 +110,19 @@ func Open(ctx context.Context, store *db.Store, cfg Config) (*Book, error) {
 	if err := store.Migrate(ctx, Schema); err != nil {
 		return nil, fmt.Errorf("opening the ledger: %w", err)
 	}
-	if err := b.load(ctx); err != nil {
+	at, err := b.openViews(ctx)
+	if err == nil {
+		err = b.load(ctx)
+	}
+	if err == nil {
+		err = b.matchViews(ctx, at)
+	}
+	if err != nil {
+		if b.views != nil && b.views != store {
+			b.views.Close()
+		}
 		return nil, fmt.Errorf("opening the ledger: %w", err)
 	}
-	if err := b.openViews(ctx); err != nil {
-		return nil, fmt.Errorf("opening the ledger's views: %w", err)
-	}
-	b.state.keys.projected = b.projected.Load()
 	store.Attach(b)
 	if !b.cfg.Inline {
 		run, stop := context.WithCancel(context.Background())
@@ -156,7 +162,12 @@ func at(tx *db.Tx) (*Book, error) {
 
 // BeginUnit, EndUnit, Flush, Committed, Aborted and Dirty make the book a
 // db.Participant.
-func (b *Book) BeginUnit() { b.unit = b.state.mark() }
+func (b *Book) BeginUnit() {
+	if k := &b.state.keys; len(k.young) >= k.half {
+		k.turn(b.projected.Load())
+	}
+	b.unit = b.state.mark()
+}
 
 // EndUnit keeps what the unit did, or takes it back.
 func (b *Book) EndUnit(ok bool) {
@@ -238,8 +249,6 @@ func (b *Book) Committed() {
 	b.staged = b.staged[:0]
 	s.pending.blob, s.pending.ends = s.pending.blob[:0], s.pending.ends[:0]
 	b.publish()
-	s.keys.projected = b.projected.Load()
-	s.keys.turn()
 }
 
 // Aborted drops the memory and loads it again: after a commit that failed,
@@ -251,14 +260,13 @@ func (b *Book) Aborted() error {
 		b.state = newState(b.cfg.Book, b.cfg.Window)
 		return b.down
 	}
-	b.state.keys.projected = b.projected.Load()
 	b.down = nil
 	return nil
 }
 
 // load makes the state from snapshot and journal and publishes it.
 func (b *Book) load(ctx context.Context) error {
-	l := loader{store: b.store, cfg: b.cfg}
+	l := loader{store: b.store, cfg: b.cfg, viewed: b.projected.Load()}
 	s, err := l.load(ctx)
 	if err != nil {
 		return err

@@ -19,6 +19,7 @@ type loader struct {
 	cfg      Config
 	fresh    bool   // from the first record, whatever snapshots there are
 	upTo     uint64 // record to stop at, the end of a batch; 0: read all
+	viewed   uint64 // how far the views are: references beyond stay in memory
 	tip      tip
 	epoch    int64
 	snapshot uint64             // record of the snapshot it began with
@@ -178,8 +179,7 @@ func (l *loader) apply(pages <-chan []batch, s *state) error {
 			if err != nil {
 				return fmt.Errorf("batch %d: %w", b.seq, err)
 			}
-			s.keys.projected = s.seq // on replay the window only moves; the views are checked on use
-			s.keys.turn()
+			s.keys.turn(l.viewed)
 		}
 	}
 	return nil
@@ -218,7 +218,7 @@ const (
 
 // Snapshot writes a snapshot of the last committed batch.
 func (b *Book) Snapshot(ctx context.Context) error {
-	l := loader{store: b.store, cfg: b.cfg}
+	l := loader{store: b.store, cfg: b.cfg, viewed: b.projected.Load()}
 	s, err := l.load(ctx)
 	if err != nil {
 		return fmt.Errorf("snapshot: %w", err)

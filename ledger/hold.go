@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"container/heap"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -201,8 +202,8 @@ func (s *state) openHold(ref string) (*hold, error) {
 		}
 		return h, nil
 	}
-	switch seq, old, err := s.entry(ref); {
-	case err != nil && seq == 0:
+	switch _, old, err := s.entry(ref); {
+	case errors.Is(err, ErrNoEntry):
 		return nil, fmt.Errorf("%w: %w", ErrNoHold, err)
 	case err != nil:
 		return nil, err

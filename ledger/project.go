@@ -66,26 +66,27 @@ const (
 	freshLimit = 20_000
 )
 
-// openViews opens the views and makes them anew when they do not belong to
-// this journal.
-func (b *Book) openViews(ctx context.Context) error {
+// openViews opens the views and says how far they are.
+func (b *Book) openViews(ctx context.Context) (at viewPoint, err error) {
 	if err := b.connectViews(ctx); err != nil {
-		return err
+		return at, fmt.Errorf("views: %w", err)
 	}
 	if err := b.views.Migrate(ctx, viewSchema); err != nil {
-		return err
+		return at, fmt.Errorf("views: %w", err)
 	}
-	at, err := b.viewState(ctx)
-	if err != nil {
-		return err
-	}
-	if ok, err := b.belongs(ctx, at); err != nil {
-		return err
-	} else if !ok {
-		return b.clearViews(ctx)
+	if at, err = b.viewState(ctx); err != nil {
+		return at, fmt.Errorf("views: %w", err)
 	}
 	b.projected.Store(at.seq)
-	return nil
+	return at, nil
+}
+
+// matchViews empties views that were not made from this journal.
+func (b *Book) matchViews(ctx context.Context, at viewPoint) error {
+	if ok, err := b.belongs(ctx, at); err != nil || ok {
+		return err
+	}
+	return b.clearViews(ctx)
 }
 
 func (b *Book) connectViews(ctx context.Context) (err error) {

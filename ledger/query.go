@@ -328,8 +328,11 @@ type Line struct {
 	Balance money.Amount // after it
 }
 
-// maxPage bounds every list.
-const maxPage = 1_000
+// maxPage bounds every list; one without a limit gets usualPage.
+const (
+	maxPage   = 1_000
+	usualPage = 100
+)
 
 const lineColumns = `SELECT l.nth, l.seq, e.ref, e.kind, e.text, l.booked, l.value, l.amount, l.balance
 	FROM ledger_view_line l JOIN ledger_view_entry e ON e.book = l.book AND e.seq = l.seq
@@ -384,7 +387,12 @@ func (b *Book) lines(ctx context.Context, id AccountID, statement string, at uin
 	return lines, nil
 }
 
-func page(limit int) int { return max(1, min(limit, maxPage)) }
+func page(limit int) int {
+	if limit <= 0 {
+		return usualPage
+	}
+	return min(limit, maxPage)
+}
 
 // viewed brings the views up to date and finds an account.
 func (b *Book) viewed(ctx context.Context, id AccountID) (*account, error) {

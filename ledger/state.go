@@ -394,7 +394,6 @@ type keys struct {
 	youngEnd   uint64 // last sequence in young
 	oldEnd     uint64 // last sequence in old
 	dropped    uint64 // references up to this sequence are only in the views
-	projected  uint64 // how far the views are
 	layers     []layer
 }
 
@@ -440,16 +439,20 @@ func (k *keys) set(at key, seq uint64) (was uint64) {
 }
 
 // turn drops the older half when the younger is full, if the views have it.
-// It is called between batches, when nothing can be undone.
-func (k *keys) turn() {
-	if len(k.young) < k.half || (len(k.old) > 0 && k.oldEnd > k.projected) {
-		return
+// It is called between units, when nothing can be undone.
+func (k *keys) turn(projected uint64) {
+	for {
+		seen := len(k.old) == 0 || k.oldEnd <= projected
+		switch {
+		case len(k.old) > 0 && seen && (len(k.young) >= k.half || len(k.old) > k.half):
+			k.dropped, k.old = k.oldEnd, nil
+		case len(k.old) == 0 && len(k.young) >= k.half:
+			k.old, k.oldEnd = k.young, k.youngEnd
+			k.young = map[key]uint64{}
+		default:
+			return
+		}
 	}
-	if len(k.old) > 0 {
-		k.dropped = k.oldEnd
-	}
-	k.old, k.oldEnd = k.young, k.youngEnd
-	k.young = make(map[key]uint64, k.half)
 }
 
 // mark enters at into the filter.

@@ -295,6 +295,12 @@ const (
 func (a *auditor) viewed(where string, seq uint64, raw []byte) error {
 	v := a.views
 	a.Viewed++
+	if a.r.books() {
+		for i := range a.r.legs {
+			l := &a.r.legs[i]
+			v.of(l.slot).lines += fingerprint(int64(l.nth), int64(seq), a.r.booked, a.r.value, l.amount, l.after)
+		}
+	}
 	if v.page == nil || !v.page.Next() {
 		rows, err := v.q.Rows(auditEntries, a.cfg.Book, int64(v.last))
 		if err != nil {
@@ -318,12 +324,6 @@ func (a *auditor) viewed(where string, seq uint64, raw []byte) error {
 		a.add(where, "the views have another record %d in its place", at)
 		if uint64(at) != seq { // read on behind this record
 			v.page, v.last = nil, seq
-		}
-	}
-	if a.r.books() {
-		for i := range a.r.legs {
-			l := &a.r.legs[i]
-			v.of(l.slot).lines += fingerprint(int64(l.nth), int64(seq), a.r.booked, a.r.value, l.amount, l.after)
 		}
 	}
 	return nil

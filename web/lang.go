@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"koala/internal/fail"
 )
 
 // A Lang is one of the two languages every page speaks.
@@ -208,3 +210,14 @@ func localPath(s string) string {
 }
 
 func queryEscape(s string) string { return url.QueryEscape(s) }
+
+// Untranslated lists the codes of declared failures that have no Chinese
+// sentence yet. A program that imports every domain tests that it is empty.
+func Untranslated() (codes []string) {
+	for _, f := range fail.All() {
+		if _, ok := failuresZH[f.Code]; !ok {
+			codes = append(codes, f.Code)
+		}
+	}
+	return codes
+}

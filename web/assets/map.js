@@ -35,8 +35,8 @@ class CityMap extends HTMLElement {
     const k = w / (this.svg.clientWidth || w);
     this.style.setProperty('--k', k.toFixed(4));
     this.classList.toggle('zoomed', w < this.start.w * 0.98);
-    this.classList.toggle('near', k < 0.55);
-    this.classList.toggle('close', k < 0.3);
+    this.classList.toggle('near', k < 0.72);
+    this.classList.toggle('close', k < 0.36);
   }
 
   zoom(factor, px = 0.5, py = 0.5) {

@@ -13,6 +13,7 @@ import (
 	"koala/calendar"
 	"koala/issuing"
 	"koala/ledger"
+	"koala/money"
 	"koala/spec/purse"
 	"koala/web"
 )
@@ -65,7 +66,7 @@ func (p pages) trial(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	v := listView{table: trialTable(r.Context(), t), tabs: bookTabs("/ops/books"), events: "book.changed",
+	v := listView{table: trialTable(r.Context(), t), tabs: bookTabs("/ops/books"), events: "books",
 		filter: []web.Field{{Name: "day", Label: words.EndOfDay, Type: "date", Value: day}}, note: words.Balanced}
 	if !t.Balanced {
 		v.note = words.Unbalanced
@@ -81,20 +82,15 @@ func trialTable(ctx context.Context, t ledger.Trial) web.Table {
 			web.Mono(row.Code), web.Plain(chartName(row.Code).In(ctx)), web.Plain(classOf(row.Code).In(ctx)),
 			web.Count(int64(row.Accounts)), total(row.Debit), total(row.Credit)}})
 	}
-	var currencies []string
-	for c := range t.Debit {
-		currencies = append(currencies, string(c))
-	}
-	for c := range t.Credit {
-		if !slices.Contains(currencies, string(c)) {
-			currencies = append(currencies, string(c))
+	var currencies []money.Currency
+	for _, row := range t.Rows {
+		if !slices.Contains(currencies, row.Currency) {
+			currencies = append(currencies, row.Currency)
 		}
 	}
-	slices.Sort(currencies)
 	for _, c := range currencies {
-		word := words.Sum.In(ctx) + " " + c
-		out.Rows = append(out.Rows, web.Row{Cells: []web.Cell{web.Plain(""), {Text: word, Show: strong(word)}, web.Plain(""), web.Plain(""),
-			strongTotal(sumOf(t.Debit, c)), strongTotal(sumOf(t.Credit, c))}})
+		out.Rows = append(out.Rows, web.Row{Cells: []web.Cell{web.Plain(""), strongCell(words.Sum.In(ctx) + " " + string(c)), web.Plain(""), web.Plain(""),
+			strongTotal(t.Debit[c]), strongTotal(t.Credit[c])}})
 	}
 	return out
 }
@@ -134,7 +130,7 @@ func (p pages) accounts(w http.ResponseWriter, r *http.Request) error {
 		t.Rows = append(t.Rows, web.Row{Href: accountPath(a.ID), Cells: []web.Cell{web.Mono(hushed(string(a.ID))), web.Mono(a.Code),
 			web.Plain(accountName(ctx, a.Account)), total(a.Debit), total(a.Credit), onSide(a.Account, a.Balance.Minor())}})
 	}
-	v := listView{table: t, tabs: bookTabs("/ops/books/accounts"), events: "book.changed",
+	v := listView{table: t, tabs: bookTabs("/ops/books/accounts"), events: "books",
 		filter: []web.Field{{Name: "code", Label: words.Code, Type: "search", Mode: "numeric", Value: code, Max: ledger.MaxKind}}}
 	return p.list(w, r, web.Page{Title: words.Accounts, Lead: words.AccountsLead, Here: "/ops/books"}, v)
 }
@@ -321,7 +317,7 @@ func (p pages) holds(w http.ResponseWriter, r *http.Request) error {
 		}
 		after = list[len(list)-1].ID
 	}
-	v := listView{table: holdTable(r.Context(), open), tabs: bookTabs("/ops/books/holds"), events: "book.changed order.changed"}
+	v := listView{table: holdTable(r.Context(), open), tabs: bookTabs("/ops/books/holds"), events: "books orders"}
 	return p.list(w, r, web.Page{Title: words.Holds, Lead: words.HoldsLead, Here: "/ops/books"}, v)
 }
 

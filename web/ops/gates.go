@@ -124,7 +124,7 @@ func (p pages) gates(w http.ResponseWriter, r *http.Request) error {
 	for _, k := range []transit.DeviceKind{transit.EntryGate, transit.ExitGate, transit.Machine, transit.OnBus} {
 		options = append(options, web.Option{Value: string(k), Name: deviceKinds[k]})
 	}
-	v := listView{table: t, events: "gate.changed", filter: []web.Field{{Name: "kind", Label: words.Kind, Type: "select", Options: options, Value: string(kind)},
+	v := listView{table: t, events: "gates", filter: []web.Field{{Name: "kind", Label: words.Kind, Type: "select", Options: options, Value: string(kind)},
 		{Name: "place", Label: words.Place, Type: "search", Value: place, Max: 60}}}
 	return p.list(w, r, web.Page{Title: words.Gates, Lead: words.GatesLead, Here: "/ops/gates"}, v)
 }

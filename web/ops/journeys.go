@@ -61,7 +61,7 @@ func (p pages) journeys(w http.ResponseWriter, r *http.Request) error {
 	for _, s := range journeyStates {
 		options = append(options, web.Option{Value: string(s), Name: both(s.Words)})
 	}
-	v := listView{table: p.journeyTable(r.Context(), list), events: "journey.changed", filter: []web.Field{{Name: "state", Label: words.State, Type: "select", Options: options, Value: string(state)}}}
+	v := listView{table: p.journeyTable(r.Context(), list), events: "journeys", filter: []web.Field{{Name: "state", Label: words.State, Type: "select", Options: options, Value: string(state)}}}
 	v.table.Next = nextOf(r, list, pg, journeyID)
 	return p.list(w, r, web.Page{Title: words.Journeys, Lead: words.JourneysLead, Here: "/ops/journeys"}, v)
 }
@@ -124,6 +124,7 @@ type journeyView struct {
 	deeds    []web.Happening
 	repair   repairView
 	network  *web.Network
+	closed   bool // somebody has looked at its exception
 }
 
 // A repairView is the offer to fill in the missing end.

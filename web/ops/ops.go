@@ -9,10 +9,9 @@
 // work (audit in store.go). Auditors see everything; the kit turns their
 // changes away, and pages do not offer them.
 //
-// The house publishes on the hub's topic "ops" what makes pages read
-// themselves again: "order.changed", "journey.changed", "gate.changed",
-// "book.changed", "deny.changed", "settlement.changed", all with empty bodies,
-// and "figures" as on the start page.
+// The house's events (order.*, journey.*, tap.collected, card.denied) come over
+// the hub's topic "ops" and make the pages that concern them read themselves
+// again; see hears.
 package ops
 
 import (
@@ -20,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -148,7 +148,7 @@ func (p pages) list(w http.ResponseWriter, r *http.Request, page web.Page, v lis
 type listView struct {
 	table  web.Table
 	filter []web.Field
-	events string // names, spaces between
+	events string // subjects, see hears
 	tabs   []tab
 	note   web.Text
 }
@@ -160,11 +160,26 @@ type tab struct {
 	here bool
 }
 
-// refresh is the htmx trigger of some events.
-func refresh(events string) string {
+// hears says by which of the house's events a subject changes.
+var hears = map[string][]string{
+	"orders":     {"order.changed", "order.ended"},
+	"journeys":   {"journey.opened", "journey.closed", "journey.incomplete", "journey.repaired", "journey.corrected"},
+	"gates":      {"tap.collected"},
+	"books":      {"order.ended", "tap.collected", "journey.repaired"},
+	"deny":       {"card.denied"},
+	"settlement": {"journey.closed", "journey.repaired"},
+}
+
+// refresh is the htmx trigger of a part that shows some subjects (words with
+// spaces between).
+func refresh(subjects string) string {
 	var out []string
-	for _, e := range strings.Fields(events) {
-		out = append(out, e+" from:body throttle:2s")
+	for _, s := range strings.Fields(subjects) {
+		for _, e := range hears[s] {
+			if trigger := e + " from:body throttle:2s"; !slices.Contains(out, trigger) {
+				out = append(out, trigger)
+			}
+		}
 	}
 	return strings.Join(out, ", ")
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"koala/internal/db"
+	"koala/issuing"
 	"koala/ledger"
 	"koala/spec/iso7816"
 	"koala/spec/purse"
@@ -32,7 +33,7 @@ func (p pages) orders(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	v := listView{table: p.orderTable(r, list), events: "order.changed", filter: orderFilter(f, kind)}
+	v := listView{table: p.orderTable(r, list), events: "orders", filter: orderFilter(f, kind)}
 	v.table.Next = nextOf(r, list, pg, orderID)
 	return p.list(w, r, web.Page{Title: words.Orders, Lead: words.OrdersLead, Here: "/ops/orders"}, v)
 }
@@ -362,5 +363,5 @@ func masked(n purse.Number) string {
 	if n == "" {
 		return ""
 	}
-	return hideDigits(string(n))
+	return issuing.Masked(n)
 }

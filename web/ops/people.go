@@ -78,7 +78,7 @@ func (p pages) cards(w http.ResponseWriter, r *http.Request) error {
 	for _, s := range cardStates {
 		options = append(options, web.Option{Value: string(s), Name: both(s.Words)})
 	}
-	v := listView{table: p.cardTable(r.Context(), list), events: "order.changed", tabs: peopleTabs("/ops/cards"), filter: []web.Field{
+	v := listView{table: p.cardTable(r.Context(), list), events: "orders", tabs: peopleTabs("/ops/cards"), filter: []web.Field{
 		{Name: "state", Label: words.State, Type: "select", Options: options, Value: string(state)},
 		{Name: "tail", Label: words.LastDigits, Type: "search", Mode: "numeric", Value: tail, Max: 20}}}
 	v.table.Next = nextOf(r, list, pg, cardNumber)

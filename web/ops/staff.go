@@ -79,11 +79,11 @@ func (p pages) overview(w http.ResponseWriter, r *http.Request) error {
 
 func houseFigures(t report.Totals, sparks map[report.Measure][]int64) []web.Figure {
 	return []web.Figure{
-		{Name: words.Taps, Value: web.Number(t.Taps), Live: "taps", Icon: "nfc", Spark: sparks[report.Taps], Href: "/ops/journeys"},
-		{Name: words.Riding, Value: web.Number(t.Riding), Live: "riding", Icon: "train-front", Href: "/ops/journeys?state=open"},
-		{Name: words.FareMoney, Value: web.Yuan(t.Fares.Minor()), Live: "fares", Money: true, Icon: "ticket", Spark: sparks[report.Fares]},
-		{Name: words.TopUps, Value: web.Number(t.TopUps), Live: "topups", Icon: "wallet", Spark: sparks[report.TopUps], Delta: web.Yuan(t.Loaded.Minor()), Href: "/ops/orders?kind=topup"},
-		{Name: words.Cards, Value: web.Number(t.Cards), Live: "cards", Icon: "credit-card", Spark: sparks[report.Issued], Href: "/ops/cards"},
+		{Name: words.Taps, Value: web.Number(t.Taps), Icon: "nfc", Spark: sparks[report.Taps], Href: "/ops/journeys"},
+		{Name: words.Riding, Value: web.Number(t.Riding), Icon: "train-front", Href: "/ops/journeys?state=open"},
+		{Name: words.FareMoney, Value: web.Yuan(t.Fares.Minor()), Icon: "ticket", Spark: sparks[report.Fares]},
+		{Name: words.TopUps, Value: web.Number(t.TopUps), Icon: "wallet", Spark: sparks[report.TopUps], Delta: web.Yuan(t.Loaded.Minor()), Href: "/ops/orders?kind=topup"},
+		{Name: words.Cards, Value: web.Number(t.Cards), Icon: "credit-card", Spark: sparks[report.Issued], Href: "/ops/cards"},
 		{Name: words.PaidOut, Value: web.Yuan(t.Paid.Minor()), Icon: "landmark", Delta: web.Number(t.Payouts), DeltaText: words.Payouts, Href: "/ops/settlement"},
 	}
 }

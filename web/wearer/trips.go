@@ -41,9 +41,9 @@ func NewTrips(store *db.Store, book *ledger.Book, net *network.Network, fix Repa
 }
 
 const (
-	journeyPage   = 100  // journeys read of one card at a time
-	cardDepth  = 5000 // and at most, looking for the page's begin
-	selfRepair = "completed on the rider's own page"
+	journeyPage = 100  // journeys read of one card at a time
+	cardDepth   = 5000 // and at most, looking for the page's begin
+	selfRepair  = "completed on the rider's own page"
 )
 
 // Trips merges the rides of all cards a person ever had, newest first. after

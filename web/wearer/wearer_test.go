@@ -252,7 +252,7 @@ func TestACardFromCatalogueToBlocked(t *testing.T) {
 	fund := url.Values{"ref": {"form-fund-1"}, "amount": {"200"}}
 	s.post("/my/wallet/fund", fund)
 	wants(t, s.post("/my/wallet/fund", fund), "¥200.00", "From my bank (simulated)", "simulated")
-	wants(t, s.post("/my/add", url.Values{"ref": {"form-add-1"}, "product": {issuing.TransitBJ}}), "The card is in your band", "What happened in bytes", "INSTALL")
+	wants(t, s.post("/my/add", url.Values{"ref": {"form-add-1"}, "product": {issuing.TransitBJ}}), "The card is in your band", "What happened in bytes", "install and make selectable")
 	key := find(t, s.get("/my/"), `href="/my/cards/([0-9a-f]{10})"`)
 	page := s.get("/my/cards/" + key)
 	wants(t, page, "¥0.00", "ready", "Top up", "¥20.00")

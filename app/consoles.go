@@ -1,0 +1,70 @@
+package app
+
+import (
+	"context"
+	"encoding/hex"
+	"io"
+	"net/http"
+	"time"
+
+	"koala/web"
+	"koala/web/home"
+	"koala/web/ops"
+	"koala/web/wearer"
+)
+
+// Pages is what the consoles need beyond the house itself. The zero value is
+// a house without a city: no gates to walk to, bands bring their own agents.
+type Pages struct {
+	City   home.City
+	Street wearer.Street
+}
+
+// NewKit makes the web kit of this house. Sessions live by wall time, which
+// must not be a city's clock.
+func (h *House) NewKit(ctx context.Context, wall func() time.Time, demo []web.DemoUser) (*web.Kit, error) {
+	return web.New(ctx, web.Config{Store: h.Store, Accounts: accounts{h.Desk, h.Store}, Rand: h.Config.Rand,
+		Now: wall, Log: h.Config.Log, Demo: demo})
+}
+
+// Handler is the front door: every console, and the devices' door.
+func (h *House) Handler(kit *web.Kit, p Pages) http.Handler {
+	network := home.Map(h.Network)
+	mux := http.NewServeMux()
+	mux.Handle("/device/", h.DeviceHandler())
+	mux.Handle("/", home.New(home.Deps{Kit: kit, City: p.City, Network: network}))
+	my := wearer.New(wearer.Deps{Kit: kit, Network: network, Street: p.Street,
+		Desk:  wearer.NewDesk(h.Store, h.Book, h.TSM),
+		Trips: wearer.NewTrips(h.Store, h.Book, h.Network, h.Transit.Books()),
+		Ref:   h.newRef, Now: h.Now})
+	mux.Handle("/my", my)
+	mux.Handle("/my/", my)
+	staff := ops.New(ops.Deps{Kit: kit, Store: h.Store, Book: h.Book, Keys: h.Keys, TSM: h.TSM,
+		Transit: h.Transit.Books(), Publish: h.Transit.Publish, Network: h.Network, Map: network,
+		Connect: func(ctx context.Context, band string) { h.connect(ctx, p.Street, band) }})
+	mux.Handle("/ops", staff)
+	mux.Handle("/ops/", staff)
+	kit.SetDoors(doors...)
+	return kit.House(mux, "/device/")
+}
+
+var doors = []web.Door{
+	{Href: "/my/", Icon: "watch", Audience: web.Person,
+		Name: web.Text{ZH: "我的手环", EN: "My band"},
+		Lead: web.Text{ZH: "空中开卡、充值、刷闸、看每一笔票价怎么来", EN: "Add a card over the air, top up, tap a gate, see where each fare comes from"}},
+	{Href: "/ops/", Icon: "gauge", Audience: web.Staff,
+		Name: web.Text{ZH: "运营", EN: "Operations"},
+		Lead: web.Text{ZH: "订单与指令、闸机、行程、账簿、清算", EN: "Orders and APDUs, gates, journeys, books, settlement"}},
+}
+
+// newRef names a form, so that sending it twice is one act.
+func (h *House) newRef() string {
+	b := make([]byte, 12)
+	if _, err := io.ReadFull(h.Config.Rand, b); err != nil {
+		panic("app: no randomness: " + err.Error())
+	}
+	return hex.EncodeToString(b)
+}
+
+// DeviceHandler is the machines' door alone, for a city without pages.
+func (h *House) DeviceHandler() http.Handler { return newDeviceDoor(h) }
