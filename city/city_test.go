@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
@@ -58,9 +57,7 @@ func TestSameSeedSameHash(t *testing.T) {
 func TestSameHashOnPostgreSQL(t *testing.T) {
 	url := dbtest.Postgres(t)
 	cfg := Config{People: 25, Seed: 3, Faults: Many}
-	dbg, _ = os.Create("/tmp/lite.log")
 	lite := rerun(t, cfg)
-	dbg, _ = os.Create("/tmp/pg.log")
 	cfg.DB = url
 	if pg := rerun(t, cfg); pg.Hash != lite.Hash || pg.Steps != lite.Steps {
 		t.Errorf("SQLite %d steps %s, PostgreSQL %d steps %s", lite.Steps, lite.Hash, pg.Steps, pg.Hash)
@@ -94,7 +91,7 @@ func TestCheckersFindWhatIsSpoiled(t *testing.T) {
 				_, err := ledger.Post(tx, ledger.Move("thief:1", issuing.Float(s.people[0].card), "clearing.transit", money.Fen(100)))
 				return err
 			})
-		}, "float"},
+		}, "fen booked"},
 		{"the float gains money", func(s *sim) error {
 			return s.write(func(tx *db.Tx) error {
 				_, err := ledger.Post(tx, ledger.Move("thief:2", "clearing.transit", issuing.Float(s.people[0].card), money.Fen(100_00)))

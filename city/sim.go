@@ -161,7 +161,6 @@ func (s *sim) step(e event) error {
 	if s.rolls(s.rate.commit) {
 		s.breaker.arm(1+s.dice.IntN(6), s.dice.IntN(2) == 0)
 	}
-	if dbg != nil { fmt.Fprintf(dbg, "%d %s %s seen %d inj %v dice %d\n", s.steps, e.what, e.at.Format("15:04:05.000"), s.breaker.seen, s.injected, 0) }
 	if err := e.do(); err != nil {
 		return err
 	}
@@ -252,8 +251,14 @@ func (s *sim) write(f func(tx *db.Tx) error) error {
 }
 
 // tick lets the house do what is due. A commit that breaks in it is nothing:
-// the next tick goes on.
+// the next tick goes on. The house also brings its views up to date here, with
+// a commit in the same database on PostgreSQL and in another one otherwise, so
+// commits in a tick are broken on their own account.
 func (s *sim) tick() error {
+	defer s.breaker.instead(0, false)()
+	if s.rolls(10 * s.rate.commit) {
+		s.breaker.arm(1+s.dice.IntN(2), s.dice.IntN(2) == 0)
+	}
 	if err := s.house.Tick(s.ctx); err != nil && !passing(err) {
 		return fmt.Errorf("tick: %w", err)
 	}
@@ -371,5 +376,3 @@ func (s *sim) close() {
 		s.house.Close()
 	}
 }
-
-var dbg io.Writer

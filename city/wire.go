@@ -152,7 +152,7 @@ type breaker struct {
 	left          int  // commits until it strikes; 0 disarmed
 	after         bool // the commit is in, its answer is lost
 	due           bool // strike at this commit's end
-	seen, before, later int  // strikes so far
+	before, later int  // strikes so far
 }
 
 // arm lets the n-th commit from now fail (n >= 1).
@@ -162,11 +162,19 @@ func (b *breaker) arm(n int, after bool) {
 	b.left, b.after = n, after
 }
 
+// instead arms anew; what it returns puts back what was armed before.
+func (b *breaker) instead(n int, after bool) (back func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	left, was := b.left, b.after
+	b.left, b.after = n, after
+	return func() { b.arm(left, was) }
+}
+
 // BeforeCommit implements db.Faults.
 func (b *breaker) BeforeCommit(int64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.seen++
 	if b.left == 0 {
 		return nil
 	}
