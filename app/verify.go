@@ -3,9 +3,11 @@ package app
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"koala/internal/db"
 	"koala/issuing"
+	"koala/ledger"
 	"koala/settlement"
 	"koala/spec/purse"
 	"koala/transit"
@@ -36,7 +38,7 @@ func (h *House) Verify(ctx context.Context) (Proof, error) {
 	for _, x := range r.Problems {
 		p.Problems = append(p.Problems, x.Where+": "+x.What)
 	}
-	for _, check := range []func(context.Context) ([]string, error){h.checkSums, h.checkSettlement, h.checkCards} {
+	for _, check := range []func(context.Context) ([]string, error){h.checkSums, h.checkSettlement, h.checkOwed, h.checkCards} {
 		wrong, err := check(ctx)
 		if err != nil {
 			return p, err
@@ -70,10 +72,51 @@ func (h *House) checkSettlement(ctx context.Context) (wrong []string, err error)
 	return wrong, err
 }
 
+// codePayable and codeFloat are the chart codes of settlement's and issuing's
+// accounts.
+const (
+	codePayable = "2030"
+	codeFloat   = "2020"
+)
+
+// allAccounts is a limit beyond any chart.
+const allAccounts = 1 << 30
+
+// checkOwed proves that what stands on each payee's account is what waits to
+// be paid out. The unit changes nothing: between two others, books and rows
+// are of one moment.
+func (h *House) checkOwed(ctx context.Context) (wrong []string, err error) {
+	err = h.Store.Write(ctx, func(tx *db.Tx) error {
+		wrong = nil
+		open, err := settlement.Open(tx)
+		if err != nil {
+			return err
+		}
+		waits := map[ledger.AccountID]int64{}
+		for _, p := range open {
+			waits[settlement.Payable(p.Payee)] = p.Amount.Minor()
+		}
+		for _, a := range h.Book.Accounts(codePayable, "", allAccounts) {
+			b, err := ledger.BalanceOf(tx, a.ID)
+			if err != nil {
+				return err
+			}
+			if w := waits[a.ID]; b.Posted.Minor() != w {
+				wrong = append(wrong, fmt.Sprintf("payee account %s holds %s, its captures not paid out are %d fen", a.ID, b.Posted, w))
+			}
+		}
+		return nil
+	})
+	return wrong, err
+}
+
 // checkCards proves that no card spent more than was loaded onto it, as far
-// as collected taps tell, and that a returned card left no money behind.
+// as collected taps tell, that a returned card left no money behind, and that
+// every float is a card's.
 func (h *House) checkCards(ctx context.Context) (wrong []string, err error) {
 	const page = 200
+	floats := h.Book.Accounts(codeFloat, "", allAccounts)
+	known := make(map[ledger.AccountID]bool, len(floats))
 	var cards []issuing.Card
 	for after := purse.Number(""); err == nil && (after == "" || len(cards) == page); {
 		err = h.Store.Read(ctx, func(q *db.Query) (err error) {
@@ -82,12 +125,18 @@ func (h *House) checkCards(ctx context.Context) (wrong []string, err error) {
 		})
 		for _, c := range cards {
 			after = c.Number
+			known[issuing.Float(c.Number)] = true
 			if w := h.checkFloat(c); w != "" {
 				wrong = append(wrong, w)
 			}
 		}
 		if len(cards) == 0 {
 			break
+		}
+	}
+	for _, f := range floats {
+		if n, ok := strings.CutPrefix(string(f.ID), string(issuing.Float(""))); err == nil && ok && !known[f.ID] {
+			wrong = append(wrong, fmt.Sprintf("card %s: its float holds %s, but there is no such card", issuing.Masked(purse.Number(n)), f.Balance))
 		}
 	}
 	return wrong, err

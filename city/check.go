@@ -49,8 +49,8 @@ func (s *sim) checkTap(r *rider, before pocket, o Outcome) error {
 // below the floor.
 func (s *sim) checkRider(r *rider) error {
 	h := s.cards[r.band]
-	if int64(h.now.fen) != h.loaded()-h.spent() {
-		return differs("rider %d: the element holds %d fen, loaded %d, spent %d", r.n, h.now.fen, h.loaded(), h.spent())
+	if int64(h.now.fen) != h.loaded()-h.spent()-int64(h.returned) {
+		return differs("rider %d: the element holds %d fen, loaded %d, spent %d, returned %d", r.n, h.now.fen, h.loaded(), h.spent(), h.returned)
 	}
 	float, err := s.house.Book.Balance(issuing.Float(r.card))
 	if err != nil {
@@ -63,7 +63,7 @@ func (s *sim) checkRider(r *rider) error {
 	if float.Posted.Sign() < 0 || own.Available.Sign() < 0 {
 		return differs("rider %d: float %s, wallet %s available", r.n, float.Posted, own.Available)
 	}
-	if booked := r.captured - float.Posted.Minor(); r.captured > h.loaded() || booked < 0 || booked > h.spent() {
+	if booked := r.captured - r.refunded - float.Posted.Minor(); r.captured > h.loaded() || booked < 0 || booked > h.spent() {
 		return differs("rider %d: %d fen loaded by the books and %d by the card; %d fen booked, %d spent", r.n, r.captured, h.loaded(), booked, h.spent())
 	}
 	return nil
@@ -168,8 +168,8 @@ func (s *sim) checkDebits(r *rider, held map[tapID]bool, terms map[string]string
 		return err // money may be under way
 	}
 	b, err := s.house.Book.Balance(issuing.Float(r.card))
-	if err == nil && b.Posted.Minor() != r.captured-booked {
-		return differs("rider %d: the float holds %d fen, loaded %d, booked %d", r.n, b.Posted.Minor(), r.captured, booked)
+	if err == nil && b.Posted.Minor() != r.captured-r.refunded-booked {
+		return differs("rider %d: the float holds %d fen, loaded %d, refunded %d, booked %d", r.n, b.Posted.Minor(), r.captured, r.refunded, booked)
 	}
 	return err
 }

@@ -373,3 +373,13 @@ func told(talk []terminal.Exchange) []Exchange {
 	}
 	return out
 }
+
+// where is the stop at which the vehicle stands, or which it left last.
+func (l busLine) where(t time.Time) int {
+	n := len(l.route.Stops) - 1
+	k := int(t.Sub(t.Truncate(time.Duration(2*n)*perStop)) / perStop)
+	if k > n {
+		k = 2*n - k
+	}
+	return k
+}

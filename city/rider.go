@@ -28,8 +28,9 @@ type rider struct {
 	orders     []string         // everything asked for over the air
 	wishes     int              // names of orders
 	captured   int64            // fen of top-ups that the house knows to be on the card
+	refunded   int64            // fen that the house gave back for the card
 	joined     bool
-	lost       bool // the band is in other hands, or its card blocked
+	lost       bool // the band is in other hands, its card blocked or given back
 	paused     bool // the card was blocked once: gates learn late that it is good again
 	busy       bool // on the way: another trip waits
 }
@@ -37,8 +38,8 @@ type rider struct {
 // Money habits, fen.
 const (
 	firstFund = 200_00
-	firstLoad = 50_00
-	lowOnCard = 12_00
+	firstLoad = 50_00 // some begin with less
+	lowOnCard = 10_00
 )
 
 // populate makes people: homes spread over the network, work nearer to its
@@ -173,12 +174,15 @@ func (r *rider) visit(n int, then func() error) error {
 	if o.Kind == tsm.TopUp && o.State == tsm.Done {
 		r.captured += o.Amount.Minor()
 	}
+	if o.Kind == tsm.Delete && o.State == tsm.Done {
+		r.refunded = int64(s.cards[r.band].returned)
+	}
 	if err := s.checkRider(r); err != nil {
 		return err
 	}
 	if !r.joined {
 		r.joined = true
-		return r.topUp(firstLoad, then)
+		return r.topUp([]int64{firstLoad / 3, firstLoad / 2, firstLoad}[s.dice.IntN(3)], then)
 	}
 	if then != nil {
 		return then()

@@ -10,6 +10,7 @@ import (
 	"koala/internal/clock"
 	"koala/spec/iso7816"
 	"koala/spec/purse"
+	"koala/terminal"
 )
 
 // A pocket is what a purse says about itself when nobody else is looking.
@@ -21,6 +22,7 @@ type pocket struct {
 	offline uint16 // sequence of the next purchase
 	online  uint16 // and of the next load
 	inside  bool   // the rail record says that its owner is on the way
+	onBus   bool   // and that it is by bus
 }
 
 var errPeek = errors.New("city: the element answers otherwise than it should")
@@ -69,7 +71,8 @@ func peek(c *catalog.Catalog, b *band.Band) (p pocket, err error) {
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return p, fmt.Errorf("band %s: %w", b.ID, err)
 	}
-	p.card, p.fen, p.offline, p.online, p.inside = f.Number, x.Balance, x.Seq, y.Seq, t.Status == purse.Entered
+	p.card, p.fen, p.offline, p.online = f.Number, x.Balance, x.Seq, y.Seq
+	p.inside, p.onBus = t.Status == purse.Entered, terminal.OnBus(t)
 	if y.Balance != x.Balance {
 		return p, fmt.Errorf("band %s: two balances, %d and %d: %w", b.ID, x.Balance, y.Balance, errPeek)
 	}
@@ -79,9 +82,11 @@ func peek(c *catalog.Catalog, b *band.Band) (p pocket, err error) {
 // A history is what a card truly did, whatever anybody heard of it: every
 // purchase and every load by its sequence, fen.
 type history struct {
-	now    pocket
-	debits map[uint16]uint32
-	loads  map[uint16]uint32
+	now      pocket
+	debits   map[uint16]uint32
+	loads    map[uint16]uint32
+	leaving  bool   // its owner gives the card back: it may go from the element
+	returned uint32 // what it held when it went, fen
 }
 
 func newHistory() *history { return &history{debits: map[uint16]uint32{}, loads: map[uint16]uint32{}} }
@@ -91,6 +96,10 @@ func newHistory() *history { return &history{debits: map[uint16]uint32{}, loads:
 // moved with the sequences and no other way.
 func (h *history) note(p pocket) error {
 	old := h.now
+	if old.present && !p.present && h.leaving {
+		h.returned, h.now = old.fen, pocket{card: old.card}
+		return nil
+	}
 	if old.present && !p.present {
 		return fmt.Errorf("card …%s is gone from its element", tail(old.card))
 	}

@@ -43,7 +43,7 @@ func child(url, run string) {
 	}
 	store, err := db.Open(ctx, db.Config{URL: url})
 	fatal(err)
-	_, err = ledger.Open(ctx, store, ledger.Config{Window: 256, SnapshotEvery: 500})
+	_, err = ledger.Open(ctx, store, ledger.Config{Window: 256, SnapshotEvery: 4_000})
 	fatal(err)
 	fatal(store.Write(ctx, func(tx *db.Tx) error {
 		for _, a := range []ledger.Account{bank, wallet("ann"), shop} {
@@ -126,7 +126,7 @@ func crash(t *testing.T, url string, kills int) {
 		if _, err := chance.Read(dice[:]); err != nil {
 			t.Fatal(err)
 		}
-		refs := kill(t, url, fmt.Sprint(run), time.Duration(dice[0])*time.Millisecond/2)
+		refs := kill(t, url, fmt.Sprint(run), time.Duration(dice[0])*time.Millisecond/3)
 		answered += len(refs)
 		h := newHouse(t, db.Config{URL: url, Rebuildable: true}, ledger.Config{Inline: true, Window: 256})
 		if err := h.book.Project(t.Context()); err != nil {

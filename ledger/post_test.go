@@ -186,6 +186,23 @@ func TestOpenAccount(t *testing.T) {
 	}
 }
 
+// TestIDsAreNoReferences opens an account and uses its id as a reference, also
+// after a restart and when references are looked up in the views.
+func TestIDsAreNoReferences(t *testing.T) {
+	h := newHouse(t, db.Config{URL: t.TempDir() + "/koala.db"}, ledger.Config{Inline: true, Window: 2})
+	h.fill(5)
+	h.again()
+	if err := h.book.Project(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, ref := range []string{"ann", "bank"} {
+		if p, err := h.post(ledger.Move(ref, "bank", "ann", money.Fen(1))); err != nil || p.Replayed {
+			t.Errorf("reference %s: %+v, %v", ref, p, err)
+		}
+	}
+	h.green()
+}
+
 func TestPeriods(t *testing.T) {
 	each(t, func(t *testing.T, h *house) {
 		h.openAccounts(bank, wallet("ann"))

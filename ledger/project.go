@@ -44,7 +44,8 @@ const (
 		ON CONFLICT (book) DO UPDATE SET seq = excluded.seq, batch = excluded.batch, hash = excluded.hash`
 	readState = `SELECT seq, batch, hash FROM ledger_view_state WHERE book = $1`
 
-	seekRef      = `SELECT COALESCE(MAX(seq), 0) FROM ledger_view_entry WHERE book = $1 AND ref = $2`
+	// Type 1 is the opening of an account, whose ref is its id.
+	seekRef      = `SELECT COALESCE(MAX(seq), 0) FROM ledger_view_entry WHERE book = $1 AND ref = $2 AND type <> 1`
 	seekReversal = `SELECT COALESCE(MAX(seq), 0) FROM ledger_view_entry WHERE book = $1 AND reverses = $2 AND reverses <> ''`
 
 	readClosings = `SELECT d.account, d.balance FROM ledger_view_day d WHERE d.book = $1 AND d.day = (

@@ -250,7 +250,7 @@ func (s *state) replay(r *record) error {
 	if s.keys.young == nil { // an audit looks nothing up
 		return nil
 	}
-	if len(r.ref()) > 0 {
+	if r.typ != recAccount && len(r.ref()) > 0 { // an id is no reference
 		s.keys.set(keyOf(r.ref()), s.seq)
 	}
 	if r.typ == recReversal {

@@ -227,9 +227,10 @@ func (b *Book) scanRecord(scan func(...any) error) (Record, error) {
 	return b.decode(seq, &r)
 }
 
-// Entry returns the record under a reference.
+// Entry returns the record under a reference, or else the opening of the
+// account of that id.
 func (b *Book) Entry(ctx context.Context, ref string) (Record, error) {
-	return b.oneEntry(ctx, ref, `SELECT seq, raw FROM ledger_view_entry WHERE book = $1 AND ref = $2`, ref)
+	return b.oneEntry(ctx, ref, `SELECT seq, raw FROM ledger_view_entry WHERE book = $1 AND ref = $2 ORDER BY type DESC LIMIT 1`, ref)
 }
 
 // EntryAt returns the record with a sequence.

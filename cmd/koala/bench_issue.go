@@ -2,24 +2,21 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"sync"
 
 	"github.com/spf13/cobra"
 
+	"koala/app"
 	"koala/band"
 	"koala/card/catalog"
 	"koala/card/isd"
 	"koala/customer"
-	"koala/hsm"
 	"koala/internal/clock"
 	"koala/internal/db"
 	"koala/issuing"
-	"koala/ledger"
 	"koala/money"
 	"koala/tsm"
 	"koala/wallet"
@@ -69,11 +66,12 @@ func (f issueFlags) bench(ctx context.Context, p *benchProgress) ([]figure, erro
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	o, err := openCardOffice(ctx, dir)
+	h, err := app.New(ctx, app.Config{Data: dir})
 	if err != nil {
 		return nil, err
 	}
-	defer o.Close()
+	defer h.Close()
+	o := &cardOffice{House: h, catalog: catalog.New(isd.Config{})}
 	watch := newStopwatch(1 << 16)
 	for watch.Wall.Seconds() < f.seconds {
 		p.step("bands get their keys", f.seconds)
@@ -103,48 +101,11 @@ func (f issueFlags) bench(ctx context.Context, p *benchProgress) ([]figure, erro
 	return []figure{x}, o.prove(ctx, &x)
 }
 
-// A cardOffice is as much of a house as it takes to issue cards.
+// A cardOffice is a whole house with bands from the factory.
 type cardOffice struct {
-	store   *db.Store
-	book    *ledger.Book
-	tsm     *tsm.Manager
+	*app.House
 	catalog *catalog.Catalog
 	bands   int
-}
-
-func openCardOffice(ctx context.Context, dir string) (_ *cardOffice, err error) {
-	o := &cardOffice{catalog: catalog.New(isd.Config{})}
-	if o.store, err = db.Open(ctx, db.Config{URL: filepath.Join(dir, "koala.db")}); err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			o.Close()
-		}
-	}()
-	if o.book, err = ledger.Open(ctx, o.store, ledger.Config{}); err != nil {
-		return nil, err
-	}
-	if err := o.store.Migrate(ctx, wallet.Schema, issuing.Schema, tsm.Schema); err != nil {
-		return nil, err
-	}
-	keys, err := hsm.Open(ctx, o.store, hsm.Config{KeyFile: filepath.Join(dir, "koala.key")})
-	if err != nil {
-		return nil, err
-	}
-	if err := keys.Provision(ctx); err != nil {
-		return nil, err
-	}
-	o.tsm = tsm.New(o.store, keys, tsm.Config{})
-	return o, o.store.Write(ctx, func(tx *db.Tx) error { return errors.Join(wallet.OpenHouse(tx), issuing.Seed(tx)) })
-}
-
-// Close closes what is open.
-func (o *cardOffice) Close() {
-	if o.book != nil {
-		o.book.Close()
-	}
-	o.store.Close()
 }
 
 // newBands makes bands, each with an owner who can pay a deposit, and lets
@@ -163,19 +124,19 @@ func (o *cardOffice) newBands(ctx context.Context, n, callers int) ([]*band.Band
 		}
 	}
 	return bands, each(ctx, bands, callers, func(b *band.Band) error {
-		err := o.store.Write(ctx, func(tx *db.Tx) error {
+		err := o.Store.Write(ctx, func(tx *db.Tx) error {
 			if err := wallet.Open(tx, ownerOf(b)); err != nil {
 				return err
 			}
 			if _, err := wallet.Fund(tx, "fund:"+b.ID, ownerOf(b), money.Fen(100_00)); err != nil {
 				return err
 			}
-			return o.tsm.Register(tx, b.ID, string(ownerOf(b)))
+			return o.TSM.Register(tx, b.ID, string(ownerOf(b)))
 		})
 		if err != nil {
 			return err
 		}
-		return b.Run(ctx, nearLink{o.tsm})
+		return b.Run(ctx, nearLink{o.TSM})
 	})
 }
 
@@ -183,25 +144,25 @@ func ownerOf(b *band.Band) customer.ID { return customer.ID("cust_" + b.ID) }
 
 // issue is one card from the wish to the card that works.
 func (o *cardOffice) issue(ctx context.Context, b *band.Band) error {
-	err := o.store.Write(ctx, func(tx *db.Tx) error {
+	err := o.Store.Write(ctx, func(tx *db.Tx) error {
 		c, err := issuing.Open(tx, issuing.Application{Ref: "card:" + b.ID, Customer: ownerOf(b), Band: b.ID, Product: issuing.TransitBJ})
 		if err != nil {
 			return err
 		}
-		_, err = o.tsm.Place(tx, tsm.Request{Ref: "issue:" + b.ID, Kind: tsm.Issue, Band: b.ID, Card: c.Number, Customer: string(ownerOf(b))})
+		_, err = o.TSM.Place(tx, tsm.Request{Ref: "issue:" + b.ID, Kind: tsm.Issue, Band: b.ID, Card: c.Number, Customer: string(ownerOf(b))})
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	return b.Run(ctx, nearLink{o.tsm})
+	return b.Run(ctx, nearLink{o.TSM})
 }
 
 // prove looks at what the bench has made: an order that did not end well would
 // make its figure a lie.
 func (o *cardOffice) prove(ctx context.Context, x *figure) error {
 	var states map[tsm.State]int
-	err := o.store.Read(ctx, func(q *db.Query) (err error) {
+	err := o.Store.Read(ctx, func(q *db.Query) (err error) {
 		states, err = tsm.Counts(q)
 		return err
 	})

@@ -161,10 +161,10 @@ func (c *ledgerCase) figure() figure {
 	}
 	return figure{
 		Bench: "ledger", Store: best.Store, Callers: c.callers, Seconds: rounded(best.Elapsed.Seconds(), 3), Ops: best.Ops,
-		PerSecond: rounded(best.PerSecond, 1), P50: millis(best.P50), P99: millis(best.P99), CPU: micros(best.CPUPerOp),
+		PerSecond: rounded(best.PerSecond, 1), P50: inMillis(best.P50), P99: inMillis(best.P99), CPU: inMicros(best.CPUPerOp),
 		Params: map[string]any{
-			"accounts": ledgerbench.Accounts, "hot_share": c.hot, "commits": best.Commits, "p999_ms": millis(best.P999),
-			"max_ms": millis(best.Max), "view_lag": best.Lag, "runs_per_second": runs, "replay_per_second": replays,
+			"accounts": ledgerbench.Accounts, "hot_share": c.hot, "commits": best.Commits, "p999_ms": inMillis(best.P999),
+			"max_ms": inMillis(best.Max), "view_lag": best.Lag, "runs_per_second": runs, "replay_per_second": replays,
 		},
 	}
 }

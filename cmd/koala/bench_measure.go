@@ -46,8 +46,8 @@ func (s *stopwatch) figure(bench, store string, callers int) figure {
 		return s.times[min(len(s.times)-1, int(share*float64(len(s.times))))]
 	}
 	f.PerSecond = rounded(float64(f.Ops)/s.Wall.Seconds(), 1)
-	f.P50, f.P99 = millis(at(0.50)), millis(at(0.99))
-	f.CPU = micros(s.CPU / time.Duration(f.Ops))
+	f.P50, f.P99 = inMillis(at(0.50)), inMillis(at(0.99))
+	f.CPU = inMicros(s.CPU / time.Duration(f.Ops))
 	return f
 }
 
@@ -65,9 +65,9 @@ func rounded(v float64, digits int) float64 {
 	return math.Round(v*p) / p
 }
 
-func millis(d time.Duration) float64 { return rounded(d.Seconds()*1e3, 4) }
+func inMillis(d time.Duration) float64 { return rounded(d.Seconds()*1e3, 4) }
 
-func micros(d time.Duration) float64 { return rounded(d.Seconds()*1e6, 2) }
+func inMicros(d time.Duration) float64 { return rounded(d.Seconds()*1e6, 2) }
 
 // isScreen says that somebody looks at w.
 func isScreen(w io.Writer) bool {

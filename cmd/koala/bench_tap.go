@@ -180,8 +180,8 @@ func (g *turnstile) told(rider *card.Element, rate terminal.Rate) (tapTime, erro
 		}
 		chips += x.Took - link
 	}
-	return tapTime{Total: millis(o.Took), Activation: millis(terminal.Activation(rate)), Air: millis(air), PSAM: millis(psam),
-		Compute: millis(chips), InTime: o.InTime()}, nil
+	return tapTime{Total: inMillis(o.Took), Activation: inMillis(terminal.Activation(rate)), Air: inMillis(air), PSAM: inMillis(psam),
+		Compute: inMillis(chips), InTime: o.InTime()}, nil
 }
 
 // tap holds a card to the gate, wants it to open, and takes the card away.

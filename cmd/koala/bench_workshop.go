@@ -96,7 +96,7 @@ func (w *workshop) write(file, module card.AID, data func(key func(purse.KeyKind
 		if err != nil {
 			return nil, err
 		}
-		if _, err := say(e, wrapped); err != nil {
+		if _, err := demand(e, wrapped); err != nil {
 			return nil, err
 		}
 	}
@@ -105,10 +105,10 @@ func (w *workshop) write(file, module card.AID, data func(key func(purse.KeyKind
 
 // openChannel opens SCP03 with the factory's keys, commands with MAC.
 func openChannel(e *card.Element) (*gp.Host, error) {
-	if _, err := say(e, iso7816.Select(nil)); err != nil {
+	if _, err := demand(e, iso7816.Select(nil)); err != nil {
 		return nil, err
 	}
-	raw, err := say(e, gp.InitializeUpdate(0, [8]byte{1}))
+	raw, err := demand(e, gp.InitializeUpdate(0, [8]byte{1}))
 	if err != nil {
 		return nil, err
 	}
@@ -120,12 +120,12 @@ func openChannel(e *card.Element) (*gp.Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = say(e, auth)
+	_, err = demand(e, auth)
 	return host, err
 }
 
-// say sends a command that must end well.
-func say(e *card.Element, c iso7816.Command) ([]byte, error) {
+// demand sends a command that must end well.
+func demand(e *card.Element, c iso7816.Command) ([]byte, error) {
 	r, err := e.Transmit(c)
 	if err == nil && !r.SW.OK() {
 		err = fmt.Errorf("instruction %02X: the element answers %v", c.INS, r.SW)
@@ -164,11 +164,11 @@ func (w *workshop) load(e *card.Element, n purse.Number, fen uint32) error {
 		return err
 	}
 	defer e.PowerOff()
-	if _, err := say(e, iso7816.Select(purse.AIDTUnion)); err != nil {
+	if _, err := demand(e, iso7816.Select(purse.AIDTUnion)); err != nil {
 		return err
 	}
 	x := purse.InitLoad{Purse: purse.EP, Key: 1, Fen: fen, Terminal: purse.Terminal{0x80, 1, 0, 0, 0, 1}}
-	raw, err := say(e, x.Command())
+	raw, err := demand(e, x.Command())
 	if err != nil {
 		return err
 	}
@@ -178,7 +178,7 @@ func (w *workshop) load(e *card.Element, n purse.Number, fen uint32) error {
 	}
 	key := purse.LoadSession(purse.Disperse(w.roots[purse.DLK], n.Factor()), a.Rnd, a.Seq)
 	at := purse.StampOf(morning)
-	_, err = say(e, purse.CreditCommand{Stamp: at, MAC2: purse.LoadMAC2(key, fen, x.Type(), x.Terminal, at)}.Command())
+	_, err = demand(e, purse.CreditCommand{Stamp: at, MAC2: purse.LoadMAC2(key, fen, x.Type(), x.Terminal, at)}.Command())
 	return err
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"slices"
 	"strings"
 	"testing"
 
@@ -87,8 +88,8 @@ func TestExamplesParse(t *testing.T) {
 			if len(words) == 0 || words[0] != "koala" {
 				continue
 			}
-			if i := strings.Index(line, " > "); i >= 0 {
-				words = strings.Fields(line[:i])
+			if i := slices.IndexFunc(words, func(w string) bool { return w == ">" || w == "<" || w == "|" }); i >= 0 {
+				words = words[:i] // the rest is the shell's
 			}
 			sub, rest, err := newRoot().Find(words[1:])
 			if err == nil {

@@ -83,8 +83,8 @@ func newRoot() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return errUsage{err} })
-	root.AddCommand(cityCommand(), fareCommand(), verifyCommand(),
-		backupCommand(), restoreCommand(), rebuildCommand(), migrateCommand())
+	root.AddCommand(demoCommand(), serveCommand(), personCommand(), cityCommand(), fareCommand(), verifyCommand(),
+		benchCommand(), backupCommand(), restoreCommand(), rebuildCommand(), migrateCommand())
 	return root
 }
 

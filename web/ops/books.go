@@ -34,7 +34,7 @@ var classes = map[byte]web.Text{'1': words.Assets, '2': words.Liabilities, '3': 
 
 // chart names the house's own codes.
 var chart = map[string]web.Text{"1010": words.CodeCustody, "2010": words.CodeWallets, "2020": words.CodeFloats, "2030": words.CodePayables,
-	"2040": words.CodeDeposits, "2050": words.CodeClearing, "4010": words.CodeFees, "5010": words.CodeRebates, "9010": words.CodeOutside}
+	"2040": words.CodeDeposits, "2050": words.CodeClearing, "4010": words.CodeFees, "9020": words.CodePeople, "5010": words.CodeRebates, "9010": words.CodeOutside}
 
 func classOf(code string) web.Text {
 	if code == "" {
@@ -75,11 +75,11 @@ func (p pages) trial(w http.ResponseWriter, r *http.Request) error {
 }
 
 func trialTable(ctx context.Context, t ledger.Trial) web.Table {
-	out := web.Table{ID: "trial", Caption: words.Trial, Empty: words.NoEntries, Head: []web.Column{{Name: words.Code}, {Name: words.Account, Wide: true},
+	out := web.Table{ID: "trial", Caption: words.Trial, Empty: words.NoEntries, Head: []web.Column{{Name: words.Code}, {Name: words.Account},
 		{Name: words.Class}, {Name: words.Number, Num: true}, {Name: words.Debit, Num: true}, {Name: words.Credit, Num: true}}}
 	for _, row := range t.Rows {
 		out.Rows = append(out.Rows, web.Row{Href: "/ops/books/accounts?code=" + row.Code, Cells: []web.Cell{
-			web.Mono(row.Code), web.Plain(chartName(row.Code).In(ctx)), web.Plain(classOf(row.Code).In(ctx)),
+			web.Mono(row.Code), web.Plain(chartName(row.Code).In(ctx)), short(classOf(row.Code).In(ctx)),
 			web.Count(int64(row.Accounts)), total(row.Debit), total(row.Credit)}})
 	}
 	var currencies []money.Currency
@@ -89,7 +89,7 @@ func trialTable(ctx context.Context, t ledger.Trial) web.Table {
 		}
 	}
 	for _, c := range currencies {
-		out.Rows = append(out.Rows, web.Row{Cells: []web.Cell{web.Plain(""), strongCell(words.Sum.In(ctx) + " " + string(c)), web.Plain(""), web.Plain(""),
+		out.Rows = append(out.Rows, web.Row{Cells: []web.Cell{none(), strongCell(words.Sum.In(ctx) + " " + string(c)), none(), none(),
 			strongTotal(t.Debit[c]), strongTotal(t.Credit[c])}})
 	}
 	return out
@@ -124,10 +124,10 @@ func (p pages) accounts(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	ctx := r.Context()
-	t := web.Table{ID: "accounts", Empty: words.NoAccounts, Next: nextOf(r, list, pg, accountKey), Head: []web.Column{{Name: words.Account, Wide: true},
+	t := web.Table{ID: "accounts", Empty: words.NoAccounts, Next: nextOf(r, list, pg, accountKey), Head: []web.Column{{Name: words.Account},
 		{Name: words.Code}, {Name: words.Name}, {Name: words.Debit, Num: true}, {Name: words.Credit, Num: true}, {Name: words.Balance, Num: true}}}
 	for _, a := range list {
-		t.Rows = append(t.Rows, web.Row{Href: accountPath(a.ID), Cells: []web.Cell{web.Mono(hushed(string(a.ID))), web.Mono(a.Code),
+		t.Rows = append(t.Rows, web.Row{Href: accountPath(a.ID), Cells: []web.Cell{ident(string(a.ID)), web.Mono(a.Code),
 			web.Plain(accountName(ctx, a.Account)), total(a.Debit), total(a.Credit), onSide(a.Account, a.Balance.Minor())}})
 	}
 	v := listView{table: t, tabs: bookTabs("/ops/books/accounts"), events: "books",
@@ -281,10 +281,10 @@ func (p pages) statement(r *http.Request, a ledger.Account) (web.Table, error) {
 		return web.Table{}, err
 	}
 	t := web.Table{ID: "statement", Caption: words.Statement, Empty: words.NoLines, Next: nextOf(r, lines, pg, lineKey), Head: []web.Column{{Name: words.Booked},
-		{Name: words.Kind}, {Name: words.Text, Wide: true}, {Name: words.Debit, Num: true}, {Name: words.Credit, Num: true}, {Name: words.Balance, Num: true}}}
+		{Name: words.Kind}, {Name: words.Text}, {Name: words.Debit, Num: true}, {Name: words.Credit, Num: true}, {Name: words.Balance, Num: true}}}
 	for _, l := range lines {
 		debit, credit := sides(l.Amount.Minor())
-		t.Rows = append(t.Rows, web.Row{Href: entryPath(l.Seq), Cells: []web.Cell{web.When(l.Booked), web.Mono(l.Kind),
+		t.Rows = append(t.Rows, web.Row{Href: entryPath(l.Seq), Cells: []web.Cell{timeCell(l.Booked), web.Mono(l.Kind),
 			web.Plain(hushed(l.Text)), debit, credit, onSide(a, l.Balance.Minor())}})
 	}
 	return t, nil
@@ -295,9 +295,9 @@ func lineKey(l ledger.Line) string { return strconv.FormatUint(l.Nth, 10) }
 // sides puts an amount into the column it belongs to.
 func sides(fen int64) (debit, credit web.Cell) {
 	if fen < 0 {
-		return web.Money(-fen), web.Plain("")
+		return web.Money(-fen), none()
 	}
-	return web.Plain(""), web.Money(fen)
+	return none(), web.Money(fen)
 }
 
 // holds lists everything that is authorised and not yet captured.
@@ -322,15 +322,15 @@ func (p pages) holds(w http.ResponseWriter, r *http.Request) error {
 }
 
 func holdTable(ctx context.Context, open []ledger.Held) web.Table {
-	t := web.Table{ID: "holds", Empty: words.NoHolds, Head: []web.Column{{Name: words.Reference, Wide: true}, {Name: words.From}, {Name: words.To},
+	t := web.Table{ID: "holds", Empty: words.NoHolds, Head: []web.Column{{Name: words.Reference}, {Name: words.From}, {Name: words.To},
 		{Name: words.Amount, Num: true}, {Name: words.Remaining, Num: true}, {Name: words.Expires, Num: true}}}
 	for _, h := range open {
 		expires := web.Cell{Text: words.Never.In(ctx)}
 		if !h.Expires.IsZero() {
 			expires = web.When(h.Expires)
 		}
-		t.Rows = append(t.Rows, web.Row{Href: "/ops/books/entry?ref=" + query(h.Ref), Cells: []web.Cell{web.Mono(hushed(h.Ref)),
-			web.Mono(hushed(string(h.From))), web.Mono(hushed(string(h.To))), web.Money(h.Amount.Minor()), web.Money(h.Remaining.Minor()), expires}})
+		t.Rows = append(t.Rows, web.Row{Href: "/ops/books/entry?ref=" + query(h.Ref), Cells: []web.Cell{ident(h.Ref),
+			ident(string(h.From)), ident(string(h.To)), web.Money(h.Amount.Minor()), web.Money(h.Remaining.Minor()), expires}})
 	}
 	return t
 }

@@ -86,7 +86,7 @@ func (p pages) entryTable(ctx context.Context, list []ledger.Record) web.Table {
 }
 
 func entryHead() []web.Column {
-	return []web.Column{{Name: words.Kind}, {Name: words.Reference, Wide: true}, {Name: words.From}, {Name: words.To}, {Name: words.Amount, Num: true}, {Name: words.Booked, Num: true}}
+	return []web.Column{{Name: words.Kind}, {Name: words.From}, {Name: words.To}, {Name: words.Amount, Num: true}, {Name: words.Reference}, {Name: words.Booked, Num: true}}
 }
 
 // entryRow is one record in a list: what went from where to where.
@@ -94,13 +94,20 @@ func (p pages) entryRow(ctx context.Context, rec ledger.Record) web.Row {
 	from, to, fen := flow(rec)
 	amount := web.Money(fen)
 	if len(rec.Legs) == 0 {
-		amount = web.Plain("")
+		amount = none()
 	}
 	kind := rec.Kind
 	if rec.Type != "entry" && rec.Type != kind {
 		kind = rec.Type + " " + kind
 	}
-	return web.Row{Href: entryPath(rec.Seq), Cells: []web.Cell{web.Mono(kind), web.Mono(hushed(rec.Ref)), web.Mono(from), web.Mono(to), amount, web.When(rec.Booked)}}
+	return web.Row{Href: entryPath(rec.Seq), Cells: []web.Cell{web.Mono(kind), orNone(from), orNone(to), amount, ident(rec.Ref), web.When(rec.Booked)}}
+}
+
+func orNone(id string) web.Cell {
+	if id == "" {
+		return none()
+	}
+	return ident(id)
 }
 
 // flow names the first account on each side and sums what moved.
@@ -109,7 +116,7 @@ func flow(rec ledger.Record) (from, to string, fen int64) {
 	for _, l := range rec.Legs {
 		if l.Amount.Minor() < 0 {
 			if givers++; givers == 1 {
-				from = hushed(string(l.Account))
+				from = string(l.Account)
 			}
 			continue
 		}
@@ -171,6 +178,9 @@ func entryFacts(rec ledger.Record) []web.Fact {
 		{Name: words.Booked, Value: web.Moment(rec.Booked)},
 		{Name: words.ValueDate, Value: web.Moment(rec.Value)},
 	}
+	if rec.Type == "account" {
+		facts = append(facts, web.Fact{Name: words.Account, Value: hushed(rec.Ref), Href: accountPath(ledger.AccountID(rec.Ref)), Mono: true})
+	}
 	if !rec.Adjusts.IsZero() {
 		facts = append(facts, web.Fact{Name: words.Adjusts, Value: web.Moment(rec.Adjusts)})
 	}
@@ -181,7 +191,7 @@ func entryFacts(rec ledger.Record) []web.Fact {
 }
 
 func legTable(rec ledger.Record) web.Table {
-	t := web.Table{ID: "legs", Caption: words.Legs, NoCSV: true, Empty: words.NoLegs, Head: []web.Column{{Name: words.Account, Wide: true},
+	t := web.Table{ID: "legs", Caption: words.Legs, NoCSV: true, Empty: words.NoLegs, Head: []web.Column{{Name: words.Account},
 		{Name: words.Code}, {Name: words.Debit, Num: true}, {Name: words.Credit, Num: true}}}
 	if rec.Books() {
 		t.Head = append(t.Head, web.Column{Name: words.BalanceAfter, Num: true})

@@ -3,10 +3,13 @@ package ops
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/a-h/templ"
 
 	"koala/fare"
 	"koala/internal/db"
@@ -112,12 +115,12 @@ func (p pages) gates(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("devices: %w", err)
 	}
 	ctx := r.Context()
-	t := web.Table{ID: "gates", Empty: words.NoDevices, Next: nextOf(r, list, pg, deviceKey), Head: []web.Column{{Name: words.Place, Wide: true}, {Name: words.Kind},
+	t := web.Table{ID: "gates", Empty: words.NoDevices, Next: nextOf(r, list, pg, deviceKey), Head: []web.Column{{Name: words.Place}, {Name: words.Kind},
 		{Name: words.Health}, {Name: words.LastSeen, Num: true}, {Name: words.LastNumber, Num: true}, {Name: words.Deny, Num: true}, {Name: words.Pack, Num: true}, {Name: words.Terminal}}}
 	for _, d := range list {
 		tone, word := f.health(d)
 		t.Rows = append(t.Rows, web.Row{Href: "/ops/gates/" + d.Terminal.String(), Cells: []web.Cell{web.Plain(p.deviceplace(d).In(ctx)),
-			web.Plain(deviceKinds[d.Kind].In(ctx)), web.Status(ctx, tone, word), {Text: ago(f.now, d.Seen).In(ctx), CSV: web.When(d.Seen).Text},
+			short(deviceKinds[d.Kind].In(ctx)), web.Status(ctx, tone, word), {Text: ago(f.now, d.Seen).In(ctx), CSV: web.When(d.Seen).Text},
 			web.Count(int64(d.Number)), version(d.DenyVersion), version(d.PackVersion), web.Mono(d.Terminal.String())}})
 	}
 	options := []web.Option{{Name: words.All}}
@@ -131,7 +134,7 @@ func (p pages) gates(w http.ResponseWriter, r *http.Request) error {
 
 func version(n uint32) web.Cell {
 	if n == 0 {
-		return web.Plain("–")
+		return none()
 	}
 	return web.Cell{Text: fmt.Sprintf("v%d", n)}
 }
@@ -200,16 +203,30 @@ func (p pages) gateFacts(d transit.Device, f fleet) []web.Fact {
 		{Name: words.Operator, Value: d.Operator, Href: accountPath(payable(d.Operator))},
 		{Name: words.LastSeen, Show: phrase(ago(f.now, d.Seen))},
 		{Name: words.LastNumber, Value: web.Number(int64(d.Number))},
-		{Name: words.Deny, Show: phrase(words.VersionOf.F(int(d.DenyVersion), int(f.version)))},
+		{Name: words.Deny, Show: phrase(denyWords(d, f))},
 	}
 	if !d.DenyAt.IsZero() {
 		facts = append(facts, web.Fact{Name: words.DenyMade, Value: web.Moment(d.DenyAt)})
 	}
-	facts = append(facts, web.Fact{Name: words.Pack, Value: version(d.PackVersion).Text})
+	facts = append(facts, web.Fact{Name: words.Pack, Show: cellBody(version(d.PackVersion))})
 	if d.Kind == transit.OnBus && d.Route.FlatFen > 0 {
 		facts = append(facts, web.Fact{Name: words.FlatFare, Value: web.Yuan(d.Route.FlatFen)})
 	}
 	return facts
+}
+
+func denyWords(d transit.Device, f fleet) web.Text {
+	if f.version == 0 {
+		return words.NeverPublished
+	}
+	return words.VersionOf.F(int(d.DenyVersion), int(f.version))
+}
+
+func cellBody(c web.Cell) templ.Component {
+	if c.Show != nil {
+		return c.Show
+	}
+	return phrase(web.Same(c.Text))
 }
 
 func gapTable(gaps []transit.Gap) web.Table {
@@ -256,10 +273,13 @@ func (p pages) denyList(w http.ResponseWriter, r *http.Request) error {
 	for _, d := range list {
 		v.waiting = v.waiting || d.Version == 0
 	}
-	for n, count := range versions {
-		v.fleet = append(v.fleet, web.Line{Text: words.DevicesAt.F(int(n)), Value: web.Number(int64(count))})
+	for _, n := range slices.Backward(slices.Sorted(maps.Keys(versions))) {
+		line := web.Line{Text: words.DevicesAt.F(int(n)), Value: web.Number(int64(versions[n]))}
+		if n == 0 {
+			line.Text = words.NoListYet
+		}
+		v.fleet = append(v.fleet, line)
 	}
-	slices.SortFunc(v.fleet, func(a, b web.Line) int { return strings.Compare(b.Text.EN, a.Text.EN) })
 	return p.show(w, r, web.Page{Title: words.Deny, Lead: words.DenyLead, Here: "/ops/deny"}, denyPage(v))
 }
 
@@ -277,7 +297,7 @@ type denyView struct {
 func deniedKey(d transit.Denied) string { return string(d.Card) }
 
 func denyTable(ctx context.Context, list []transit.Denied) web.Table {
-	t := web.Table{ID: "deny", Empty: words.NobodyDenied, Head: []web.Column{{Name: words.Card}, {Name: words.Reason}, {Name: words.Why, Wide: true}, {Name: words.Version, Num: true}, {Name: words.Since, Num: true}}}
+	t := web.Table{ID: "deny", Empty: words.NobodyDenied, Head: []web.Column{{Name: words.Card}, {Name: words.Reason}, {Name: words.Why}, {Name: words.Version, Num: true}, {Name: words.Since, Num: true}}}
 	for _, d := range list {
 		at := version(d.Version)
 		if d.Version == 0 {

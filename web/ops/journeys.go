@@ -71,18 +71,18 @@ func journeyID(j transit.Journey) string { return j.ID }
 func journeyPath(id string) string { return "/ops/journeys/" + id }
 
 func (p pages) journeyTable(ctx context.Context, list []transit.Journey) web.Table {
-	t := web.Table{ID: "journeys", Empty: words.NoJourneys, Head: []web.Column{{Name: words.Ride, Wide: true}, {Name: words.State}, {Name: words.Card},
+	t := web.Table{ID: "journeys", Empty: words.NoJourneys, Head: []web.Column{{Name: words.Ride}, {Name: words.State}, {Name: words.Card},
 		{Name: words.Charged, Num: true}, {Name: words.ByTariff, Num: true}, {Name: words.Exception}, {Name: words.Entered, Num: true}}}
 	for _, j := range list {
-		due := web.Plain("–")
+		due := none()
 		if j.State != transit.Open {
 			due = web.Money(j.Due.Minor())
 		}
-		exception := web.Plain("")
+		exception := none()
 		if j.Exception != transit.Fine {
 			exception = web.Status(ctx, web.Warn, exceptionWords[j.Exception])
 		}
-		t.Rows = append(t.Rows, web.Row{Href: journeyPath(j.ID), Cells: []web.Cell{web.Plain(p.way(j).In(ctx)), web.Status(ctx, journeyTone(j), both(j.State.Words)),
+		t.Rows = append(t.Rows, web.Row{Href: journeyPath(j.ID), Cells: []web.Cell{short(p.way(j).In(ctx)), web.Status(ctx, journeyTone(j), both(j.State.Words)),
 			web.Mono(masked(j.Card)), web.Money(paid(j)), due, exception, web.When(started(j))}})
 	}
 	return t
@@ -204,7 +204,7 @@ func (p pages) moneyOf(ctx context.Context, q *db.Query, v *journeyView) error {
 	if err != nil {
 		return err
 	}
-	v.shares = web.Table{ID: "shares", NoCSV: true, Empty: words.NoShares, Head: []web.Column{{Name: words.Line}, {Name: words.Operator, Wide: true}, {Name: words.Metres, Num: true}, {Name: words.Amount, Num: true}}}
+	v.shares = web.Table{ID: "shares", NoCSV: true, Empty: words.NoShares, Head: []web.Column{{Name: words.Line}, {Name: words.Operator}, {Name: words.Metres, Num: true}, {Name: words.Amount, Num: true}}}
 	for _, s := range shares {
 		v.shares.Rows = append(v.shares.Rows, web.Row{Cells: []web.Cell{p.lineCell(ctx, s.Line), web.Plain(p.operator(s.Operator).In(ctx)),
 			{Text: web.Metres(ctx, int64(s.Metres)), CSV: strconv.Itoa(s.Metres)}, web.Money(s.Fen.Minor())}})
@@ -239,7 +239,7 @@ func (p pages) lineCell(ctx context.Context, id string) web.Cell {
 		}
 		return c
 	}
-	return web.Plain(id)
+	return short(id)
 }
 
 func (p pages) journeyFacts(j transit.Journey) []web.Fact {
@@ -317,12 +317,12 @@ func (p pages) routeOf(j transit.Journey) (ids []string) {
 
 // tapTable shows the debits behind a ride; each TAC is checked again here.
 func (p pages) tapTable(ctx context.Context, taps []tapRow) (web.Table, error) {
-	t := web.Table{ID: "taps", NoCSV: true, Empty: words.NoTaps, Head: []web.Column{{Name: words.TapAt}, {Name: words.Place, Wide: true}, {Name: words.Amount, Num: true},
+	t := web.Table{ID: "taps", NoCSV: true, Empty: words.NoTaps, Head: []web.Column{{Name: words.TapAt}, {Name: words.Place}, {Name: words.Amount, Num: true},
 		{Name: words.BalanceAfter, Num: true}, {Name: words.TAC}, {Name: words.Sequence, Num: true}, {Name: words.CameIn, Num: true}}}
 	for _, x := range taps {
-		at := web.Plain("–")
+		at := none()
 		if m, err := x.debit.At.Moment(); err == nil {
-			at = web.When(m)
+			at = timeCell(m)
 		}
 		place := web.Same(x.debit.Terminal.String())
 		if x.device.Kind != "" {

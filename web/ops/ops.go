@@ -283,3 +283,34 @@ func ago(now, t time.Time) web.Text {
 		return words.AgoDays.F(int(d / (24 * time.Hour)))
 	}
 }
+
+// Cells of lists: a short text that does not break, an identifier whose middle
+// is left out on the page (files keep it), and nothing.
+func short(s string) web.Cell { return web.Cell{Text: s, Show: tight(s)} }
+
+func ident(s string) web.Cell {
+	s = hushed(s)
+	return web.Cell{Text: brief(s), CSV: s, Mono: true}
+}
+
+func none() web.Cell { return web.Cell{Show: phrase(web.Same("–"))} }
+
+func timeCell(t time.Time) web.Cell {
+	if t.IsZero() {
+		return none()
+	}
+	return short(web.Moment(t))
+}
+
+// brief leaves the middle of a long identifier out.
+func brief(s string) string {
+	const most, head, tail = 24, 14, 6
+	if len(s) <= most || !ascii(s) {
+		return s
+	}
+	return s[:head] + "…" + s[len(s)-tail:]
+}
+
+func ascii(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return r > 126 }) < 0
+}

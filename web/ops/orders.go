@@ -79,18 +79,18 @@ func orderFilter(f tsm.Filter, kind tsm.Kind) []web.Field {
 }
 
 func (p pages) orderTable(r *http.Request, list []tsm.Order) web.Table {
-	t := web.Table{ID: "orders", Empty: words.NoOrders, Head: []web.Column{{Name: words.Order, Wide: true}, {Name: words.State}, {Name: words.Card},
+	t := web.Table{ID: "orders", Empty: words.NoOrders, Head: []web.Column{{Name: words.Order}, {Name: words.State}, {Name: words.Card},
 		{Name: words.Band}, {Name: words.Amount, Num: true}, {Name: words.Phase}, {Name: words.Changed, Num: true}}}
 	for _, o := range list {
-		amount := web.Plain("")
+		amount := none()
 		if o.Kind == tsm.TopUp {
 			amount = web.Money(o.Amount.Minor())
 		}
 		t.Rows = append(t.Rows, web.Row{Href: "/ops/orders/" + o.ID, Cells: []web.Cell{
-			{Text: both(o.Kind.Words).In(r.Context()), CSV: o.ID + " " + string(o.Kind)},
+			{Text: both(o.Kind.Words).In(r.Context()), CSV: o.ID + " " + string(o.Kind), Show: tight(both(o.Kind.Words).In(r.Context()))},
 			web.Status(r.Context(), orderTone(o), both(o.State.Words)),
-			web.Mono(masked(o.Card)), web.Mono(o.Band), amount,
-			web.Plain(both(o.Phase.Words).In(r.Context())), web.When(o.Changed),
+			maskedCell(o.Card), ident(o.Band), amount,
+			short(both(o.Phase.Words).In(r.Context())), web.When(o.Changed),
 		}})
 	}
 	return t
@@ -194,13 +194,14 @@ func (p pages) orderFacts(o tsm.Order) []web.Fact {
 
 func progress(o tsm.Order) []web.Step {
 	var out []web.Step
+	now := false // an order that waits for the band is in one phase, not two
 	for _, s := range o.Progress() {
 		step := web.Step{Name: web.Text{ZH: s.ZH, EN: s.EN}, State: web.StepTodo}
 		switch {
 		case s.Done:
 			step.State = web.StepDone
-		case s.Now:
-			step.State = web.StepNow
+		case s.Now && !now:
+			step.State, now = web.StepNow, true
 		}
 		out = append(out, step)
 	}
@@ -277,7 +278,7 @@ func exchanges(lang web.Lang, lines []tsm.Line) []web.Exchange {
 }
 
 func fieldOf(lang web.Lang, f iso7816.Field) web.ExchangeField {
-	x := web.ExchangeField{Name: f.Name, Value: f.Value, Secret: f.Secret && f.Value == ""}
+	x := web.ExchangeField{Name: f.Name, Value: hushed(f.Value), Secret: f.Secret && f.Value == ""}
 	if lang == web.ZH && f.NameZH != "" {
 		x.Name = f.NameZH
 	}
@@ -364,4 +365,11 @@ func masked(n purse.Number) string {
 		return ""
 	}
 	return issuing.Masked(n)
+}
+
+func maskedCell(n purse.Number) web.Cell {
+	if n == "" {
+		return none()
+	}
+	return web.Mono(masked(n))
 }

@@ -95,12 +95,12 @@ func (p pages) cardTable(ctx context.Context, list []issuing.Card) web.Table {
 	t := web.Table{ID: "cards", Empty: words.NoCards, Head: []web.Column{{Name: words.Card}, {Name: words.State}, {Name: words.Product},
 		{Name: words.Band}, {Name: words.Proven, Num: true}, {Name: words.InTheBooks, Num: true}, {Name: words.LastSeen, Num: true}}}
 	for _, c := range list {
-		float := web.Plain("–")
+		float := none()
 		if b, err := p.Book.Balance(issuing.Float(c.Number)); err == nil {
 			float = web.Money(b.Posted.Minor())
 		}
 		t.Rows = append(t.Rows, web.Row{Href: cardPath(string(c.Customer), c.Number), Cells: []web.Cell{web.Mono(masked(c.Number)),
-			web.Status(ctx, cardTone(c.State), both(c.State.Words)), web.Plain(c.Product), web.Mono(c.Band),
+			web.Status(ctx, cardTone(c.State), both(c.State.Words)), short(c.Product), ident(c.Band),
 			web.Money(c.Known.Balance.Minor()), float, web.When(c.Known.At)}})
 	}
 	return t
@@ -270,11 +270,11 @@ func (p pages) customers(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("customers: %w", err)
 	}
-	t := web.Table{ID: "customers", Empty: words.NoCustomers, Next: nextOf(r, list, pg, customerID), Head: []web.Column{{Name: words.Name, Wide: true},
+	t := web.Table{ID: "customers", Empty: words.NoCustomers, Next: nextOf(r, list, pg, customerID), Head: []web.Column{{Name: words.Name},
 		{Name: words.Login}, {Name: words.Phone}, {Name: words.Roles}, {Name: words.State}, {Name: words.Since, Num: true}}}
 	for _, c := range list {
 		t.Rows = append(t.Rows, web.Row{Href: "/ops/customers/" + string(c.ID), Cells: []web.Cell{web.Plain(c.Name), web.Mono(c.Login),
-			web.Plain(c.Phone), web.Plain(roles(c)), loginState(r.Context(), c), web.When(c.Opened)}})
+			short(c.Phone), short(roles(c)), loginState(r.Context(), c), web.When(c.Opened)}})
 	}
 	v := listView{table: t, tabs: peopleTabs("/ops/customers"), filter: []web.Field{{Name: "name", Label: words.NameOrLogin, Type: "search", Value: name, Max: customer.MaxName}}}
 	return p.list(w, r, web.Page{Title: words.Customers, Lead: words.CustomersLead, Here: "/ops/cards"}, v)
@@ -357,9 +357,9 @@ func (p pages) customerFacts(c customer.Customer) ([]web.Fact, error) {
 }
 
 func bandTable(ctx context.Context, now time.Time, bands []tsm.Band) web.Table {
-	t := web.Table{ID: "bands", NoCSV: true, Empty: words.NoBands, Head: []web.Column{{Name: words.Band, Wide: true}, {Name: words.BandKeys}, {Name: words.LastSeen, Num: true}}}
+	t := web.Table{ID: "bands", NoCSV: true, Empty: words.NoBands, Head: []web.Column{{Name: words.Band}, {Name: words.BandKeys}, {Name: words.LastSeen, Num: true}}}
 	for _, b := range bands {
-		t.Rows = append(t.Rows, web.Row{Href: "/ops/bands/" + b.ID, Cells: []web.Cell{web.Mono(b.ID), adopted(ctx, b), web.Plain(ago(now, b.Seen).In(ctx))}})
+		t.Rows = append(t.Rows, web.Row{Href: "/ops/bands/" + b.ID, Cells: []web.Cell{ident(b.ID), adopted(ctx, b), short(ago(now, b.Seen).In(ctx))}})
 	}
 	return t
 }

@@ -41,10 +41,10 @@ func (p pages) settlement(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("settlement: %w", err)
 	}
-	v.days = web.Table{ID: "days", Empty: words.NoDays, Head: []web.Column{{Name: words.SettlementDay}, {Name: words.PaidAt}, {Name: words.FileHash, Wide: true}}}
+	v.days = web.Table{ID: "days", Empty: words.NoDays, Head: []web.Column{{Name: words.SettlementDay}, {Name: words.PaidAt}, {Name: words.FileHash}}}
 	for _, d := range days {
 		v.ran = v.ran || d.Day == v.last
-		v.days.Rows = append(v.days.Rows, web.Row{Href: dayPath(d.Day), Cells: []web.Cell{web.Plain(d.Day.String()), web.When(d.At), {Text: d.Hash[:min(16, len(d.Hash))] + "…", CSV: d.Hash, Mono: true}}})
+		v.days.Rows = append(v.days.Rows, web.Row{Href: dayPath(d.Day), Cells: []web.Cell{short(d.Day.String()), timeCell(d.At), {Text: d.Hash[:min(16, len(d.Hash))] + "…", CSV: d.Hash, Mono: true}}})
 	}
 	if web.WantsCSV(r) {
 		return web.WriteCSV(w, r, v.days)
@@ -58,7 +58,7 @@ func dayPath(d calendar.Date) string { return "/ops/settlement/days/" + d.String
 
 // payouts lists sums by payee; those paid lead to their captures.
 func (p pages) payouts(ctx context.Context, list []settlement.Payout) web.Table {
-	t := web.Table{ID: "payouts", Empty: words.NoPayouts, Head: []web.Column{{Name: words.Operator, Wide: true}, {Name: words.Account}, {Name: words.Captures, Num: true}, {Name: words.Amount, Num: true}}}
+	t := web.Table{ID: "payouts", Empty: words.NoPayouts, Head: []web.Column{{Name: words.Operator}, {Name: words.Account}, {Name: words.Captures, Num: true}, {Name: words.Amount, Num: true}}}
 	sum, n := money.Fen(0), 0
 	for _, x := range list {
 		row := web.Row{Cells: []web.Cell{web.Plain(p.operator(x.Payee).In(ctx)), web.Mono(string(payable(x.Payee))), web.Count(int64(x.Count)), web.Money(x.Amount.Minor())}}
@@ -70,7 +70,7 @@ func (p pages) payouts(ctx context.Context, list []settlement.Payout) web.Table 
 		sum, n = sum.Add(x.Amount), n+x.Count
 	}
 	if len(list) > 1 {
-		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{strongCell(words.Sum.In(ctx)), web.Plain(""), strongCell(web.Number(int64(n))), strongCell(web.Yuan(sum.Minor()))}})
+		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{strongCell(words.Sum.In(ctx)), none(), strongCell(web.Number(int64(n))), strongCell(web.Yuan(sum.Minor()))}})
 	}
 	return t
 }
@@ -155,7 +155,7 @@ func payoutsOn(q *db.Query, day calendar.Date) ([]settlement.Payout, error) {
 }
 
 func (p pages) clearingTable(ctx context.Context, list []network.Share) web.Table {
-	t := web.Table{ID: "clearing", Empty: words.NoShares, Head: []web.Column{{Name: words.Line}, {Name: words.Operator, Wide: true}, {Name: words.Metres, Num: true}, {Name: words.Amount, Num: true}}}
+	t := web.Table{ID: "clearing", Empty: words.NoShares, Head: []web.Column{{Name: words.Line}, {Name: words.Operator}, {Name: words.Metres, Num: true}, {Name: words.Amount, Num: true}}}
 	sum, metres := money.Fen(0), int64(0)
 	for _, s := range list {
 		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{p.lineCell(ctx, s.Line), web.Plain(p.operator(s.Operator).In(ctx)),
@@ -163,7 +163,7 @@ func (p pages) clearingTable(ctx context.Context, list []network.Share) web.Tabl
 		sum, metres = sum.Add(s.Fen), metres+int64(s.Metres)
 	}
 	if len(list) > 1 {
-		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{strongCell(words.Sum.In(ctx)), web.Plain(""), strongCell(web.Metres(ctx, metres)), strongCell(web.Yuan(sum.Minor()))}})
+		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{strongCell(words.Sum.In(ctx)), none(), strongCell(web.Metres(ctx, metres)), strongCell(web.Yuan(sum.Minor()))}})
 	}
 	return t
 }
@@ -209,9 +209,9 @@ func (p pages) payout(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("page of a payout: %w", err)
 	}
 	v := payoutView{items: web.Table{ID: "captures", Empty: words.NoPayouts, Next: nextOf(r, items, pg, key),
-		Head: []web.Column{{Name: words.Reference, Wide: true}, {Name: words.Kind}, {Name: words.EarnedAt, Num: true}, {Name: words.Amount, Num: true}}}}
+		Head: []web.Column{{Name: words.Reference}, {Name: words.Kind}, {Name: words.EarnedAt, Num: true}, {Name: words.Amount, Num: true}}}}
 	for _, i := range items {
-		v.items.Rows = append(v.items.Rows, web.Row{Href: "/ops/books/entry?ref=" + query(entryOfItem(i)), Cells: []web.Cell{web.Mono(hushed(i.Ref)), web.Plain(i.Kind), web.When(i.At), web.Money(i.Amount.Minor())}})
+		v.items.Rows = append(v.items.Rows, web.Row{Href: "/ops/books/entry?ref=" + query(entryOfItem(i)), Cells: []web.Cell{ident(i.Ref), short(i.Kind), web.When(i.At), web.Money(i.Amount.Minor())}})
 	}
 	if web.WantsCSV(r) {
 		return web.WriteCSV(w, r, v.items)

@@ -55,6 +55,9 @@ func (p pages) overview(w http.ResponseWriter, r *http.Request) error {
 			if sparks[m], err = report.Hours(q, m, now, sparkHours); err != nil {
 				return err
 			}
+			if slices.Max(sparks[m]) == 0 {
+				delete(sparks, m) // nothing to draw
+			}
 		}
 		acts, err := report.Recent(q, now, 12)
 		if err != nil {
@@ -83,8 +86,8 @@ func houseFigures(t report.Totals, sparks map[report.Measure][]int64) []web.Figu
 		{Name: words.Riding, Value: web.Number(t.Riding), Icon: "train-front", Href: "/ops/journeys?state=open"},
 		{Name: words.FareMoney, Value: web.Yuan(t.Fares.Minor()), Icon: "ticket", Spark: sparks[report.Fares]},
 		{Name: words.TopUps, Value: web.Number(t.TopUps), Icon: "wallet", Spark: sparks[report.TopUps], Delta: web.Yuan(t.Loaded.Minor()), Href: "/ops/orders?kind=topup"},
-		{Name: words.Cards, Value: web.Number(t.Cards), Icon: "credit-card", Spark: sparks[report.Issued], Href: "/ops/cards"},
-		{Name: words.PaidOut, Value: web.Yuan(t.Paid.Minor()), Icon: "landmark", Delta: web.Number(t.Payouts), DeltaText: words.Payouts, Href: "/ops/settlement"},
+		{Name: words.LivingCards, Value: web.Number(t.Cards), Icon: "credit-card", Spark: sparks[report.Issued], Href: "/ops/cards"},
+		{Name: words.PaidOut, Value: web.Yuan(t.Paid.Minor()), Icon: "landmark", DeltaText: words.PayoutCount.F(int(t.Payouts)), Href: "/ops/settlement"},
 	}
 }
 
@@ -288,7 +291,7 @@ func (p pages) keys(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("keys: %w", err)
 	}
 	ctx := r.Context()
-	t := web.Table{ID: "keys", Empty: words.NoKeys, Head: []web.Column{{Name: words.Label}, {Name: words.Purpose, Wide: true}, {Name: words.Use}, {Name: words.Version, Num: true}, {Name: words.KCV}, {Name: words.Made, Num: true}}}
+	t := web.Table{ID: "keys", Empty: words.NoKeys, Head: []web.Column{{Name: words.Label}, {Name: words.Purpose}, {Name: words.Use}, {Name: words.Version, Num: true}, {Name: words.KCV}, {Name: words.Made, Num: true}}}
 	for _, k := range list {
 		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{web.Mono(k.Label), web.Plain(purposes[k.Label].In(ctx)), web.Mono(string(k.Usage)),
 			web.Count(int64(k.Version)), web.Mono(fmt.Sprintf("%X", k.KCV)), web.When(k.At)}})
@@ -313,9 +316,9 @@ func (p pages) audit(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	ctx := r.Context()
-	t := web.Table{ID: "audit", Empty: words.NoDeeds, Next: nextOf(r, list, pg, key), Head: []web.Column{{Name: words.Act}, {Name: words.Who}, {Name: words.What}, {Name: words.Why, Wide: true}, {Name: words.At, Num: true}}}
+	t := web.Table{ID: "audit", Empty: words.NoDeeds, Next: nextOf(r, list, pg, key), Head: []web.Column{{Name: words.Act}, {Name: words.Who}, {Name: words.What}, {Name: words.Why}, {Name: words.At, Num: true}}}
 	for _, d := range list {
-		t.Rows = append(t.Rows, web.Row{Href: d.Target, Cells: []web.Cell{{Text: deedWords[d.Act].In(ctx), CSV: string(d.Act)}, web.Mono(d.Who), web.Mono(hushed(d.What)), web.Plain(d.Why), web.When(d.At)}})
+		t.Rows = append(t.Rows, web.Row{Href: d.Target, Cells: []web.Cell{{Text: deedWords[d.Act].In(ctx), CSV: string(d.Act), Show: tight(deedWords[d.Act].In(ctx))}, web.Mono(d.Who), web.Plain(hushed(d.What)), web.Plain(d.Why), web.When(d.At)}})
 	}
 	options := []web.Option{{Name: words.All}}
 	for _, a := range acts {
