@@ -1,9 +1,12 @@
 package app
 
 import (
+	"strings"
+
 	"koala/internal/db"
 	"koala/internal/outbox"
 	"koala/spec/purse"
+	"koala/transit"
 	"koala/tsm"
 )
 
@@ -36,17 +39,37 @@ func (h *House) orderChanged(tx *db.Tx, o tsm.Order) error {
 		Kind: o.Kind, State: o.State, Phase: o.Phase, Band: o.Band, Card: tail(o.Card), Owner: o.Customer, Fen: o.Amount.Minor()}})
 }
 
+// byOrder begins the note of list entries that an order made. Only these are
+// changed by orders: what staff put on the list, staff take off.
+const byOrder = "order "
+
 func (h *House) keepDenyList(tx *db.Tx, o tsm.Order) error {
-	books := h.Transit.Books()
+	reason := purse.Allowed
 	switch {
 	case o.Kind == tsm.Block && o.State == tsm.Placed:
-		return books.Deny(tx, o.Card, purse.DenyLost, "order "+o.ID)
+		reason = purse.DenyLost
 	case o.Kind == tsm.Block && o.State == tsm.Cancelled, o.Kind == tsm.Unblock && o.State == tsm.Done:
-		return books.Deny(tx, o.Card, purse.Allowed, "order "+o.ID)
 	case o.Kind == tsm.Delete && o.State == tsm.Done:
-		return books.Deny(tx, o.Card, purse.DenyClosed, "order "+o.ID)
+		return h.Transit.Books().Deny(tx, o.Card, purse.DenyClosed, byOrder+o.ID)
+	default:
+		return nil
 	}
-	return nil
+	if d, ok, err := denialOf(tx, o.Card); err != nil || ok && !strings.HasPrefix(d.Why, byOrder) {
+		return err
+	}
+	return h.Transit.Books().Deny(tx, o.Card, reason, byOrder+o.ID)
+}
+
+// denialOf is a card's place on the deny list. Numbers are of one length: from
+// behind a number's beginning without its last digit, it is one of ten.
+func denialOf(tx *db.Tx, n purse.Number) (transit.Denied, bool, error) {
+	list, err := transit.DenyList(tx, n[:max(len(n)-1, 0)], 10)
+	for _, d := range list {
+		if d.Card == n {
+			return d, true, err
+		}
+	}
+	return transit.Denied{}, false, err
 }
 
 func tail(n purse.Number) string {

@@ -74,11 +74,19 @@ type wearer struct {
 // newTown makes a town with one customer whose wallet holds 1000 yuan.
 func newTown(t *testing.T, cfg app.Config) *town {
 	t.Helper()
+	return newTownBy(t, cfg, cfg.Clock)
+}
+
+// newTownBy is newTown with gates that go by a clock of their own.
+func newTownBy(t *testing.T, cfg app.Config, gates clock.Clock) *town {
+	t.Helper()
 	w := &town{T: t, h: open(t, cfg), clock: cfg.Clock.(*clock.Virtual)}
 	var err error
+	w.h.Config.Clock = gates // the street takes it from here
 	if w.street, err = city.NewStreet(w.h, city.StreetConfig{}); err != nil {
 		t.Fatal(err)
 	}
+	w.h.Config.Clock = cfg.Clock
 	desk := &customer.Desk{Store: w.h.Store, Seal: w.h.Keys.Seal, Salt: clock.Entropy(), Cost: 1}
 	c, err := desk.Register(ctx, customer.Application{Login: "ann", Name: "安", Phone: "13900000001", Secret: "secret-1"})
 	if err != nil {

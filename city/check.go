@@ -309,6 +309,9 @@ func (s *sim) checkEnd() error {
 				return differs("%d orders are %s", n, state)
 			}
 		}
+		if err := s.checkFares(q); err != nil {
+			return err
+		}
 		open, err := settlement.Open(q)
 		for _, p := range open {
 			if p.Amount.Sign() > 0 {
@@ -317,6 +320,27 @@ func (s *sim) checkEnd() error {
 		}
 		return err
 	})
+}
+
+// checkFares counts what staff should look at. What a gate took and what the
+// tariff asks must agree, and every device and station must be known.
+func (s *sim) checkFares(q *db.Query) error {
+	for before := ""; ; {
+		some, err := transit.Exceptions(q, before, 500)
+		if err != nil {
+			return err
+		}
+		for _, j := range some {
+			s.count("exceptions "+string(j.Exception), 1)
+			if j.Exception == transit.FareDiffers || j.Exception == transit.UnknownStation || j.Exception == transit.UnknownDevice {
+				return differs("journey %s of card …%s: %s: charged %s, due %s", j.ID, tail(j.Card), j.Exception, j.Charged, j.Due)
+			}
+			before = j.ID
+		}
+		if len(some) < 500 {
+			return nil
+		}
+	}
 }
 
 func differsIf(bad bool, format string, args ...any) error {

@@ -195,12 +195,16 @@ func (s *Street) keepReader(r *Reader) error {
 	if s.dir == "" {
 		return nil
 	}
-	var out []byte
-	for _, part := range [][]byte{r.sam.Image(), r.flash.Debits.Image(), r.flash.Denied.Image(), r.flash.Tariff.Image()} {
+	image := joinImage([][]byte{r.sam.Image(), r.flash.Debits.Image(), r.flash.Denied.Image(), r.flash.Tariff.Image()})
+	return writeImage(filepath.Join(s.dir, gateDir, r.ID+gateExt), image)
+}
+
+func joinImage(parts [][]byte) (out []byte) {
+	for _, part := range parts {
 		out = append(binary.BigEndian.AppendUint32(out, uint32(len(part))), part...)
 	}
 	sum := sha256.Sum256(out)
-	return writeImage(filepath.Join(s.dir, gateDir, r.ID+gateExt), append(out, sum[:]...))
+	return append(out, sum[:]...)
 }
 
 // writeImage replaces a file by writing beside it and renaming.

@@ -31,7 +31,7 @@ type lived struct {
 
 func liveCity(t *testing.T, data string, people int) *lived {
 	t.Helper()
-	clk := clock.NewScaled(time.Date(2015, 9, 16, 7, 30, 0, 0, calendar.Beijing), 600)
+	clk := clock.NewScaled(time.Date(2015, 9, 16, 7, 30, 0, 0, calendar.Beijing), 2400)
 	h, err := app.New(context.Background(), app.Config{Data: data, Clock: clk})
 	if err != nil {
 		t.Fatal(err)

@@ -256,13 +256,11 @@ func (l *Live) resultOf(o Outcome, a wearer.TapAct) heldTap {
 	if o.Stored != nil {
 		t.card, t.seq = o.Stored.Debit.Card, o.Stored.Debit.Seq
 	}
-	for _, part := range []wearer.TapPart{
+	t.Parts = []wearer.TapPart{
 		{Name: web.Text{ZH: "激活", EN: "Activation"}, Took: terminal.Activation(terminal.Kbit106)},
 		{Name: web.Text{ZH: "空中传输（106 kbit/s）", EN: "On the air (106 kbit/s)"}, Took: o.Time.Air106},
 		{Name: web.Text{ZH: "安全模块触点", EN: "PSAM contacts"}, Took: o.Time.PSAM},
 		{Name: web.Text{ZH: "芯片计算与写入", EN: "Chips computing and writing"}, Took: o.Time.Chip},
-	} {
-		t.Parts = append(t.Parts, part)
 	}
 	for _, x := range o.Talk {
 		e := wearer.Exchange{Command: x.Command.Bytes(), Air: x.Air106, Told: &x.Told}

@@ -254,7 +254,6 @@ type resident struct {
 	card   purse.Number
 	places []*network.Station
 	at     *network.Station
-	wishes int
 }
 
 // soon is when the resident acts next: people rest at night.

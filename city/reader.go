@@ -243,15 +243,14 @@ var busPlans = []struct {
 	flat  int64
 	along []string
 }{
-	{1, 0, []string{"公主坟", "军事博物馆", "木樨地", "西单", "天安门东", "东单", "国贸"}},
+	{1, 0, []string{"公主坟", "军事博物馆", "南礼士路", "西单", "天安门东", "东单", "国贸"}},
 	{44, 0, []string{"西直门", "积水潭", "安定门", "雍和宫", "东直门", "东四十条", "朝阳门"}},
 	{104, 2_00, []string{"北京站", "崇文门", "东单", "灯市口", "东四", "张自忠路"}},
 }
 
 // busLines makes the lines; a stop's distance is the straight one between
 // stations and a third for the way streets go.
-func busLines(n *network.Network) []busLine {
-	var out []busLine
+func busLines(n *network.Network) (out []busLine, err error) {
 	for _, p := range busPlans {
 		l := busLine{id: fmt.Sprintf("bus.%d", p.line), zh: fmt.Sprintf("%d路公交车", p.line), en: fmt.Sprintf("bus %d", p.line),
 			route: transit.Route{Line: p.line, FlatFen: p.flat}}
@@ -259,7 +258,7 @@ func busLines(n *network.Network) []busLine {
 		for i, name := range p.along {
 			s, err := n.Find(name)
 			if err != nil {
-				continue
+				return nil, fmt.Errorf("%s: %w", l.id, err)
 			}
 			if k := len(l.stations); k > 0 {
 				metres += max(apart(l.stations[k-1], s)*4/3, 100)
@@ -269,7 +268,7 @@ func busLines(n *network.Network) []busLine {
 		}
 		out = append(out, l)
 	}
-	return out
+	return out, nil
 }
 
 // apart is the distance between two stations in metres, on a plane: they are

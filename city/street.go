@@ -79,7 +79,10 @@ func NewStreet(h *app.House, cfg StreetConfig) (*Street, error) {
 		clock: h.Config.Clock, dir: cfg.Dir, rand: cfg.Rand, catalog: catalog.New(isd.Config{}), buses: map[string]busLine{},
 		bands: map[string]*worn{}, readers: map[string]*Reader{},
 	}
-	s.lines = busLines(h.Network)
+	var err error
+	if s.lines, err = busLines(h.Network); err != nil {
+		return nil, fmt.Errorf("buses of the city: %w", err)
+	}
 	for _, l := range s.lines {
 		s.buses[l.id] = l
 	}

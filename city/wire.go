@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -200,6 +199,3 @@ func (b *breaker) AfterCommit(int64) error {
 	b.later++
 	return errInjected
 }
-
-// isUpload says whether a request hands debits over.
-func isUpload(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/debits") }

@@ -465,7 +465,7 @@ func (k *keys) mark(at key) {
 
 // firstLayer is how many references the first layer of the filter takes; each
 // further one takes twice as many as the one before.
-const firstLayer = 1 << 18
+const firstLayer = 1 << 12
 
 // A layer is a Bloom filter in blocks of one cache line: 8 bits of one block
 // of 512 are set for each reference, 16 bits of room.

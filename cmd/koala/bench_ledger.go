@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -126,7 +127,7 @@ func (f ledgerFlags) cases() (all []*ledgerCase) {
 func (f ledgerFlags) bench(ctx context.Context, p *benchProgress) ([]figure, error) {
 	cases := f.cases()
 	for round := range f.rounds {
-		for i, c := range cases {
+		for i, c := range turn(cases, round) {
 			p.step(fmt.Sprintf("round %d of %d, case %d of %d", round+1, f.rounds, i+1, len(cases)), f.seconds)
 			r, err := ledgerbench.Run(ctx, c.url, c.callers, f.seconds, c.hot)
 			if err != nil {
@@ -146,6 +147,16 @@ func (f ledgerFlags) bench(ctx context.Context, p *benchProgress) ([]figure, err
 		out = append(out, x)
 	}
 	return out, nil
+}
+
+// turn lists the cases of a round: every other round backwards, so that what the
+// machine does over time favours none.
+func turn(cases []*ledgerCase, round int) []*ledgerCase {
+	if round%2 == 1 {
+		cases = slices.Clone(cases)
+		slices.Reverse(cases)
+	}
+	return cases
 }
 
 // figure is the best run of a case.

@@ -26,8 +26,8 @@ func (s *scene) issue(f *traceFlags) error {
 		return err
 	}
 	s.begin("order", say{"The order", "订单"}, say{
-		"One unit of work gives the card its number, takes the deposit out of the wallet and places the order; the answer to the phone is 202 and the rest happens over the air.",
-		"一个工作单元内分配卡号、从钱包收取押金并下单；手机立即得到 202 应答，其余通过空中完成。"})
+		"One unit of work gives the card its number, takes the deposit out of the wallet and places the order; the phone is answered at once and the rest happens over the air.",
+		"一个工作单元内分配卡号、从钱包收取押金并下单；手机立即得到应答，其余通过空中完成。"})
 	o, err := s.ordered()
 	if err != nil {
 		return err
@@ -111,7 +111,7 @@ func (s *scene) cardRow() error {
 		return err
 	}
 	l := traceLine{Kind: "row", Text: s.in(sayf(say{"card %s", "卡 %s"}, c.Number)), Fields: []traceField{
-		s.field(say{"state", "状态"}, "%s  %s", c.State, c.State.Words(s.zh)),
+		s.field(say{"state", "状态"}, "%s", coded(c.State, c.State.Words(s.zh))),
 		s.field(say{"product", "产品"}, "%s", c.Product),
 		s.field(say{"band", "手环"}, "%s", c.Band),
 		s.field(say{"instance", "应用标识"}, "%X", c.Instance),
@@ -128,8 +128,8 @@ func (s *scene) cardRow() error {
 
 func (s *scene) orderRow(o tsm.Order) {
 	l := traceLine{Kind: "row", Text: s.in(sayf(say{"order %s", "订单 %s"}, o.ID)), Fields: []traceField{
-		s.field(say{"kind", "种类"}, "%s  %s", o.Kind, o.Kind.Words(s.zh)),
-		s.field(say{"state", "状态"}, "%s  %s", o.State, o.State.Words(s.zh))}}
+		s.field(say{"kind", "种类"}, "%s", coded(o.Kind, o.Kind.Words(s.zh))),
+		s.field(say{"state", "状态"}, "%s", coded(o.State, o.State.Words(s.zh)))}}
 	for i, p := range o.Progress() {
 		l.Fields = append(l.Fields, s.field(sayf(say{"phase %d", "阶段 %d"}, i+1), "%s  %s", p.Phase, s.in(say{p.EN, p.ZH})))
 	}

@@ -132,15 +132,15 @@ func (p *tracePage) text(l traceLine) string {
 			gap = ""
 		}
 		fmt.Fprintf(&b, "%s%d. %s\n", gap, p.count, l.Text)
-		paragraph(&b, "   ", l.Detail)
+		paragraph(&b, "   ", "   ", l.Detail)
 		return b.String()
 	case "note":
-		paragraph(&b, "   ", l.Text)
+		paragraph(&b, "   ", "   ", l.Text)
 		return b.String()
 	case "apdu":
 		p.dialogue(&b, l)
 	default:
-		paragraph(&b, "   "+p.in(kindNames[l.Kind])+"  ", l.Text)
+		paragraph(&b, "   "+p.in(kindNames[l.Kind])+"  ", "     ", l.Text)
 		if l.Body != "" {
 			block(&b, "     ", l.Body)
 		}
@@ -166,7 +166,7 @@ func (p *tracePage) dialogue(b *strings.Builder, l traceLine) {
 	if l.TookUS > 0 {
 		took = "   " + millis(time.Duration(l.TookUS)*time.Microsecond)
 	}
-	fmt.Fprintf(b, "   %-4s  %s%s\n", l.Where, l.Text, took)
+	paragraph(b, fmt.Sprintf("   %-4s  ", l.Where), "         ", l.Text+took)
 	block(b, "      >  ", l.Command)
 	if l.Plain != "" {
 		block(b, "      =  ", l.Plain)
@@ -212,14 +212,15 @@ func block(b *strings.Builder, lead, text string) {
 	}
 }
 
-// paragraph breaks text into lines of traceWidth columns: at spaces, and
-// anywhere between Chinese characters.
-func paragraph(b *strings.Builder, lead, text string) {
+// paragraph breaks text into lines of traceWidth columns, at spaces and
+// anywhere between Chinese characters: the first behind lead, others behind
+// hang.
+func paragraph(b *strings.Builder, lead, hang, text string) {
 	line, at := lead, columns(lead)
 	for _, word := range words(text) {
 		if n := columns(word); at+columns(strings.TrimRight(word, " ")) > traceWidth && strings.TrimSpace(line) != "" {
 			b.WriteString(strings.TrimRight(line, " ") + "\n")
-			line, at = "   "+word, 3+n
+			line, at = hang+word, columns(hang)+n
 			continue
 		}
 		line, at = line+word, at+columns(word)

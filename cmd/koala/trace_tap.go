@@ -100,7 +100,7 @@ func (s *scene) rideBegins(r *ride) {
 }
 
 func (s *scene) enter(r *ride) error {
-	s.begin("in-card", sayf(say{"In at %s", "%s 进站"}, r.from.EN), say{
+	s.begin("in-card", say{"In at " + r.from.EN, r.from.ZH + "站进站"}, say{
 		"The gate talks to the band over the air and to its own security module (PSAM) by contacts; entering is a purchase of nothing that writes 'entered' and the station into the card.",
 		"闸机通过射频与手环、通过触点与自带安全模块（PSAM）通信；进站是一笔零元复合消费，把“已进站”与站点写入卡片。"})
 	o, err := s.street.Tap(s.ctx, traceBand, r.from.ID+".in", city.Options{Talk: true})
@@ -118,7 +118,7 @@ func (s *scene) leave(r *ride, cut int) error {
 	const metresPerSecond = 9.5 // 34 km/h with the stops
 	s.clock.Advance(time.Duration(float64(r.route.Metres)/metresPerSecond)*time.Second + 3*time.Minute)
 	gate := r.to.ID + ".out"
-	s.begin("out-card", sayf(say{"Out at %s", "%s 出站"}, r.to.EN), say{
+	s.begin("out-card", say{"Out at " + r.to.EN, r.to.ZH + "站出站"}, say{
 		"The gate reads where and when the card entered, prices the ride by its own table, and takes the fare: the PSAM proves the gate to the card (MAC1), the card pays, writes its records and proves itself (MAC2, TAC) in one step.",
 		"闸机读取进站站点与时间，按自己的票价表计价并扣款：PSAM 向卡证明闸机（MAC1），卡片在一步之内扣款、写记录并证明自己（MAC2、TAC）。"})
 	o, err := s.street.Tap(s.ctx, traceBand, gate, city.Options{Talk: true, Fault: band.Fault{Cut: cut}})
@@ -240,7 +240,7 @@ func (s *scene) collected(way string, r *ride, gate string, o city.Outcome) erro
 	s.put(traceLine{Kind: "message", Text: r.sent.Method + " " + r.sent.URL.Path, Body: upper(r.body), Fields: []traceField{
 		{Name: "Authorization", Value: "Bearer ••••", Secret: true},
 		s.field(say{"magic, terminal", "标识、终端编号"}, "KDB 01, %s", batch.Terminal),
-		s.field(say{"numbers", "编号"}, "%d–%d", batch.First, batch.First+uint32(len(batch.Debits))-1),
+		s.field(say{"numbers", "编号"}, "%s", span(batch.First, batch.First+uint32(len(batch.Debits))-1)),
 		s.field(say{"length", "长度"}, s.in(say{"%d bytes, the last four CRC-32", "%d 字节，末四字节为 CRC-32"}), len(r.body)),
 		s.field(say{"acknowledged", "已确认"}, "%d", n)}})
 	d := o.Stored.Debit
@@ -293,7 +293,7 @@ func (s *scene) tapRows(d purse.Debit) error {
 	}
 	s.put(traceLine{Kind: "row", Text: s.in(say{"transit_debit, unique by card and sequence", "transit_debit，卡号与序号唯一"}), Fields: []traceField{
 		s.field(say{"card / sequence", "卡号 / 序号"}, "%s / %d", d.Card, d.Seq),
-		s.field(say{"number of the terminal", "终端编号"}, "%d", number),
+		s.field(say{"running number of the gate", "闸机流水编号"}, "%d", number),
 		s.field(say{"received", "收到"}, "%s", beijing(got))}})
 	s.journey(list[0])
 	return nil
@@ -318,7 +318,7 @@ func (s *scene) journey(j transit.Journey) {
 		return s.in(say{st.EN, st.ZH})
 	}
 	l := traceLine{Kind: "row", Text: s.in(sayf(say{"journey %s", "行程 %s"}, j.ID)), Lines: j.Lines, Fields: []traceField{
-		s.field(say{"state", "状态"}, "%s  %s", j.State, j.State.Words(s.zh)),
+		s.field(say{"state", "状态"}, "%s", coded(j.State, j.State.Words(s.zh))),
 		s.field(say{"from", "进站"}, "%s", place(j.Entered, j.From, name(j, false))),
 		s.field(say{"to", "出站"}, "%s", place(j.Left, j.To, name(j, true))),
 		s.field(say{"card sequences", "卡片序号"}, "%v", j.Taps)}}

@@ -13,7 +13,9 @@ import (
 	"koala/city"
 	"koala/internal/outbox"
 	"koala/ledger"
+	"koala/spec/globalplatform"
 	"koala/spec/iso7816"
+	"koala/spec/purse"
 	"koala/tsm"
 )
 
@@ -27,16 +29,26 @@ func beijing(t time.Time) string {
 	return t.In(calendar.Beijing).Format("2006-01-02 15:04:05")
 }
 
-// dialogue tells what a reader said to the band and to its PSAM.
+// dialogueOf tells what a reader said to the band and to its PSAM.
 func (s *scene) dialogueOf(talk []city.Exchange) {
-	for _, x := range talk {
+	for i, x := range talk {
 		where := "band"
 		if x.Where == "PSAM" {
 			where = "PSAM"
 		}
+		if x.Command.INS == iso7816.InsGetResponse && i > 0 {
+			x.Told.Fields = fetched(talk[i-1].Command, x.Response)
+		}
 		s.put(traceLine{Kind: "apdu", Where: where, Text: s.both(say{x.Told.EN, x.Told.ZH}), Command: upper(x.Command.Bytes()),
 			Answer: answerOf(x), Torn: x.Torn, TookUS: x.Took.Microseconds(), Fields: s.fields(x.Told.Fields)})
 	}
+}
+
+// fetched names what GET RESPONSE brings: the answer to the command before.
+func fetched(c iso7816.Command, r iso7816.Response) []iso7816.Field {
+	asked, _ := purse.Explain(c, iso7816.Response{})
+	all, _ := purse.Explain(c, r)
+	return all.Fields[len(asked.Fields):]
 }
 
 func answerOf(x city.Exchange) string {
@@ -49,7 +61,7 @@ func answerOf(x city.Exchange) string {
 // logged tells one command of an order's log. Personalisation data is named
 // and masked: what goes over the air is shown enciphered, its plain form not.
 func (s *scene) logged(l tsm.Line) {
-	out := traceLine{Kind: "apdu", Where: "band", Text: s.both(say{l.Meaning.EN, l.Meaning.ZH}), Command: upper(l.Wire),
+	out := traceLine{Kind: "apdu", Where: "band", Text: s.both(nameOf(l)), Command: upper(l.Wire),
 		Torn: l.Answer == nil, Fields: s.fields(l.Meaning.Fields)}
 	if l.Answer != nil {
 		out.Answer = upper(l.Answer.Bytes())
@@ -60,6 +72,29 @@ func (s *scene) logged(l tsm.Line) {
 	s.put(out)
 }
 
+// domainCommands names what a security domain is sent (GPCS 2.3.1, 11).
+var domainCommands = map[byte]string{
+	globalplatform.InsInitializeUpdate: "INITIALIZE UPDATE", globalplatform.InsExternalAuth: "EXTERNAL AUTHENTICATE",
+	globalplatform.InsPutKey: "PUT KEY", globalplatform.InsInstall: "INSTALL", globalplatform.InsStoreData: "STORE DATA",
+	globalplatform.InsSetStatus: "SET STATUS", globalplatform.InsGetStatus: "GET STATUS", globalplatform.InsDelete: "DELETE",
+}
+
+// nameOf puts the standard's name before what a command of a security domain
+// means. The log keeps a PUT KEY without its data, so it does not parse.
+func nameOf(l tsm.Line) say {
+	name := say{l.Meaning.EN, l.Meaning.ZH}
+	switch command, ok := domainCommands[l.Plain.INS]; {
+	case l.Plain.INS == iso7816.InsSelect && string(l.Plain.Data) == string(globalplatform.IssuerDomain):
+		name = say{"SELECT the issuer security domain", "选择发卡方安全域"}
+	case !ok || l.Plain.CLA&0x80 == 0 || strings.HasPrefix(name.en, "INITIALIZE"):
+	case l.Plain.INS == globalplatform.InsPutKey:
+		name = say{command + ": replace the factory's keys", "替换出厂密钥"}
+	default:
+		name.en = command + ": " + name.en
+	}
+	return name
+}
+
 func (s *scene) masked(c iso7816.Command, e iso7816.Explanation) string {
 	raw := c.Bytes()
 	for _, f := range e.Fields {
@@ -68,6 +103,14 @@ func (s *scene) masked(c iso7816.Command, e iso7816.Explanation) string {
 		}
 	}
 	return upper(raw)
+}
+
+// coded shows a word of the program with what it means for people.
+func coded[W ~string](word W, words string) string {
+	if string(word) == words {
+		return words
+	}
+	return string(word) + "  " + words
 }
 
 // settled keeps silent about what the journal and the outbox have so far.
@@ -93,14 +136,22 @@ func (s *scene) booked() error {
 	s.put(traceLine{Kind: "row", Text: s.in(say{
 		"the journal grows by one batch: its hash is SHA-256 over the hash before it, the book, the last record's number, how many records, and the records",
 		"日记账追加一批：其哈希为前一哈希、账簿、末条序号、条数与各条记录的 SHA-256"}), Fields: []traceField{
-		s.field(say{"records", "记录"}, "%d–%d", first, s.record),
+		s.field(say{"records", "记录"}, "%s", span(first, s.record)),
 		s.field(say{"hash before", "前一哈希"}, "%x", before),
 		s.field(say{"hash", "本批哈希"}, "%x", s.hash)}})
 	return nil
 }
 
+// span shows a range of numbers, or the one number it is.
+func span[N uint32 | uint64](first, last N) string {
+	if first == last {
+		return fmt.Sprint(first)
+	}
+	return fmt.Sprintf("%d–%d", first, last)
+}
+
 var recordWords = map[string]say{
-	"account": {"account opened: %s", "开立账户：%s"}, "entry": {"entry %s", "分录 %s"}, "hold": {"hold %s: set aside, not yet spent", "冻结 %s：预留资金，尚未支出"},
+	"account": {"account opened: %s", "开立账户：%s"}, "entry": {"entry %s", "分录 %s"}, "hold": {"hold %s: set aside, less is available, no balance moves", "冻结 %s：预留资金，可用额减少，余额不变"},
 	"capture": {"capture %s: the hold becomes a posting", "扣款 %s：冻结转为入账"}, "void": {"void %s: the hold is let go", "撤销 %s：解除冻结"},
 }
 
@@ -118,7 +169,7 @@ func (s *scene) posting(r ledger.Record) traceLine {
 	if r.Kind != "" && r.Kind != r.Type {
 		l.Fields[1].Value = r.Type + " " + r.Kind
 	}
-	if r.Text != "" {
+	if r.Text != "" && r.Hold == "" {
 		l.Fields = append(l.Fields, s.field(say{"text", "摘要"}, "%s", r.Text))
 	}
 	if r.Hold != "" {
@@ -253,10 +304,10 @@ func (l *listener) told() error {
 		return err
 	}
 	fields := []traceField{
-		l.field(say{"state", "状态"}, "%s  %s", o.State, o.State.Words(l.zh)),
-		l.field(say{"phase", "阶段"}, "%s  %s", o.Phase, o.Phase.Words(l.zh))}
+		l.field(say{"state", "状态"}, "%s", coded(o.State, o.State.Words(l.zh))),
+		l.field(say{"phase", "阶段"}, "%s", coded(o.Phase, o.Phase.Words(l.zh)))}
 	if o.Why != tsm.NoReason {
-		fields = append(fields, l.field(say{"why", "原因"}, "%s  %s", o.Why, o.Why.Words(l.zh)))
+		fields = append(fields, l.field(say{"why", "原因"}, "%s", coded(o.Why, o.Why.Words(l.zh))))
 	}
 	l.put(traceLine{Kind: "row", Text: l.in(sayf(say{"order %s", "订单 %s"}, o.ID)), Fields: fields})
 	l.comment(o)

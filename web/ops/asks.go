@@ -94,11 +94,11 @@ func journeyActs(v journeyView) []question {
 }
 
 func repairActs(v journeyView) []question {
-	if v.repair.receiver == "" {
+	if v.owner == "" {
 		return nil
 	}
 	return []question{{id: "ask-repair", action: journeyPath(v.journey.ID) + "/repair", open: words.DoRepair, body: words.RepairBody, icon: "wrench",
-		hidden: [][2]string{{"station", fmt.Sprintf("%d", v.repair.asked)}}, amount: web.SignedYuan(-v.repair.more), receiver: v.repair.receiver}}
+		hidden: [][2]string{{"station", fmt.Sprintf("%d", v.repair.asked)}}, amount: web.SignedYuan(-v.repair.more), receiver: v.owner}}
 }
 
 func sealActs(day calendar.Date) []question {

@@ -121,7 +121,7 @@ func flow(rec ledger.Record) (from, to string, fen int64) {
 			continue
 		}
 		if takers++; takers == 1 {
-			to = hushed(string(l.Account))
+			to = string(l.Account)
 		}
 		fen += l.Amount.Minor()
 	}

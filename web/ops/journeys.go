@@ -124,6 +124,7 @@ type journeyView struct {
 	deeds    []web.Happening
 	repair   repairView
 	network  *web.Network
+	owner    string // customer id; empty: a card of another house
 	closed   bool // somebody has looked at its exception
 }
 
@@ -135,12 +136,11 @@ type repairView struct {
 	problem  web.Text
 	lines    []web.Line
 	more     int64 // fen: the rider pays; negative: gets back
-	receiver string
 	names    []string
 	refs     []string // of the entries of repairs made
 }
 
-// A told tap is a debit with where and when.
+// A tapRow is a debit with where and when.
 type tapRow struct {
 	debit  purse.Debit
 	number uint32
@@ -163,17 +163,24 @@ func (p pages) journey(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		trail, err := deeds(q, Deed{Target: journeyPath(v.journey.ID)}, "", pageRows)
-		v.deeds = told(trail)
-		if err == nil {
-			v.repair, err = p.offer(ctx, q, r, v.journey)
+		if err != nil {
+			return err
 		}
+		v.deeds = told(trail)
+		v.closed = slices.ContainsFunc(trail, func(d Deed) bool { return d.Act == ActAcknowledge })
+		c, err := issuing.Get(q, v.journey.Card)
+		if err != nil && !errors.Is(err, issuing.ErrNotFound) {
+			return err
+		}
+		v.owner = string(c.Customer)
+		v.repair, err = p.offer(ctx, q, r, v.journey)
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("page of a journey: %w", err)
 	}
 	j := v.journey
-	v.facts, v.lines, v.route, v.network = p.journeyFacts(j), fareLines(j), p.routeOf(j), p.Map
+	v.facts, v.lines, v.route, v.network = p.journeyFacts(j, v.owner), fareLines(j), p.routeOf(j), p.Map
 	if v.taps, err = p.tapTable(ctx, taps); err != nil {
 		return err
 	}
@@ -242,11 +249,15 @@ func (p pages) lineCell(ctx context.Context, id string) web.Cell {
 	return short(id)
 }
 
-func (p pages) journeyFacts(j transit.Journey) []web.Fact {
+func (p pages) journeyFacts(j transit.Journey, owner string) []web.Fact {
+	card := web.Fact{Name: words.Card, Value: masked(j.Card), Mono: true}
+	if owner != "" {
+		card.Href = cardPath(owner, j.Card)
+	}
 	facts := []web.Fact{
 		{Name: words.State, Show: web.Chip(journeyTone(j), both(j.State.Words))},
 		{Name: words.Ending, Show: phrase(finishWords[j.Finish])},
-		{Name: words.Card, Value: masked(j.Card), Mono: true},
+		card,
 		{Name: words.Charged, Value: web.Yuan(j.Charged.Minor())},
 	}
 	if !j.Adjusted.IsZero() {
@@ -379,9 +390,6 @@ func (p pages) offer(ctx context.Context, q *db.Query, r *http.Request, j transi
 		return v, nil
 	}
 	v.asked, v.lines, v.more = s.Code(), priceLines(quote.Lines, quote.Fen), more.Minor()
-	if c, err := issuing.Get(q, j.Card); err == nil {
-		v.receiver = string(c.Customer)
-	}
 	return v, nil
 }
 

@@ -234,7 +234,7 @@ func (p pages) actOnCard(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return sorry(w, r, back, err)
 	}
-	if p.Connect != nil {
+	if p.Connect != nil && (deed.Act == ActBlock || deed.Act == ActUnblock) {
 		p.Connect(r.Context(), c.Band)
 	}
 	return done(w, r, back, said)

@@ -33,6 +33,38 @@ func TestZZShot(t *testing.T) {
 	if err := chromedp.Do(bctx, chromedp.Navigate(h.server.URL+"/login"), chromedp.SendKeys(`input[name="name"]`, "mei"), chromedp.SendKeys(`input[name="password"]`, secret), chromedp.Click(`button.primary`), chromedp.Sleep(300*time.Millisecond)); err != nil {
 		t.Fatal(err)
 	}
+	if os.Getenv("LIVE") != "" {
+		must := func(err error) {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		must(chromedp.Do(bctx, chromedp.EmulateViewport(1280, 900), chromedp.Navigate(h.server.URL+"/ops/orders"), chromedp.Sleep(500*time.Millisecond)))
+		cell := chromedp.Evaluate[string](`document.querySelector('#orders tbody tr .chip').textContent+' '+document.querySelectorAll('#orders tbody tr').length+' f='+document.querySelectorAll('form.filter').length`)
+		a, err := chromedp.Run(bctx, cell)
+		must(err)
+		h.work()
+		h.kit.Hub.Publish("ops", "order.ended", map[string]string{})
+		must(chromedp.Do(bctx, chromedp.Sleep(1500*time.Millisecond)))
+		b, err := chromedp.Run(bctx, cell)
+		must(err)
+		t.Logf("before %q after %q", a, b)
+		must(chromedp.Do(bctx, chromedp.Navigate(h.server.URL+cardAt(h)), chromedp.Click(`button[popovertarget="ask-deny"]`), chromedp.Sleep(400*time.Millisecond)))
+		buf, err := chromedp.Run(bctx, chromedp.CaptureScreenshot())
+		must(err)
+		os.WriteFile(out+"/dialog.png", buf, 0o644)
+		must(chromedp.Do(bctx, chromedp.Navigate(h.server.URL+"/ops/orders/"+h.orders[0]), chromedp.Sleep(200*time.Millisecond)))
+		_, err = chromedp.Run(bctx, chromedp.Evaluate[bool](`document.querySelectorAll('.dialogue details').forEach((d,i)=>{d.open=i<4}); scrollTo(0,700); true`))
+		must(err)
+		buf, err = chromedp.Run(bctx, chromedp.FullScreenshot(100))
+		must(err)
+		os.WriteFile(out+"/talk.png", buf, 0o644)
+		must(chromedp.Do(bctx, chromedp.EmulateViewport(390, 844), chromedp.Navigate(h.server.URL+"/ops/journeys/"+h.journeys()[0]+"?station=dongdan"), chromedp.Click(`button[popovertarget="ask-repair"]`), chromedp.Sleep(400*time.Millisecond)))
+		buf, err = chromedp.Run(bctx, chromedp.CaptureScreenshot())
+		must(err)
+		os.WriteFile(out+"/dialog2.png", buf, 0o644)
+		return
+	}
 	only := os.Getenv("ONLY")
 	for _, mode := range strings.Split(os.Getenv("MODES"), ",") { // zh-1280-light
 		parts := strings.Split(mode, "-")
