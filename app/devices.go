@@ -104,5 +104,5 @@ func (t terminals) DenyPack(ctx context.Context, id string, have uint32) ([]byte
 }
 
 func newDeviceDoor(h *House) http.Handler {
-	return device.New(device.Deps{TSM: h.TSM, Terminals: terminals{h}, Devices: h})
+	return device.New(device.Deps{TSM: h.TSM, Terminals: terminals{h}, Devices: h, Log: h.Config.Log})
 }

@@ -302,8 +302,9 @@ func (l *Live) tapped(o Outcome) {
 	a.Station = l.placeOf(o.Reader)
 	switch {
 	case o.Result == terminal.TryAgain:
-		a.Kind = home.Torn
-		a.Who = o.Band
+		if a.Kind = home.Torn; o.Card == "" {
+			a.Who = o.Band // it left before it said its number
+		}
 	case o.Result != terminal.Opened:
 		return
 	}

@@ -126,7 +126,7 @@ func crash(t *testing.T, url string, kills int) {
 		if _, err := chance.Read(dice[:]); err != nil {
 			t.Fatal(err)
 		}
-		refs := kill(t, url, fmt.Sprint(run), time.Duration(dice[0])*time.Millisecond/3)
+		refs := kill(t, url, fmt.Sprint(run), time.Duration(40+int(dice[0]))*time.Millisecond)
 		answered += len(refs)
 		h := newHouse(t, db.Config{URL: url, Rebuildable: true}, ledger.Config{Inline: true, Window: 256})
 		if err := h.book.Project(t.Context()); err != nil {

@@ -21,13 +21,13 @@ var viewSchema = db.Schema{Owner: "ledger_view", Steps: []string{`
 		book BIGINT NOT NULL, seq BIGINT NOT NULL, type BIGINT NOT NULL, kind TEXT NOT NULL, ref TEXT NOT NULL,
 		reverses TEXT NOT NULL, text TEXT NOT NULL, booked BIGINT NOT NULL, raw BYTEA NOT NULL,
 		PRIMARY KEY (book, seq)) /*without rowid*/;
-	CREATE INDEX ledger_view_entry_ref ON ledger_view_entry (book, ref);
-	CREATE INDEX ledger_view_entry_reverses ON ledger_view_entry (book, reverses, seq) WHERE reverses <> '';
+	CREATE INDEX ledger_view_entry_ref ON ledger_view_entry (ref, book);
+	CREATE INDEX ledger_view_entry_reverses ON ledger_view_entry (reverses, book) WHERE reverses <> '';
 	CREATE TABLE ledger_view_line (
 		book BIGINT NOT NULL, account BIGINT NOT NULL, nth BIGINT NOT NULL, seq BIGINT NOT NULL,
 		booked BIGINT NOT NULL, value BIGINT NOT NULL, amount BIGINT NOT NULL, balance BIGINT NOT NULL,
 		PRIMARY KEY (book, account, nth)) /*without rowid*/;
-	CREATE INDEX ledger_view_line_value ON ledger_view_line (book, account, value) WHERE value <> booked;
+	CREATE INDEX ledger_view_line_dated ON ledger_view_line (account, book) WHERE value <> booked;
 	CREATE TABLE ledger_view_day (
 		book BIGINT NOT NULL, account BIGINT NOT NULL, day TEXT NOT NULL, nth BIGINT NOT NULL, balance BIGINT NOT NULL,
 		PRIMARY KEY (book, account, day)) /*without rowid*/;`}}
@@ -44,13 +44,15 @@ const (
 		ON CONFLICT (book) DO UPDATE SET seq = excluded.seq, batch = excluded.batch, hash = excluded.hash`
 	readState = `SELECT seq, batch, hash FROM ledger_view_state WHERE book = $1`
 
-	// Type 1 is the opening of an account, whose ref is its id.
-	seekRef      = `SELECT COALESCE(MAX(seq), 0) FROM ledger_view_entry WHERE book = $1 AND ref = $2 AND type <> 1`
-	seekReversal = `SELECT COALESCE(MAX(seq), 0) FROM ledger_view_entry WHERE book = $1 AND reverses = $2 AND reverses <> ''`
+	// book + 0 keeps SQLite from taking the primary key, which begins with the
+	// book, for the better index. Type 1 is the opening of an account, whose
+	// ref is its id.
+	seekRef      = `SELECT COALESCE(MAX(seq), 0) FROM ledger_view_entry WHERE ref = $2 AND book + 0 = $1 AND type <> 1`
+	seekReversal = `SELECT COALESCE(MAX(seq), 0) FROM ledger_view_entry WHERE reverses = $2 AND reverses <> '' AND book + 0 = $1`
 
-	readClosings = `SELECT d.account, d.balance FROM ledger_view_day d WHERE d.book = $1 AND d.day = (
-		SELECT MAX(m.day) FROM ledger_view_day m WHERE m.book = d.book AND m.account = d.account AND m.day <= $2)
-		ORDER BY d.account`
+	readClosings = `SELECT d.account, d.balance FROM ledger_view_day d
+		JOIN (SELECT account, MAX(day) AS day FROM ledger_view_day WHERE book = $1 AND day <= $2 GROUP BY account) m
+		ON d.account = m.account AND d.day = m.day WHERE d.book = $1 ORDER BY d.account`
 )
 
 // The size of one step of the projector, in records: small while the writer

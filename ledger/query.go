@@ -411,7 +411,7 @@ func (b *Book) viewed(ctx context.Context, id AccountID) (*account, error) {
 const (
 	readNth      = `SELECT booked, balance FROM ledger_view_line WHERE book = $1 AND account = $2 AND nth = $3`
 	readBackDate = `SELECT booked, value, amount FROM ledger_view_line
-		WHERE book = $1 AND account = $2 AND value <> booked`
+		WHERE account = $2 AND value <> booked AND book + 0 = $1`
 )
 
 // BookedAt returns the posted balance as it stood in the books at t.

@@ -230,7 +230,7 @@ func (b *Book) scanRecord(scan func(...any) error) (Record, error) {
 // Entry returns the record under a reference, or else the opening of the
 // account of that id.
 func (b *Book) Entry(ctx context.Context, ref string) (Record, error) {
-	return b.oneEntry(ctx, ref, `SELECT seq, raw FROM ledger_view_entry WHERE book = $1 AND ref = $2 ORDER BY type DESC LIMIT 1`, ref)
+	return b.oneEntry(ctx, ref, `SELECT seq, raw FROM ledger_view_entry WHERE ref = $2 AND book + 0 = $1 ORDER BY type DESC LIMIT 1`, ref)
 }
 
 // EntryAt returns the record with a sequence.

@@ -143,11 +143,8 @@ func (w *town) visit(t *testing.T, s screen) *visit {
 	if _, err := chromedp.Call(ctx, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: watchLayout}); err != nil {
 		t.Fatal(err)
 	}
-	if s.lang == "en" {
-		v.open("/login")
-		v.click(`button.lang[value="en"]`)
-		v.until(`document.documentElement.lang === 'en'`)
-	}
+	v.open("/login")
+	v.speak(s.lang)
 	t.Cleanup(v.calm)
 	return v
 }
@@ -218,9 +215,24 @@ func (v *visit) click(css string) {
 	}
 }
 
+// fill types text over what the field holds.
 func (v *visit) fill(css, text string) {
 	v.t.Helper()
-	v.do(chromedp.SetValue(chromedp.CSS(css), ""), chromedp.SendKeys(chromedp.CSS(css), text, chromedp.NodeVisible))
+	v.click(css)
+	ask[bool](v, fmt.Sprintf(`(document.querySelector(%q).select(), true)`, css))
+	v.do(chromedp.SendKeys(chromedp.CSS(css), text))
+	if got := ask[string](v, fmt.Sprintf(`document.querySelector(%q).value`, css)); got != text {
+		v.t.Fatalf("%s at %s: %s holds %q", v.view, v.where(), css, got)
+	}
+}
+
+// speak switches to a language where the page speaks another.
+func (v *visit) speak(lang string) {
+	v.t.Helper()
+	if !strings.HasPrefix(ask[string](v, `document.documentElement.lang`), lang) {
+		v.click(fmt.Sprintf(`button.lang[value=%q]`, lang))
+		v.until(fmt.Sprintf(`document.documentElement.lang.startsWith(%q)`, lang))
+	}
 }
 
 // where is the path the window shows.

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"strings"
 
@@ -40,6 +41,7 @@ type Deps struct {
 	TSM       *tsm.Manager
 	Terminals Terminals
 	Devices   Registry
+	Log       *slog.Logger // of what the house is to blame for; nil keeps none
 }
 
 // The kinds of devices a token is for.
@@ -77,9 +79,20 @@ func (d Deps) guard(kind string, h handler) http.HandlerFunc {
 			err = h(w, r, id)
 		}
 		if err != nil {
-			web.WriteProblem(w, web.ProblemOf(err))
+			d.fail(w, r, err)
 		}
 	}
+}
+
+// fail answers err. What was wrapped goes to the log when the house is to
+// blame, and to nobody else.
+func (d Deps) fail(w http.ResponseWriter, r *http.Request, err error) {
+	p := web.ProblemOf(err)
+	if d.Log != nil && p.Status >= http.StatusInternalServerError {
+		d.Log.LogAttrs(r.Context(), slog.LevelError, "device", slog.String("path", r.URL.Path),
+			slog.String("code", p.Code), slog.String("error", err.Error()))
+	}
+	web.WriteProblem(w, p)
 }
 
 // The bodies of bands. APDUs, answers and status words are hexadecimal.
@@ -125,6 +138,9 @@ func (d Deps) report(w http.ResponseWriter, r *http.Request, id string) error {
 	var in report
 	if err := readJSON(r, &in); err != nil {
 		return err
+	}
+	if strings.ContainsRune(in.Script, 0) { // which no database takes as text
+		return fmt.Errorf("script %q: %w", in.Script, ErrBody)
 	}
 	if len(in.Answers) > tsm.MaxAnswers {
 		return fmt.Errorf("%d answers: %w", len(in.Answers), ErrBody)

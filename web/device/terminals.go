@@ -40,11 +40,29 @@ func (d Deps) debits(w http.ResponseWriter, r *http.Request, id string) error {
 	if err != nil {
 		return fmt.Errorf("terminal %s: %w: %w", id, ErrBody, err)
 	}
+	if err := whole(batch); err != nil {
+		return fmt.Errorf("terminal %s: %w", id, err)
+	}
 	release, err := d.Terminals.Collect(r.Context(), id, batch)
 	if err != nil {
 		return err
 	}
 	return writeJSON(w, map[string]uint32{"release": release})
+}
+
+// whole refuses a batch of which only a part could be taken: debits are booked
+// one by one, and a refusal in the middle would come again for ever.
+func whole(b purse.Batch) error {
+	n := len(b.Debits)
+	if n > 0 && (b.First == 0 || uint64(b.First)+uint64(n) > 1<<32) {
+		return fmt.Errorf("%d debits from number %d: %w", n, b.First, ErrBody)
+	}
+	for i, d := range b.Debits {
+		if d.Terminal != b.Terminal {
+			return fmt.Errorf("number %d is of terminal %s: %w", b.First+uint32(i), d.Terminal, ErrBody)
+		}
+	}
+	return nil
 }
 
 func (d Deps) tariff(w http.ResponseWriter, r *http.Request, id string) error {
