@@ -3,10 +3,14 @@ package app
 import (
 	"context"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"net/http"
 	"time"
 
+	"koala/internal/db"
+	"koala/transit"
+	"koala/tsm"
 	"koala/web"
 	"koala/web/home"
 	"koala/web/ops"
@@ -29,6 +33,9 @@ func (h *House) NewKit(ctx context.Context, wall func() time.Time, demo []web.De
 
 // Handler is the front door: every console, and the devices' door.
 func (h *House) Handler(kit *web.Kit, p Pages) http.Handler {
+	if p.Street == nil {
+		p.Street = elsewhere{h}
+	}
 	network := home.Map(h.Network)
 	mux := http.NewServeMux()
 	mux.Handle("/device/", h.DeviceHandler())
@@ -56,6 +63,38 @@ var doors = []web.Door{
 		Name: web.Text{ZH: "运营", EN: "Operations"},
 		Lead: web.Text{ZH: "订单与指令、闸机、行程、账簿、清算", EN: "Orders and APDUs, gates, journeys, books, settlement"}},
 }
+
+// elsewhere is the street of a house without a city: bands and gates are real,
+// come by the devices' door, and nothing can be held to anything from a page.
+type elsewhere struct{ h *House }
+
+// Band is the person's newest band, as far as the house knows it.
+func (e elsewhere) Band(ctx context.Context, who string) (v wearer.BandView, err error) {
+	err = e.h.Store.Read(ctx, func(q *db.Query) error {
+		bands, err := tsm.BandsOf(q, who)
+		if n := len(bands); n > 0 {
+			v.ID = bands[n-1].ID
+		}
+		return err
+	})
+	return v, err
+}
+
+// Gates are none.
+func (elsewhere) Gates(context.Context) ([]wearer.Gate, error) { return nil, nil }
+
+// Tap finds no gate.
+func (elsewhere) Tap(_ context.Context, _ string, a wearer.TapAct) error {
+	return fmt.Errorf("gate %q: %w", a.Gate, transit.ErrNoDevice)
+}
+
+// Tapped finds no tap.
+func (elsewhere) Tapped(context.Context, string, string) (wearer.TapResult, error) {
+	return wearer.TapResult{}, wearer.ErrNoTap
+}
+
+// Connect leaves it to the band's own agent.
+func (elsewhere) Connect(context.Context, string) {}
 
 // newRef names a form, so that sending it twice is one act.
 func (h *House) newRef() string {

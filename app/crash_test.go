@@ -134,6 +134,7 @@ type stock struct {
 // once, and the books are green, after every kill.
 func TestKilledHouseKeepsItsPromises(t *testing.T) {
 	each(t, func(t *testing.T, cfg app.Config) {
+		t.Parallel()
 		s := newSiege(t, cfg)
 		kills := 24
 		if cfg.DB != "" {

@@ -21,6 +21,7 @@ import (
 	"koala/transit/network"
 	"koala/tsm"
 	"koala/wallet"
+	"koala/web/ops"
 )
 
 // A House is one running platform.
@@ -38,7 +39,7 @@ type House struct {
 
 // schemas are the tables of the house, in the order they are made.
 var schemas = []db.Schema{outbox.Schema, once.Schema, customer.Schema, wallet.Schema,
-	settlement.Schema, issuing.Schema, tsm.Schema, transit.Schema}
+	settlement.Schema, issuing.Schema, tsm.Schema, transit.Schema, ops.Schema}
 
 // New opens the house: it makes what a fresh folder lacks and loads the rest.
 func New(ctx context.Context, cfg Config) (*House, error) {

@@ -90,7 +90,7 @@ func TestRefusesToOpen(t *testing.T) {
 		}, "hsm.no_key_file", []string{"koala.key", "put the file back"}},
 		{"a damaged key file", func(t *testing.T, cfg *app.Config) {
 			change(t, filepath.Join(cfg.Data, "koala.key"), func(b []byte) []byte { b[len(b)-30] ^= 1; return b })
-		}, "hsm.key_file", []string{"koala.key", "check value"}},
+		}, "hsm.key_file", []string{"koala.key", "the key"}},
 		{"an empty key file", func(t *testing.T, cfg *app.Config) {
 			change(t, filepath.Join(cfg.Data, "koala.key"), func([]byte) []byte { return nil })
 		}, "hsm.key_file", []string{"koala.key", "three lines"}},
@@ -337,6 +337,7 @@ func TestConfigErrorHidesThePassword(t *testing.T) {
 // TestBrokenCommitsWhileOpening: a commit that fails, or whose answer is lost,
 // at any point of the first start: the next start finishes.
 func TestBrokenCommitsWhileOpening(t *testing.T) {
+	t.Parallel()
 	for n := range 60 {
 		cfg := config(t)
 		b := &breaks{at: n / 2, after: n%2 == 1}

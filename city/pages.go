@@ -145,8 +145,10 @@ const keptTaps = 20
 // A heldTap is a tap as its page shows it, and what finds its trip.
 type heldTap struct {
 	wearer.TapResult
-	card purse.Number
-	seq  uint16
+	card   purse.Number
+	seq    uint16
+	reader string
+	reason terminal.Reason
 }
 
 // Tap holds the person's band to a gate. The same Ref again is the same tap.
@@ -165,11 +167,11 @@ func (l *Live) Tap(ctx context.Context, who string, a wearer.TapAct) error {
 	if p.card != a.Card && !p.blocked {
 		return fmt.Errorf("tap at %s: %w", a.Gate, wearer.ErrNoCard)
 	}
-	reader, err := l.walkTo(ctx, a.Gate, p)
+	reader, repair, err := l.walkTo(ctx, who, a.Gate, p)
 	if err != nil {
 		return err
 	}
-	o, err := l.street.Tap(ctx, id, reader.ID, Options{Talk: true, Fault: band.Fault{Lose: a.Pull}})
+	o, err := l.street.Tap(ctx, id, reader.ID, Options{Talk: true, Fault: band.Fault{Lose: a.Pull}, Repair: repair})
 	if err != nil {
 		return err
 	}
@@ -185,21 +187,40 @@ func (l *Live) Tap(ctx context.Context, who string, a wearer.TapAct) error {
 	return nil
 }
 
-// walkTo chooses the gate at a station: out for who is inside, in otherwise.
-// A bus stands where its timetable says.
-func (l *Live) walkTo(ctx context.Context, place string, p pocket) (*Reader, error) {
+// walkTo chooses the reader at a place: at a station the exit gates for who is
+// inside, the entry gates otherwise. Whoever left a reader's field too early
+// tries the same one again, which alone can tell what the card did; whoever was
+// sent to the self-service machine goes there. A bus stands where its timetable
+// says.
+func (l *Live) walkTo(ctx context.Context, who, place string, p pocket) (r *Reader, repair terminal.Reason, err error) {
 	if line, ok := l.street.buses[place]; ok {
-		r, err := l.street.Reader(ctx, place)
-		if err != nil {
-			return nil, err
+		if r, err = l.street.Reader(ctx, place); err != nil {
+			return nil, 0, err
 		}
-		return r, r.At(line.where(l.clock.Now()))
+		return r, 0, r.At(line.where(l.clock.Now()))
 	}
-	end := ".in"
+	name := place + ".in"
 	if p.inside && !p.onBus {
-		end = ".out"
+		name = place + ".out"
 	}
-	return l.street.Reader(ctx, place+end)
+	switch last, ok := l.lastTap(who); {
+	case !ok || last.Gate != place:
+	case last.Kind == wearer.TapTorn:
+		name = last.reader
+	case last.reason == terminal.MissingExit || last.reason == terminal.MissingEntry:
+		name, repair = place+".desk", last.reason
+	}
+	r, err = l.street.Reader(ctx, name)
+	return r, repair, err
+}
+
+func (l *Live) lastTap(who string) (t heldTap, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n := len(l.taps[who]); n > 0 {
+		return l.taps[who][n-1], true
+	}
+	return t, false
 }
 
 func (l *Live) recallTap(who, ref string) (heldTap, bool) {
@@ -234,9 +255,12 @@ func (l *Live) resultOf(o Outcome, a wearer.TapAct) heldTap {
 	r := o.Reader
 	en, zh := o.Words()
 	t := heldTap{TapResult: wearer.TapResult{Ref: a.Ref, Gate: a.Gate, Station: l.placeOf(r), At: o.At, Reason: web.Text{ZH: zh, EN: en},
-		Fen: int64(o.Fen), BalanceFen: int64(o.Balance), Total: o.Took}}
+		Fen: int64(o.Fen), BalanceFen: int64(o.Balance), Total: o.Took}, reader: r.ID, reason: o.Reason}
 	if s, ok := l.house.Network.ByID(t.Station); ok {
 		t.Place = web.Text{ZH: s.ZH, EN: s.EN}
+	}
+	if r.Kind == transit.Machine {
+		t.Place = web.Text{ZH: t.Place.ZH + " · 自助补票机", EN: t.Place.EN + ", self-service machine"}
 	}
 	if line, ok := l.street.buses[r.ID]; ok {
 		t.Place = web.Text{ZH: line.zh + " · " + t.Place.ZH, EN: line.en + " at " + t.Place.EN}

@@ -3,6 +3,7 @@ package ledger
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -79,6 +80,7 @@ type Book struct {
 	done chan struct{}
 
 	projecting sync.Mutex
+	ahead      []batch       // read for the projector, not all written yet
 	snapped    atomic.Uint64 // record of the newest snapshot
 	trouble    atomic.Pointer[error]
 }
@@ -110,6 +112,9 @@ func Open(ctx context.Context, store *db.Store, cfg Config) (*Book, error) {
 	if err := store.Migrate(ctx, Schema); err != nil {
 		return nil, fmt.Errorf("opening the ledger: %w", err)
 	}
+	if err := b.ensure(ctx); err != nil {
+		return nil, fmt.Errorf("opening the ledger: book %d: %w", b.cfg.Book, err)
+	}
 	at, err := b.openViews(ctx)
 	if err == nil {
 		err = b.load(ctx)
@@ -130,6 +135,25 @@ func Open(ctx context.Context, store *db.Store, cfg Config) (*Book, error) {
 		go b.follow(run)
 	}
 	return b, nil
+}
+
+const (
+	anyBook  = `SELECT epoch FROM ledger_book WHERE book = $1`
+	makeBook = `INSERT INTO ledger_book (book, epoch, last_seq, hash) VALUES ($1, 0, 0, $2) ON CONFLICT (book) DO NOTHING`
+)
+
+// ensure makes the book's row when there is none.
+func (b *Book) ensure(ctx context.Context) error {
+	var epoch int64
+	err := b.store.Read(ctx, func(q *db.Query) error { return q.QueryRow(anyBook, b.cfg.Book).Scan(&epoch) })
+	if !errors.Is(err, db.ErrNoRows) {
+		return err
+	}
+	return b.store.Write(ctx, func(tx *db.Tx) error {
+		var zero [32]byte
+		_, err := tx.Exec(makeBook, b.cfg.Book, zero[:])
+		return err
+	})
 }
 
 // Close ends the projector and closes the views.

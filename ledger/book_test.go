@@ -83,6 +83,25 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+// TestDown loses a commit while the journal is damaged: the book refuses to
+// guess, says so, and answers readers from what was committed.
+func TestDown(t *testing.T) {
+	faults := &plan{}
+	h := newHouse(t, db.Config{URL: dbtest.File(t), Faults: faults}, ledger.Config{Inline: true})
+	h.fill(10)
+	h.sql(`UPDATE ledger_journal SET hash = prev_hash WHERE seq = 8`)
+	faults.before = errors.New("injected")
+	for range 2 {
+		_, err := h.post(ledger.Move("lost", "bank", "ann", money.Fen(1)))
+		if !errors.Is(err, ledger.ErrDown) || !errors.Is(err, ledger.ErrDamaged) {
+			t.Errorf("posting to a book that is down: %v", err)
+		}
+	}
+	if got := h.fen("ann")[0]; got != 55 {
+		t.Errorf("ann has %d, want what was committed", got)
+	}
+}
+
 func TestSnapshot(t *testing.T) {
 	each(t, func(t *testing.T, h *house) {
 		h.fill(20)

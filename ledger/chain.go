@@ -28,7 +28,6 @@ type loader struct {
 
 const (
 	readBook = `SELECT epoch, last_seq, hash FROM ledger_book WHERE book = $1`
-	makeBook = `INSERT INTO ledger_book (book, epoch, last_seq, hash) VALUES ($1, 0, 0, $2) ON CONFLICT (book) DO NOTHING`
 	readPage = `SELECT seq, n, prev_hash, hash, blob FROM ledger_journal
 		WHERE book = $1 AND seq > $2 ORDER BY seq LIMIT $3`
 )
@@ -36,9 +35,6 @@ const (
 // load reads everything in one read transaction: snapshot, journal and the
 // book's row are of the same moment.
 func (l *loader) load(ctx context.Context) (*state, error) {
-	if err := l.ensure(ctx); err != nil {
-		return nil, fmt.Errorf("book %d: %w", l.cfg.Book, err)
-	}
 	var s *state
 	err := l.store.Read(ctx, func(q *db.Query) (err error) {
 		s = newState(l.cfg.Book, l.cfg.Window)
@@ -64,22 +60,6 @@ func (l *loader) load(ctx context.Context) (*state, error) {
 	}
 	s.settleAll()
 	return s, nil
-}
-
-// ensure makes the book's row when there is none, with a unit that has no act.
-func (l *loader) ensure(ctx context.Context) error {
-	var epoch int64
-	err := l.store.Read(ctx, func(q *db.Query) error {
-		return q.QueryRow(`SELECT epoch FROM ledger_book WHERE book = $1`, l.cfg.Book).Scan(&epoch)
-	})
-	if !errors.Is(err, db.ErrNoRows) {
-		return err
-	}
-	return l.store.Write(ctx, func(tx *db.Tx) error {
-		var zero [32]byte
-		_, err := tx.Exec(makeBook, l.cfg.Book, zero[:])
-		return err
-	})
 }
 
 // replay applies the journal behind the loader's tip. Reading and hashing run

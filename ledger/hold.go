@@ -407,6 +407,16 @@ func (s *state) replayed(seq uint64, r *record) Held {
 	return h
 }
 
+// openHolds lists the open holds by reference: for snapshots and comparison.
+func (s *state) openHolds() []*hold {
+	all := make([]*hold, 0, len(s.holds))
+	for _, h := range s.holds {
+		all = append(all, h)
+	}
+	slices.SortFunc(all, func(a, b *hold) int { return cmp.Compare(a.name, b.name) })
+	return all
+}
+
 // due is one expiry to write down; the hold may have ended before.
 type due struct {
 	expires int64

@@ -293,14 +293,13 @@ func (b *Book) step(ctx context.Context, limit int) (more bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("projecting: %w", err)
 	}
-	rows, err := b.batches(ctx, at.seq, limit)
-	if err != nil {
+	if err := b.readAhead(ctx, at.seq, limit); err != nil {
 		return false, fmt.Errorf("projecting behind record %d: %w", at.seq, err)
 	}
 	next := at
 	err = b.views.Write(ctx, func(tx *db.Tx) error {
 		next = at
-		return b.write(tx, rows, &next, limit)
+		return b.write(tx, b.ahead, &next, limit)
 	})
 	if err != nil {
 		return false, fmt.Errorf("projecting behind record %d: %w", at.seq, err)
@@ -309,21 +308,52 @@ func (b *Book) step(ctx context.Context, limit int) (more bool, err error) {
 	return b.Lag() > 0, nil
 }
 
-// batches reads committed batches with records behind after: about limit
-// records, never more than the committed tip.
-func (b *Book) batches(ctx context.Context, after uint64, limit int) (page []batch, err error) {
-	seq, _ := b.Tip()
-	err = b.store.Read(ctx, func(q *db.Query) (err error) {
-		page, _, err = readRows(q, b.cfg.Book, after, min(limit, firstPage))
-		return err
-	})
-	for i := range page {
-		if page[i].seq > seq {
-			page = page[:i]
-			break
+// readAhead makes b.ahead hold at least limit records behind after, if there
+// are so many. What a step leaves over is kept for the next: a large batch is
+// read once.
+func (b *Book) readAhead(ctx context.Context, after uint64, limit int) error {
+	kept := b.ahead[:0]
+	for _, row := range b.ahead {
+		if row.seq > after && (len(kept) > 0 || row.first() <= after+1) {
+			kept = append(kept, row)
 		}
 	}
-	return page, err
+	clear(b.ahead[len(kept):])
+	b.ahead = kept
+	last := after
+	if len(kept) > 0 {
+		last = kept[len(kept)-1].seq
+	}
+	if last >= after+uint64(limit) {
+		return nil
+	}
+	more, err := b.batches(ctx, last, int(after+uint64(limit)-last))
+	b.ahead = append(b.ahead, more...)
+	return err
+}
+
+// batches reads committed batches with records behind after: at least limit
+// records if there are so many, never more than the committed tip.
+func (b *Book) batches(ctx context.Context, after uint64, limit int) (all []batch, err error) {
+	seq, _ := b.Tip()
+	last := after
+	err = b.store.Read(ctx, func(q *db.Query) error {
+		for rows := 4; last < min(seq, after+uint64(limit)); rows *= 2 {
+			page, _, err := readRows(q, b.cfg.Book, last, min(rows, limit))
+			if err != nil || len(page) == 0 {
+				return err
+			}
+			for i := range page {
+				if page[i].seq > seq {
+					return nil
+				}
+				all = append(all, page[i])
+				last = page[i].seq
+			}
+		}
+		return nil
+	})
+	return all, err
 }
 
 // dayKey is one account on one booking day.

@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -358,16 +357,6 @@ func (s *state) again(k key, r *record) (uint64, *record, error) {
 	return seq, old, nil
 }
 
-// openHolds lists the open holds by reference: for snapshots and comparison.
-func (s *state) openHolds() []*hold {
-	all := make([]*hold, 0, len(s.holds))
-	for _, h := range s.holds {
-		all = append(all, h)
-	}
-	slices.SortFunc(all, func(a, b *hold) int { return cmp.Compare(a.name, b.name) })
-	return all
-}
-
 // A key stands for a reference: the first 16 bytes of its SHA-256.
 type key [16]byte
 
@@ -386,8 +375,8 @@ func reversalKey(original []byte) key {
 // keys remembers under which sequence each reference was used. The last
 // window/2 to window references are in memory, about 40 bytes each; of older
 // ones 16 bits in a Bloom filter say which are worth looking up in the views.
-// So a hundred million references cost 200 MB, and one unknown reference in a
-// thousand or so costs a look at the views.
+// So a hundred million references cost 200 MB, and about one new reference in
+// 250 costs a look at the views.
 type keys struct {
 	half       int // references per generation
 	young, old map[key]uint64

@@ -25,6 +25,8 @@ const (
 	CardCoupon  CardKind = "coupon"
 )
 
+var cardKinds = []CardKind{CardTransit, CardCash, CardCredit, CardCanteen, CardDoor, CardCoupon}
+
 // colours are the two ends of the picture's ground; white letters on either
 // have at least the contrast of WCAG AA.
 func (k CardKind) colours() [2]string {
@@ -285,9 +287,11 @@ func statusCode(s string) string {
 	return code
 }
 
-func statusWords(s string) string {
+// statusWords are a status word's English words, those of the standards; the
+// Chinese meaning of a command says its own.
+func statusWords(ctx context.Context, s string) string {
 	_, rest, found := strings.Cut(s, " ")
-	if !found {
+	if !found || LangOf(ctx) != EN {
 		return ""
 	}
 	return " " + rest

@@ -1,7 +1,9 @@
 package web
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -128,7 +130,8 @@ func (k *Kit) logged(next http.Handler) http.Handler {
 		if n.err != nil {
 			attrs = append(attrs, slog.String("code", fail.Of(n.err).Code))
 		}
-		if rec.code() >= http.StatusInternalServerError {
+		left := r.Context().Err() != nil && errors.Is(n.err, context.Canceled) // the browser went away meanwhile: nobody's fault
+		if rec.code() >= http.StatusInternalServerError && !left {
 			level = slog.LevelError
 			if n.err != nil {
 				attrs = append(attrs, slog.String("error", n.err.Error()))

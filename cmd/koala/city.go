@@ -104,7 +104,7 @@ func progress(w io.Writer, name string) *meter {
 		return &meter{}
 	}
 	p := mpb.New(mpb.WithOutput(f), mpb.WithWidth(48))
-	return &meter{p: p, bar: p.AddBar(1, mpb.PrependDecorators(decor.Name(name+" ")), mpb.AppendDecorators(decor.Percentage()), mpb.BarRemoveOnComplete())}
+	return &meter{p: p, bar: p.AddBar(0, mpb.PrependDecorators(decor.Name(name+" ")), mpb.AppendDecorators(decor.Percentage()), mpb.BarRemoveOnComplete())}
 }
 
 func (m *meter) at(done, all int64) {

@@ -220,6 +220,11 @@ func explainDelete(c iso7816.Command) iso7816.Explanation {
 }
 
 func explainPutKey(c iso7816.Command) iso7816.Explanation {
+	if len(c.Data) == 0 { // a log that keeps no key material; on the wire it is malformed
+		e := iso7816.Explanation{EN: "put keys", ZH: "写入密钥"}
+		e.Fields = append(e.Fields, secret("key values", "密钥值"))
+		return e
+	}
 	p, err := ParsePutKey(c)
 	if err != nil {
 		return iso7816.Explanation{}

@@ -125,7 +125,7 @@ type journeyView struct {
 	repair   repairView
 	network  *web.Network
 	owner    string // customer id; empty: a card of another house
-	closed   bool // somebody has looked at its exception
+	closed   bool   // somebody has looked at its exception
 }
 
 // A repairView is the offer to fill in the missing end.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"koala/internal/db"
@@ -278,7 +279,10 @@ func exchanges(lang web.Lang, lines []tsm.Line) []web.Exchange {
 }
 
 func fieldOf(lang web.Lang, f iso7816.Field) web.ExchangeField {
-	x := web.ExchangeField{Name: f.Name, Value: hushed(f.Value), Secret: f.Secret && f.Value == ""}
+	x := web.ExchangeField{Name: f.Name, Value: f.Value, Secret: f.Secret && f.Value == ""}
+	if strings.Contains(f.Name, "number") { // other values of twenty digits are no card numbers
+		x.Value = hushed(f.Value)
+	}
 	if lang == web.ZH && f.NameZH != "" {
 		x.Name = f.NameZH
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"koala/web"
@@ -13,6 +14,7 @@ import (
 type tapView struct {
 	gates   []Gate
 	chosen  *Gate
+	sought  string // what was typed and is no place
 	cards   []Card // usable ones
 	network *web.Network
 	ref     string
@@ -45,6 +47,9 @@ func (p pages) tapForm(w http.ResponseWriter, r *http.Request) error {
 			v.chosen = &v.gates[i]
 			break
 		}
+	}
+	if v.chosen == nil {
+		v.sought = strings.TrimSpace(at)
 	}
 	trips, err := p.Trips.Trips(ctx, me, "", 1)
 	if err != nil {
