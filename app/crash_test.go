@@ -140,11 +140,12 @@ func TestKilledHouseKeepsItsPromises(t *testing.T) {
 		if cfg.DB != "" {
 			kills = 20
 		}
-		for s.kills < kills {
+		idle := func() bool { return s.released() == 0 || len(s.promised) == 0 }
+		for s.kills < kills || idle() && s.kills < 10*kills { // a slow machine answers late
 			s.round()
 			s.check()
 		}
-		if s.released() == 0 || len(s.promised) == 0 {
+		if idle() {
 			t.Error("nothing was ever answered")
 		}
 		t.Logf("%d kills, %d debits released, %d orders answered", s.kills, s.released(), len(s.promised))
@@ -196,8 +197,11 @@ func (s *siege) round() {
 	out, err := cmd.StdoutPipe()
 	s.must(err)
 	s.must(cmd.Start())
-	kill := time.AfterFunc(s.moment(), func() { _ = cmd.Process.Kill() })
-	defer kill.Stop()
+	end := func() { _ = cmd.Process.Kill() }
+	if early := s.rand.IntN(5) == 0; early { // before it is open
+		defer time.AfterFunc(time.Duration(1+s.rand.IntN(100))*time.Millisecond, end).Stop()
+	}
+	moment := time.Duration(s.rand.IntN(300)) * time.Millisecond
 	var all sync.WaitGroup
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		addr, ok := strings.CutPrefix(lines.Text(), "at ")
@@ -205,6 +209,7 @@ func (s *siege) round() {
 			s.Errorf("the house says %q", lines.Text())
 			continue
 		}
+		defer time.AfterFunc(moment, end).Stop()
 		for i, g := range s.gates {
 			chance := rand.New(rand.NewPCG(uint64(s.kills), uint64(i)))
 			all.Go(func() { s.handOver("http://"+addr, g, chance) })
@@ -219,15 +224,6 @@ func (s *siege) round() {
 	}
 	s.kills++
 	s.clock.Advance(time.Duration(1+s.rand.IntN(8)) * time.Hour)
-}
-
-// moment is how long a house lives, from its very start: most are killed while
-// they work, some before they are open.
-func (s *siege) moment() time.Duration {
-	if s.rand.IntN(5) == 0 {
-		return time.Duration(1+s.rand.IntN(100)) * time.Millisecond
-	}
-	return time.Duration(100+s.rand.IntN(300)) * time.Millisecond
 }
 
 // handOver sends batches, some of them again, until the house is dead.

@@ -64,7 +64,11 @@ func (h *House) wire(ctx context.Context) (err error) {
 	if err := h.Store.Migrate(ctx, schemas...); err != nil {
 		return err
 	}
-	if h.Book, err = ledger.Open(ctx, h.Store, ledger.Config{Inline: cfg.Inline}); err != nil {
+	books := ledger.Config{Inline: cfg.Inline}
+	if !h.Store.Embedded() && !cfg.Inline {
+		books.Views = cfg.DB // a schema and a writer of their own: the projector must not wait in the house's queue
+	}
+	if h.Book, err = ledger.Open(ctx, h.Store, books); err != nil {
 		return err
 	}
 	if h.Keys, err = hsm.Open(ctx, h.Store, hsm.Config{KeyFile: cfg.KeyFile, Rand: cfg.Rand}); err != nil {

@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -131,7 +132,16 @@ func TestVerifyFindsSpoiledViews(t *testing.T) {
 func spoilViews(t *testing.T, h *app.House, cfg app.Config, sql string) {
 	t.Helper()
 	place := cfg.DB
-	if place == "" {
+	if place != "" { // the views have a schema of their own beside the house's
+		u, err := url.Parse(place)
+		if err != nil {
+			t.Fatal(err)
+		}
+		params := u.Query()
+		params.Set("search_path", params.Get("search_path")+"_views")
+		u.RawQuery = params.Encode()
+		place = u.String()
+	} else {
 		place = filepath.Join(cfg.Data, "koala.db.views")
 	}
 	if err := h.Close(); err != nil {
