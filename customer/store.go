@@ -58,7 +58,7 @@ func byLogin(q *db.Query, login string) (c Customer, k credential, err error) {
 }
 
 // Get reads one customer.
-func Get(q reader, id ID) (Customer, error) {
+func Get(q db.Reader, id ID) (Customer, error) {
 	c, err := scanPerson(q.QueryRow(`SELECT `+personColumns+` FROM customer_person WHERE id = $1`, string(id)).Scan)
 	if err != nil {
 		return Customer{}, fmt.Errorf("customer %s: %w", id, err)
@@ -67,7 +67,7 @@ func Get(q reader, id ID) (Customer, error) {
 }
 
 // ByLogin finds a customer by login name.
-func ByLogin(q reader, login string) (Customer, error) {
+func ByLogin(q db.Reader, login string) (Customer, error) {
 	c, err := scanPerson(q.QueryRow(`SELECT `+personColumns+` FROM customer_person WHERE login = $1`, login).Scan)
 	if err != nil {
 		return Customer{}, fmt.Errorf("customer %q: %w", login, err)
@@ -76,7 +76,7 @@ func ByLogin(q reader, login string) (Customer, error) {
 }
 
 // Sealed is the sealed phone number, for those who may open it.
-func Sealed(q reader, id ID) (sealed []byte, err error) {
+func Sealed(q db.Reader, id ID) (sealed []byte, err error) {
 	err = q.QueryRow(`SELECT sealed FROM customer_person WHERE id = $1`, string(id)).Scan(&sealed)
 	if errors.Is(err, db.ErrNoRows) {
 		err = ErrNotFound
@@ -86,9 +86,9 @@ func Sealed(q reader, id ID) (sealed []byte, err error) {
 
 // List reads customers in the order they joined, from the one after the given
 // (empty: from the first), at most limit.
-func List(q reader, after ID, limit int) ([]Customer, error) {
+func List(q db.Reader, after ID, limit int) ([]Customer, error) {
 	var out []Customer
-	err := each(q, func(scan func(...any) error) error {
+	err := db.Each(q, func(scan func(...any) error) error {
 		c, err := scanPerson(scan)
 		out = append(out, c)
 		return err
@@ -105,24 +105,4 @@ func guard(tx *db.Tx, id ID) (tries int, until int64, blocked bool, err error) {
 func setGuard(tx *db.Tx, id ID, tries int, until int64) error {
 	_, err := tx.Exec(`UPDATE customer_person SET tries = $2, until = $3 WHERE id = $1`, string(id), tries, until)
 	return err
-}
-
-// A reader shows rows: a unit of work its own, a query the committed ones.
-type reader interface {
-	QueryRow(sql string, args ...any) db.Row
-	Rows(sql string, args ...any) (*db.Rows, error)
-}
-
-// each runs f on every row of a query.
-func each(q reader, f func(scan func(...any) error) error, sql string, args ...any) error {
-	rows, err := q.Rows(sql, args...)
-	if err != nil {
-		return err
-	}
-	for rows.Next() {
-		if err := f(rows.Scan); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
 }

@@ -29,7 +29,7 @@ func scanProduct(scan func(...any) error) (p Product, err error) {
 	if err != nil {
 		return Product{}, err
 	}
-	p.From, p.To = moment(from), moment(to)
+	p.From, p.To = db.Moment(from), db.Moment(to)
 	p.Deposit, p.MinLoad, p.MaxLoad, p.MaxBalance = money.Fen(deposit), money.Fen(minLoad), money.Fen(maxLoad), money.Fen(maxBalance)
 	for _, f := range []struct {
 		text string
@@ -49,7 +49,7 @@ func scanProduct(scan func(...any) error) (p Product, err error) {
 }
 
 // ProductOn reads a product as it was on a date: the version that began last.
-func ProductOn(q reader, code string, on time.Time) (Product, error) {
+func ProductOn(q db.Reader, code string, on time.Time) (Product, error) {
 	p, err := scanProduct(q.QueryRow(`SELECT `+productColumns+` FROM issuing_product
 		WHERE code = $1 AND valid_from <= $2 AND (valid_to = 0 OR valid_to > $2)
 		ORDER BY valid_from DESC LIMIT 1`, code, on.UnixMicro()).Scan)
@@ -60,8 +60,8 @@ func ProductOn(q reader, code string, on time.Time) (Product, error) {
 }
 
 // Products reads what is on sale on a date.
-func Products(q reader, on time.Time) (out []Product, err error) {
-	err = each(q, func(scan func(...any) error) error {
+func Products(q db.Reader, on time.Time) (out []Product, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
 		p, err := scanProduct(scan)
 		if n := len(out); err == nil && n > 0 && out[n-1].Code == p.Code {
 			return nil // an older version that has no end of its own

@@ -4,7 +4,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"time"
 
 	"koala/customer"
 	"koala/internal/db"
@@ -81,7 +80,7 @@ func scanCard(scan func(...any) error) (c Card, err error) {
 	}
 	c.Instance, err = hex.DecodeString(instance)
 	c.Deposit, c.Known.Balance = money.Fen(deposit), money.Fen(balance)
-	c.From, c.To, c.Opened, c.Changed, c.Known.At = moment(from), moment(to), moment(opened), moment(changed), moment(seen)
+	c.From, c.To, c.Opened, c.Changed, c.Known.At = db.Moment(from), db.Moment(to), db.Moment(opened), db.Moment(changed), db.Moment(seen)
 	return c, err
 }
 
@@ -116,7 +115,7 @@ func nextSerial(tx *db.Tx, prefix string) (serial int64, digits int, err error) 
 }
 
 // Get reads one card.
-func Get(q reader, n purse.Number) (Card, error) {
+func Get(q db.Reader, n purse.Number) (Card, error) {
 	c, err := scanCard(q.QueryRow(`SELECT `+cardColumns+` FROM issuing_card WHERE number = $1`, n).Scan)
 	if err != nil {
 		return Card{}, fmt.Errorf("card %s: %w", Masked(n), err)
@@ -124,12 +123,12 @@ func Get(q reader, n purse.Number) (Card, error) {
 	return c, nil
 }
 
-func byRef(q reader, ref string) (Card, error) {
+func byRef(q db.Reader, ref string) (Card, error) {
 	return scanCard(q.QueryRow(`SELECT `+cardColumns+` FROM issuing_card WHERE ref = $1`, ref).Scan)
 }
 
 // bandHolds tells whether a living card has that instance name in the band.
-func bandHolds(q reader, band string, instance []byte) (bool, error) {
+func bandHolds(q db.Reader, band string, instance []byte) (bool, error) {
 	var n int64
 	err := q.QueryRow(`SELECT COUNT(*) FROM issuing_card WHERE band = $1 AND instance = $2 AND state NOT IN ($3, $4)`,
 		band, hex.EncodeToString(instance), Closed, Abandoned).Scan(&n)
@@ -159,8 +158,8 @@ func setCounters(tx *db.Tx, n purse.Number, k Counters) error {
 	return err
 }
 
-func cards(q reader, where string, args ...any) (out []Card, err error) {
-	err = each(q, func(scan func(...any) error) error {
+func cards(q db.Reader, where string, args ...any) (out []Card, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
 		c, err := scanCard(scan)
 		out = append(out, c)
 		return err
@@ -169,43 +168,16 @@ func cards(q reader, where string, args ...any) (out []Card, err error) {
 }
 
 // OfCustomer reads a person's cards, oldest first, those given back included.
-func OfCustomer(q reader, who customer.ID) ([]Card, error) {
+func OfCustomer(q db.Reader, who customer.ID) ([]Card, error) {
 	return cards(q, `customer = $1 ORDER BY number`, who)
 }
 
 // InBand reads the living cards of a band.
-func InBand(q reader, band string) ([]Card, error) {
+func InBand(q db.Reader, band string) ([]Card, error) {
 	return cards(q, `band = $1 AND state NOT IN ($2, $3) ORDER BY number`, band, Closed, Abandoned)
 }
 
 // List reads all cards by number, from the one after the given, at most limit.
-func List(q reader, after purse.Number, limit int) ([]Card, error) {
+func List(q db.Reader, after purse.Number, limit int) ([]Card, error) {
 	return cards(q, `number > $1 ORDER BY number LIMIT $2`, after, min(max(limit, 1), maxPage))
-}
-
-func moment(us int64) time.Time {
-	if us == 0 {
-		return time.Time{}
-	}
-	return time.UnixMicro(us).UTC()
-}
-
-// A reader shows rows: a unit of work its own, a query the committed ones.
-type reader interface {
-	QueryRow(sql string, args ...any) db.Row
-	Rows(sql string, args ...any) (*db.Rows, error)
-}
-
-// each runs f on every row of a query.
-func each(q reader, f func(scan func(...any) error) error, sql string, args ...any) error {
-	rows, err := q.Rows(sql, args...)
-	if err != nil {
-		return err
-	}
-	for rows.Next() {
-		if err := f(rows.Scan); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -105,8 +106,21 @@ func (b *Book) connectViews(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	b.views, err = db.Open(ctx, db.Config{URL: place, Inline: b.cfg.Inline, Rebuildable: true})
-	return err
+	open := func() error {
+		b.views, err = db.Open(ctx, db.Config{URL: place, Inline: b.cfg.Inline, Rebuildable: true})
+		return err
+	}
+	if err := open(); err == nil || !errors.Is(err, db.ErrCorrupt) {
+		return err
+	}
+	// A power failure may leave a file behind that is none: it holds nothing
+	// that the journal does not, so it goes and is built again.
+	for _, tail := range []string{"", "-wal", "-shm"} {
+		if err := os.Remove(place + tail); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("removing damaged views: %w", err)
+		}
+	}
+	return open()
 }
 
 // ownSchema makes the schema for the views beside the one of the store: their

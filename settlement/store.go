@@ -45,7 +45,7 @@ func insertItem(tx *db.Tx, c Item) (fresh bool, err error) {
 	return n == 1, err
 }
 
-func item(q reader, ref string) (c Item, err error) {
+func item(q db.Reader, ref string) (c Item, err error) {
 	var fen, at int64
 	err = q.QueryRow(`SELECT ref, payee, kind, fen, at FROM settlement_capture WHERE ref = $1`, ref).
 		Scan(&c.Ref, &c.Payee, &c.Kind, &fen, &at)
@@ -55,8 +55,8 @@ func item(q reader, ref string) (c Item, err error) {
 
 // due lists the payees that have captures booked before the cut-off and not
 // yet paid, with their number and sum.
-func due(q reader, cutOff time.Time) (out []Payout, err error) {
-	err = each(q, func(scan func(...any) error) error {
+func due(q db.Reader, cutOff time.Time) (out []Payout, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
 		var p Payout
 		var fen int64
 		err := scan(&p.Payee, &p.Count, &fen)
@@ -101,8 +101,8 @@ func scanPayout(scan func(...any) error) (p Payout, err error) {
 	return p, err
 }
 
-func payoutsOf(q reader, day calendar.Date) (out []Payout, err error) {
-	err = each(q, func(scan func(...any) error) error {
+func payoutsOf(q db.Reader, day calendar.Date) (out []Payout, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
 		p, err := scanPayout(scan)
 		out = append(out, p)
 		return err
@@ -117,7 +117,7 @@ func insertFile(tx *db.Tx, f File) (fresh bool, err error) {
 }
 
 // FileOf reads the payout file of a day.
-func FileOf(q reader, day calendar.Date) (f File, err error) {
+func FileOf(q db.Reader, day calendar.Date) (f File, err error) {
 	var at int64
 	err = q.QueryRow(`SELECT hash, csv, at FROM settlement_day WHERE day = $1`, day.String()).Scan(&f.Hash, &f.CSV, &at)
 	if errors.Is(err, db.ErrNoRows) {
@@ -132,11 +132,11 @@ func FileOf(q reader, day calendar.Date) (f File, err error) {
 
 // Payouts reads the payouts of one payee (empty: of all), newest first, from
 // the one before the given id (empty: from the newest).
-func Payouts(q reader, payee, before string, limit int) (out []Payout, err error) {
+func Payouts(q db.Reader, payee, before string, limit int) (out []Payout, err error) {
 	if before == "" {
 		before = "~" // after every id
 	}
-	err = each(q, func(scan func(...any) error) error {
+	err = db.Each(q, func(scan func(...any) error) error {
 		p, err := scanPayout(scan)
 		out = append(out, p)
 		return err
@@ -146,7 +146,7 @@ func Payouts(q reader, payee, before string, limit int) (out []Payout, err error
 }
 
 // PayoutOf reads one payout.
-func PayoutOf(q reader, id string) (Payout, error) {
+func PayoutOf(q db.Reader, id string) (Payout, error) {
 	p, err := scanPayout(q.QueryRow(`SELECT `+payoutColumns+` FROM settlement_payout WHERE id = $1`, id).Scan)
 	if errors.Is(err, db.ErrNoRows) {
 		err = ErrNoPayout
@@ -159,8 +159,8 @@ func PayoutOf(q reader, id string) (Payout, error) {
 
 // CapturesOf reads the captures of one payout in the order of their references,
 // from the one after the given.
-func ItemsOf(q reader, payout, after string, limit int) (out []Item, err error) {
-	err = each(q, func(scan func(...any) error) error {
+func ItemsOf(q db.Reader, payout, after string, limit int) (out []Item, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
 		var c Item
 		var fen, at int64
 		err := scan(&c.Ref, &c.Payee, &c.Kind, &fen, &at)
@@ -173,11 +173,11 @@ func ItemsOf(q reader, payout, after string, limit int) (out []Item, err error) 
 }
 
 // Open reads what each payee has coming: everything captured and not yet paid.
-func Open(q reader) ([]Payout, error) { return due(q, time.UnixMicro(1<<62)) }
+func Open(q db.Reader) ([]Payout, error) { return due(q, time.UnixMicro(1<<62)) }
 
 // Days reads the days that have a payout file, newest first.
-func Days(q reader, limit int) (out []File, err error) {
-	err = each(q, func(scan func(...any) error) error {
+func Days(q db.Reader, limit int) (out []File, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
 		var day string
 		var at int64
 		var f File
@@ -194,8 +194,8 @@ func Days(q reader, limit int) (out []File, err error) {
 
 // Check proves that every payout is the exact sum of its captures and that no
 // capture names a payout that is not there. It lists what is wrong.
-func Check(q reader) (wrong []string, err error) {
-	err = each(q, func(scan func(...any) error) error {
+func Check(q db.Reader) (wrong []string, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
 		var id string
 		var n, fen, have, sum int64
 		err := scan(&id, &n, &fen, &have, &sum)
@@ -207,7 +207,7 @@ func Check(q reader) (wrong []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	err = each(q, func(scan func(...any) error) error {
+	err = db.Each(q, func(scan func(...any) error) error {
 		var ref, payout string
 		err := scan(&ref, &payout)
 		wrong = append(wrong, fmt.Sprintf("capture %s names payout %s, which is not there", ref, payout))
@@ -215,24 +215,4 @@ func Check(q reader) (wrong []string, err error) {
 	}, `SELECT c.ref, c.payout FROM settlement_capture c LEFT JOIN settlement_payout p ON p.id = c.payout
 		WHERE c.payout <> '' AND p.id IS NULL ORDER BY c.ref`)
 	return wrong, err
-}
-
-// A reader shows rows: a unit of work its own, a query the committed ones.
-type reader interface {
-	QueryRow(sql string, args ...any) db.Row
-	Rows(sql string, args ...any) (*db.Rows, error)
-}
-
-// each runs f on every row of a query.
-func each(q reader, f func(scan func(...any) error) error, sql string, args ...any) error {
-	rows, err := q.Rows(sql, args...)
-	if err != nil {
-		return err
-	}
-	for rows.Next() {
-		if err := f(rows.Scan); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
 }

@@ -51,7 +51,7 @@ func takeMoney(tx *db.Tx, d purse.Debit) error {
 // fund tries again to take what earlier debits of a card could not.
 func fund(tx *db.Tx, card purse.Number) error {
 	var late []purse.Debit
-	err := each(tx, func(scan func(...any) error) error {
+	err := db.Each(tx, func(scan func(...any) error) error {
 		var body []byte
 		if err := scan(&body); err != nil {
 			return err

@@ -47,17 +47,17 @@ func (b Books) Deny(tx *db.Tx, card purse.Number, reason purse.DenyReason, why s
 }
 
 // DenyList reads the list as it will be with the next version.
-func DenyList(q reader, after purse.Number, limit int) ([]Denied, error) {
+func DenyList(q db.Reader, after purse.Number, limit int) ([]Denied, error) {
 	return denied(q, `WHERE reason <> 0 AND card > $1 ORDER BY card LIMIT $2`, string(after), limited(limit))
 }
 
-func denied(q reader, where string, args ...any) (out []Denied, err error) {
-	err = each(q, func(scan func(...any) error) error {
+func denied(q db.Reader, where string, args ...any) (out []Denied, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
 		var d Denied
 		var card string
 		var reason, at, version int64
 		err := scan(&card, &reason, &d.Why, &at, &version)
-		d.Card, d.Reason, d.At, d.Version = purse.Number(card), purse.DenyReason(reason), moment(at), uint32(version)
+		d.Card, d.Reason, d.At, d.Version = purse.Number(card), purse.DenyReason(reason), db.Moment(at), uint32(version)
 		out = append(out, d)
 		return err
 	}, `SELECT card, reason, why, at, version FROM transit_denied `+where, args...)
@@ -66,13 +66,13 @@ func denied(q reader, where string, args ...any) (out []Denied, err error) {
 
 // DenyVersion is the newest published version and when it was made; zeros
 // when there is none.
-func DenyVersion(q reader) (version uint32, made time.Time, err error) {
+func DenyVersion(q db.Reader) (version uint32, made time.Time, err error) {
 	var at int64
 	err = q.QueryRow(`SELECT version, made FROM transit_delta ORDER BY version DESC LIMIT 1`).Scan(&version, &at)
 	if errors.Is(err, db.ErrNoRows) {
 		return 0, time.Time{}, nil
 	}
-	return version, moment(at), err
+	return version, db.Moment(at), err
 }
 
 // Publish makes the next version of the deny list if anything changed: a

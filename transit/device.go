@@ -257,7 +257,7 @@ type pack struct {
 	body    []byte
 }
 
-func lastPack(q reader, station fare.Code) (p pack, err error) {
+func lastPack(q db.Reader, station fare.Code) (p pack, err error) {
 	err = q.QueryRow(`SELECT version, tariff, body FROM transit_pack WHERE station = $1 ORDER BY version DESC LIMIT 1`, int64(station)).
 		Scan(&p.version, &p.tariff, &p.body)
 	return p, err

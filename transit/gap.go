@@ -87,7 +87,7 @@ func insertGap(tx *db.Tx, kind, name string, low, high, opened int64) error {
 	return err
 }
 
-func series(q reader, kind, name string) (low, high int64, err error) {
+func series(q db.Reader, kind, name string) (low, high int64, err error) {
 	err = q.QueryRow(`SELECT low, high FROM transit_series WHERE kind = $1 AND name = $2`, kind, name).Scan(&low, &high)
 	return low, high, err
 }
@@ -99,13 +99,13 @@ func setSeries(tx *db.Tx, kind, name string, low, high int64) error {
 }
 
 // gapsOfCard reads the open gaps of a card.
-func gapsOfCard(q reader, card purse.Number) ([]Gap, error) {
+func gapsOfCard(q db.Reader, card purse.Number) ([]Gap, error) {
 	return gaps(q, `WHERE kind = $1 AND name = $2 ORDER BY low`, ofCard, string(card))
 }
 
 // Gaps reads the open gaps of terminals (card false) or cards, oldest first,
 // from the one after the given moment on.
-func Gaps(q reader, cards bool, after time.Time, limit int) ([]Gap, error) {
+func Gaps(q db.Reader, cards bool, after time.Time, limit int) ([]Gap, error) {
 	kind := ofTerminal
 	if cards {
 		kind = ofCard
@@ -113,12 +113,12 @@ func Gaps(q reader, cards bool, after time.Time, limit int) ([]Gap, error) {
 	return gaps(q, `WHERE kind = $1 AND opened > $2 ORDER BY opened, name, low LIMIT $3`, kind, micros(after), limited(limit))
 }
 
-func gaps(q reader, where string, args ...any) (out []Gap, err error) {
-	err = each(q, func(scan func(...any) error) error {
+func gaps(q db.Reader, where string, args ...any) (out []Gap, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
 		var g Gap
 		var opened int64
 		err := scan(&g.Kind, &g.Name, &g.Low, &g.High, &opened)
-		g.Opened = moment(opened)
+		g.Opened = db.Moment(opened)
 		out = append(out, g)
 		return err
 	}, `SELECT kind, name, low, high, opened FROM transit_gap `+where, args...)

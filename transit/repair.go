@@ -40,7 +40,7 @@ type Fix struct {
 
 // RepairQuote says what a journey would cost with the missing station filled
 // in, and the difference to what was charged.
-func (b Books) RepairQuote(q reader, id string, station fare.Code) (quote fare.Quote, more money.Amount, err error) {
+func (b Books) RepairQuote(q db.Reader, id string, station fare.Code) (quote fare.Quote, more money.Amount, err error) {
 	j, err := JourneyByID(q, id)
 	if err != nil {
 		return quote, more, err
@@ -51,7 +51,7 @@ func (b Books) RepairQuote(q reader, id string, station fare.Code) (quote fare.Q
 
 // fixed fills the missing station in and prices the journey. The missing tap
 // is taken to be at the time of the known one: nobody overstays by a repair.
-func (b Books) fixed(q reader, j *Journey, station fare.Code) (fare.Quote, network.Route, error) {
+func (b Books) fixed(q db.Reader, j *Journey, station fare.Code) (fare.Quote, network.Route, error) {
 	if j.Mode != Rail || j.State != Incomplete {
 		return fare.Quote{}, network.Route{}, fmt.Errorf("journey %s, %s: %w", j.ID, j.State, ErrNotMissing)
 	}
@@ -217,19 +217,19 @@ func insertFix(tx *db.Tx, f Fix) error {
 
 // repairsSince counts the repairs by riders; the house's own corrections do
 // not use the limit up.
-func repairsSince(q reader, card purse.Number, from time.Time) (n int, err error) {
+func repairsSince(q db.Reader, card purse.Number, from time.Time) (n int, err error) {
 	err = q.QueryRow(`SELECT COUNT(*) FROM transit_repair WHERE card = $1 AND at >= $2 AND who <> 'house'`, string(card), micros(from)).Scan(&n)
 	return n, err
 }
 
 // Fixes is the history of repairs of a journey, oldest first.
-func Fixes(q reader, journey string) (out []Fix, err error) {
-	err = each(q, func(scan func(...any) error) error {
+func Fixes(q db.Reader, journey string) (out []Fix, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
 		f := Fix{Journey: journey}
 		var card, missing, account string
 		var at, station, fen int64
 		err := scan(&f.ID, &card, &at, &f.Who, &missing, &station, &f.Reason, &fen, &account)
-		f.Card, f.At, f.Missing, f.Station = purse.Number(card), moment(at), Finish(missing), fare.Code(station)
+		f.Card, f.At, f.Missing, f.Station = purse.Number(card), db.Moment(at), Finish(missing), fare.Code(station)
 		f.Fen, f.Account = money.Fen(fen), ledger.AccountID(account)
 		out = append(out, f)
 		return err

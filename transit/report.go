@@ -15,7 +15,7 @@ import (
 )
 
 // JourneyByID reads one journey.
-func JourneyByID(q reader, id string) (Journey, error) {
+func JourneyByID(q db.Reader, id string) (Journey, error) {
 	j, err := scanJourney(q.QueryRow(`SELECT `+journeyColumns+` FROM transit_journey WHERE id = $1`, id).Scan)
 	if errors.Is(err, db.ErrNoRows) {
 		err = ErrNoJourney
@@ -26,7 +26,7 @@ func JourneyByID(q reader, id string) (Journey, error) {
 	return j, nil
 }
 
-func journeyOfTap(q reader, card purse.Number, seq uint16) (Journey, error) {
+func journeyOfTap(q db.Reader, card purse.Number, seq uint16) (Journey, error) {
 	var id string
 	if err := q.QueryRow(`SELECT journey FROM transit_debit WHERE card = $1 AND seq = $2`, string(card), int64(seq)).Scan(&id); err != nil {
 		return Journey{}, err
@@ -36,7 +36,7 @@ func journeyOfTap(q reader, card purse.Number, seq uint16) (Journey, error) {
 
 // JourneysOfCard reads a card's journeys, newest first, from before the given
 // card sequence (negative: from the newest).
-func JourneysOfCard(q reader, card purse.Number, before, limit int) ([]Journey, error) {
+func JourneysOfCard(q db.Reader, card purse.Number, before, limit int) ([]Journey, error) {
 	if before < 0 {
 		before = 1 << 16
 	}
@@ -45,7 +45,7 @@ func JourneysOfCard(q reader, card purse.Number, before, limit int) ([]Journey, 
 
 // Journeys reads journeys in a state (empty: all), newest first, from before
 // the given id (empty: from the newest).
-func Journeys(q reader, state State, before string, limit int) ([]Journey, error) {
+func Journeys(q db.Reader, state State, before string, limit int) ([]Journey, error) {
 	if before == "" {
 		before = "~" // after every id
 	}
@@ -53,7 +53,7 @@ func Journeys(q reader, state State, before string, limit int) ([]Journey, error
 }
 
 // Exceptions reads the journeys that staff should look at, newest first.
-func Exceptions(q reader, before string, limit int) ([]Journey, error) {
+func Exceptions(q db.Reader, before string, limit int) ([]Journey, error) {
 	if before == "" {
 		before = "~"
 	}
@@ -71,11 +71,11 @@ type OddTap struct {
 }
 
 // OddTaps reads what was not booked, newest first.
-func OddTaps(q reader, before string, limit int) (out []OddTap, err error) {
+func OddTaps(q db.Reader, before string, limit int) (out []OddTap, err error) {
 	if before == "" {
 		before = "~"
 	}
-	err = each(q, func(scan func(...any) error) error {
+	err = db.Each(q, func(scan func(...any) error) error {
 		var o OddTap
 		var body []byte
 		var got int64
@@ -83,7 +83,7 @@ func OddTaps(q reader, before string, limit int) (out []OddTap, err error) {
 			return err
 		}
 		d, err := purse.ParseDebit(body)
-		o.Debit, o.Got = d, moment(got)
+		o.Debit, o.Got = d, db.Moment(got)
 		out = append(out, o)
 		return err
 	}, `SELECT id, why, number, got, body FROM transit_odd WHERE id < $1 ORDER BY id DESC LIMIT $2`, before, limited(limit))
@@ -92,7 +92,7 @@ func OddTaps(q reader, before string, limit int) (out []OddTap, err error) {
 
 // TapOf reads one collected debit with its trace: the terminal's number and
 // when it came in.
-func TapOf(q reader, card purse.Number, seq uint16) (d purse.Debit, number uint32, got time.Time, err error) {
+func TapOf(q db.Reader, card purse.Number, seq uint16) (d purse.Debit, number uint32, got time.Time, err error) {
 	var body []byte
 	var at int64
 	err = q.QueryRow(`SELECT body, number, got FROM transit_debit WHERE card = $1 AND seq = $2`, string(card), int64(seq)).Scan(&body, &number, &at)
@@ -103,11 +103,11 @@ func TapOf(q reader, card purse.Number, seq uint16) (d purse.Debit, number uint3
 		return d, 0, got, fmt.Errorf("tap %d: %w", seq, err)
 	}
 	d, err = purse.ParseDebit(body)
-	return d, number, moment(at), err
+	return d, number, db.Moment(at), err
 }
 
-func cardsOf(q reader, sql string, args ...any) (out []purse.Number, err error) {
-	err = each(q, func(scan func(...any) error) error {
+func cardsOf(q db.Reader, sql string, args ...any) (out []purse.Number, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
 		var card string
 		err := scan(&card)
 		out = append(out, purse.Number(card))
@@ -117,7 +117,7 @@ func cardsOf(q reader, sql string, args ...any) (out []purse.Number, err error) 
 }
 
 // paidAt is what a debit took and where.
-func paidAt(q reader, card purse.Number, seq uint16) (fen money.Amount, t purse.Terminal, err error) {
+func paidAt(q db.Reader, card purse.Number, seq uint16) (fen money.Amount, t purse.Terminal, err error) {
 	var n int64
 	var terminal string
 	if err = q.QueryRow(`SELECT fen, terminal FROM transit_debit WHERE card = $1 AND seq = $2`, string(card), int64(seq)).Scan(&n, &terminal); err != nil {
@@ -134,7 +134,7 @@ func insertShare(tx *db.Tx, ref string, card purse.Number, seq int64, s network.
 }
 
 // sharesOf sums the shares of a debit and counts the entries that made them.
-func sharesOf(q reader, card purse.Number, seq uint16) (out []network.Share, entries int, err error) {
+func sharesOf(q db.Reader, card purse.Number, seq uint16) (out []network.Share, entries int, err error) {
 	err = q.QueryRow(`SELECT COUNT(DISTINCT ref) FROM transit_share WHERE card = $1 AND seq = $2`, string(card), int64(seq)).Scan(&entries)
 	if err != nil || entries == 0 {
 		return nil, entries, err
@@ -143,8 +143,8 @@ func sharesOf(q reader, card purse.Number, seq uint16) (out []network.Share, ent
 	return out, entries, err
 }
 
-func shares(q reader, where string, args ...any) (out []network.Share, err error) {
-	err = each(q, func(scan func(...any) error) error {
+func shares(q db.Reader, where string, args ...any) (out []network.Share, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
 		var s network.Share
 		var metres, fen int64
 		err := scan(&s.Line, &s.Operator, &metres, &fen)
@@ -157,7 +157,7 @@ func shares(q reader, where string, args ...any) (out []network.Share, err error
 
 // SharesOf says who got what of a journey's money, by line; the ledger entry
 // of a debit is transit:<card>/<seq>, its shares' the same with :shares.
-func SharesOf(q reader, j Journey) (out []network.Share, err error) {
+func SharesOf(q db.Reader, j Journey) (out []network.Share, err error) {
 	for _, seq := range j.Pays {
 		part, _, err := sharesOf(q, j.Card, seq)
 		if err != nil {
@@ -171,14 +171,14 @@ func SharesOf(q reader, j Journey) (out []network.Share, err error) {
 // Clearing is the clearing table of one settlement day: what each operator
 // earned on each line, with corrections booked that day. Its sum is that of
 // the day's captures. Method and words are network.MethodEN and MethodZH.
-func Clearing(q reader, day calendar.Date) ([]network.Share, error) {
+func Clearing(q db.Reader, day calendar.Date) ([]network.Share, error) {
 	return shares(q, `WHERE day = $1 GROUP BY operator, line ORDER BY operator, line`, day.String())
 }
 
 // Check proves that every debit of a registered device has been shared to the
 // fen. It lists what is wrong.
-func Check(q reader) (wrong []string, err error) {
-	err = each(q, func(scan func(...any) error) error {
+func Check(q db.Reader) (wrong []string, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
 		var card string
 		var seq, fen, shared int64
 		err := scan(&card, &seq, &fen, &shared)
@@ -187,8 +187,57 @@ func Check(q reader) (wrong []string, err error) {
 	}, `SELECT d.card, d.seq, d.fen, CAST(COALESCE(SUM(s.fen), 0) AS BIGINT) FROM transit_debit d
 		JOIN transit_device v ON v.terminal = d.terminal
 		LEFT JOIN transit_share s ON s.card = d.card AND s.seq = d.seq
-		WHERE d.fen > 0 GROUP BY d.card, d.seq, d.fen HAVING COALESCE(SUM(s.fen), 0) <> d.fen ORDER BY d.card, d.seq`)
-	return wrong, err
+		GROUP BY d.card, d.seq, d.fen HAVING COALESCE(SUM(s.fen), 0) <> d.fen ORDER BY d.card, d.seq`)
+	if err != nil {
+		return wrong, err
+	}
+	err = db.Each(q, func(scan func(...any) error) error {
+		var card string
+		var seq int64
+		err := scan(&card, &seq)
+		wrong = append(wrong, fmt.Sprintf("tap %d of card …%s was shared among operators, but is not there", seq, tail(purse.Number(card))))
+		return err
+	}, `SELECT DISTINCT s.card, s.seq FROM transit_share s LEFT JOIN transit_debit d ON d.card = s.card AND d.seq = s.seq
+		WHERE d.card IS NULL AND s.seq >= 0 ORDER BY s.card, s.seq`) // repairs share under negative numbers
+	if err != nil {
+		return wrong, err
+	}
+	return checkBodies(q, wrong)
+}
+
+// checkBodies compares every debit's row with the bytes its TAC was verified
+// over, a page at a time.
+func checkBodies(q db.Reader, wrong []string) ([]string, error) {
+	const page = 2000
+	var card string
+	var seq, fen int64
+	for n := page; n == page; {
+		n = 0
+		err := db.Each(q, func(scan func(...any) error) error {
+			var body []byte
+			if err := scan(&card, &seq, &fen, &body); err != nil {
+				return err
+			}
+			n++
+			d, err := purse.ParseDebit(body)
+			if err != nil || string(d.Card) != card || int64(d.Seq) != seq || int64(d.Fen) != fen {
+				wrong = append(wrong, fmt.Sprintf("tap %d of card …%s differs from the bytes its TAC was verified over", seq, tail(purse.Number(card))))
+			}
+			return nil
+		}, `SELECT card, seq, fen, body FROM transit_debit WHERE (card, seq) > ($1, $2) ORDER BY card, seq LIMIT $3`, card, first(card, seq), page)
+		if err != nil {
+			return wrong, err
+		}
+	}
+	return wrong, nil
+}
+
+// first is the sequence before a page: none before the first.
+func first(card string, seq int64) int64 {
+	if card == "" {
+		return -1
+	}
+	return seq
 }
 
 // A FlowCell is how many riders entered or left at a station in an hour.
@@ -200,7 +249,7 @@ type FlowCell struct {
 
 // Flow counts riders by station and hour between two times. A cell with fewer
 // than k different cards shows -1; k 0 takes the rule's.
-func Flow(q reader, from, to time.Time, k int) (out []FlowCell, err error) {
+func Flow(q db.Reader, from, to time.Time, k int) (out []FlowCell, err error) {
 	if k == 0 {
 		r, err := RulesAt(from)
 		if err != nil {
@@ -210,7 +259,7 @@ func Flow(q reader, from, to time.Time, k int) (out []FlowCell, err error) {
 	}
 	at := map[[2]int64]int{}
 	count := func(column, station string, set func(*FlowCell, int)) error {
-		return each(q, func(scan func(...any) error) error {
+		return db.Each(q, func(scan func(...any) error) error {
 			var code, hour, n, cards int64
 			if err := scan(&code, &hour, &n, &cards); err != nil {
 				return err
@@ -249,13 +298,13 @@ func scanDevice(scan func(...any) error) (d Device, err error) {
 	if d.Terminal, err = purse.ParseTerminal(terminal); err != nil {
 		return d, err
 	}
-	d.Kind, d.Station, d.Seen, d.Number = DeviceKind(kind), fare.Code(station), moment(seen), uint32(number)
-	d.DenyVersion, d.PackVersion, d.DenyAt = uint32(deny), uint32(packed), moment(made)
+	d.Kind, d.Station, d.Seen, d.Number = DeviceKind(kind), fare.Code(station), db.Moment(seen), uint32(number)
+	d.DenyVersion, d.PackVersion, d.DenyAt = uint32(deny), uint32(packed), db.Moment(made)
 	return d, json.Unmarshal([]byte(route), &d.Route)
 }
 
 // DeviceOf reads one device.
-func DeviceOf(q reader, t purse.Terminal) (Device, error) {
+func DeviceOf(q db.Reader, t purse.Terminal) (Device, error) {
 	d, err := scanDevice(q.QueryRow(`SELECT `+deviceColumns+` FROM transit_device WHERE terminal = $1`, t.String()).Scan)
 	if errors.Is(err, db.ErrNoRows) {
 		err = ErrNoDevice
@@ -267,7 +316,7 @@ func DeviceOf(q reader, t purse.Terminal) (Device, error) {
 }
 
 // deviceOr reads a device; one that is not registered has no kind.
-func deviceOr(q reader, t purse.Terminal) (Device, error) {
+func deviceOr(q db.Reader, t purse.Terminal) (Device, error) {
 	d, err := DeviceOf(q, t)
 	if errors.Is(err, ErrNoDevice) {
 		return Device{Terminal: t}, nil
@@ -276,8 +325,8 @@ func deviceOr(q reader, t purse.Terminal) (Device, error) {
 }
 
 // Devices reads the registry in the order of terminal numbers.
-func Devices(q reader, after string, limit int) (out []Device, err error) {
-	err = each(q, func(scan func(...any) error) error {
+func Devices(q db.Reader, after string, limit int) (out []Device, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
 		d, err := scanDevice(scan)
 		out = append(out, d)
 		return err

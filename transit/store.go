@@ -136,38 +136,11 @@ var Schema = db.Schema{Owner: "transit", Steps: []string{
 		whole BYTEA NOT NULL)    -- signed, from nothing; kept for the newest only`,
 }}
 
-// A reader shows rows: a unit of work its own, a query the committed ones.
-type reader interface {
-	QueryRow(sql string, args ...any) db.Row
-	Rows(sql string, args ...any) (*db.Rows, error)
-}
-
-// each runs f on every row of a query.
-func each(q reader, f func(scan func(...any) error) error, sql string, args ...any) error {
-	rows, err := q.Rows(sql, args...)
-	if err != nil {
-		return err
-	}
-	for rows.Next() {
-		if err := f(rows.Scan); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
-}
-
 func micros(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
 	}
 	return t.UnixMicro()
-}
-
-func moment(us int64) time.Time {
-	if us == 0 {
-		return time.Time{}
-	}
-	return time.UnixMicro(us).UTC()
 }
 
 func limited(n int) int { return min(max(n, 1), maxPage) }
@@ -188,7 +161,7 @@ func insertDebit(tx *db.Tx, d purse.Debit, number uint32, body []byte, at time.T
 	return n == 1, err
 }
 
-func debitBody(q reader, card purse.Number, seq uint16) (body []byte, err error) {
+func debitBody(q db.Reader, card purse.Number, seq uint16) (body []byte, err error) {
 	err = q.QueryRow(`SELECT body FROM transit_debit WHERE card = $1 AND seq = $2`, string(card), int64(seq)).Scan(&body)
 	return body, err
 }
@@ -212,8 +185,8 @@ func keepOdd(tx *db.Tx, why string, d purse.Debit, number uint32, body []byte) e
 }
 
 // debitsFrom reads a card's debits from seq on, in order.
-func debitsFrom(q reader, card purse.Number, seq uint16) (out []kept, err error) {
-	err = each(q, func(scan func(...any) error) error {
+func debitsFrom(q db.Reader, card purse.Number, seq uint16) (out []kept, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
 		var k kept
 		var body []byte
 		var got, number int64
@@ -221,7 +194,7 @@ func debitsFrom(q reader, card purse.Number, seq uint16) (out []kept, err error)
 			return err
 		}
 		d, err := purse.ParseDebit(body)
-		k.debit, k.got, k.number = d, moment(got), uint32(number)
+		k.debit, k.got, k.number = d, db.Moment(got), uint32(number)
 		out = append(out, k)
 		return err
 	}, `SELECT body, got, number, journey FROM transit_debit WHERE card = $1 AND seq >= $2 ORDER BY seq`, string(card), int64(seq))
@@ -293,13 +266,13 @@ func scanJourney(scan func(...any) error) (j Journey, err error) {
 		return j, err
 	}
 	j.Card, j.First, j.Last, j.Mode, j.State, j.Finish = purse.Number(card), uint16(first), uint16(last), Mode(mode), State(state), Finish(finish)
-	j.From, j.To, j.Entered, j.Left = fare.Code(from), fare.Code(to), moment(entered), moment(left)
-	j.Counts, j.Exception, j.Deadline, j.Changed = money.Fen(counts), Exception(exception), moment(deadline), moment(changed)
+	j.From, j.To, j.Entered, j.Left = fare.Code(from), fare.Code(to), db.Moment(entered), db.Moment(left)
+	j.Counts, j.Exception, j.Deadline, j.Changed = money.Fen(counts), Exception(exception), db.Moment(deadline), db.Moment(changed)
 	return j, j.unpack(body)
 }
 
-func journeys(q reader, where string, args ...any) (out []Journey, err error) {
-	err = each(q, func(scan func(...any) error) error {
+func journeys(q db.Reader, where string, args ...any) (out []Journey, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
 		j, err := scanJourney(scan)
 		out = append(out, j)
 		return err
@@ -310,9 +283,9 @@ func journeys(q reader, where string, args ...any) (out []Journey, err error) {
 // foldFrom is where the card's journeys must be told again when a tap arrives
 // at seq: from the last one that may reach over it (single taps stand alone).
 // lead is the journey before that, which the first tap may still pay for.
-func foldFrom(q reader, card purse.Number, seq uint16) (lead, from uint16, err error) {
+func foldFrom(q db.Reader, card purse.Number, seq uint16) (lead, from uint16, err error) {
 	var firsts []uint16
-	err = each(q, func(scan func(...any) error) error {
+	err = db.Each(q, func(scan func(...any) error) error {
 		var first int64
 		err := scan(&first)
 		firsts = append(firsts, uint16(first))
@@ -329,9 +302,9 @@ func foldFrom(q reader, card purse.Number, seq uint16) (lead, from uint16, err e
 }
 
 // monthsBefore sums what journeys before first counted, by month.
-func monthsBefore(q reader, card purse.Number, first uint16) (map[string]money.Amount, error) {
+func monthsBefore(q db.Reader, card purse.Number, first uint16) (map[string]money.Amount, error) {
 	months := map[string]money.Amount{}
-	err := each(q, func(scan func(...any) error) error {
+	err := db.Each(q, func(scan func(...any) error) error {
 		var month string
 		var fen int64
 		err := scan(&month, &fen)

@@ -325,7 +325,7 @@ func usualTime(o Order, v verdict) time.Duration {
 	case o.State == Unconfirmed:
 		return verifyTime
 	}
-	return orderTime
+	return waitOf(o.Kind)
 }
 
 // lost is the verdict on a link that broke or an element that refused in a

@@ -77,7 +77,7 @@ func (m *Manager) place(tx *db.Tx, r Request) (Order, error) {
 	}
 	o := Order{
 		ID: tx.NewID("ord"), Ref: r.Ref, Kind: r.Kind, Band: r.Band, Card: r.Card, Customer: r.Customer, Amount: r.Amount,
-		State: Placed, Phase: PhaseWait, Placed: tx.Now(), Changed: tx.Now(), Deadline: tx.Now().Add(orderTime), seq: -1,
+		State: Placed, Phase: PhaseWait, Placed: tx.Now(), Changed: tx.Now(), Deadline: tx.Now().Add(waitOf(r.Kind)), seq: -1,
 	}
 	if r.SAM != nil {
 		o.data = r.SAM.bytes()
@@ -290,6 +290,14 @@ func (m *Manager) Tick(ctx context.Context, now time.Time) error {
 		}
 	}
 	return nil
+}
+
+// waitOf is how long a placed order waits for its band.
+func waitOf(k Kind) time.Duration {
+	if k == Block {
+		return blockTime
+	}
+	return orderTime
 }
 
 // overdue is the verdict of the clock.

@@ -44,12 +44,12 @@ func scanBand(scan func(...any) error) (b Band, err error) {
 	if errors.Is(err, db.ErrNoRows) {
 		err = ErrBand
 	}
-	b.Placed, b.Seen = moment(placed), moment(seen)
+	b.Placed, b.Seen = db.Moment(placed), db.Moment(seen)
 	return b, err
 }
 
 // BandOf reads one band.
-func BandOf(q reader, id string) (Band, error) {
+func BandOf(q db.Reader, id string) (Band, error) {
 	b, err := scanBand(q.QueryRow(`SELECT `+bandColumns+` FROM tsm_band WHERE id = $1`, id).Scan)
 	if err != nil {
 		return Band{}, fmt.Errorf("band %s: %w", id, err)
@@ -58,8 +58,8 @@ func BandOf(q reader, id string) (Band, error) {
 }
 
 // BandsOf reads the bands of an owner.
-func BandsOf(q reader, owner string) (out []Band, err error) {
-	err = each(q, func(scan func(...any) error) error {
+func BandsOf(q db.Reader, owner string) (out []Band, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
 		b, err := scanBand(scan)
 		out = append(out, b)
 		return err
@@ -68,7 +68,7 @@ func BandsOf(q reader, owner string) (out []Band, err error) {
 }
 
 // OrderOf reads one order.
-func OrderOf(q reader, id string) (Order, error) {
+func OrderOf(q db.Reader, id string) (Order, error) {
 	o, err := orderByID(q, id)
 	if err != nil {
 		return Order{}, fmt.Errorf("order %s: %w", id, err)
@@ -88,7 +88,7 @@ type Filter struct {
 }
 
 // Orders reads a page of orders, newest first.
-func Orders(q reader, f Filter) ([]Order, error) {
+func Orders(q db.Reader, f Filter) ([]Order, error) {
 	if f.Before == "" {
 		f.Before = "~" // sorts behind every id
 	}
@@ -98,9 +98,9 @@ func Orders(q reader, f Filter) ([]Order, error) {
 }
 
 // Counts tells how many orders stand in each state.
-func Counts(q reader) (map[State]int, error) {
+func Counts(q db.Reader) (map[State]int, error) {
 	out := map[State]int{}
-	err := each(q, func(scan func(...any) error) error {
+	err := db.Each(q, func(scan func(...any) error) error {
 		var s State
 		var n int
 		err := scan(&s, &n)
@@ -128,7 +128,7 @@ type Line struct {
 }
 
 // Log reads everything an order said to its element and heard back, in order.
-func Log(q reader, order string) ([]Line, error) {
+func Log(q db.Reader, order string) ([]Line, error) {
 	scripts, err := scriptsOf(q, order)
 	if err != nil {
 		return nil, fmt.Errorf("log of order %s: %w", order, err)

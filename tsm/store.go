@@ -87,7 +87,7 @@ func scanOrder(scan func(...any) error) (o Order, err error) {
 		err = ErrNotFound
 	}
 	o.Amount = money.Fen(fen)
-	o.Placed, o.Changed, o.Deadline = moment(placed), moment(changed), moment(deadline)
+	o.Placed, o.Changed, o.Deadline = db.Moment(placed), db.Moment(changed), db.Moment(deadline)
 	return o, err
 }
 
@@ -119,29 +119,29 @@ func saveOrder(tx *db.Tx, o *Order) error {
 	return nil
 }
 
-func orderByID(q reader, id string) (Order, error) {
+func orderByID(q db.Reader, id string) (Order, error) {
 	return scanOrder(q.QueryRow(`SELECT `+orderColumns+` FROM tsm_order WHERE id = $1`, id).Scan)
 }
 
-func orderByRef(q reader, ref string) (Order, error) {
+func orderByRef(q db.Reader, ref string) (Order, error) {
 	return scanOrder(q.QueryRow(`SELECT `+orderColumns+` FROM tsm_order WHERE ref = $1`, ref).Scan)
 }
 
 // nextOf reads the oldest order of a band that a band can do something about.
-func nextOf(q reader, band string) (Order, error) {
+func nextOf(q db.Reader, band string) (Order, error) {
 	return scanOrder(q.QueryRow(`SELECT `+orderColumns+` FROM tsm_order
 		WHERE band = $1 AND open AND desk = $2 ORDER BY id LIMIT 1`, band, false).Scan)
 }
 
 // openFor tells whether an order for the card is under way.
-func openFor(q reader, card purse.Number) (bool, error) {
+func openFor(q db.Reader, card purse.Number) (bool, error) {
 	var n int64
 	err := q.QueryRow(`SELECT COUNT(*) FROM tsm_order WHERE card = $1 AND open`, card).Scan(&n)
 	return n > 0, err
 }
 
-func orders(q reader, where string, args ...any) (out []Order, err error) {
-	err = each(q, func(scan func(...any) error) error {
+func orders(q db.Reader, where string, args ...any) (out []Order, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
 		o, err := scanOrder(scan)
 		out = append(out, o)
 		return err
@@ -188,7 +188,7 @@ func scanScript(scan func(...any) error) (r scriptRow, err error) {
 	if err != nil {
 		return r, err
 	}
-	r.made, r.heard = moment(made), moment(heard)
+	r.made, r.heard = db.Moment(made), db.Moment(heard)
 	if r.steps, err = parseSteps(steps); err != nil {
 		return r, fmt.Errorf("script %s: %w", r.id, err)
 	}
@@ -198,12 +198,12 @@ func scanScript(scan func(...any) error) (r scriptRow, err error) {
 	return r, nil
 }
 
-func scriptByID(q reader, id string) (scriptRow, error) {
+func scriptByID(q db.Reader, id string) (scriptRow, error) {
 	return scanScript(q.QueryRow(`SELECT `+scriptColumns+` FROM tsm_script WHERE id = $1`, id).Scan)
 }
 
-func scriptsOf(q reader, order string) (out []scriptRow, err error) {
-	err = each(q, func(scan func(...any) error) error {
+func scriptsOf(q db.Reader, order string) (out []scriptRow, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
 		r, err := scanScript(scan)
 		out = append(out, r)
 		return err
@@ -249,7 +249,7 @@ func bind(tx *db.Tx, l load) error {
 	return nil
 }
 
-func loadOf(q reader, card purse.Number, seq int) (l load, err error) {
+func loadOf(q db.Reader, card purse.Number, seq int) (l load, err error) {
 	var terminal, stamp []byte
 	err = q.QueryRow(`SELECT card, seq, ord, fen, balance, terminal, stamp, outcome FROM tsm_load
 		WHERE card = $1 AND seq = $2`, card, seq).
@@ -280,31 +280,4 @@ func nonNil(b []byte) []byte {
 		return []byte{}
 	}
 	return b
-}
-
-func moment(us int64) time.Time {
-	if us == 0 {
-		return time.Time{}
-	}
-	return time.UnixMicro(us).UTC()
-}
-
-// A reader shows rows: a unit of work its own, a query the committed ones.
-type reader interface {
-	QueryRow(sql string, args ...any) db.Row
-	Rows(sql string, args ...any) (*db.Rows, error)
-}
-
-// each runs f on every row of a query.
-func each(q reader, f func(scan func(...any) error) error, sql string, args ...any) error {
-	rows, err := q.Rows(sql, args...)
-	if err != nil {
-		return err
-	}
-	for rows.Next() {
-		if err := f(rows.Scan); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
 }

@@ -184,14 +184,15 @@ type SAMData struct {
 
 // Limits and times.
 const (
-	MaxRef     = 80              // bytes
-	MaxBand    = 64              // bytes
-	MaxAnswers = 256             // answers in one report
-	maxAnswer  = 258             // bytes of one answer, data and status word
-	maxStalled = 5               // sessions without progress before an order ends or goes to the desk
-	scriptTime = 2 * time.Minute // a band reports a script within this
-	orderTime  = 24 * time.Hour  // a placed order waits so long for its band
-	verifyTime = 48 * time.Hour  // an unconfirmed top-up waits so long before the desk is asked
+	MaxRef     = 80                       // bytes
+	MaxBand    = 64                       // bytes
+	MaxAnswers = 256                      // answers in one report
+	maxAnswer  = 258                      // bytes of one answer, data and status word
+	maxStalled = 5                        // sessions without progress before an order ends or goes to the desk
+	scriptTime = 2 * time.Minute          // a band reports a script within this
+	orderTime  = 24 * time.Hour           // a placed order waits so long for its band
+	blockTime  = 5 * 365 * 24 * time.Hour // but a block waits for a lost band to turn up, as long as a card lives
+	verifyTime = 48 * time.Hour           // an unconfirmed top-up waits so long before the desk is asked
 	maxPage    = 500
 )
 

@@ -27,7 +27,7 @@ var Schema = db.Schema{Owner: "wallet", Steps: []string{
 }}
 
 // LimitOn picks the limit in force on a date: the one that began last.
-func LimitOn(q reader, r Rule, on time.Time) (Limit, error) {
+func LimitOn(q db.Reader, r Rule, on time.Time) (Limit, error) {
 	at := on.UnixMicro()
 	l := Limit{Rule: r}
 	var from, to, fen int64
@@ -40,7 +40,7 @@ func LimitOn(q reader, r Rule, on time.Time) (Limit, error) {
 	if err != nil {
 		return Limit{}, fmt.Errorf("limit %s on %s: %w", r, on.Format(time.DateOnly), err)
 	}
-	l.From, l.To, l.Amount = moment(from), moment(to), money.Fen(fen)
+	l.From, l.To, l.Amount = db.Moment(from), db.Moment(to), money.Fen(fen)
 	return l, nil
 }
 
@@ -60,42 +60,15 @@ func SetLimit(tx *db.Tx, l Limit) error {
 }
 
 // Limits reads every rule ever in force, newest first within a rule.
-func Limits(q reader) (out []Limit, err error) {
-	err = each(q, func(scan func(...any) error) error {
+func Limits(q db.Reader) (out []Limit, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
 		var l Limit
 		var rule string
 		var from, to, fen int64
 		err := scan(&rule, &from, &to, &fen, &l.Source)
-		l.Rule, l.From, l.To, l.Amount = Rule(rule), moment(from), moment(to), money.Fen(fen)
+		l.Rule, l.From, l.To, l.Amount = Rule(rule), db.Moment(from), db.Moment(to), money.Fen(fen)
 		out = append(out, l)
 		return err
 	}, `SELECT rule, valid_from, valid_to, fen, source FROM wallet_limit ORDER BY rule, valid_from DESC`)
 	return out, err
-}
-
-func moment(us int64) time.Time {
-	if us == 0 {
-		return time.Time{}
-	}
-	return time.UnixMicro(us).UTC()
-}
-
-// A reader shows rows: a unit of work its own, a query the committed ones.
-type reader interface {
-	QueryRow(sql string, args ...any) db.Row
-	Rows(sql string, args ...any) (*db.Rows, error)
-}
-
-// each runs f on every row of a query.
-func each(q reader, f func(scan func(...any) error) error, sql string, args ...any) error {
-	rows, err := q.Rows(sql, args...)
-	if err != nil {
-		return err
-	}
-	for rows.Next() {
-		if err := f(rows.Scan); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
 }

@@ -201,9 +201,20 @@ func inkOn(color string) string {
 }
 
 // side puts the names of the map's right third to the left of their stations.
-func side(s MapStation) string {
-	if s.x > mapWidth*0.66 {
-		return "end"
+// A ride's two ends lie near the edges of its part of the map: a long ride's
+// names point inwards, a short one's apart from each other.
+func (n *Network) side(v MapView, s MapStation) string {
+	west, east := "start", "end"
+	middle := mapWidth * 0.66
+	if ends := n.ends(v.Route); len(ends) == 2 {
+		const long = 200.0
+		middle = (ends[0].x + ends[1].x) / 2
+		if math.Abs(ends[0].x-ends[1].x) < long {
+			west, east = east, west
+		}
 	}
-	return "start"
+	if s.x > middle {
+		return east
+	}
+	return west
 }

@@ -198,6 +198,7 @@ var failuresZH = map[string]string{
 	"db.not_saved":               "改动没能落盘，已撤销，请重试。",
 	"db.panic":                   "程序缺陷中断了这次改动，已撤销。",
 	"db.statement":               "数据库拒绝了语句。",
+	"db.text":                    "文本须为 UTF-8，且不含零字符。",
 	"db.value":                   "有一个值的类型无法保存。",
 	"db.newer":                   "数据库由更新版本的考拉建立。",
 	"db.changed_step":            "已执行过的建表步骤与本程序不同。",

@@ -140,8 +140,9 @@ func (v *visit) wearBand(name, password string) {
 	v.expect(".balance .money", 50_00)
 
 	v.lose()
+	// 7: a record update is lost; 9: the card has paid and nobody has heard it.
 	v.tearOff("西单", "Xidan", 7, 50_00)          // an entry is free
-	v.tearOff("天安门西", "Tian'anmenxi", 8, 47_00) // the next stop: the base fare, once
+	v.tearOff("天安门西", "Tian'anmenxi", 9, 47_00) // the next stop: the base fare, once
 
 	v.tapAt("苹果园", "Pingguoyuan", 0)
 	v.expect(".result-figures", 47_00)
@@ -253,6 +254,9 @@ func (v *visit) lose() {
 func (v *visit) tearOff(zh, en string, pull, fen int) {
 	v.t.Helper()
 	v.tapAt(zh, en, pull)
+	if text := v.text(".result-figures"); strings.Contains(text, "¥") {
+		v.t.Errorf("%s: a torn tap claims to know the balance: %q", v.view, text)
+	}
 	v.look("tap-torn")
 	v.click(`.result a.primary[href^="/my/tap?at="]`)
 	v.click(`.pad-button`)

@@ -36,6 +36,7 @@ var (
 	ErrNotSaved = fail.Define(fail.Busy, "db.not_saved", "the change could not be made durable and was undone; try again")
 	ErrPanic    = fail.Define(fail.Broken, "db.panic", "a defect stopped this change; it was undone")
 	ErrSQL      = fail.Define(fail.Broken, "db.statement", "the database refused a statement")
+	ErrText     = fail.Define(fail.Invalid, "db.text", "text must be UTF-8 without zero characters")
 	ErrValue    = fail.Define(fail.Broken, "db.value", "a value has a type the store does not keep")
 	ErrNewer    = fail.Define(fail.Broken, "db.newer", "the database was made by a newer koala; use that version or a backup from before")
 	ErrChanged  = fail.Define(fail.Broken, "db.changed_step", "a schema step that was already applied reads otherwise in this program")

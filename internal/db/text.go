@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"unicode/utf8"
 )
 
 // numbered rewrites $N to ?N, which SQLite binds by number ($N it binds by
@@ -75,8 +76,10 @@ func counted(sql string, params, args int) error {
 // string, []byte or nil. A named type is taken as what it is made of.
 func plain(arg any) (any, error) {
 	switch v := arg.(type) {
-	case nil, int64, string, bool, float64:
+	case nil, int64, bool, float64:
 		return v, nil
+	case string:
+		return text(v)
 	case []byte:
 		if v == nil {
 			return nil, nil
@@ -92,6 +95,14 @@ func plain(arg any) (any, error) {
 	return reflected(arg)
 }
 
+// text refuses what PostgreSQL cannot keep, on both stores alike.
+func text(s string) (any, error) {
+	if strings.IndexByte(s, 0) >= 0 || !utf8.ValidString(s) {
+		return nil, ErrText
+	}
+	return s, nil
+}
+
 func reflected(arg any) (any, error) {
 	v := reflect.ValueOf(arg)
 	switch v.Kind() {
@@ -101,7 +112,7 @@ func reflected(arg any) (any, error) {
 		}
 		return plain(v.Elem().Interface())
 	case reflect.String:
-		return v.String(), nil
+		return text(v.String())
 	case reflect.Bool:
 		return v.Bool(), nil
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:

@@ -40,7 +40,7 @@ var words = struct {
 	DidBlock:      web.Text{ZH: "%[1]s 锁了卡", EN: "%[1]s blocked the card"},
 	DidRepair:     web.Text{ZH: "%[1]s 在%[2]s补登了一次行程", EN: "%[1]s repaired a missing tap at %[2]s"},
 	DidSettle:     web.Text{ZH: "与%[1]s完成清算", EN: "settled with %[1]s"},
-	DidTear:       web.Text{ZH: "%[1]s 在%[2]s抬腕太快，没有扣款", EN: "%[1]s pulled away too early at %[2]s; nothing was charged"},
+	DidTear:       web.Text{ZH: "%[1]s 在%[2]s抬腕太快，再贴一次，不会多扣", EN: "%[1]s pulled away too early at %[2]s; nothing is paid twice"},
 	NoCity:        web.Text{ZH: "这里没有模拟城市在运行。", EN: "No simulated city runs in this house."},
 	SimulatedCity: web.Text{ZH: "人和列车是模拟的；卡、闸机和账本跑的是真代码。", EN: "People and trains are simulated; cards, gates and books run the real code."},
 }
