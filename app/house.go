@@ -12,7 +12,6 @@ import (
 	"koala/customer"
 	"koala/hsm"
 	"koala/internal/db"
-	"koala/internal/once"
 	"koala/internal/outbox"
 	"koala/issuing"
 	"koala/ledger"
@@ -38,7 +37,7 @@ type House struct {
 }
 
 // schemas are the tables of the house, in the order they are made.
-var schemas = []db.Schema{outbox.Schema, once.Schema, customer.Schema, wallet.Schema,
+var schemas = []db.Schema{outbox.Schema, customer.Schema, wallet.Schema,
 	settlement.Schema, issuing.Schema, tsm.Schema, transit.Schema, ops.Schema}
 
 // New opens the house: it makes what a fresh folder lacks and loads the rest.

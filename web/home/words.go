@@ -9,7 +9,7 @@ var words = struct {
 	DidTapIn, DidTapOut, DidBus, DidTopUp, DidIssue, DidBlock, DidRepair, DidSettle, DidTear, NoCity, SimulatedCity web.Text
 }{
 	Title:         web.Text{ZH: "一座城市在运转", EN: "A city at work"},
-	Headline:      web.Text{ZH: "抬腕，滴一声，进站。", EN: "Raise your wrist. Beep. You're in."},
+	Headline:      web.Text{ZH: "一座城市，一次次刷闸", EN: "A city, tap by tap"},
 	Lead:          web.Text{ZH: "这里的每一次刷卡都走完整的链路：手环里的安全元件、闸机、清算、账本。点任何一条动态，就能看到它的报文、判断和分录。", EN: "Every tap here runs the whole chain: the secure element in the band, the gate, clearing, the books. Pick any act to see its messages, decisions and postings."},
 	Taps:          web.Text{ZH: "刷卡", EN: "Taps"},
 	TopUps:        web.Text{ZH: "充值", EN: "Top-ups"},

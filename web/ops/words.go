@@ -448,6 +448,7 @@ var purposes = map[string]web.Text{
 	hsm.LabelDTK: {ZH: "TAC 主密钥，按卡号分散", EN: "TAC, dispersed by card number"}, hsm.LabelDAMK: {ZH: "应用维护主密钥：锁定与解锁", EN: "application maintenance: block and unblock"},
 	hsm.LabelENC: {ZH: "安全通道加密", EN: "secure channel, encryption"}, hsm.LabelMAC: {ZH: "安全通道认证", EN: "secure channel, authentication"},
 	hsm.LabelDEK: {ZH: "安全通道数据加密", EN: "secure channel, keys inside data"}, hsm.LabelPack: {ZH: "签名：票价包、黑名单、封账", EN: "signs tariff packs, deny lists and seals"},
+	"device.sign": {ZH: "签名：手环与终端的令牌", EN: "signs the tokens of bands and terminals"},
 	"data.seal": {ZH: "静态数据密封", EN: "seals data at rest"},
 }
 
