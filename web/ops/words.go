@@ -449,7 +449,7 @@ var purposes = map[string]web.Text{
 	hsm.LabelENC: {ZH: "安全通道加密", EN: "secure channel, encryption"}, hsm.LabelMAC: {ZH: "安全通道认证", EN: "secure channel, authentication"},
 	hsm.LabelDEK: {ZH: "安全通道数据加密", EN: "secure channel, keys inside data"}, hsm.LabelPack: {ZH: "签名：票价包、黑名单、封账", EN: "signs tariff packs, deny lists and seals"},
 	"device.sign": {ZH: "签名：手环与终端的令牌", EN: "signs the tokens of bands and terminals"},
-	"data.seal": {ZH: "静态数据密封", EN: "seals data at rest"},
+	"data.seal":   {ZH: "静态数据密封", EN: "seals data at rest"},
 }
 
 // deedWords says what staff did.
