@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"koala/app"
+	"koala/internal/db"
 )
 
 // houseFlags say which house a command works on.
@@ -108,13 +109,17 @@ key file (koala.key) somewhere else: without it the copy's keys cannot be opened
 		Example: "  koala backup /mnt/backup/2015-09-16.db",
 		Args:    exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return f.with(cmd, func(ctx context.Context, h *app.House) error {
-				if err := h.Store.Backup(ctx, args[0]); err != nil {
-					return err
-				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%s written. The key file is not in it.\n", args[0])
-				return nil
-			})
+			if f.db != "" {
+				return errUsage{errors.New("a PostgreSQL store is backed up with pg_dump")}
+			}
+			if _, err := os.Stat(args[0]); err == nil {
+				return fmt.Errorf("%s exists already; name a file that does not", args[0])
+			}
+			if err := db.Copy(cmd.Context(), filepath.Join(f.data, "koala.db"), args[0]); err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s written. The key file is not in it.\n", args[0])
+			return nil
 		},
 	}
 	f.add(c)

@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -194,13 +195,27 @@ func (s *Store) Backup(ctx context.Context, file string) error {
 	if !ok {
 		return fmt.Errorf("backup of %s: %w", s.Place(), ErrNoBackup)
 	}
-	c, err := lite.connect(ctx, writing)
+	return lite.copyTo(ctx, file)
+}
+
+// Copy writes a consistent copy of the SQLite store in file from to file to,
+// which must not exist yet. Another process may have the store open and go on
+// writing.
+func Copy(ctx context.Context, from, to string) error {
+	if _, err := os.Stat(from); err != nil {
+		return fmt.Errorf("backup of %s: %w: %w", from, ErrCannot, err)
+	}
+	return (&sqliteEngine{file: from, sync: "FULL"}).copyTo(ctx, to)
+}
+
+func (e *sqliteEngine) copyTo(ctx context.Context, file string) error {
+	c, err := e.connect(ctx, writing)
 	if err != nil {
-		return fmt.Errorf("backup of %s: %w", s.Place(), err)
+		return fmt.Errorf("backup of %s: %w", e.file, err)
 	}
 	defer c.close()
 	if _, err := c.exec(`VACUUM INTO $1`, []any{file}); err != nil {
-		return fmt.Errorf("backup of %s to %s: %w", s.Place(), file, c.place(err))
+		return fmt.Errorf("backup of %s to %s: %w", e.file, file, c.place(err))
 	}
 	return nil
 }
