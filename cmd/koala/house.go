@@ -32,12 +32,20 @@ func (f houseFlags) config(errs io.Writer) app.Config {
 
 // open opens a house that exists: a command that only looks must not make one.
 func (f houseFlags) open(cmd *cobra.Command) (*app.House, error) {
-	if f.db == "" {
-		if _, err := os.Stat(filepath.Join(f.data, "koala.db")); errors.Is(err, os.ErrNotExist) {
-			return nil, fmt.Errorf("there is no house in %s; start one with koala serve or koala demo, or name its folder with --data", f.data)
-		}
+	if err := f.exists(); err != nil {
+		return nil, err
 	}
 	return app.New(cmd.Context(), f.config(cmd.ErrOrStderr()))
+}
+
+func (f houseFlags) exists() error {
+	if f.db != "" {
+		return nil
+	}
+	if _, err := os.Stat(filepath.Join(f.data, "koala.db")); errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("there is no house in %s; start one with koala serve or koala demo, or name its folder with --data", f.data)
+	}
+	return nil
 }
 
 // with runs do on an existing house and closes it.
@@ -111,6 +119,9 @@ key file (koala.key) somewhere else: without it the copy's keys cannot be opened
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if f.db != "" {
 				return errUsage{errors.New("a PostgreSQL store is backed up with pg_dump")}
+			}
+			if err := f.exists(); err != nil {
+				return err
 			}
 			if _, err := os.Stat(args[0]); err == nil {
 				return fmt.Errorf("%s exists already; name a file that does not", args[0])
