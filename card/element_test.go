@@ -356,8 +356,6 @@ func change(image []byte, at int) []byte {
 
 // FuzzCells: whatever stands in the memory of an image whose checksum is right,
 // power-on and commands end without a panic.
-// FuzzCells: whatever an image holds, the element refuses it or lives with it;
-// a panic fails.
 func FuzzCells(f *testing.F) {
 	e := three(f)
 	image := e.Image()
