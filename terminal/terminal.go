@@ -1,6 +1,6 @@
 // Package terminal is what every accepting device shares: the purchase with a
 // PSAM and its recovery (Collector), a bounded store of collected debits that
-// survives power loss (Store on Flash), signed deny lists and tariff packs
+// survives power loss (Store on Flash, over a Shelf of bytes), signed deny lists and tariff packs
 // (DenyList, Bank), a model of how long a tap takes (Meter), and the outcome a
 // rider sees. The devices themselves are gate and bus below it. A device knows
 // no host: what it collects waits in its Store until it is released.
@@ -27,6 +27,7 @@ var (
 	ErrOld      = errors.New("terminal: not newer than what the device has")
 	ErrTooLarge = errors.New("terminal: larger than the device's memory for it")
 	ErrSAM      = errors.New("terminal: the PSAM does not work")
+	ErrRecord   = errors.New("terminal: not a record of this store")
 )
 
 // A Clock tells the device's time.

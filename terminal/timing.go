@@ -112,19 +112,21 @@ func commandSize(c iso7816.Command) int {
 // taken in the middle of what such chips do; no source names them.
 type Costs struct {
 	DES     time.Duration // one block of triple DES
+	Sign    time.Duration // one signature with a 1024-bit RSA key
 	Page    time.Duration // one page of EEPROM
 	Fixed   time.Duration // per command: dispatch, file search
 	Process map[byte]Work // per instruction
 }
 
 // Work is what one command makes a card do.
-type Work struct{ Blocks, Pages int }
+type Work struct{ Blocks, Pages, Signatures int }
 
-// DefaultCosts: a block 30 us, a page 3 ms, a command 300 us. A debit
-// computes a session key, MAC1, MAC2 and TAC and writes about 230 bytes.
+// DefaultCosts: a block 30 us, a signature 100 ms, a page 3 ms, a command
+// 300 us. A debit computes a session key, MAC1, MAC2 and TAC and writes about
+// 230 bytes.
 func DefaultCosts() Costs {
 	return Costs{
-		DES: 30 * time.Microsecond, Page: 3 * time.Millisecond, Fixed: 300 * time.Microsecond,
+		DES: 30 * time.Microsecond, Sign: 100 * time.Millisecond, Page: 3 * time.Millisecond, Fixed: 300 * time.Microsecond,
 		Process: map[byte]Work{
 			purse.InsInit:        {Blocks: 1},
 			purse.InsDebit:       {Blocks: 9, Pages: 12},
@@ -176,7 +178,8 @@ func (m *Meter) Wrap(where string, link Link, send iso7816.Transmit, writes func
 		if writes != nil {
 			work.Pages = writes() - before
 		}
-		took := link.Takes(c, r) + m.Costs.Fixed + time.Duration(work.Blocks)*m.Costs.DES + time.Duration(work.Pages)*m.Costs.Page
+		took := link.Takes(c, r) + m.Costs.Fixed + time.Duration(work.Blocks)*m.Costs.DES +
+			time.Duration(work.Signatures)*m.Costs.Sign + time.Duration(work.Pages)*m.Costs.Page
 		m.Took += took
 		if m.Record {
 			m.Dialogue = append(m.Dialogue, Exchange{where, c, r, err != nil, took})
