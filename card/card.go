@@ -76,11 +76,24 @@ type Module struct {
 	Install func(s *Session, params []byte) iso7816.SW
 	// Shared instances may be selected on several channels at once.
 	Shared bool
+	// Always makes instances that stay activated over the air whatever a wallet
+	// says: transit, and the directories themselves.
+	Always bool
 }
 
 // A Catalog knows the modules that can be installed.
 type Catalog interface {
 	Module(loadFile, module AID) (Module, bool)
+}
+
+// A Stocker is a catalogue that keeps the elements it is given up to date. New
+// and Restore call Stock when the registry was last brought up to an earlier
+// generation than the catalogue's. Stock enters what is missing, load files and
+// fixed instances; it may commit as it goes and must bear being called again.
+type Stocker interface {
+	Catalog
+	Generation() uint16
+	Stock(s *Session) iso7816.SW
 }
 
 // A Config is a new element's.
@@ -99,6 +112,8 @@ var (
 	ErrPower = fmt.Errorf("card: power failed during power-on: %w", iso7816.ErrTorn)
 	// ErrModule says that the catalog lacks the module of an instance.
 	ErrModule = errors.New("card: no such module in the catalog")
+	// ErrStock says that a catalogue could not bring an element up to itself.
+	ErrStock = errors.New("card: the catalogue does not fit the element")
 )
 
 const (
@@ -118,7 +133,10 @@ type Element struct {
 	channels  [channels]channel
 	domainKey func(in []byte) ([]byte, error) // of the STORE DATA in progress
 
+	guard   guard
 	swallow int // the swallow-th answer from now is lost after the work is done
+
+	preferred []ID // volatile order over the air (Registry.Prefer)
 }
 
 // A channel is a logical channel's volatile state.
@@ -140,7 +158,28 @@ func New(cfg Config) (*Element, error) {
 	if !sw.OK() {
 		return nil, ErrModule
 	}
-	return e, e.mem.Commit()
+	if _, err := e.mem.Allocate(domainID, globalTag, globalSize); err != nil {
+		return nil, err
+	}
+	if err := e.mem.Commit(); err != nil {
+		return nil, err
+	}
+	return e, e.stock()
+}
+
+// stock lets a catalogue of a later generation bring the registry up to it.
+func (e *Element) stock() error {
+	c, ok := e.catalog.(Stocker)
+	r := e.registry()
+	if !ok || r.Generation() >= c.Generation() {
+		return nil
+	}
+	if sw := c.Stock(&Session{e: e, Self: domainID, Interface: Contact}); !sw.OK() {
+		e.mem.Rollback()
+		return fmt.Errorf("%w: generation %d refused with %v", ErrStock, c.Generation(), sw)
+	}
+	r.SetGeneration(c.Generation())
+	return e.settle()
 }
 
 // Factory lets the maker work before delivery, with the registry in hand and no

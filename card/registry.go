@@ -1,6 +1,7 @@
 package card
 
 import (
+	"encoding/binary"
 	"iter"
 
 	"koala/spec/iso7816"
@@ -46,10 +47,19 @@ type Entry struct {
 	LoadFile AID // of an instance
 	Module   AID // of an instance
 	Domain   AID // the associated security domain
+
+	Contactless ContactlessData // of an application
+	Quota       Quota           // of an application
 }
 
 func (x Entry) selectable() bool {
 	return x.Kind == Domain || x.Kind == Application && x.State&LockedBit == 0 && x.State >= StateSelectable
+}
+
+// reachable tells an entry that SELECT finds over i: over the air only what is
+// activated there.
+func (x Entry) reachable(i Interface) bool {
+	return x.selectable() && (x.Kind == Domain || i == Contact || x.Contactless.State == Activated)
 }
 
 func (x Entry) implicit(i Interface, channel int) bool {
@@ -64,10 +74,16 @@ func (x Entry) implicit(i Interface, channel int) bool {
 }
 
 // Layout of an entry's region: kind 1 | state 1 | privileges 3 | implicit 1 |
-// version 2 | four times length 1 and 16 bytes: AID, load file, module, domain.
+// version 2 | four times length 1 and 16 bytes: AID, load file, module, domain |
+// contactless: state 1, flags 1 (bit 1 always on), order 2, counter 2, group 1,
+// family 1 | quotas: own 4, granted 4, own volatile 4, granted volatile 4.
+// Images of version 1 end their entries with the domain (image.go).
 const (
-	entryTag  = 0xFFFF
-	entrySize = 8 + 4*17
+	entryTag    = 0xFFFF
+	entrySizeV1 = 8 + 4*17
+	entrySize   = entrySizeV1 + 8 + 16
+
+	flagAlways = 0x01
 
 	// MaxEntries bounds the registry.
 	MaxEntries = 64
@@ -99,10 +115,17 @@ func decodeEntry(id ID, c []byte) Entry {
 		f := c[8+17*i:]
 		return AID(f[1 : 1+min(int(f[0]), 16)])
 	}
-	return Entry{
+	x := Entry{
 		ID: id, Kind: Kind(c[0]), State: c[1], Privileges: [3]byte(c[2:5]), Implicit: c[5], Version: [2]byte(c[6:8]),
 		AID: name(0), LoadFile: name(1), Module: name(2), Domain: name(3),
 	}
+	c = c[entrySizeV1:]
+	x.Contactless = ContactlessData{State: Availability(c[0]), Always: c[1]&flagAlways != 0,
+		Order: binary.BigEndian.Uint16(c[2:]), Counter: binary.BigEndian.Uint16(c[4:]), Group: c[6], Family: c[7]}
+	for i, q := range []*uint32{&x.Quota.Own, &x.Quota.Granted, &x.Quota.OwnVolatile, &x.Quota.GrantedVolatile} {
+		*q = binary.BigEndian.Uint32(c[8+4*i:])
+	}
+	return x
 }
 
 func (x Entry) encode() []byte {
@@ -113,6 +136,16 @@ func (x Entry) encode() []byte {
 	for i, a := range []AID{x.AID, x.LoadFile, x.Module, x.Domain} {
 		c[8+17*i] = byte(len(a))
 		copy(c[9+17*i:], a)
+	}
+	t := c[entrySizeV1:]
+	t[0], t[6], t[7] = byte(x.Contactless.State), x.Contactless.Group, x.Contactless.Family
+	if x.Contactless.Always {
+		t[1] |= flagAlways
+	}
+	binary.BigEndian.PutUint16(t[2:], x.Contactless.Order)
+	binary.BigEndian.PutUint16(t[4:], x.Contactless.Counter)
+	for i, q := range []uint32{x.Quota.Own, x.Quota.Granted, x.Quota.OwnVolatile, x.Quota.GrantedVolatile} {
+		binary.BigEndian.PutUint32(t[8+4*i:], q)
 	}
 	return c
 }
@@ -158,23 +191,31 @@ func (r Registry) Domain() (Entry, bool) {
 // Add writes a new entry (a load file; an instance comes by Install). The AID
 // must be new: 6985. A full registry or memory is 6A84.
 func (r Registry) Add(x Entry) (ID, iso7816.SW) {
-	n, last := 0, ID(0)
+	n, last, order := 0, ID(0), uint16(0)
 	for y := range r.all() {
 		if y.AID == x.AID {
 			return 0, iso7816.SWConditions
 		}
-		n, last = n+1, max(last, y.ID)
+		n, last, order = n+1, max(last, y.ID), max(order, y.Contactless.Order)
 	}
 	if n == MaxEntries || last == 0xFFFF {
 		return 0, iso7816.SWNoSpace
+	}
+	if x.Kind == Application && x.Contactless.Order == 0 {
+		x.Contactless.Order = order + 1
 	}
 	g, err := r.e.mem.Allocate(last+1, entryTag, entrySize)
 	if err != nil {
 		r.e.mem.Rollback()
 		return 0, swOf(err)
 	}
+	x.ID = last + 1
 	g.Write(0, x.encode())
-	return last + 1, iso7816.OK
+	if !r.within(x) {
+		r.e.mem.Rollback()
+		return 0, iso7816.SWNoSpace
+	}
+	return x.ID, iso7816.OK
 }
 
 // Update rewrites an entry in place. It keeps its number.
@@ -193,6 +234,9 @@ func (r Registry) Install(x Entry, params []byte) (ID, iso7816.SW) {
 	mod, ok := r.e.catalog.Module(x.LoadFile, x.Module)
 	if !ok {
 		return 0, iso7816.SWReferenceNotFound
+	}
+	if mod.Always {
+		x.Contactless.State, x.Contactless.Always = Activated, true
 	}
 	id, sw := r.Add(x)
 	if !sw.OK() || mod.Install == nil {
