@@ -14,10 +14,11 @@ import (
 //	"koala card" 10 | version 1 | UID 7 | capacity 4 | writes 8 | unit 4 |
 //	length 4 | cells | SHA-256 32 of all before
 //
-// Nothing volatile is in it: an element restored from it is off.
+// Nothing volatile is in it: an element restored from it is off. Version 1 has
+// shorter registry entries and no region of the element's own (migrate.go).
 const (
 	imageMagic   = "koala card"
-	imageVersion = 1
+	imageVersion = 2
 	imageHeader  = len(imageMagic) + 1 + 7 + 4 + 8 + 4 + 4
 )
 
@@ -40,13 +41,15 @@ func (e *Element) Image() []byte {
 }
 
 // Restore makes the element of an image. It is off; its first PowerOn finishes
-// what a power failure had left half done.
+// what a power failure had left half done. An image of an earlier version comes
+// out in the present layout, and a Stocker's element brought up to date.
 func Restore(image []byte, catalog Catalog, rand io.Reader) (*Element, error) {
 	if len(image) < imageHeader+sha256.Size || !bytes.HasPrefix(image, []byte(imageMagic)) {
 		return nil, fmt.Errorf("%w: %d bytes without its header", ErrImage, len(image))
 	}
-	if v := image[len(imageMagic)]; v != imageVersion {
-		return nil, fmt.Errorf("%w: version %d, this program reads %d", ErrImage, v, imageVersion)
+	version := image[len(imageMagic)]
+	if version == 0 || version > imageVersion {
+		return nil, fmt.Errorf("%w: version %d, this program reads up to %d", ErrImage, version, imageVersion)
 	}
 	body, sum := image[:len(image)-sha256.Size], image[len(image)-sha256.Size:]
 	if got := sha256.Sum256(body); !bytes.Equal(got[:], sum) {
@@ -62,5 +65,13 @@ func Restore(image []byte, catalog Catalog, rand io.Reader) (*Element, error) {
 	}
 	e.mem = &Memory{capacity: capacity, cells: bytes.Clone(cells),
 		writes: int(binary.BigEndian.Uint64(f[4:])), unit: binary.BigEndian.Uint32(f[12:])}
-	return e, nil
+	if version == 1 {
+		if err := e.migrate(); err != nil {
+			return nil, err
+		}
+	}
+	if !e.registry().global().Present() {
+		return nil, fmt.Errorf("%w: no region of the element's own", ErrImage)
+	}
+	return e, e.stock()
 }

@@ -86,7 +86,7 @@ func (e *Element) selectDefault(n int) {
 		switch {
 		case x.Kind == Domain:
 			domain = x
-		case chosen.ID == 0 && x.selectable() && x.implicit(e.iface, n):
+		case chosen.ID == 0 && x.reachable(e.iface) && x.implicit(e.iface, n):
 			chosen = x
 		}
 	}
@@ -138,7 +138,7 @@ func (e *Element) find(n int, name string, next bool) (Entry, bool) {
 	passed := false
 	var found Entry
 	for x := range e.registry().all() {
-		hit := x.selectable() && len(x.AID) >= len(name) && string(x.AID[:len(name)]) == name
+		hit := x.reachable(e.iface) && len(x.AID) >= len(name) && string(x.AID[:len(name)]) == name
 		switch {
 		case next && x.ID == current:
 			passed = true

@@ -21,9 +21,18 @@ type Session struct {
 // Region finds the applet's region with tag; absent if never allocated.
 func (s *Session) Region(tag uint16) Region { return s.e.mem.Region(s.Self, tag) }
 
-// Allocate gives the applet size zeroed bytes under tag.
+// Allocate gives the applet size zeroed bytes under tag. ErrFull also when a
+// quota stands against it; the unit can then only be rolled back.
 func (s *Session) Allocate(tag uint16, size int) (Region, error) {
-	return s.e.mem.Allocate(s.Self, tag, size)
+	g, err := s.e.mem.Allocate(s.Self, tag, size)
+	if err != nil {
+		return g, err
+	}
+	if x, ok := s.Registry().Entry(s.Self); ok && !s.Registry().within(x) {
+		s.e.mem.failed = ErrFull
+		return Region{}, ErrFull
+	}
+	return g, nil
 }
 
 // Random fills b from the element's generator.
