@@ -235,7 +235,7 @@ func (r Registry) Update(x Entry) iso7816.SW {
 // module refuses nothing remains of it.
 func (r Registry) Install(x Entry, params []byte) (ID, iso7816.SW) {
 	mod, ok := r.e.catalog.Module(x.LoadFile, x.Module)
-	if !ok {
+	if !ok || !r.e.guard.allows(x.LoadFile, x.Module) {
 		return 0, iso7816.SWReferenceNotFound
 	}
 	if mod.Always {
