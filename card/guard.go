@@ -23,3 +23,6 @@ func (e *Element) Vouch(verified bool) { e.guard.vouched = verified }
 // false in a device without power: what needs a cardholder is then refused or
 // verified by the terminal.
 func (s *Session) Vouched() bool { return s.e.guard.vouched }
+
+// Entries lists the registry as the device may show it, whatever is selected.
+func (e *Element) Entries() []Entry { return e.registry().Entries() }
