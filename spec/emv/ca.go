@@ -1,0 +1,77 @@
+package emv
+
+import (
+	"crypto/sha1"
+	"encoding/hex"
+	"strconv"
+	"sync"
+)
+
+// A CAKey is a scheme's certification authority key as a terminal keeps it.
+type CAKey struct {
+	RID         [5]byte
+	Index       byte // tag 8F of the card names it
+	Modulus     []byte
+	Exponent    []byte   // 03 or 010001
+	Hash        [20]byte // SHA-1 of RID, index, modulus and exponent
+	Scheme      string
+	Environment string // "live", "test" or "unstated"
+}
+
+// NewCAKey makes a terminal's copy of a CA key with its check value.
+func NewCAKey(rid [5]byte, index byte, public PublicKey) CAKey {
+	k := CAKey{RID: rid, Index: index, Modulus: public.Modulus(), Exponent: public.Exponent(), Environment: "unstated"}
+	k.Hash = k.sum()
+	return k
+}
+
+// Valid says whether the check value is the key's: SHA-1 of RID, index,
+// modulus and exponent (EMV 4.4 Book 2, 11.2.2).
+func (k CAKey) Valid() bool { return k.sum() == k.Hash }
+
+func (k CAKey) sum() [20]byte {
+	all := append(k.RID[:], k.Index)
+	return sha1.Sum(append(append(all, k.Modulus...), k.Exponent...))
+}
+
+// Public gives the key ready for use.
+func (k CAKey) Public() (PublicKey, error) { return NewPublicKey(k.Modulus, k.Exponent) }
+
+var caKeys = sync.OnceValue(func() []CAKey {
+	var keys []CAKey
+	for _, r := range rows("data/capk.csv", "scheme", "rid", "index", "exponent", "modulus", "sha1", "environment") {
+		index, err := strconv.ParseUint(r[2], 16, 8)
+		if err != nil {
+			panic("emv: CA key index " + r[2])
+		}
+		k := CAKey{
+			RID: [5]byte(unhex(r[1])), Index: byte(index), Exponent: unhex(r[3]), Modulus: unhex(r[4]),
+			Hash: [20]byte(unhex(r[5])), Scheme: r[0], Environment: r[6],
+		}
+		keys = append(keys, k)
+	}
+	return keys
+})
+
+func unhex(s string) []byte {
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		panic("emv: embedded " + s)
+	}
+	return b
+}
+
+// CAKeys gives the published keys of the schemes. Take current ones from the
+// scheme before any use with real money. The list is a copy, the keys' bytes
+// are not: they are read only.
+func CAKeys() []CAKey { return append([]CAKey(nil), caKeys()...) }
+
+// FindCA gives the published key of a scheme and index.
+func FindCA(rid [5]byte, index byte) (CAKey, bool) {
+	for _, k := range caKeys() {
+		if k.RID == rid && k.Index == index {
+			return k, true
+		}
+	}
+	return CAKey{}, false
+}
