@@ -1,6 +1,7 @@
 package pboc
 
 import (
+	"crypto/subtle"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -119,7 +120,7 @@ func (c Clearing) Validate() error {
 		return fmt.Errorf("%w: AID of %d bytes", ErrClearing, len(c.AID))
 	case c.PSN > 99 || !bcd(c.Type) || c.Currency > 999 || c.Country > 999:
 		return fmt.Errorf("%w: sequence number, type, currency or country", ErrClearing)
-	case c.Fen > maxAmount || c.Other > maxAmount:
+	case c.Fen > MaxFen || c.Other > MaxFen:
 		return fmt.Errorf("%w: amount above 12 digits", ErrClearing)
 	case len(c.IAD) == 0 || len(c.IAD) > 32:
 		return fmt.Errorf("%w: issuer application data of %d bytes", ErrClearing, len(c.IAD))
@@ -135,7 +136,44 @@ func (c Clearing) Validate() error {
 	return when
 }
 
-const maxAmount = 999_999_999_999 // n 12
+// ErrTC says that a record's cryptogram is not the card's, or not one that
+// approves.
+var ErrTC = errors.New("pboc: cryptogram does not verify")
+
+// ACData is what the card made its cryptogram of (ACData), as the record
+// alone tells it.
+func (c Clearing) ACData() ([]byte, error) {
+	iad, err := ParseIAD(c.IAD)
+	if err != nil {
+		return nil, fmt.Errorf("%v: %w", c, err)
+	}
+	t := Transaction{
+		Amount: Amount(c.Fen), Other: Amount(c.Other), Country: [2]byte(number(uint64(c.Country), 2)), TVR: c.TVR,
+		Currency: [2]byte(number(uint64(c.Currency), 2)), Date: c.Date, Type: c.Type, Unpredictable: c.UN,
+	}
+	return ACData(iad.CVN, t, c.AIP, c.ATC, iad.CVR)
+}
+
+// Verify makes the cryptogram again with the card's master key for
+// cryptograms and compares. A record that does not verify, or whose 9F10 does
+// not say that the card approved, is ErrTC.
+func (c Clearing) Verify(mk *Key) error {
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	data, err := c.ACData()
+	if err != nil {
+		return err
+	}
+	iad, err := ParseIAD(c.IAD)
+	if err != nil || iad.CVR.First() != TC {
+		return fmt.Errorf("%v: %w: the card did not approve", c, ErrTC)
+	}
+	if mac := mk.Session(c.ATC).MAC(nil, data); subtle.ConstantTimeCompare(mac[:], c.AC[:]) != 1 {
+		return fmt.Errorf("%v: %w", c, ErrTC)
+	}
+	return nil
+}
 
 // fields lists the objects of a record in the order of its wire form, values
 // only; a nil value is left out.

@@ -49,6 +49,39 @@ func TestClearingReadsBack(t *testing.T) {
 	}
 }
 
+// The published cryptogram (CARD.md 6.4 #1) comes out of the record alone. It
+// is an ARQC: as an approval it does not verify, and neither does one that
+// differs in anything the card signed.
+func TestClearingVerifies(t *testing.T) {
+	mk := pboc.NewKey(pboc.TripleDES, [16]byte{0x01, 0x4D, 0x99, 0x6F, 0xCC, 0x8F, 0x49, 0x15, 0x7D, 0xC8, 0xB4, 0x9E, 0x3B, 0xCD, 0xFD, 0x99})
+	c := sale()
+	data, err := c.ACData()
+	if err != nil || mk.Session(c.ATC).MAC(nil, data) != c.AC {
+		t.Fatalf("%X %v", data, err)
+	}
+	if err := c.Verify(mk); !errors.Is(err, pboc.ErrTC) {
+		t.Errorf("an ARQC passes as approval: %v", err)
+	}
+	c.IAD[4] = 0x90 // TC
+	data, _ = c.ACData()
+	c.AC = mk.Session(c.ATC).MAC(nil, data)
+	if err := c.Verify(mk); err != nil {
+		t.Fatal(err)
+	}
+	for name, spoil := range map[string]func(*pboc.Clearing){
+		"amount": func(c *pboc.Clearing) { c.Fen++ }, "ATC": func(c *pboc.Clearing) { c.ATC++ },
+		"UN": func(c *pboc.Clearing) { c.UN[0]++ }, "TVR": func(c *pboc.Clearing) { c.TVR[4] = 1 },
+		"AIP": func(c *pboc.Clearing) { c.AIP[0] = 0 }, "AC": func(c *pboc.Clearing) { c.AC[7]++ },
+		"date": func(c *pboc.Clearing) { c.Date[2]++ }, "country": func(c *pboc.Clearing) { c.Country = 344 },
+	} {
+		bad := c
+		spoil(&bad)
+		if err := bad.Verify(mk); !errors.Is(err, pboc.ErrTC) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestClearingHidesTheCard(t *testing.T) {
 	for _, form := range []string{"%v", "%+v", "%#v", "%s"} {
 		if s := fmt.Sprintf(form, sale()); strings.Contains(s, "6228000100001") || !strings.Contains(s, "622800***0001") {
