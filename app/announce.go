@@ -60,7 +60,7 @@ func (h *House) concerns(ctx context.Context, e outbox.Event) (who string) {
 			if err != nil {
 				return err
 			}
-			c, err := issuing.Get(q, j.Card)
+			c, err := issuing.Get(q, issuing.IDOf(j.Card))
 			who = string(c.Customer)
 			return err
 		})

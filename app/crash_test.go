@@ -95,7 +95,7 @@ func place(h *app.House, who customer.ID, ref, band string, card purse.Number) (
 		if _, err := wallet.Fund(tx, ref, who, money.Fen(yuan)); err != nil {
 			return err
 		}
-		o, err := h.TSM.Place(tx, tsm.Request{Ref: ref, Kind: tsm.TopUp, Band: band, Card: card, Customer: string(who), Amount: money.Fen(yuan)})
+		o, err := h.TSM.Place(tx, tsm.Request{Ref: ref, Kind: tsm.TopUp, Band: band, Card: issuing.IDOf(card), Customer: string(who), Amount: money.Fen(yuan)})
 		id = o.ID
 		return err
 	})
@@ -346,7 +346,7 @@ func (s *siege) check() {
 		done := int64(loadFen)
 		for _, o := range orders {
 			switch {
-			case o.Card != r.card:
+			case o.Card.Purse() != r.card:
 			case o.State == tsm.Done:
 				done += yuan
 			case !o.State.Over():
@@ -354,7 +354,7 @@ func (s *siege) check() {
 			}
 		}
 		loaded += done
-		b, err := h.Book.Balance(issuing.Float(r.card))
+		b, err := h.Book.Balance(issuing.Float(issuing.IDOf(r.card)))
 		if want := done - spent[r.card]; err != nil || b.Posted.Minor() != want {
 			s.Errorf("kill %d: the float of %s holds %v, want %d fen (%v)", s.kills, r.band, b.Posted, want, err)
 		}
@@ -447,7 +447,7 @@ func (s *siege) finish() {
 	s.must(h.Tick(ctx))
 	green(s, h)
 	for _, r := range s.wearers {
-		b, err := h.Book.Balance(issuing.Float(r.card))
+		b, err := h.Book.Balance(issuing.Float(issuing.IDOf(r.card)))
 		if on := s.onCard(r); err != nil || b.Posted.Minor() != on {
 			s.Errorf("%s holds %d fen, its float %v (%v)", r.band, on, b.Posted, err)
 		}

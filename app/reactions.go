@@ -36,7 +36,7 @@ func (h *House) orderChanged(tx *db.Tx, o tsm.Order) error {
 		name = "order.ended"
 	}
 	return outbox.Put(tx, outbox.Event{Name: name, Subject: o.ID, Data: orderEvent{
-		Kind: o.Kind, State: o.State, Phase: o.Phase, Band: o.Band, Card: tail(o.Card), Owner: o.Customer, Fen: o.Amount.Minor()}})
+		Kind: o.Kind, State: o.State, Phase: o.Phase, Band: o.Band, Card: tail(o.Card.Purse()), Owner: o.Customer, Fen: o.Amount.Minor()}})
 }
 
 // byOrder begins the note of list entries that an order made. Only these are
@@ -50,14 +50,14 @@ func (h *House) keepDenyList(tx *db.Tx, o tsm.Order) error {
 		reason = purse.DenyLost
 	case o.Kind == tsm.Block && o.State == tsm.Cancelled, o.Kind == tsm.Unblock && o.State == tsm.Done:
 	case o.Kind == tsm.Delete && o.State == tsm.Done:
-		return h.Transit.Books().Deny(tx, o.Card, purse.DenyClosed, byOrder+o.ID)
+		return h.Transit.Books().Deny(tx, o.Card.Purse(), purse.DenyClosed, byOrder+o.ID)
 	default:
 		return nil
 	}
-	if d, ok, err := denialOf(tx, o.Card); err != nil || ok && !strings.HasPrefix(d.Why, byOrder) {
+	if d, ok, err := denialOf(tx, o.Card.Purse()); err != nil || ok && !strings.HasPrefix(d.Why, byOrder) {
 		return err
 	}
-	return h.Transit.Books().Deny(tx, o.Card, reason, byOrder+o.ID)
+	return h.Transit.Books().Deny(tx, o.Card.Purse(), reason, byOrder+o.ID)
 }
 
 // denialOf is a card's place on the deny list. Numbers are of one length: from

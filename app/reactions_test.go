@@ -11,6 +11,7 @@ import (
 	"koala/city"
 	"koala/internal/db"
 	"koala/internal/outbox"
+	"koala/issuing"
 	"koala/money"
 	"koala/spec/purse"
 	"koala/terminal"
@@ -184,7 +185,7 @@ func TestFailedUnitLeavesNothing(t *testing.T) {
 		from := w.last()
 		tip, _ := w.h.Book.Tip()
 		for _, kind := range []tsm.Kind{tsm.Block, tsm.TopUp, tsm.Delete} {
-			req := tsm.Request{Ref: "x:" + string(kind), Kind: kind, Band: r.band, Card: r.card, Customer: string(w.who)}
+			req := tsm.Request{Ref: "x:" + string(kind), Kind: kind, Band: r.band, Card: issuing.IDOf(r.card), Customer: string(w.who)}
 			if kind == tsm.TopUp {
 				req.Amount = money.Fen(50_00)
 			}

@@ -132,7 +132,7 @@ func (w *town) issue(band string) wearer {
 	var card purse.Number
 	w.write(func(tx *db.Tx) error {
 		c, err := issuing.Open(tx, issuing.Application{Ref: "card:" + band, Customer: w.who, Band: band, Product: issuing.TransitBJ})
-		card = c.Number
+		card = c.ID.Purse()
 		return err
 	})
 	r := wearer{band, card}
@@ -144,7 +144,7 @@ func (w *town) issue(band string) wearer {
 func (w *town) place(r wearer, kind tsm.Kind, fen int64) (o tsm.Order) {
 	w.Helper()
 	w.orders++
-	req := tsm.Request{Ref: fmt.Sprintf("%s:%s:%d", kind, r.band, w.orders), Kind: kind, Band: r.band, Card: r.card, Customer: string(w.who)}
+	req := tsm.Request{Ref: fmt.Sprintf("%s:%s:%d", kind, r.band, w.orders), Kind: kind, Band: r.band, Card: issuing.IDOf(r.card), Customer: string(w.who)}
 	if kind == tsm.TopUp {
 		req.Amount = money.Fen(fen)
 	}

@@ -9,7 +9,6 @@ import (
 	"koala/issuing"
 	"koala/ledger"
 	"koala/settlement"
-	"koala/spec/purse"
 	"koala/transit"
 )
 
@@ -118,14 +117,14 @@ func (h *House) checkCards(ctx context.Context) (wrong []string, err error) {
 	floats := h.Book.Accounts(codeFloat, "", allAccounts)
 	known := make(map[ledger.AccountID]bool, len(floats))
 	var cards []issuing.Card
-	for after := purse.Number(""); err == nil && (after == "" || len(cards) == page); {
+	for after := issuing.CardID(""); err == nil && (after == "" || len(cards) == page); {
 		err = h.Store.Read(ctx, func(q *db.Query) (err error) {
 			cards, err = issuing.List(q, after, page)
 			return err
 		})
 		for _, c := range cards {
-			after = c.Number
-			known[issuing.Float(c.Number)] = true
+			after = c.ID
+			known[issuing.Float(c.ID)] = true
 			if w := h.checkFloat(c); w != "" {
 				wrong = append(wrong, w)
 			}
@@ -136,21 +135,21 @@ func (h *House) checkCards(ctx context.Context) (wrong []string, err error) {
 	}
 	for _, f := range floats {
 		if n, ok := strings.CutPrefix(string(f.ID), string(issuing.Float(""))); err == nil && ok && !known[f.ID] {
-			wrong = append(wrong, fmt.Sprintf("card %s: its float holds %s, but there is no such card", issuing.Masked(purse.Number(n)), f.Balance))
+			wrong = append(wrong, fmt.Sprintf("card %s: its float holds %s, but there is no such card", issuing.CardID(n).Masked(), f.Balance))
 		}
 	}
 	return wrong, err
 }
 
 func (h *House) checkFloat(c issuing.Card) string {
-	b, err := h.Book.Balance(issuing.Float(c.Number))
+	b, err := h.Book.Balance(issuing.Float(c.ID))
 	switch {
 	case err != nil:
-		return fmt.Sprintf("card %s: its float account: %v", issuing.Masked(c.Number), err)
+		return fmt.Sprintf("card %s: its float account: %v", c.ID.Masked(), err)
 	case b.Posted.Sign() < 0:
-		return fmt.Sprintf("card %s: its float is %s", issuing.Masked(c.Number), b.Posted)
+		return fmt.Sprintf("card %s: its float is %s", c.ID.Masked(), b.Posted)
 	case c.State.Over() && !b.Posted.IsZero():
-		return fmt.Sprintf("card %s is %s, but its float holds %s", issuing.Masked(c.Number), c.State, b.Posted)
+		return fmt.Sprintf("card %s is %s, but its float holds %s", c.ID.Masked(), c.State, b.Posted)
 	}
 	return ""
 }

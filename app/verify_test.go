@@ -19,7 +19,7 @@ func TestVerifyOfALivedHouse(t *testing.T) {
 		if p.Books != 1 || p.Entries == 0 || p.Batches == 0 || len(p.Hash) != 64 {
 			t.Errorf("%+v", p)
 		}
-		b, err := w.h.Book.Balance(issuing.Float(r.card))
+		b, err := w.h.Book.Balance(issuing.Float(issuing.IDOf(r.card)))
 		if err != nil || b.Posted.Minor() != 100_00-3*3_00 {
 			t.Errorf("float %v, %v", b.Posted, err)
 		}

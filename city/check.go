@@ -52,7 +52,7 @@ func (s *sim) checkRider(r *rider) error {
 	if int64(h.now.fen) != h.loaded()-h.spent()-int64(h.returned) {
 		return differs("rider %d: the element holds %d fen, loaded %d, spent %d, returned %d", r.n, h.now.fen, h.loaded(), h.spent(), h.returned)
 	}
-	float, err := s.house.Book.Balance(issuing.Float(r.card))
+	float, err := s.house.Book.Balance(issuing.Float(issuing.IDOf(r.card)))
 	if err != nil {
 		return fmt.Errorf("rider %d: %w", r.n, err)
 	}
@@ -167,7 +167,7 @@ func (s *sim) checkDebits(r *rider, held map[tapID]bool, terms map[string]string
 	if err != nil || !o.State.Over() {
 		return err // money may be under way
 	}
-	b, err := s.house.Book.Balance(issuing.Float(r.card))
+	b, err := s.house.Book.Balance(issuing.Float(issuing.IDOf(r.card)))
 	if err == nil && b.Posted.Minor() != r.captured-r.refunded-booked {
 		return differs("rider %d: the float holds %d fen, loaded %d, refunded %d, booked %d", r.n, b.Posted.Minor(), r.captured, r.refunded, booked)
 	}
@@ -282,7 +282,7 @@ func (s *sim) checkEnd() error {
 		if r.card == "" {
 			continue
 		}
-		b, err := s.house.Book.Balance(issuing.Float(r.card))
+		b, err := s.house.Book.Balance(issuing.Float(issuing.IDOf(r.card)))
 		if err != nil {
 			return err
 		}
@@ -381,11 +381,11 @@ func (s *sim) hash() (string, error) {
 
 func (s *sim) hashRider(sum hash.Hash, r *rider) error {
 	err := s.house.Store.Read(s.ctx, func(q *db.Query) error {
-		c, err := issuing.Get(q, r.card)
+		c, err := issuing.Get(q, issuing.IDOf(r.card))
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(sum, "card %s %s %s %d %d %d\n", c.Number, c.Customer, c.State, c.Known.Balance.Minor(), c.Known.Online, c.Known.Offline)
+		fmt.Fprintf(sum, "card %s %s %s %d %d %d\n", c.ID, c.Customer, c.State, c.Known.Balance.Minor(), c.Known.Online, c.Known.Offline)
 		journeys, err := allJourneys(q, r.card)
 		for _, j := range journeys {
 			fmt.Fprintf(sum, "journey %s %d-%d %s %s %s %s>%s %d %d %d %d %s\n", j.Card, j.First, j.Last, j.Mode, j.State, j.Finish,

@@ -88,13 +88,13 @@ func TestCheckersFindWhatIsSpoiled(t *testing.T) {
 	}{
 		{"the float loses money", func(s *sim) error {
 			return s.write(func(tx *db.Tx) error {
-				_, err := ledger.Post(tx, ledger.Move("thief:1", issuing.Float(s.people[0].card), "clearing.transit", money.Fen(100)))
+				_, err := ledger.Post(tx, ledger.Move("thief:1", issuing.Float(issuing.IDOf(s.people[0].card)), "clearing.transit", money.Fen(100)))
 				return err
 			})
 		}, "fen booked"},
 		{"the float gains money", func(s *sim) error {
 			return s.write(func(tx *db.Tx) error {
-				_, err := ledger.Post(tx, ledger.Move("thief:2", "clearing.transit", issuing.Float(s.people[0].card), money.Fen(100_00)))
+				_, err := ledger.Post(tx, ledger.Move("thief:2", "clearing.transit", issuing.Float(issuing.IDOf(s.people[0].card)), money.Fen(100_00)))
 				return err
 			})
 		}, "fen booked"},

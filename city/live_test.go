@@ -124,12 +124,12 @@ func TestLive(t *testing.T) {
 		if card, err = issuing.Open(tx, issuing.Application{Ref: "a", Customer: customer.ID(who), Band: v.ID, Product: issuing.TransitBJ}); err != nil {
 			return o, err
 		}
-		return l.house.TSM.Place(tx, tsm.Request{Ref: "a", Kind: tsm.Issue, Band: v.ID, Card: card.Number, Customer: who})
+		return l.house.TSM.Place(tx, tsm.Request{Ref: "a", Kind: tsm.Issue, Band: v.ID, Card: card.ID, Customer: who})
 	})
 	c.order(who, v.ID, func(tx *db.Tx) (tsm.Order, error) {
-		return l.house.TSM.Place(tx, tsm.Request{Ref: "b", Kind: tsm.TopUp, Band: v.ID, Card: card.Number, Customer: who, Amount: money.Fen(50_00)})
+		return l.house.TSM.Place(tx, tsm.Request{Ref: "b", Kind: tsm.TopUp, Band: v.ID, Card: card.ID, Customer: who, Amount: money.Fen(50_00)})
 	})
-	if v, err = l.Band(ctx, who); err != nil || v.Fen[card.Number] != 50_00 {
+	if v, err = l.Band(ctx, who); err != nil || v.Fen[card.ID] != 50_00 {
 		t.Fatalf("after the top-up: %+v, %v", v, err)
 	}
 	for _, tt := range []struct {
@@ -137,11 +137,11 @@ func TestLive(t *testing.T) {
 		kind wearer.TapKind
 		paid bool
 	}{
-		{wearer.TapAct{Ref: "1", Gate: "xidan", Card: card.Number, Pull: 4}, wearer.TapTorn, false},
-		{wearer.TapAct{Ref: "2", Gate: "xidan", Card: card.Number}, wearer.TapIn, false},
-		{wearer.TapAct{Ref: "2", Gate: "xidan", Card: card.Number}, wearer.TapIn, false}, // the same form again
-		{wearer.TapAct{Ref: "3", Gate: "dongdan", Card: card.Number}, wearer.TapOut, true},
-		{wearer.TapAct{Ref: "4", Gate: "bus.104", Card: card.Number}, wearer.TapBus, true},
+		{wearer.TapAct{Ref: "1", Gate: "xidan", Card: card.ID, Pull: 4}, wearer.TapTorn, false},
+		{wearer.TapAct{Ref: "2", Gate: "xidan", Card: card.ID}, wearer.TapIn, false},
+		{wearer.TapAct{Ref: "2", Gate: "xidan", Card: card.ID}, wearer.TapIn, false}, // the same form again
+		{wearer.TapAct{Ref: "3", Gate: "dongdan", Card: card.ID}, wearer.TapOut, true},
+		{wearer.TapAct{Ref: "4", Gate: "bus.104", Card: card.ID}, wearer.TapBus, true},
 	} {
 		if err := l.Tap(ctx, who, tt.act); err != nil {
 			t.Fatalf("tap %s: %v", tt.act.Ref, err)
@@ -159,7 +159,7 @@ func TestLive(t *testing.T) {
 			}
 		}
 	}
-	if err := l.Tap(ctx, who, wearer.TapAct{Ref: "5", Gate: "nowhere", Card: card.Number}); !errors.Is(err, ErrNoReader) {
+	if err := l.Tap(ctx, who, wearer.TapAct{Ref: "5", Gate: "nowhere", Card: card.ID}); !errors.Is(err, ErrNoReader) {
 		t.Errorf("no such gate: %v", err)
 	}
 	if err := l.Tap(ctx, who, wearer.TapAct{Ref: "6", Gate: "dongdan", Card: "03105170070000000000"}); !errors.Is(err, wearer.ErrNoCard) {

@@ -10,6 +10,7 @@ import (
 
 	"koala/band"
 	"koala/internal/db"
+	"koala/issuing"
 	"koala/ledger"
 	"koala/spec/purse"
 	"koala/terminal"
@@ -111,12 +112,12 @@ func (l *Live) Band(ctx context.Context, who string) (wearer.BandView, error) {
 	if err != nil {
 		return wearer.BandView{}, err
 	}
-	v := wearer.BandView{ID: id, Fen: map[purse.Number]int64{}}
+	v := wearer.BandView{ID: id, Fen: map[issuing.CardID]int64{}}
 	err = l.street.Look(id, func(b *band.Band) error {
-		v.Battery, v.Worn = b.Battery, b.Worn
+		v.Battery, v.Worn = b.Battery, b.Worn()
 		p, err := peek(l.street.catalog, b)
 		if err == nil && p.card != "" {
-			v.Fen[p.card] = int64(p.fen)
+			v.Fen[issuing.IDOf(p.card)] = int64(p.fen)
 		}
 		return err
 	})
@@ -164,7 +165,7 @@ func (l *Live) Tap(ctx context.Context, who string, a wearer.TapAct) error {
 	if err != nil {
 		return err
 	}
-	if p.card != a.Card && !p.blocked {
+	if issuing.IDOf(p.card) != a.Card && !p.blocked {
 		return fmt.Errorf("tap at %s: %w", a.Gate, wearer.ErrNoCard)
 	}
 	reader, repair, err := l.walkTo(ctx, who, a.Gate, p)
@@ -382,7 +383,7 @@ func (l *Live) ordered(o tsm.Order) {
 		}
 	}
 	l.mu.Unlock()
-	l.happened(act{Act: home.Act{Kind: kind, Who: "…" + tail(o.Card), Fen: o.Amount.Minor(), Trace: "/ops/orders/" + o.ID}})
+	l.happened(act{Act: home.Act{Kind: kind, Who: "…" + tail(o.Card.Purse()), Fen: o.Amount.Minor(), Trace: "/ops/orders/" + o.ID}})
 }
 
 // bandFor gives a customer's band: the one there is, or a new one that is

@@ -188,7 +188,7 @@ func (r *rider) deny(ref string, why purse.DenyReason) error {
 		if err := s.house.Transit.Books().Deny(tx, r.card, why, "reported by its owner"); err != nil {
 			return err
 		}
-		o, err := s.house.TSM.Place(tx, tsm.Request{Ref: ref + r.band, Kind: tsm.Block, Band: r.band, Card: r.card, Customer: string(r.who)})
+		o, err := s.house.TSM.Place(tx, tsm.Request{Ref: ref + r.band, Kind: tsm.Block, Band: r.band, Card: issuing.IDOf(r.card), Customer: string(r.who)})
 		id = o.ID
 		return err
 	})
@@ -231,7 +231,7 @@ func (r *rider) lock(kind tsm.Kind, wish int, then func() error) error {
 	s := r.s
 	var id string
 	err := s.write(func(tx *db.Tx) error {
-		o, err := s.house.TSM.Place(tx, tsm.Request{Ref: fmt.Sprintf("%s:%s:%d", kind, r.band, wish), Kind: kind, Band: r.band, Card: r.card, Customer: string(r.who)})
+		o, err := s.house.TSM.Place(tx, tsm.Request{Ref: fmt.Sprintf("%s:%s:%d", kind, r.band, wish), Kind: kind, Band: r.band, Card: issuing.IDOf(r.card), Customer: string(r.who)})
 		id = o.ID
 		return err
 	})
@@ -288,7 +288,7 @@ func (r *resident) join() error {
 		cards, err := issuing.InBand(tx, r.band)
 		for _, c := range cards {
 			if !c.State.Over() {
-				r.card = c.Number
+				r.card = c.ID.Purse()
 				return nil
 			}
 		}
@@ -299,8 +299,8 @@ func (r *resident) join() error {
 		if err != nil {
 			return err
 		}
-		r.card = c.Number
-		order, err = l.house.TSM.Place(tx, tsm.Request{Ref: "issue:" + r.band, Kind: tsm.Issue, Band: r.band, Card: c.Number, Customer: r.who})
+		r.card = c.ID.Purse()
+		order, err = l.house.TSM.Place(tx, tsm.Request{Ref: "issue:" + r.band, Kind: tsm.Issue, Band: r.band, Card: c.ID, Customer: r.who})
 		return err
 	})
 	if err != nil {
@@ -394,7 +394,7 @@ func (r *resident) topUp() error {
 				return err
 			}
 		}
-		order, err = l.house.TSM.Place(tx, tsm.Request{Ref: ref, Kind: tsm.TopUp, Band: r.band, Card: r.card, Customer: r.who, Amount: money.Fen(fen)})
+		order, err = l.house.TSM.Place(tx, tsm.Request{Ref: ref, Kind: tsm.TopUp, Band: r.band, Card: issuing.IDOf(r.card), Customer: r.who, Amount: money.Fen(fen)})
 		return err
 	})
 	if err != nil {

@@ -130,8 +130,8 @@ func (r *rider) apply() error {
 		if err != nil {
 			return err
 		}
-		o, err := s.house.TSM.Place(tx, tsm.Request{Ref: "issue:" + r.band, Kind: tsm.Issue, Band: r.band, Card: c.Number, Customer: string(r.who)})
-		r.card, r.orders = c.Number, []string{o.ID}
+		o, err := s.house.TSM.Place(tx, tsm.Request{Ref: "issue:" + r.band, Kind: tsm.Issue, Band: r.band, Card: c.ID, Customer: string(r.who)})
+		r.card, r.orders = c.ID.Purse(), []string{o.ID}
 		return err
 	})
 	if err != nil {
@@ -215,7 +215,7 @@ func (r *rider) topUp(fen int64, then func() error) error {
 				return err
 			}
 		}
-		o, err := s.house.TSM.Place(tx, tsm.Request{Ref: ref, Kind: tsm.TopUp, Band: r.band, Card: r.card, Customer: string(r.who), Amount: money.Fen(fen)})
+		o, err := s.house.TSM.Place(tx, tsm.Request{Ref: ref, Kind: tsm.TopUp, Band: r.band, Card: issuing.IDOf(r.card), Customer: string(r.who), Amount: money.Fen(fen)})
 		id = o.ID
 		return err
 	})

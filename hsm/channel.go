@@ -7,8 +7,6 @@ import (
 
 	"koala/spec/globalplatform"
 	"koala/spec/iso7816"
-	"koala/spec/iso9797"
-	"koala/spec/purse"
 )
 
 // The limits of a script.
@@ -38,15 +36,6 @@ type Plain struct {
 	// PutKeys replaces Command by the PUT KEY that brings in the element's own
 	// channel keys of the newest version.
 	PutKeys bool
-}
-
-// A KeyRef names one purse key: where it goes, and which root it comes from.
-type KeyRef struct {
-	DGI   uint16
-	Kind  purse.KeyKind
-	Index byte         // 0: 1
-	Label string       // of the root
-	Card  purse.Number // whose key it is; empty for a SAM, which gets the root
 }
 
 // WrapScript verifies the element's cryptogram and returns EXTERNAL
@@ -80,7 +69,7 @@ func (h *HSM) WrapScript(ctx context.Context, s Script) ([]iso7816.Command, erro
 	}
 	out := append(make([]iso7816.Command, 0, 1+len(s.Commands)), auth)
 	for i, p := range s.Commands {
-		c, err := h.fill(host, a, p)
+		c, err := h.fill(ctx, host, a, p)
 		if err == nil {
 			c, err = host.Wrap(c)
 		}
@@ -125,7 +114,7 @@ func (h *HSM) ownKeys(kdd [10]byte, version byte) (set globalplatform.KeySet, er
 }
 
 // fill puts the keys into a command.
-func (h *HSM) fill(host *globalplatform.Host, a globalplatform.InitAnswer, p Plain) (iso7816.Command, error) {
+func (h *HSM) fill(ctx context.Context, host *globalplatform.Host, a globalplatform.InitAnswer, p Plain) (iso7816.Command, error) {
 	if p.PutKeys {
 		set, err := h.ownKeys(a.KDD, 0)
 		if err != nil {
@@ -143,38 +132,15 @@ func (h *HSM) fill(host *globalplatform.Host, a globalplatform.InitAnswer, p Pla
 	}
 	data := append([]byte(nil), c.Data...)
 	for _, r := range p.Keys {
-		rec, err := h.record(host, r)
+		g, err := h.group(ctx, host, r)
 		if err != nil {
 			return c, err
 		}
-		data = globalplatform.DGI{ID: r.DGI, Data: rec.Bytes()}.Append(data)
+		data = g.Append(data)
 	}
 	if len(data) > host.MaxData() {
 		return c, fmt.Errorf("%d bytes with %d keys: %w", len(data), len(p.Keys), globalplatform.ErrTooLong)
 	}
 	c.Data = data
 	return c, nil
-}
-
-// record is one key enciphered under the element's DEK, with the check value of
-// the clear key. Its version on the card is that of the root.
-func (h *HSM) record(host *globalplatform.Host, r KeyRef) (rec purse.KeyRecord, err error) {
-	k, err := h.key(r.Label, PurseRoot, 0)
-	if err != nil {
-		return rec, err
-	}
-	clear16 := [16]byte(k.clear)
-	if r.Card != "" {
-		clear16 = k.root.Disperse(r.Card.Factor())
-	}
-	defer clear(clear16[:])
-	sealed, err := host.EncryptKey(clear16[:])
-	if err != nil {
-		return rec, err
-	}
-	if len(sealed) != len(rec.Key) {
-		return rec, fmt.Errorf("enciphered key of %d bytes: %w", len(sealed), globalplatform.ErrKey)
-	}
-	return purse.KeyRecord{Kind: r.Kind, Index: max(r.Index, 1), Version: k.info.Version, Alg: purse.Alg3DES,
-		Key: [16]byte(sealed), KCV: iso9797.KCVDES(clear16[:])}, nil
 }

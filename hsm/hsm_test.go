@@ -413,7 +413,7 @@ func TestWrapScriptFromFactoryToPurse(t *testing.T) {
 
 	store := iso7816.Command{CLA: globalplatform.CLA, INS: globalplatform.InsStoreData, P1: 0x88, Le: iso7816.NoLe}
 	script.Commands = []hsm.Plain{{Command: store, Keys: []hsm.KeyRef{
-		{DGI: purse.DGIKeyFirst, Kind: purse.DTK, Label: hsm.LabelDTK, Card: card},
+		{DGI: purse.DGIKeyFirst, Kind: purse.DTK, Label: hsm.LabelDTK, Card: string(card)},
 		{DGI: purse.DGIKeyFirst + 1, Kind: purse.DLK, Index: 2, Label: hsm.LabelDLK},
 	}}}
 	script.InitAnswer = e.initialise(t, host)
@@ -599,7 +599,7 @@ func BenchmarkWrapScript(b *testing.B) {
 	}
 	var refs []hsm.KeyRef
 	for i, label := range []string{hsm.LabelDPK, hsm.LabelDLK, hsm.LabelDTK, hsm.LabelDAMK} {
-		refs = append(refs, hsm.KeyRef{DGI: purse.DGIKeyFirst + uint16(i), Kind: purse.KeyKind(i + 1), Label: label, Card: card})
+		refs = append(refs, hsm.KeyRef{DGI: purse.DGIKeyFirst + uint16(i), Kind: purse.KeyKind(i + 1), Label: label, Card: string(card)})
 	}
 	s.Commands = append(s.Commands, hsm.Plain{Command: iso7816.Command{CLA: 0x80, INS: 0xE2, Le: iso7816.NoLe}, Keys: refs})
 	for b.Loop() {

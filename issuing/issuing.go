@@ -74,9 +74,79 @@ var stateWords = map[State][2]string{
 	Abandoned: {"not issued", "未发成"},
 }
 
+// A CardID names one issued card of any kind. A transit purse is named by its
+// 20-digit card number, as gates and its operator know it; every other card by
+// a token, card_…, because its own number (PAN, UID) is a secret or no name.
+type CardID string
+
+// IDOf is the name of a transit purse.
+func IDOf(n purse.Number) CardID { return CardID(n) }
+
+// Purse is the 20-digit number of a transit purse, empty for other cards.
+func (id CardID) Purse() purse.Number {
+	if n, err := purse.ParseNumber(string(id)); err == nil {
+		return n
+	}
+	return ""
+}
+
+// Masked shows a card in messages and logs: of a purse's printed number the
+// first six and last four digits, of a token its last four characters.
+func (id CardID) Masked() string {
+	s := string(id)
+	if n := id.Purse(); n != "" {
+		s = n.Printed()
+	}
+	switch {
+	case len(s) < 12:
+		return "****"
+	case id.Purse() == "":
+		return "card ****" + s[len(s)-4:]
+	}
+	return s[:6] + "****" + s[len(s)-4:]
+}
+
+// Kind is what a card is for. It decides how its element is personalised and
+// which rules of money it follows.
+type Kind string
+
+// The kinds.
+const (
+	Transit Kind = "transit" // T-Union purse (JT/T 978)
+	ECash   Kind = "ecash"   // e-cash alone (JR/T 0025.13)
+	Debit   Kind = "debit"   // debit card with e-cash (JR/T 0025.5, .12)
+	Credit  Kind = "credit"  // credit card
+	Canteen Kind = "canteen" // DESFire value file
+	Door    Kind = "door"    // DESFire access file
+	Coupon  Kind = "coupon"  // discount card
+)
+
+// Bank tells whether cards of the kind have a PAN and EMV keys.
+func (k Kind) Bank() bool { return k == ECash || k == Debit || k == Credit }
+
+// Words says the kind for people, in Chinese if zh.
+func (k Kind) Words(zh bool) string {
+	w, ok := kindWords[k]
+	switch {
+	case !ok:
+		return string(k)
+	case zh:
+		return w[1]
+	}
+	return w[0]
+}
+
+var kindWords = map[Kind][2]string{
+	Transit: {"transit card", "交通卡"}, ECash: {"e-cash card", "电子现金卡"}, Debit: {"debit card", "借记卡"},
+	Credit: {"credit card", "信用卡"}, Canteen: {"canteen card", "饭卡"}, Door: {"door card", "门禁卡"},
+	Coupon: {"discount card", "优惠卡"},
+}
+
 // A Card is one issued card.
 type Card struct {
-	Number   purse.Number
+	ID       CardID
+	Kind     Kind
+	Tail     string // last four digits of its number, for pages
 	Customer customer.ID
 	Band     string // the band or device whose element holds it
 	Product  string // Product.Code
@@ -89,6 +159,10 @@ type Card struct {
 	Changed  time.Time
 	Known    Counters
 	Why      string // why it was blocked or closed, for pages
+	// Suspended is since when the house refuses the card everywhere, whatever
+	// its element says; zero: it does not.
+	Suspended time.Time
+	Replaces  CardID // the card it was made in place of
 }
 
 // Counters are what an element said about a card, and when. Sequences count
@@ -104,6 +178,8 @@ type Counters struct {
 // A Product is one kind of card as sold in a span of time.
 type Product struct {
 	Code           string
+	Kind           Kind
+	Template       string    // Template.ID: what its element is written with; empty for Transit
 	From, To       time.Time // valid from (incl.) to (excl.); zero To: open
 	NameEN, NameZH string
 	Art            string // key of the drawing on pages

@@ -1,6 +1,7 @@
 package issuing_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -128,7 +129,7 @@ func TestOpen(t *testing.T) {
 		}
 		err := h.store.Read(context.Background(), func(q *db.Query) error {
 			cs, err := issuing.OfCustomer(q, lin)
-			if len(cs) != 2 || cs[0].Number != "03105170070000000001" || cs[1].Number != "03105170070000000002" {
+			if len(cs) != 2 || cs[0].ID != "03105170070000000001" || cs[1].ID != "03105170070000000002" {
 				t.Errorf("cards %v", cs)
 			}
 			in, err2 := issuing.InBand(q, "band_2")
@@ -163,7 +164,7 @@ func TestFiles(t *testing.T) {
 		}
 		return nil
 	})
-	if got := issuing.Masked(c.Number); got != "310517****0001" {
+	if got := c.ID.Masked(); got != "310517****0001" {
 		t.Errorf("masked %s", got)
 	}
 }
@@ -171,7 +172,7 @@ func TestFiles(t *testing.T) {
 func TestLifeOfACard(t *testing.T) {
 	dbtest.EachConfig(t, func(t *testing.T, cfg db.Config) {
 		h := open(t, cfg)
-		n := h.card("a", "band_1").Number
+		n := h.card("a", "band_1").ID
 		seen := func(fen int64, on, off int) issuing.Counters {
 			return issuing.Counters{Balance: money.Fen(fen), Online: on, Offline: off, At: start, By: "test"}
 		}
@@ -217,7 +218,7 @@ func TestLifeOfACard(t *testing.T) {
 		if w, f, d := h.balance(wallet.Account(lin)), h.balance(issuing.Float(n)), h.balance(issuing.DepositAccount(n)); w != 97_00 || f != 3_00 || d != 0 {
 			t.Errorf("wallet %d, float %d, deposit %d", w, f, d)
 		}
-		if c := h.card("again", "band_1"); c.Number == n {
+		if c := h.card("again", "band_1"); c.ID == n {
 			t.Errorf("number %s given twice", n)
 		}
 	})
@@ -226,14 +227,14 @@ func TestLifeOfACard(t *testing.T) {
 func TestAbandonReturnsTheDeposit(t *testing.T) {
 	dbtest.EachConfig(t, func(t *testing.T, cfg db.Config) {
 		h := open(t, cfg)
-		n := h.card("a", "band_1").Number
+		n := h.card("a", "band_1").ID
 		for range 2 {
 			h.do(func(tx *db.Tx) error { return issuing.Abandon(tx, n, "band never came") })
 		}
 		if w := h.balance(wallet.Account(lin)); w != 100_00 {
 			t.Errorf("wallet %d, want all of it back", w)
 		}
-		if c := h.card("b", "band_1"); c.Number == n {
+		if c := h.card("b", "band_1"); c.ID == n {
 			t.Error("number given twice")
 		}
 	})
@@ -241,7 +242,7 @@ func TestAbandonReturnsTheDeposit(t *testing.T) {
 
 func TestSeeKeepsTheLater(t *testing.T) {
 	h := open(t, db.Config{URL: dbtest.File(t)})
-	n := h.card("a", "band_1").Number
+	n := h.card("a", "band_1").ID
 	at := func(min int) time.Time { return start.Add(time.Duration(min) * time.Minute) }
 	for _, tt := range []struct {
 		name         string
@@ -284,7 +285,7 @@ func TestRangeNeverReuses(t *testing.T) {
 			p.Code, p.Deposit, p.Prefix = "short", money.Fen(0), "0310517999999999999"[:16]
 			return issuing.SetProduct(tx, p)
 		})
-		last := purse.Number("")
+		last := issuing.CardID("")
 		for i := range rapid.IntRange(1, 20).Draw(rt, "cards") {
 			var c issuing.Card
 			h.do(func(tx *db.Tx) (err error) {
@@ -292,12 +293,27 @@ func TestRangeNeverReuses(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				return issuing.Abandon(tx, c.Number, "test")
+				return issuing.Abandon(tx, c.ID, "test")
 			})
-			if c.Number <= last {
-				rt.Fatalf("%s after %s", c.Number, last)
+			if c.ID <= last {
+				rt.Fatalf("%s after %s", c.ID, last)
 			}
-			last = c.Number
+			last = c.ID
+		}
+	})
+}
+
+func FuzzPersonalisation(f *testing.F) {
+	c := issuing.Card{ID: "03105170070104791381"}
+	f.Add(issuing.TransitPersonalisation(c, issuing.Product{MaxBalance: money.Fen(100)}).Bytes())
+	f.Add(issuing.Personalisation{Card: "card_x", Privileges: 4, Install: []byte{1}}.Bytes())
+	f.Fuzz(func(t *testing.T, in []byte) {
+		p, err := issuing.ParsePersonalisation(in)
+		if err != nil || in[0] == 1 {
+			return // the form before is read only
+		}
+		if again := p.Bytes(); !bytes.Equal(again, in) {
+			t.Errorf("%X reads as %+v but writes %X", in, p, again)
 		}
 	})
 }

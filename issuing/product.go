@@ -16,13 +16,13 @@ import (
 const TransitBJ = "transit-bj"
 
 const productColumns = `code, valid_from, valid_to, name_en, name_zh, art, package, module, instance, issuer,
-	prefix, province, city, years, deposit, min_load, max_load, max_balance, source`
+	prefix, province, city, years, deposit, min_load, max_load, max_balance, source, kind, template`
 
 func scanProduct(scan func(...any) error) (p Product, err error) {
 	var from, to, deposit, minLoad, maxLoad, maxBalance int64
 	var pkg, module, instance, issuer, province, city string
 	err = scan(&p.Code, &from, &to, &p.NameEN, &p.NameZH, &p.Art, &pkg, &module, &instance, &issuer,
-		&p.Prefix, &province, &city, &p.Years, &deposit, &minLoad, &maxLoad, &maxBalance, &p.Source)
+		&p.Prefix, &province, &city, &p.Years, &deposit, &minLoad, &maxLoad, &maxBalance, &p.Source, &p.Kind, &p.Template)
 	if errors.Is(err, db.ErrNoRows) {
 		err = ErrProduct
 	}
@@ -84,11 +84,11 @@ func SetProduct(tx *db.Tx, p Product) error {
 		to = p.To.UnixMicro()
 	}
 	_, err := tx.Exec(`INSERT INTO issuing_product (`+productColumns+`)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
 		ON CONFLICT (code, valid_from) DO NOTHING`,
 		p.Code, p.From.UnixMicro(), to, p.NameEN, p.NameZH, p.Art, hex.EncodeToString(p.Package), hex.EncodeToString(p.Module),
 		hex.EncodeToString(p.Instance), hex.EncodeToString(p.Issuer[:]), p.Prefix, hex.EncodeToString(p.Province[:]),
-		hex.EncodeToString(p.City[:]), p.Years, p.Deposit.Minor(), p.MinLoad.Minor(), p.MaxLoad.Minor(), p.MaxBalance.Minor(), p.Source)
+		hex.EncodeToString(p.City[:]), p.Years, p.Deposit.Minor(), p.MinLoad.Minor(), p.MaxLoad.Minor(), p.MaxBalance.Minor(), p.Source, p.Kind, p.Template)
 	if err != nil {
 		return fmt.Errorf("product %s: %w", p.Code, err)
 	}
@@ -115,7 +115,7 @@ func Seed(tx *db.Tx) error {
 func beijing() Product {
 	aid := []byte{0xA0, 0x00, 0x00, 0x06, 0x32, 0x01, 0x01, 0x05}
 	return Product{
-		Code: TransitBJ, From: time.Date(2014, 12, 28, 0, 0, 0, 0, calendar.Beijing).UTC(),
+		Code: TransitBJ, Kind: Transit, From: time.Date(2014, 12, 28, 0, 0, 0, 0, calendar.Beijing).UTC(),
 		NameEN: "Beijing transit card", NameZH: "北京市政交通一卡通", Art: "transit-bj",
 		Package: aid[:7], Module: aid, Instance: purse.AIDTUnion,
 		Issuer: [8]byte{0x01, 0x01, 0x10, 0x00, 0xFF, 0xFF, 0xFF, 0xFF}, Prefix: "0310517007",

@@ -21,10 +21,10 @@ const (
 )
 
 // Float is the account of a card's money: loaded less spent and booked.
-func Float(n purse.Number) ledger.AccountID { return ledger.AccountID("float." + string(n)) }
+func Float(n CardID) ledger.AccountID { return ledger.AccountID("float." + string(n)) }
 
 // DepositAccount holds the deposit of a card.
-func DepositAccount(n purse.Number) ledger.AccountID {
+func DepositAccount(n CardID) ledger.AccountID {
 	return ledger.AccountID("deposit." + string(n))
 }
 
@@ -59,7 +59,7 @@ func Open(tx *db.Tx, a Application) (Card, error) {
 	}
 	today := calendar.Of(tx.Now(), calendar.Beijing)
 	c := Card{
-		Number: n, Customer: a.Customer, Band: a.Band, Product: p.Code, Instance: p.Instance, State: Ordered, Deposit: p.Deposit,
+		ID: IDOf(n), Kind: p.Kind, Tail: string(n[len(n)-4:]), Customer: a.Customer, Band: a.Band, Product: p.Code, Instance: p.Instance, State: Ordered, Deposit: p.Deposit,
 		From: today.Start(calendar.Beijing).UTC(), To: today.Start(calendar.Beijing).AddDate(p.Years, 0, 0).UTC(),
 		Opened: tx.Now(), Changed: tx.Now(), Known: Counters{Balance: money.Fen(0), Online: -1, Offline: -1},
 	}
@@ -73,15 +73,15 @@ func Open(tx *db.Tx, a Application) (Card, error) {
 }
 
 func openAccounts(tx *db.Tx, c Card) error {
-	err := ledger.OpenAccount(tx, ledger.Account{ID: Float(c.Number), Code: codeFloat, Name: "money on a card", Currency: money.CNY, Limits: ledger.Limits{Floor: ledger.AtLeast(0)}})
+	err := ledger.OpenAccount(tx, ledger.Account{ID: Float(c.ID), Code: codeFloat, Name: "money on a card", Currency: money.CNY, Limits: ledger.Limits{Floor: ledger.AtLeast(0)}})
 	if err != nil || c.Deposit.IsZero() {
 		return err
 	}
-	err = ledger.OpenAccount(tx, ledger.Account{ID: DepositAccount(c.Number), Code: codeDeposit, Name: "card deposit", Currency: money.CNY, Limits: ledger.Limits{Floor: ledger.AtLeast(0)}})
+	err = ledger.OpenAccount(tx, ledger.Account{ID: DepositAccount(c.ID), Code: codeDeposit, Name: "card deposit", Currency: money.CNY, Limits: ledger.Limits{Floor: ledger.AtLeast(0)}})
 	if err != nil {
 		return err
 	}
-	e := ledger.Move("deposit:"+string(c.Number), wallet.Account(c.Customer), DepositAccount(c.Number), c.Deposit)
+	e := ledger.Move("deposit:"+string(c.ID), wallet.Account(c.Customer), DepositAccount(c.ID), c.Deposit)
 	e.Kind, e.Text = "card.deposit", "card deposit"
 	_, err = ledger.Post(tx, e)
 	return err
@@ -92,7 +92,7 @@ func returnDeposit(tx *db.Tx, c Card) error {
 	if c.Deposit.IsZero() {
 		return nil
 	}
-	e := ledger.Move("deposit-back:"+string(c.Number), DepositAccount(c.Number), wallet.Account(c.Customer), c.Deposit)
+	e := ledger.Move("deposit-back:"+string(c.ID), DepositAccount(c.ID), wallet.Account(c.Customer), c.Deposit)
 	e.Kind, e.Text = "card.deposit_back", "card deposit returned"
 	_, err := ledger.Post(tx, e)
 	return err
@@ -111,33 +111,33 @@ func draw(tx *db.Tx, p Product) (purse.Number, error) {
 
 // Begin says that personalisation data of the card has been sealed and its
 // first script prepared.
-func Begin(tx *db.Tx, n purse.Number) error { return move(tx, n, Personalising, "", nil) }
+func Begin(tx *db.Tx, n CardID) error { return move(tx, n, Personalising, "", nil) }
 
 // Activate says that the element holds the card and answered correctly.
-func Activate(tx *db.Tx, n purse.Number, seen Counters) error {
+func Activate(tx *db.Tx, n CardID, seen Counters) error {
 	return move(tx, n, Active, "", func(c Card) error { return See(tx, n, seen) })
 }
 
 // Abandon gives an unfinished card up: the deposit goes back, the number is
 // never used again.
-func Abandon(tx *db.Tx, n purse.Number, why string) error {
+func Abandon(tx *db.Tx, n CardID, why string) error {
 	return move(tx, n, Abandoned, why, func(c Card) error { return returnDeposit(tx, c) })
 }
 
 // Block says that the element has blocked the card.
-func Block(tx *db.Tx, n purse.Number, why string) error { return move(tx, n, Blocked, why, nil) }
+func Block(tx *db.Tx, n CardID, why string) error { return move(tx, n, Blocked, why, nil) }
 
 // Unblock says that the element has unblocked it.
-func Unblock(tx *db.Tx, n purse.Number) error { return move(tx, n, Active, "", nil) }
+func Unblock(tx *db.Tx, n CardID) error { return move(tx, n, Active, "", nil) }
 
 // BeginReturn stops everything new for the card while its element is asked for
 // the last balance.
-func BeginReturn(tx *db.Tx, n purse.Number) error {
+func BeginReturn(tx *db.Tx, n CardID) error {
 	return move(tx, n, Closing, "", func(c Card) error { return setBefore(tx, n, c.State) })
 }
 
 // GiveUpReturn puts a card whose return failed back to what it was.
-func GiveUpReturn(tx *db.Tx, n purse.Number) error {
+func GiveUpReturn(tx *db.Tx, n CardID) error {
 	c, err := Get(tx, n)
 	if err != nil {
 		return err
@@ -148,7 +148,7 @@ func GiveUpReturn(tx *db.Tx, n purse.Number) error {
 // Close ends a card whose element proved its last balance and no longer holds
 // it. The proven balance and the deposit go back to the wallet. What stays on
 // the float account belongs to taps that gates have not handed in yet.
-func Close(tx *db.Tx, n purse.Number, last Counters) error {
+func Close(tx *db.Tx, n CardID, last Counters) error {
 	return move(tx, n, Closed, "returned", func(c Card) error {
 		if err := See(tx, n, last); err != nil {
 			return err
@@ -173,7 +173,7 @@ func Close(tx *db.Tx, n purse.Number, last Counters) error {
 
 // move changes the state of a card if its table allows it, after also ran. A
 // card that is there already stays as it is: the same news twice is no news.
-func move(tx *db.Tx, n purse.Number, to State, why string, also func(Card) error) error {
+func move(tx *db.Tx, n CardID, to State, why string, also func(Card) error) error {
 	c, err := Get(tx, n)
 	if err != nil {
 		return err
@@ -182,11 +182,11 @@ func move(tx *db.Tx, n purse.Number, to State, why string, also func(Card) error
 		return nil
 	}
 	if !c.State.May(to) {
-		return fmt.Errorf("card %s from %s to %s: %w", Masked(n), c.State, to, ErrState)
+		return fmt.Errorf("card %s from %s to %s: %w", n.Masked(), c.State, to, ErrState)
 	}
 	if also != nil {
 		if err := also(c); err != nil {
-			return fmt.Errorf("card %s to %s: %w", Masked(n), to, err)
+			return fmt.Errorf("card %s to %s: %w", n.Masked(), to, err)
 		}
 	}
 	return setState(tx, n, c.State, to, why)
@@ -194,7 +194,7 @@ func move(tx *db.Tx, n purse.Number, to State, why string, also func(Card) error
 
 // See keeps what an element proved about itself, unless something later is
 // known already: sequences only count up.
-func See(tx *db.Tx, n purse.Number, seen Counters) error {
+func See(tx *db.Tx, n CardID, seen Counters) error {
 	c, err := Get(tx, n)
 	if err != nil {
 		return err
@@ -210,7 +210,7 @@ func See(tx *db.Tx, n purse.Number, seen Counters) error {
 
 // FileOf is file 15 of the card.
 func FileOf(c Card, p Product) purse.File15 {
-	return purse.File15{Issuer: p.Issuer, AppType: 0x02, Version: 0x01, Number: c.Number,
+	return purse.File15{Issuer: p.Issuer, AppType: 0x02, Version: 0x01, Number: c.ID.Purse(),
 		From: purse.StampOf(c.From).Date, To: purse.StampOf(c.To).Date, CardType: purse.CardOrdinary}
 }
 
@@ -219,15 +219,6 @@ func FileOf(c Card, p Product) purse.File15 {
 func RegionOf(p Product) purse.File17 {
 	return purse.File17{Country: [4]byte{0x00, 0x00, 0x01, 0x56}, Province: p.Province, City: p.City,
 		Interop: [2]byte{0x00, 0x01}, CardType: purse.CardOrdinary, Rest: make([]byte, purse.File17Len-purse.File17Head)}
-}
-
-// Masked shows a number in messages: first six, last four.
-func Masked(n purse.Number) string {
-	s := n.Printed()
-	if len(s) < 12 {
-		return "****"
-	}
-	return s[:6] + "****" + s[len(s)-4:]
 }
 
 // HeldBy tells whether the card lives in that band and is that customer's.

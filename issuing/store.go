@@ -8,7 +8,6 @@ import (
 	"koala/customer"
 	"koala/internal/db"
 	"koala/money"
-	"koala/spec/purse"
 )
 
 // Schema is what this package keeps. Rows of issuing_card are never removed:
@@ -62,16 +61,25 @@ var Schema = db.Schema{Owner: "issuing", Steps: []string{
 		seen_by TEXT NOT NULL)`,
 	`CREATE INDEX issuing_card_customer ON issuing_card (customer, number)`,
 	`CREATE INDEX issuing_card_band ON issuing_card (band, number)`,
+	// Cards of every kind: named by CardID, in one table.
+	`ALTER TABLE issuing_card RENAME COLUMN number TO id;
+	ALTER TABLE issuing_card ADD COLUMN kind TEXT NOT NULL DEFAULT 'transit';
+	ALTER TABLE issuing_card ADD COLUMN tail TEXT NOT NULL DEFAULT '';
+	ALTER TABLE issuing_card ADD COLUMN suspended BIGINT NOT NULL DEFAULT 0; -- microseconds, 0 not
+	ALTER TABLE issuing_card ADD COLUMN replaces TEXT NOT NULL DEFAULT '';   -- the card it was made for
+	UPDATE issuing_card SET tail = substr(id, 17, 4);
+	ALTER TABLE issuing_product ADD COLUMN kind TEXT NOT NULL DEFAULT 'transit';
+	ALTER TABLE issuing_product ADD COLUMN template TEXT NOT NULL DEFAULT ''`,
 }}
 
-const cardColumns = `number, customer, band, product, instance, state, was, deposit, valid_from, valid_to,
-	opened, changed, why, balance, online, offline, seen, seen_by`
+const cardColumns = `id, kind, tail, customer, band, product, instance, state, was, deposit, valid_from, valid_to,
+	opened, changed, why, balance, online, offline, seen, seen_by, suspended, replaces`
 
 func scanCard(scan func(...any) error) (c Card, err error) {
 	var instance string
-	var deposit, from, to, opened, changed, balance, seen int64
-	err = scan(&c.Number, &c.Customer, &c.Band, &c.Product, &instance, &c.State, &c.Before, &deposit, &from, &to,
-		&opened, &changed, &c.Why, &balance, &c.Known.Online, &c.Known.Offline, &seen, &c.Known.By)
+	var deposit, from, to, opened, changed, balance, seen, suspended int64
+	err = scan(&c.ID, &c.Kind, &c.Tail, &c.Customer, &c.Band, &c.Product, &instance, &c.State, &c.Before, &deposit, &from, &to,
+		&opened, &changed, &c.Why, &balance, &c.Known.Online, &c.Known.Offline, &seen, &c.Known.By, &suspended, &c.Replaces)
 	if errors.Is(err, db.ErrNoRows) {
 		err = ErrNotFound
 	}
@@ -81,16 +89,17 @@ func scanCard(scan func(...any) error) (c Card, err error) {
 	c.Instance, err = hex.DecodeString(instance)
 	c.Deposit, c.Known.Balance = money.Fen(deposit), money.Fen(balance)
 	c.From, c.To, c.Opened, c.Changed, c.Known.At = db.Moment(from), db.Moment(to), db.Moment(opened), db.Moment(changed), db.Moment(seen)
+	c.Suspended = db.Moment(suspended)
 	return c, err
 }
 
 func insertCard(tx *db.Tx, ref string, c Card) error {
-	n, err := tx.Exec(`INSERT INTO issuing_card (number, ref, customer, band, product, instance, state, was, deposit,
-		valid_from, valid_to, opened, changed, why, balance, online, offline, seen, seen_by)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, '', $8, $9, $10, $11, $11, '', 0, -1, -1, 0, '')
-		ON CONFLICT (number) DO NOTHING`,
-		c.Number, ref, c.Customer, c.Band, c.Product, hex.EncodeToString(c.Instance), c.State, c.Deposit.Minor(),
-		c.From.UnixMicro(), c.To.UnixMicro(), c.Opened.UnixMicro())
+	n, err := tx.Exec(`INSERT INTO issuing_card (id, kind, tail, ref, customer, band, product, instance, state, was, deposit,
+		valid_from, valid_to, opened, changed, why, balance, online, offline, seen, seen_by, suspended, replaces)
+		VALUES ($1, $12, $13, $2, $3, $4, $5, $6, $7, '', $8, $9, $10, $11, $11, '', 0, -1, -1, 0, '', 0, $14)
+		ON CONFLICT (id) DO NOTHING`,
+		c.ID, ref, c.Customer, c.Band, c.Product, hex.EncodeToString(c.Instance), c.State, c.Deposit.Minor(),
+		c.From.UnixMicro(), c.To.UnixMicro(), c.Opened.UnixMicro(), c.Kind, c.Tail, c.Replaces)
 	if err == nil && n == 0 {
 		err = ErrReused
 	}
@@ -115,10 +124,10 @@ func nextSerial(tx *db.Tx, prefix string) (serial int64, digits int, err error) 
 }
 
 // Get reads one card.
-func Get(q db.Reader, n purse.Number) (Card, error) {
-	c, err := scanCard(q.QueryRow(`SELECT `+cardColumns+` FROM issuing_card WHERE number = $1`, n).Scan)
+func Get(q db.Reader, n CardID) (Card, error) {
+	c, err := scanCard(q.QueryRow(`SELECT `+cardColumns+` FROM issuing_card WHERE id = $1`, n).Scan)
 	if err != nil {
-		return Card{}, fmt.Errorf("card %s: %w", Masked(n), err)
+		return Card{}, fmt.Errorf("card %s: %w", n.Masked(), err)
 	}
 	return c, nil
 }
@@ -135,25 +144,25 @@ func bandHolds(q db.Reader, band string, instance []byte) (bool, error) {
 	return n > 0, err
 }
 
-func setState(tx *db.Tx, n purse.Number, from, to State, why string) error {
-	k, err := tx.Exec(`UPDATE issuing_card SET state = $3, why = $4, changed = $5 WHERE number = $1 AND state = $2`,
+func setState(tx *db.Tx, n CardID, from, to State, why string) error {
+	k, err := tx.Exec(`UPDATE issuing_card SET state = $3, why = $4, changed = $5 WHERE id = $1 AND state = $2`,
 		n, from, to, why, tx.Now().UnixMicro())
 	if err == nil && k == 0 {
 		err = ErrState
 	}
 	if err != nil {
-		return fmt.Errorf("card %s to %s: %w", Masked(n), to, err)
+		return fmt.Errorf("card %s to %s: %w", n.Masked(), to, err)
 	}
 	return nil
 }
 
-func setBefore(tx *db.Tx, n purse.Number, was State) error {
-	_, err := tx.Exec(`UPDATE issuing_card SET was = $2 WHERE number = $1`, n, was)
+func setBefore(tx *db.Tx, n CardID, was State) error {
+	_, err := tx.Exec(`UPDATE issuing_card SET was = $2 WHERE id = $1`, n, was)
 	return err
 }
 
-func setCounters(tx *db.Tx, n purse.Number, k Counters) error {
-	_, err := tx.Exec(`UPDATE issuing_card SET balance = $2, online = $3, offline = $4, seen = $5, seen_by = $6 WHERE number = $1`,
+func setCounters(tx *db.Tx, n CardID, k Counters) error {
+	_, err := tx.Exec(`UPDATE issuing_card SET balance = $2, online = $3, offline = $4, seen = $5, seen_by = $6 WHERE id = $1`,
 		n, k.Balance.Minor(), k.Online, k.Offline, k.At.UnixMicro(), k.By)
 	return err
 }
@@ -169,15 +178,15 @@ func cards(q db.Reader, where string, args ...any) (out []Card, err error) {
 
 // OfCustomer reads a person's cards, oldest first, those given back included.
 func OfCustomer(q db.Reader, who customer.ID) ([]Card, error) {
-	return cards(q, `customer = $1 ORDER BY number`, who)
+	return cards(q, `customer = $1 ORDER BY id`, who)
 }
 
 // InBand reads the living cards of a band.
 func InBand(q db.Reader, band string) ([]Card, error) {
-	return cards(q, `band = $1 AND state NOT IN ($2, $3) ORDER BY number`, band, Closed, Abandoned)
+	return cards(q, `band = $1 AND state NOT IN ($2, $3) ORDER BY id`, band, Closed, Abandoned)
 }
 
-// List reads all cards by number, from the one after the given, at most limit.
-func List(q db.Reader, after purse.Number, limit int) ([]Card, error) {
-	return cards(q, `number > $1 ORDER BY number LIMIT $2`, after, min(max(limit, 1), maxPage))
+// List reads all cards by id, from the one after the given, at most limit.
+func List(q db.Reader, after CardID, limit int) ([]Card, error) {
+	return cards(q, `id > $1 ORDER BY id LIMIT $2`, after, min(max(limit, 1), maxPage))
 }

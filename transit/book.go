@@ -39,7 +39,7 @@ func takeMoney(tx *db.Tx, d purse.Debit) error {
 	if d.Fen == 0 {
 		return nil
 	}
-	e := ledger.Move(refOf(d.Card, d.Seq), issuing.Float(d.Card), suspense, money.Fen(int64(d.Fen)))
+	e := ledger.Move(refOf(d.Card, d.Seq), issuing.Float(issuing.IDOf(d.Card)), suspense, money.Fen(int64(d.Fen)))
 	e.Kind, e.Text = "transit.debit", fmt.Sprintf("tap at %s", d.Terminal)
 	_, err := ledger.Post(tx, e)
 	if errors.Is(err, ledger.ErrInsufficient) || errors.Is(err, ledger.ErrNoAccount) {

@@ -157,13 +157,13 @@ func (h *house) rider(fen int64) *rider {
 		h.t.Fatal(err)
 	}
 	h.do(func(tx *db.Tx) error {
-		if err := ledger.OpenAccount(tx, ledger.Account{ID: issuing.Float(n), Code: "2020", Name: "card", Currency: money.CNY, Limits: ledger.Limits{Floor: ledger.AtLeast(0)}}); err != nil {
+		if err := ledger.OpenAccount(tx, ledger.Account{ID: issuing.Float(issuing.IDOf(n)), Code: "2020", Name: "card", Currency: money.CNY, Limits: ledger.Limits{Floor: ledger.AtLeast(0)}}); err != nil {
 			return err
 		}
 		if fen == 0 {
 			return nil
 		}
-		_, err := ledger.Post(tx, ledger.Move("load:"+string(n), "source", issuing.Float(n), money.Fen(fen)))
+		_, err := ledger.Post(tx, ledger.Move("load:"+string(n), "source", issuing.Float(issuing.IDOf(n)), money.Fen(fen)))
 		return err
 	})
 	return &rider{h: h, card: n, rec: purse.NewTransit(n), at: h.now.Now()}

@@ -36,7 +36,7 @@ func BenchmarkIssue(b *testing.B) {
 			if err != nil {
 				return err
 			}
-			_, err = h.tsm.Place(tx, tsm.Request{Ref: fmt.Sprint("issue", i), Kind: tsm.Issue, Band: x.id, Card: c.Number})
+			_, err = h.tsm.Place(tx, tsm.Request{Ref: fmt.Sprint("issue", i), Kind: tsm.Issue, Band: x.id, Card: c.ID})
 			return err
 		})
 		x.work(0)

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 
+	"koala/hsm"
+	"koala/issuing"
 	"koala/spec/globalplatform"
 	"koala/spec/iso7816"
 	"koala/spec/purse"
@@ -76,8 +78,8 @@ func (m *Manager) openChannel(ctx context.Context, w work) (draft, error) {
 type inner struct {
 	phase  Phase
 	c      iso7816.Command
-	keys   []keyOrder // groups the hsm adds to the end of a STORE DATA
-	put    bool       // PUT KEY: made by the hsm whole
+	keys   []hsm.KeyRef // groups the hsm adds to the end of a STORE DATA
+	put    bool         // PUT KEY: made by the hsm whole
 	expect []iso7816.SW
 }
 
@@ -93,36 +95,36 @@ const maxKeysPerBlock = 4
 
 // inners lists the commands of a session in order. The first ones are the same
 // whatever a look has found, so that a session can go on after it.
-func (k channelKeep) inners(d dossier) []inner {
+func (k channelKeep) inners(d issuing.Personalisation) []inner {
 	var out []inner
 	if k.work&workLook != 0 {
-		get := globalplatform.GetStatus{Part: globalplatform.Applications, Prefix: d.instance}
+		get := globalplatform.GetStatus{Part: globalplatform.Applications, Prefix: d.Instance}
 		out = append(out, under(PhaseLook, get.Command(), iso7816.OK, iso7816.SWReferenceNotFound))
 	}
 	if k.work&workKeys != 0 {
 		out = append(out, inner{phase: PhaseKeys, put: true, expect: []iso7816.SW{iso7816.OK}})
 	}
 	if k.work&workRemove != 0 {
-		out = append(out, under(PhaseRemove, globalplatform.Delete{App: d.instance}.Command(), iso7816.OK, iso7816.SWReferenceNotFound))
+		out = append(out, under(PhaseRemove, globalplatform.Delete{App: d.Instance}.Command(), iso7816.OK, iso7816.SWReferenceNotFound))
 	}
 	if k.work&workInstall != 0 {
-		in := globalplatform.InstallApplet(d.loadFile, d.module, d.instance, globalplatform.Privileges{}, nil)
+		in := globalplatform.InstallApplet(d.LoadFile, d.Module, d.Instance, globalplatform.Privileges{}, nil)
 		out = append(out, under(PhaseInstall, in.Command()))
 	}
 	if k.work&workPersonalise != 0 {
-		out = append(out, under(PhasePersonalise, globalplatform.Personalize(d.instance).Command()))
+		out = append(out, under(PhasePersonalise, globalplatform.Personalize(d.Instance).Command()))
 		out = append(out, store(d)...)
 	}
 	if k.work&workActivate != 0 {
-		set := globalplatform.SetStatus{Part: globalplatform.Applications, State: globalplatform.Personalized, App: d.instance}
+		set := globalplatform.SetStatus{Part: globalplatform.Applications, State: globalplatform.Personalized, App: d.Instance}
 		out = append(out, under(PhaseActivate, set.Command()))
 	}
 	return out
 }
 
 // store lists the STORE DATA commands of a dossier: files first, keys last.
-func store(d dossier) []inner {
-	blocks, err := globalplatform.StoreData(d.groups, maxPlain)
+func store(d issuing.Personalisation) []inner {
+	blocks, err := globalplatform.StoreData(d.Groups, maxPlain)
 	if err != nil {
 		panic(err) // a dossier is a few hundred bytes
 	}
@@ -130,9 +132,9 @@ func store(d dossier) []inner {
 	for _, c := range blocks {
 		out = append(out, under(PhasePersonalise, c))
 	}
-	for at := 0; at < len(d.keys); at += maxKeysPerBlock {
+	for at := 0; at < len(d.Keys); at += maxKeysPerBlock {
 		in := under(PhasePersonalise, iso7816.Command{CLA: globalplatform.CLA, INS: globalplatform.InsStoreData, Le: iso7816.NoLe})
-		in.keys = d.keys[at:min(at+maxKeysPerBlock, len(d.keys))]
+		in.keys = d.Keys[at:min(at+maxKeysPerBlock, len(d.Keys))]
 		out = append(out, in)
 	}
 	for i := range out {
@@ -146,7 +148,7 @@ func store(d dossier) []inner {
 const maxPlain = 239
 
 // tail is what follows the channel in plain: proof that the work was done.
-func (k channelKeep) tail(o Order, d dossier) []step {
+func (k channelKeep) tail(o Order, d issuing.Personalisation) []step {
 	switch {
 	case k.work&workKeys != 0:
 		return []step{
@@ -157,11 +159,11 @@ func (k channelKeep) tail(o Order, d dossier) []step {
 		return nil
 	case o.Kind == SAM:
 		return []step{
-			sent(PhaseReadBack, iso7816.Select([]byte(d.instance))),
+			sent(PhaseReadBack, iso7816.Select([]byte(d.Instance))),
 			sent(PhaseReadBack, iso7816.ReadBinarySFI(purse.SFISAMTerminal, 0, len(purse.Terminal{}))),
 		}
 	}
-	return append([]step{sent(PhaseReadBack, iso7816.Select([]byte(d.instance)))}, proofs(PhaseReadBack, k.term)...)
+	return append([]step{sent(PhaseReadBack, iso7816.Select([]byte(d.Instance)))}, proofs(PhaseReadBack, k.term)...)
 }
 
 // proofs are the two commands by which a purse shows both its sequences, and
@@ -176,7 +178,7 @@ func proofs(p Phase, t purse.Terminal) []step {
 // draftWork wraps the session's commands and makes a script of them from number
 // k.from on: up to the end of a look, or up to cfg.Chunk, or all. What follows
 // the channel always stays together.
-func (m *Manager) draftWork(ctx context.Context, o Order, d dossier, k channelKeep) (draft, error) {
+func (m *Manager) draftWork(ctx context.Context, o Order, d issuing.Personalisation, k channelKeep) (draft, error) {
 	steps, err := m.wrap(ctx, k, d, k.inners(d))
 	if err != nil {
 		return draft{}, err
@@ -217,7 +219,7 @@ func hearOpen(m *Manager, ctx context.Context, o Order, h heard, keep []byte) (v
 
 // goOn makes the next script of a session. An element whose cryptogram does not
 // verify is not the band's, or has other keys.
-func (m *Manager) goOn(ctx context.Context, o Order, d dossier, k channelKeep) (verdict, error) {
+func (m *Manager) goOn(ctx context.Context, o Order, d issuing.Personalisation, k channelKeep) (verdict, error) {
 	next, err := m.draftWork(ctx, o, d, k)
 	switch {
 	case errors.Is(err, errProof):
@@ -243,7 +245,7 @@ func hearLook(m *Manager, ctx context.Context, o Order, h heard, keep []byte) (v
 	}
 	found := absent
 	if r := h.answers[1]; r.SW.OK() {
-		if found, err = lifeOf(r.Data, d.instance); err != nil {
+		if found, err = lifeOf(r.Data, d.Instance); err != nil {
 			return verdict{state: Unconfirmed, why: WrongProof, refuse: true}, nil
 		}
 	}
@@ -267,7 +269,7 @@ func lifeOf(data []byte, app globalplatform.AID) (byte, error) {
 }
 
 // found goes on at the first phase that is missing.
-func (m *Manager) found(ctx context.Context, o Order, d dossier, k channelKeep, life byte) (verdict, error) {
+func (m *Manager) found(ctx context.Context, o Order, d issuing.Personalisation, k channelKeep, life byte) (verdict, error) {
 	k.from = 2 // after EXTERNAL AUTHENTICATE and GET STATUS
 	switch {
 	case o.Kind == Delete && life == absent:

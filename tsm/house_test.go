@@ -51,7 +51,7 @@ type house struct {
 	store *db.Store
 	tsm   *tsm.Manager
 	band  *band
-	card  purse.Number
+	card  issuing.CardID
 	refs  int
 }
 
@@ -137,7 +137,7 @@ func (h *house) request(k tsm.Kind, fen int64) (o tsm.Order, err error) {
 			if err != nil {
 				return err
 			}
-			r.Card, h.card = c.Number, c.Number
+			r.Card, h.card = c.ID, c.ID
 		}
 		o, err = h.tsm.Place(tx, r)
 		return err

@@ -49,14 +49,14 @@ func openIssue(m *Manager, ctx context.Context, o Order) (draft, error) {
 	if err != nil {
 		return draft{}, err
 	}
-	if d.data, err = m.hsm.Seal(ctx, dossier.bytes()); err != nil {
+	if d.data, err = m.hsm.Seal(ctx, dossier.Bytes()); err != nil {
 		return draft{}, fmt.Errorf("sealing personalisation data: %w", err)
 	}
 	return d, nil
 }
 
 // newDossier draws up what a new card or SAM is to hold.
-func (m *Manager) newDossier(ctx context.Context, o Order) (d dossier, err error) {
+func (m *Manager) newDossier(ctx context.Context, o Order) (d issuing.Personalisation, err error) {
 	if o.Kind == SAM {
 		s, err := parseSAMData(o.data)
 		return samDossier(s), err
@@ -67,7 +67,7 @@ func (m *Manager) newDossier(ctx context.Context, o Order) (d dossier, err error
 			return err
 		}
 		p, err := issuing.ProductOn(q, c.Product, c.Opened)
-		d = cardDossier(c, p)
+		d = issuing.TransitPersonalisation(c, p)
 		return err
 	})
 	return d, err
@@ -75,22 +75,22 @@ func (m *Manager) newDossier(ctx context.Context, o Order) (d dossier, err error
 
 // dossierOf is what a session of the order works with: the sealed data of an
 // issue, only the instance's name of a return, nothing of an adoption.
-func (m *Manager) dossierOf(ctx context.Context, o Order) (dossier, error) {
+func (m *Manager) dossierOf(ctx context.Context, o Order) (issuing.Personalisation, error) {
 	switch o.Kind {
 	case Adopt:
-		return dossier{}, nil
+		return issuing.Personalisation{}, nil
 	case Delete:
-		return dossier{instance: globalplatform.AID(purse.AIDTUnion)}, nil
+		return issuing.Personalisation{Instance: globalplatform.AID(purse.AIDTUnion)}, nil
 	}
 	b, err := m.hsm.Unseal(ctx, o.data)
 	if err != nil {
-		return dossier{}, fmt.Errorf("personalisation data of order %s: %w", o.ID, err)
+		return issuing.Personalisation{}, fmt.Errorf("personalisation data of order %s: %w", o.ID, err)
 	}
-	return parseDossier(b)
+	return issuing.ParsePersonalisation(b)
 }
 
 // finished reads the last script of a session.
-func (m *Manager) finished(ctx context.Context, o Order, d dossier, k channelKeep, h heard) (verdict, error) {
+func (m *Manager) finished(ctx context.Context, o Order, d issuing.Personalisation, k channelKeep, h heard) (verdict, error) {
 	switch {
 	case o.Kind == Adopt:
 		return m.adopted(ctx, o, k, h)
@@ -107,13 +107,13 @@ func (m *Manager) finished(ctx context.Context, o Order, d dossier, k channelKee
 // written compares the read-back of a new card: its number, no money, sequence
 // zero, and a MAC1 that shows that its load key arrived. Anything else under
 // this name is some older card: it is removed and the issue begins again.
-func (m *Manager) written(ctx context.Context, o Order, d dossier, k channelKeep, h heard) (verdict, error) {
+func (m *Manager) written(ctx context.Context, o Order, d issuing.Personalisation, k channelKeep, h heard) (verdict, error) {
 	n := len(h.answers)
-	seen, err := m.proven(ctx, d.number, k.term, h.answers[n-2], h.answers[n-1])
+	seen, err := m.proven(ctx, d.Card.Purse(), k.term, h.answers[n-2], h.answers[n-1])
 	if err != nil && !errors.Is(err, errProof) {
 		return verdict{}, err
 	}
-	if err != nil || !holds(h.answers[n-3], d.number) || !seen.Balance.IsZero() {
+	if err != nil || !holds(h.answers[n-3], d.Card.Purse()) || !seen.Balance.IsZero() {
 		next, err := m.openChannel(ctx, workRemove|workAll)
 		if err != nil {
 			return verdict{}, err
@@ -147,8 +147,8 @@ func (m *Manager) proven(ctx context.Context, n purse.Number, t purse.Terminal, 
 	return issuing.Counters{Balance: money.Fen(int64(l.Balance)), Online: int(l.Seq), Offline: int(p.Seq)}, nil
 }
 
-func (m *Manager) samWritten(_ context.Context, o Order, d dossier, h heard) (verdict, error) {
-	if got := h.answers[len(h.answers)-1].Data; string(got) != string(d.groups[1].Data) {
+func (m *Manager) samWritten(_ context.Context, o Order, d issuing.Personalisation, h heard) (verdict, error) {
+	if got := h.answers[len(h.answers)-1].Data; string(got) != string(d.Groups[1].Data) {
 		return verdict{state: Unconfirmed, why: WrongProof, refuse: true, desk: o.Stalled+1 >= maxStalled}, nil
 	}
 	return verdict{state: Done}, nil
@@ -172,7 +172,7 @@ func hearFactory(m *Manager, ctx context.Context, o Order, h heard, keep []byte)
 	if a.Version != globalplatform.FactoryVersion {
 		return m.adoptedBy(ctx, o, k.host, k.answer)
 	}
-	return m.goOn(ctx, o, dossier{}, k)
+	return m.goOn(ctx, o, issuing.Personalisation{}, k)
 }
 
 // adopted checks the cryptogram that the element made with its new keys.
@@ -181,7 +181,7 @@ func (m *Manager) adopted(ctx context.Context, o Order, k channelKeep, h heard) 
 }
 
 func (m *Manager) adoptedBy(ctx context.Context, o Order, host [8]byte, answer []byte) (verdict, error) {
-	_, err := m.wrap(ctx, channelKeep{host: host, answer: answer}, dossier{}, nil)
+	_, err := m.wrap(ctx, channelKeep{host: host, answer: answer}, issuing.Personalisation{}, nil)
 	switch {
 	case errors.Is(err, errProof):
 		return verdict{state: Unconfirmed, why: WrongProof, refuse: true, desk: o.Stalled+1 >= maxStalled}, nil
@@ -228,7 +228,7 @@ func hearReturn(m *Manager, ctx context.Context, o Order, h heard, _ []byte) (ve
 		return m.stalled(o, h), nil
 	case o.Stop:
 		return verdict{state: Cancelled, why: Given}, nil
-	case !holds(h.answers[0], o.Card):
+	case !holds(h.answers[0], o.Card.Purse()):
 		return verdict{state: Unconfirmed, why: WrongCard, desk: true}, nil
 	}
 	var steps []step
@@ -253,7 +253,7 @@ func hearBalance(m *Manager, ctx context.Context, o Order, h heard, keep []byte)
 		return m.stalled(o, h), nil
 	}
 	n := len(h.answers)
-	seen, err := m.proven(ctx, o.Card, purse.Terminal(keep), h.answers[n-2], h.answers[n-1])
+	seen, err := m.proven(ctx, o.Card.Purse(), purse.Terminal(keep), h.answers[n-2], h.answers[n-1])
 	switch {
 	case errors.Is(err, errProof):
 		return verdict{state: Unconfirmed, why: WrongProof, refuse: true, desk: o.Stalled+1 >= maxStalled}, nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"koala/hsm"
+	"koala/issuing"
 	"koala/spec/globalplatform"
 	"koala/spec/iso7816"
 	"koala/spec/purse"
@@ -27,7 +28,7 @@ func proofOf(err error) error {
 
 // authorise checks MAC1 and makes MAC2: the order to the card to take money.
 func (m *Manager) authorise(ctx context.Context, l load, a purse.InitLoadAnswer) ([4]byte, error) {
-	mac2, err := m.hsm.AuthoriseLoad(ctx, hsm.Load{Card: l.card, Answer: a, Type: loadType, Fen: uint32(l.fen), Terminal: l.terminal, At: l.stamp})
+	mac2, err := m.hsm.AuthoriseLoad(ctx, hsm.Load{Card: l.card.Purse(), Answer: a, Type: loadType, Fen: uint32(l.fen), Terminal: l.terminal, At: l.stamp})
 	return mac2, proofOf(err)
 }
 
@@ -39,7 +40,7 @@ func (m *Manager) checkMAC1(ctx context.Context, n purse.Number, a purse.InitLoa
 
 // checkTAC checks the card's proof that it took the money of l.
 func (m *Manager) checkTAC(ctx context.Context, l load, tac [4]byte) error {
-	return proofOf(m.hsm.CheckLoadTAC(ctx, hsm.LoadProof{Card: l.card, Balance: uint32(l.balance + l.fen), Seq: uint16(l.seq),
+	return proofOf(m.hsm.CheckLoadTAC(ctx, hsm.LoadProof{Card: l.card.Purse(), Balance: uint32(l.balance + l.fen), Seq: uint16(l.seq),
 		Fen: uint32(l.fen), Type: loadType, Terminal: l.terminal, At: l.stamp, TAC: tac}))
 }
 
@@ -52,13 +53,10 @@ func (m *Manager) protect(ctx context.Context, n purse.Number, challenge []byte,
 // AUTHENTICATE and every inner command under the channel. It gives the same
 // bytes each time, so a session can go on after a look without anybody keeping
 // session keys.
-func (m *Manager) wrap(ctx context.Context, k channelKeep, d dossier, list []inner) ([]step, error) {
+func (m *Manager) wrap(ctx context.Context, k channelKeep, d issuing.Personalisation, list []inner) ([]step, error) {
 	s := hsm.Script{HostChallenge: k.host, InitAnswer: k.answer, Level: globalplatform.CMAC | globalplatform.CENC}
 	for _, in := range list {
-		p := hsm.Plain{Command: in.c, PutKeys: in.put}
-		for _, key := range in.keys {
-			p.Keys = append(p.Keys, hsm.KeyRef{DGI: key.dgi, Kind: key.kind, Index: keyIndex, Label: key.label, Card: d.number})
-		}
+		p := hsm.Plain{Command: in.c, Keys: in.keys, PutKeys: in.put}
 		s.Commands = append(s.Commands, p)
 	}
 	wrapped, err := m.hsm.WrapScript(ctx, s)
@@ -86,7 +84,7 @@ func (in inner) names() (out []string) {
 		return []string{hsm.LabelENC, hsm.LabelMAC, hsm.LabelDEK}
 	}
 	for _, k := range in.keys {
-		out = append(out, k.label)
+		out = append(out, k.Label)
 	}
 	return out
 }

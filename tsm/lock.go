@@ -34,7 +34,7 @@ func hearAsk(m *Manager, ctx context.Context, o Order, h heard, _ []byte) (verdi
 		return verdict{state: Failed, why: CardRefused, refuse: true}, nil
 	case !h.complete():
 		return again(h), nil
-	case !holds(h.answers[0], o.Card):
+	case !holds(h.answers[0], o.Card.Purse()):
 		return verdict{state: Failed, why: WrongCard}, nil
 	case blockedNow(h.answers[0]) == (o.Kind == Block):
 		return locked(o), nil // an earlier session did it, its answer was lost
@@ -63,9 +63,9 @@ func (m *Manager) maintain(ctx context.Context, o Order, challenge []byte) (iso7
 	if o.Kind == Block {
 		c = purse.AppBlock(false)
 	}
-	out, err := m.protect(ctx, o.Card, challenge, c)
+	out, err := m.protect(ctx, o.Card.Purse(), challenge, c)
 	if err != nil {
-		return c, fmt.Errorf("%s of card %s: %w", o.Kind, issuing.Masked(o.Card), err)
+		return c, fmt.Errorf("%s of card %s: %w", o.Kind, o.Card.Masked(), err)
 	}
 	return out, nil
 }

@@ -29,12 +29,12 @@ func TestManyBandsAtOnce(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				_, err = h.tsm.Place(tx, tsm.Request{Ref: "i" + b.id, Kind: tsm.Issue, Band: b.id, Card: cards[i].Number})
+				_, err = h.tsm.Place(tx, tsm.Request{Ref: "i" + b.id, Kind: tsm.Issue, Band: b.id, Card: cards[i].ID})
 				return err
 			})
 			b.work(0)
 			h.do(func(tx *db.Tx) error {
-				_, err := h.tsm.Place(tx, tsm.Request{Ref: "t" + b.id, Kind: tsm.TopUp, Band: b.id, Card: cards[i].Number, Amount: money.Fen(10_00)})
+				_, err := h.tsm.Place(tx, tsm.Request{Ref: "t" + b.id, Kind: tsm.TopUp, Band: b.id, Card: cards[i].ID, Amount: money.Fen(10_00)})
 				return err
 			})
 			for range 3 { // whoever is late finds the order moved on
@@ -58,9 +58,9 @@ func TestManyBandsAtOnce(t *testing.T) {
 	})
 	for _, c := range cards {
 		h.read(func(q *db.Query) error {
-			got, err := issuing.Get(q, c.Number)
+			got, err := issuing.Get(q, c.ID)
 			if got.State != issuing.Active || got.Known.Balance.Minor() != 10_00 || got.Known.Online != 1 {
-				t.Errorf("card %s: %s, %+v", c.Number, got.State, got.Known)
+				t.Errorf("card %s: %s, %+v", c.ID, got.State, got.Known)
 			}
 			return err
 		})

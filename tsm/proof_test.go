@@ -284,7 +284,7 @@ func TestSAM(t *testing.T) {
 	}
 	gate.ask(iso7816.Select([]byte(catalog.PSAMModule)))
 	sam, err := purse.ParseSAMPurchaseAnswer(gate.ask(purse.SAMPurchase{Rnd: a.Rnd, Seq: a.Seq, Fen: 300, Type: buy.Type(), Stamp: at,
-		KeyVersion: a.KeyVersion, Alg: a.Alg, Factors: [][8]byte{h.card.Factor()}}.Command()).Data)
+		KeyVersion: a.KeyVersion, Alg: a.Alg, Factors: [][8]byte{h.card.Purse().Factor()}}.Command()).Data)
 	if err != nil {
 		t.Fatal(err)
 	}

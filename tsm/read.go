@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"koala/internal/db"
+	"koala/issuing"
 	"koala/spec/globalplatform"
 	"koala/spec/iso7816"
 	"koala/spec/purse"
@@ -78,7 +79,7 @@ func OrderOf(q db.Reader, id string) (Order, error) {
 
 // A Filter picks orders for pages; empty fields pick all.
 type Filter struct {
-	Card     purse.Number
+	Card     issuing.CardID
 	Customer string
 	Band     string
 	State    State

@@ -41,21 +41,6 @@ func FuzzAnswers(f *testing.F) {
 	})
 }
 
-func FuzzDossier(f *testing.F) {
-	c := issuing.Card{Number: "03105170070104791381"}
-	f.Add(cardDossier(c, issuing.Product{MaxBalance: money.Fen(100)}).bytes())
-	f.Add(samDossier(SAMData{Serial: [10]byte{1}}).bytes())
-	f.Fuzz(func(t *testing.T, in []byte) {
-		d, err := parseDossier(in)
-		if err != nil {
-			return
-		}
-		if again := d.bytes(); !bytes.Equal(again, in) {
-			t.Errorf("%X reads as %+v but writes %X", in, d, again)
-		}
-	})
-}
-
 func FuzzChannelKeep(f *testing.F) {
 	f.Add(channelKeep{work: workAll, from: 3, answer: []byte{1}}.bytes())
 	f.Fuzz(func(t *testing.T, in []byte) {

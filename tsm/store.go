@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"koala/internal/db"
+	"koala/issuing"
 	"koala/money"
 	"koala/spec/purse"
 )
@@ -134,7 +135,7 @@ func nextOf(q db.Reader, band string) (Order, error) {
 }
 
 // openFor tells whether an order for the card is under way.
-func openFor(q db.Reader, card purse.Number) (bool, error) {
+func openFor(q db.Reader, card issuing.CardID) (bool, error) {
 	var n int64
 	err := q.QueryRow(`SELECT COUNT(*) FROM tsm_order WHERE card = $1 AND open`, card).Scan(&n)
 	return n > 0, err
@@ -220,7 +221,7 @@ const (
 
 // A load is one MAC2 made, and what came of it.
 type load struct {
-	card     purse.Number
+	card     issuing.CardID
 	seq      int
 	order    string
 	fen      int64
@@ -249,7 +250,7 @@ func bind(tx *db.Tx, l load) error {
 	return nil
 }
 
-func loadOf(q db.Reader, card purse.Number, seq int) (l load, err error) {
+func loadOf(q db.Reader, card issuing.CardID, seq int) (l load, err error) {
 	var terminal, stamp []byte
 	err = q.QueryRow(`SELECT card, seq, ord, fen, balance, terminal, stamp, outcome FROM tsm_load
 		WHERE card = $1 AND seq = $2`, card, seq).
@@ -265,7 +266,7 @@ func loadOf(q db.Reader, card purse.Number, seq int) (l load, err error) {
 }
 
 // settleLoad ends an open load one way or the other, once.
-func settleLoad(tx *db.Tx, card purse.Number, seq int, order, outcome string, tac []byte) error {
+func settleLoad(tx *db.Tx, card issuing.CardID, seq int, order, outcome string, tac []byte) error {
 	n, err := tx.Exec(`UPDATE tsm_load SET outcome = $4, tac = $5, at = $6
 		WHERE card = $1 AND seq = $2 AND ord = $3 AND outcome = $7`,
 		card, seq, order, outcome, nonNil(tac), tx.Now().UnixMicro(), loadOpen)

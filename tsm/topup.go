@@ -44,7 +44,7 @@ func holdOf(o Order) string { return "topup:" + o.ID }
 // holdMoney takes the amount out of the wallet's available balance.
 func holdMoney(tx *db.Tx, o Order, c issuing.Card) error {
 	_, err := ledger.Authorise(tx, ledger.Hold{Ref: holdOf(o), From: walletOf(c), To: issuing.Float(o.Card),
-		Amount: o.Amount, Text: "top-up of " + issuing.Masked(o.Card)})
+		Amount: o.Amount, Text: "top-up of " + o.Card.Masked()})
 	return err
 }
 
@@ -104,7 +104,7 @@ func hearLoad(m *Manager, ctx context.Context, o Order, h heard, keep []byte) (v
 		return verdict{state: Failed, why: CardRefused, refuse: true}, nil
 	case !h.complete():
 		return again(h), nil
-	case !holds(h.answers[0], o.Card):
+	case !holds(h.answers[0], o.Card.Purse()):
 		return verdict{state: Failed, why: WrongCard}, nil
 	}
 	a, err := purse.ParseInitLoadAnswer(h.answers[1].Data)
@@ -201,12 +201,12 @@ func hearProve(m *Manager, ctx context.Context, o Order, h heard, keep []byte) (
 		return verdict{state: Unconfirmed, why: KeepsFailing, refuse: true, desk: true}, nil
 	case !h.complete():
 		return lost(h), nil
-	case !holds(h.answers[0], o.Card):
+	case !holds(h.answers[0], o.Card.Purse()):
 		return verdict{state: Unconfirmed, why: WrongCard, refuse: true, desk: o.Stalled+1 >= maxStalled}, nil
 	}
 	a, err := purse.ParseInitLoadAnswer(h.answers[2].Data)
 	if err == nil {
-		err = m.checkMAC1(ctx, o.Card, a, 0, purse.Terminal(keep))
+		err = m.checkMAC1(ctx, o.Card.Purse(), a, 0, purse.Terminal(keep))
 	}
 	if err != nil && !errors.Is(err, errProof) && !errors.Is(err, purse.ErrLength) {
 		return verdict{}, err

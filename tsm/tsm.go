@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"koala/internal/fail"
+	"koala/issuing"
 	"koala/money"
 	"koala/spec/purse"
 )
@@ -114,7 +115,7 @@ type Order struct {
 	Ref      string // names the wish: the same again is the same order
 	Kind     Kind
 	Band     string
-	Card     purse.Number // empty for Adopt and SAM
+	Card     issuing.CardID // empty for Adopt and SAM
 	Customer string
 	Amount   money.Amount // of a top-up
 	State    State
@@ -170,7 +171,7 @@ type Request struct {
 	Ref      string // unique name of the wish, at most MaxRef bytes
 	Kind     Kind
 	Band     string
-	Card     purse.Number // of every kind but Adopt and SAM
+	Card     issuing.CardID // of every kind but Adopt and SAM
 	Customer string
 	Amount   money.Amount // of TopUp: positive whole fen
 	SAM      *SAMData     // of SAM

@@ -134,6 +134,7 @@ var failuresZH = map[string]string{
 	"issuing.number_reused":      "险些重复发出同一个卡号，已停下。",
 	"issuing.float_short":        "卡上证明的金额多于账上为它保管的金额。",
 	"issuing.bad_application":    "申请须有流水号、客户、手环和卡种。",
+	"issuing.personalisation":    "存储的个人化数据已损坏。",
 	"tsm.order_not_found":        "没有这个订单。",
 	"tsm.bad_request":            "订单内容不全或有误。",
 	"tsm.reference_differs":      "这个流水号已用于另一个订单。",

@@ -149,7 +149,7 @@ func (o *cardOffice) issue(ctx context.Context, b *band.Band) error {
 		if err != nil {
 			return err
 		}
-		_, err = o.TSM.Place(tx, tsm.Request{Ref: "issue:" + b.ID, Kind: tsm.Issue, Band: b.ID, Card: c.Number, Customer: string(ownerOf(b))})
+		_, err = o.TSM.Place(tx, tsm.Request{Ref: "issue:" + b.ID, Kind: tsm.Issue, Band: b.ID, Card: c.ID, Customer: string(ownerOf(b))})
 		return err
 	})
 	if err != nil {

@@ -202,8 +202,8 @@ func (s *scene) ordered() (o tsm.Order, err error) {
 		if err != nil {
 			return err
 		}
-		s.card = c.Number
-		o, err = s.house.TSM.Place(tx, tsm.Request{Ref: "issue", Kind: tsm.Issue, Band: traceBand, Card: c.Number, Customer: string(s.who)})
+		s.card = c.ID.Purse()
+		o, err = s.house.TSM.Place(tx, tsm.Request{Ref: "issue", Kind: tsm.Issue, Band: traceBand, Card: c.ID, Customer: string(s.who)})
 		return err
 	})
 	return o, err
@@ -212,7 +212,7 @@ func (s *scene) ordered() (o tsm.Order, err error) {
 // wish places a top-up.
 func (s *scene) wish(ref string, fen int64) (o tsm.Order, err error) {
 	err = s.write(func(tx *db.Tx) error {
-		o, err = s.house.TSM.Place(tx, tsm.Request{Ref: ref, Kind: tsm.TopUp, Band: traceBand, Card: s.card, Customer: string(s.who), Amount: money.Fen(fen)})
+		o, err = s.house.TSM.Place(tx, tsm.Request{Ref: ref, Kind: tsm.TopUp, Band: traceBand, Card: issuing.IDOf(s.card), Customer: string(s.who), Amount: money.Fen(fen)})
 		return err
 	})
 	return o, err

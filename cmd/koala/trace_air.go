@@ -104,13 +104,13 @@ func (s *scene) keys() error {
 func (s *scene) cardRow() error {
 	var c issuing.Card
 	err := s.read(func(q *db.Query) (err error) {
-		c, err = issuing.Get(q, s.card)
+		c, err = issuing.Get(q, issuing.IDOf(s.card))
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	l := traceLine{Kind: "row", Text: s.in(sayf(say{"card %s", "卡 %s"}, c.Number)), Fields: []traceField{
+	l := traceLine{Kind: "row", Text: s.in(sayf(say{"card %s", "卡 %s"}, c.ID)), Fields: []traceField{
 		s.field(say{"state", "状态"}, "%s", coded(c.State, c.State.Words(s.zh))),
 		s.field(say{"product", "产品"}, "%s", c.Product),
 		s.field(say{"band", "手环"}, "%s", c.Band),

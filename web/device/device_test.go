@@ -114,8 +114,8 @@ func (d *door) settle() (customer.ID, purse.Number) {
 		if err != nil {
 			return err
 		}
-		card = a.Number
-		_, err = d.h.TSM.Place(tx, tsm.Request{Ref: "issue", Kind: tsm.Issue, Band: bandID, Card: card, Customer: string(c.ID)})
+		card = a.ID.Purse()
+		_, err = d.h.TSM.Place(tx, tsm.Request{Ref: "issue", Kind: tsm.Issue, Band: bandID, Card: issuing.IDOf(card), Customer: string(c.ID)})
 		return err
 	}))
 	d.must(d.street.RunAgent(ctx, bandID))
@@ -126,7 +126,7 @@ func (d *door) settle() (customer.ID, purse.Number) {
 
 func (d *door) topUp(who customer.ID, card purse.Number) error {
 	return d.h.Store.Write(ctx, func(tx *db.Tx) error {
-		_, err := d.h.TSM.Place(tx, tsm.Request{Ref: tx.NewID("wish"), Kind: tsm.TopUp, Band: bandID, Card: card, Customer: string(who), Amount: money.Fen(50_00)})
+		_, err := d.h.TSM.Place(tx, tsm.Request{Ref: tx.NewID("wish"), Kind: tsm.TopUp, Band: bandID, Card: issuing.IDOf(card), Customer: string(who), Amount: money.Fen(50_00)})
 		return err
 	})
 }
@@ -189,7 +189,7 @@ func (d *door) mark() (m mark) {
 	var err error
 	m.events, err = d.h.Outbox.Last(ctx)
 	d.must(err)
-	b, err := d.h.Book.Balance(issuing.Float(d.card))
+	b, err := d.h.Book.Balance(issuing.Float(issuing.IDOf(d.card)))
 	d.must(err)
 	m.float = b.Posted.Minor()
 	d.must(d.h.Store.Read(ctx, func(q *db.Query) error {

@@ -14,7 +14,6 @@ import (
 	"koala/issuing"
 	"koala/ledger"
 	"koala/money"
-	"koala/spec/purse"
 	"koala/web"
 )
 
@@ -339,5 +338,5 @@ var longDigits = regexp.MustCompile(`\d{16,20}`)
 
 // hushed masks card numbers inside account names and references.
 func hushed(s string) string {
-	return longDigits.ReplaceAllStringFunc(s, func(d string) string { return issuing.Masked(purse.Number(d)) })
+	return longDigits.ReplaceAllStringFunc(s, func(d string) string { return issuing.CardID(d).Masked() })
 }

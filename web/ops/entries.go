@@ -16,7 +16,6 @@ import (
 	"koala/issuing"
 	"koala/ledger"
 	"koala/settlement"
-	"koala/spec/purse"
 	"koala/transit"
 	"koala/web"
 )
@@ -272,7 +271,7 @@ func (p pages) traceOf(ctx context.Context, rec ledger.Record) (h web.Happening,
 	case "topup", "load", "void":
 		h.Href, h.Detail = "/ops/orders/"+rest, rest
 	case "deposit", "deposit-back", "refund":
-		h.Href, err = p.pathOfCard(ctx, purse.Number(rest))
+		h.Href, err = p.pathOfCard(ctx, issuing.CardID(rest))
 		h.Detail = hushed(rest)
 	case "payout":
 		day, _, _ := strings.Cut(rest, ":")
@@ -284,7 +283,7 @@ func (p pages) traceOf(ctx context.Context, rec ledger.Record) (h web.Happening,
 }
 
 // pathOfCard is the page of a card by its number; empty when there is none.
-func (p pages) pathOfCard(ctx context.Context, n purse.Number) (path string, err error) {
+func (p pages) pathOfCard(ctx context.Context, n issuing.CardID) (path string, err error) {
 	err = p.Store.Read(ctx, func(q *db.Query) error {
 		c, err := issuing.Get(q, n)
 		path = cardPath(string(c.Customer), n)

@@ -13,6 +13,7 @@ import (
 
 	"koala/fare"
 	"koala/internal/db"
+	"koala/issuing"
 	"koala/spec/purse"
 	"koala/transit"
 	"koala/web"
@@ -303,7 +304,7 @@ func denyTable(ctx context.Context, list []transit.Denied) web.Table {
 		if d.Version == 0 {
 			at = web.Status(ctx, web.Info, words.WithNext)
 		}
-		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{web.Mono(masked(d.Card)), web.Plain(both(d.Reason.Words).In(ctx)), web.Plain(d.Why), at, web.When(d.At)}})
+		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{web.Mono(masked(issuing.IDOf(d.Card))), web.Plain(both(d.Reason.Words).In(ctx)), web.Plain(d.Why), at, web.When(d.At)}})
 	}
 	return t
 }

@@ -179,7 +179,7 @@ func (h *house) order(k tsm.Kind, fen int64) (o tsm.Order) {
 	h.t.Helper()
 	h.refs++
 	h.do(func(tx *db.Tx) (err error) {
-		r := tsm.Request{Ref: fmt.Sprint(k, h.refs), Kind: k, Band: "band_lin", Card: h.card, Customer: string(h.lin)}
+		r := tsm.Request{Ref: fmt.Sprint(k, h.refs), Kind: k, Band: "band_lin", Card: issuing.IDOf(h.card), Customer: string(h.lin)}
 		if k == tsm.TopUp {
 			r.Amount = money.Fen(fen)
 		}
@@ -188,7 +188,7 @@ func (h *house) order(k tsm.Kind, fen int64) (o tsm.Order) {
 			if err != nil {
 				return err
 			}
-			r.Card, h.card = c.Number, c.Number
+			r.Card, h.card = c.ID, c.ID.Purse()
 		}
 		o, err = h.tsm.Place(tx, r)
 		return err

@@ -83,7 +83,7 @@ func (p pages) journeyTable(ctx context.Context, list []transit.Journey) web.Tab
 			exception = web.Status(ctx, web.Warn, exceptionWords[j.Exception])
 		}
 		t.Rows = append(t.Rows, web.Row{Href: journeyPath(j.ID), Cells: []web.Cell{short(p.way(j).In(ctx)), web.Status(ctx, journeyTone(j), both(j.State.Words)),
-			web.Mono(masked(j.Card)), web.Money(paid(j)), due, exception, web.When(started(j))}})
+			web.Mono(masked(issuing.IDOf(j.Card))), web.Money(paid(j)), due, exception, web.When(started(j))}})
 	}
 	return t
 }
@@ -168,7 +168,7 @@ func (p pages) journey(w http.ResponseWriter, r *http.Request) error {
 		}
 		v.deeds = told(trail)
 		v.closed = slices.ContainsFunc(trail, func(d Deed) bool { return d.Act == ActAcknowledge })
-		c, err := issuing.Get(q, v.journey.Card)
+		c, err := issuing.Get(q, issuing.IDOf(v.journey.Card))
 		if err != nil && !errors.Is(err, issuing.ErrNotFound) {
 			return err
 		}
@@ -250,9 +250,9 @@ func (p pages) lineCell(ctx context.Context, id string) web.Cell {
 }
 
 func (p pages) journeyFacts(j transit.Journey, owner string) []web.Fact {
-	card := web.Fact{Name: words.Card, Value: masked(j.Card), Mono: true}
+	card := web.Fact{Name: words.Card, Value: masked(issuing.IDOf(j.Card)), Mono: true}
 	if owner != "" {
-		card.Href = cardPath(owner, j.Card)
+		card.Href = cardPath(owner, issuing.IDOf(j.Card))
 	}
 	facts := []web.Fact{
 		{Name: words.State, Show: web.Chip(journeyTone(j), both(j.State.Words))},
@@ -415,7 +415,7 @@ func (p pages) repair(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
-		return keep(tx, r, Deed{Act: ActRepair, Target: back, What: masked(card.Number) + " " + p.way(j).ZH, Why: reason})
+		return keep(tx, r, Deed{Act: ActRepair, Target: back, What: masked(card.ID) + " " + p.way(j).ZH, Why: reason})
 	})
 	if err != nil {
 		return sorry(w, r, back, err)
@@ -428,7 +428,7 @@ func cardOfJourney(tx *db.Tx, id string) (issuing.Card, error) {
 	if err != nil {
 		return issuing.Card{}, err
 	}
-	return issuing.Get(tx, j.Card)
+	return issuing.Get(tx, issuing.IDOf(j.Card))
 }
 
 // ridesOf is the last journeys of a card.

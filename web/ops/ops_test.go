@@ -33,7 +33,7 @@ func every(h *house) []string {
 		"/ops/bands/band_lin", cardAt(h), "/ops/gates", "/ops/gates?kind=bus", "/ops/gates/" + h.gates["exit东单"].String(), "/ops/gates/" + h.gates["bus"].String(),
 		"/ops/journeys", "/ops/journeys?state=incomplete", "/ops/exceptions", "/ops/exceptions?all=1", "/ops/deny", "/ops/books", "/ops/books?day=2015-09-16",
 		"/ops/books/accounts", "/ops/books/accounts?code=2030", "/ops/books/account?id=bank.custody", "/ops/books/account?id=" + string(wallet.Account(h.lin)),
-		"/ops/books/account?id=" + string(issuing.Float(h.card)) + "&at=2015-09-16T12:00&by=booked", "/ops/books/entries", "/ops/books/entries?kind=transit.debit",
+		"/ops/books/account?id=" + string(issuing.Float(issuing.IDOf(h.card))) + "&at=2015-09-16T12:00&by=booked", "/ops/books/entries", "/ops/books/entries?kind=transit.debit",
 		"/ops/books/entry?seq=1", "/ops/books/entry?ref=load:" + h.orders[1], "/ops/books/holds", "/ops/books/proof", "/ops/books/proof?run=now",
 		"/ops/settlement", "/ops/settlement/days/2015-09-16", "/ops/settlement/payouts/" + payouts[0].ID, "/ops/keys", "/ops/audit"}
 	for _, id := range h.orders {
@@ -266,7 +266,7 @@ func TestBlockAndUnblockOverTheAir(t *testing.T) {
 	b := h.login("mei", web.EN)
 	b.post("/ops/orders/"+h.orders[2]+"/cancel", url.Values{"why": {"makes room"}})
 	state := func() (s issuing.State) {
-		h.read(func(q *db.Query) error { c, err := issuing.Get(q, h.card); s = c.State; return err })
+		h.read(func(q *db.Query) error { c, err := issuing.Get(q, issuing.IDOf(h.card)); s = c.State; return err })
 		return s
 	}
 	form := url.Values{"why": {"lost in line 10"}, "token": {"a1"}}

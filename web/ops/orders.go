@@ -13,7 +13,6 @@ import (
 	"koala/issuing"
 	"koala/ledger"
 	"koala/spec/iso7816"
-	"koala/spec/purse"
 	"koala/tsm"
 	"koala/web"
 )
@@ -364,14 +363,14 @@ func (p pages) moveOrder(w http.ResponseWriter, r *http.Request, act Act, said w
 }
 
 // masked shows a card number as messages may; empty stays empty.
-func masked(n purse.Number) string {
+func masked(n issuing.CardID) string {
 	if n == "" {
 		return ""
 	}
-	return issuing.Masked(n)
+	return n.Masked()
 }
 
-func maskedCell(n purse.Number) web.Cell {
+func maskedCell(n issuing.CardID) web.Cell {
 	if n == "" {
 		return none()
 	}

@@ -15,7 +15,6 @@ import (
 	"koala/internal/db"
 	"koala/issuing"
 	"koala/ledger"
-	"koala/spec/purse"
 	"koala/tsm"
 	"koala/wallet"
 	"koala/web"
@@ -23,12 +22,12 @@ import (
 
 // cardKey names a card in addresses: the number never stands in a path, which
 // the request log keeps.
-func cardKey(n purse.Number) string {
+func cardKey(n issuing.CardID) string {
 	sum := sha256.Sum256([]byte(n))
 	return hex.EncodeToString(sum[:5])
 }
 
-func cardPath(customer string, n purse.Number) string {
+func cardPath(customer string, n issuing.CardID) string {
 	return "/ops/cards/" + customer + "/" + cardKey(n)
 }
 
@@ -60,14 +59,14 @@ func (p pages) cards(w http.ResponseWriter, r *http.Request) error {
 	var keepCard func(issuing.Card) bool
 	if state != "" || tail != "" {
 		keepCard = func(c issuing.Card) bool {
-			return (state == "" || c.State == state) && strings.HasSuffix(string(c.Number), tail)
+			return (state == "" || c.State == state) && strings.HasSuffix(string(c.ID), tail)
 		}
 	}
 	pg := web.PageOf(r, pageRows)
 	var list []issuing.Card
 	err := p.Store.Read(r.Context(), func(q *db.Query) (err error) {
 		list, err = gather(pg, func(after string, limit int) ([]issuing.Card, error) {
-			return issuing.List(q, purse.Number(after), limit)
+			return issuing.List(q, issuing.CardID(after), limit)
 		}, cardNumber, keepCard)
 		return err
 	})
@@ -85,7 +84,7 @@ func (p pages) cards(w http.ResponseWriter, r *http.Request) error {
 	return p.list(w, r, web.Page{Title: words.Cards, Lead: words.CardsLead, Here: "/ops/cards"}, v)
 }
 
-func cardNumber(c issuing.Card) string { return string(c.Number) }
+func cardNumber(c issuing.Card) string { return string(c.ID) }
 
 func peopleTabs(here string) []tab {
 	return []tab{{"/ops/cards", words.Cards, here == "/ops/cards"}, {"/ops/customers", words.Customers, here == "/ops/customers"}}
@@ -96,10 +95,10 @@ func (p pages) cardTable(ctx context.Context, list []issuing.Card) web.Table {
 		{Name: words.Band}, {Name: words.Proven, Num: true}, {Name: words.InTheBooks, Num: true}, {Name: words.LastSeen, Num: true}}}
 	for _, c := range list {
 		float := none()
-		if b, err := p.Book.Balance(issuing.Float(c.Number)); err == nil {
+		if b, err := p.Book.Balance(issuing.Float(c.ID)); err == nil {
 			float = web.Money(b.Posted.Minor())
 		}
-		t.Rows = append(t.Rows, web.Row{Href: cardPath(string(c.Customer), c.Number), Cells: []web.Cell{web.Mono(masked(c.Number)),
+		t.Rows = append(t.Rows, web.Row{Href: cardPath(string(c.Customer), c.ID), Cells: []web.Cell{web.Mono(masked(c.ID)),
 			web.Status(ctx, cardTone(c.State), both(c.State.Words)), short(c.Product), ident(c.Band),
 			web.Money(c.Known.Balance.Minor()), float, web.When(c.Known.At)}})
 	}
@@ -127,7 +126,7 @@ func (p pages) findCard(q *db.Query, r *http.Request) (issuing.Card, error) {
 		return issuing.Card{}, err
 	}
 	for _, c := range list {
-		if cardKey(c.Number) == r.PathValue("key") {
+		if cardKey(c.ID) == r.PathValue("key") {
 			return c, nil
 		}
 	}
@@ -146,16 +145,16 @@ func (p pages) card(w http.ResponseWriter, r *http.Request) error {
 		if product, err = issuing.ProductOn(q, v.card.Product, v.card.Opened); err != nil {
 			return err
 		}
-		if orders, err = tsm.Orders(q, tsm.Filter{Card: v.card.Number, Limit: 20}); err != nil {
+		if orders, err = tsm.Orders(q, tsm.Filter{Card: v.card.ID, Limit: 20}); err != nil {
 			return err
 		}
-		if v.denied, err = isDenied(q, v.card.Number); err != nil {
+		if v.denied, err = isDenied(q, v.card.ID.Purse()); err != nil {
 			return err
 		}
-		if v.rides, err = p.ridesOf(ctx, q, v.card.Number); err != nil {
+		if v.rides, err = p.ridesOf(ctx, q, v.card.ID.Purse()); err != nil {
 			return err
 		}
-		v.path = cardPath(string(v.card.Customer), v.card.Number)
+		v.path = cardPath(string(v.card.Customer), v.card.ID)
 		trail, err := deeds(q, Deed{Target: v.path}, "", pageRows)
 		v.deeds = told(trail)
 		return err
@@ -166,9 +165,9 @@ func (p pages) card(w http.ResponseWriter, r *http.Request) error {
 	v.orders = p.orderTable(r, orders)
 	v.orders.NoCSV = true
 	v.face = web.CardFace{Kind: web.CardTransit, Name: web.Text{ZH: product.NameZH, EN: product.NameEN}, Issuer: words.Issuer,
-		Tail: web.Tail(string(v.card.Number)), Value: web.Yuan(v.card.Known.Balance.Minor()), Off: v.card.State != issuing.Active}
+		Tail: web.Tail(string(v.card.ID)), Value: web.Yuan(v.card.Known.Balance.Minor()), Off: v.card.State != issuing.Active}
 	v.facts = p.cardFacts(v.card, v.denied)
-	return p.show(w, r, web.Page{Title: web.Same(masked(v.card.Number)), Lead: web.Text{ZH: product.NameZH, EN: product.NameEN}, Back: "/ops/cards", Here: "/ops/cards"}, cardPage(v))
+	return p.show(w, r, web.Page{Title: web.Same(masked(v.card.ID)), Lead: web.Text{ZH: product.NameZH, EN: product.NameEN}, Back: "/ops/cards", Here: "/ops/cards"}, cardPage(v))
 }
 
 func (p pages) cardFacts(c issuing.Card, denied bool) []web.Fact {
@@ -178,15 +177,15 @@ func (p pages) cardFacts(c issuing.Card, denied bool) []web.Fact {
 		{Name: words.Band, Value: c.Band, Href: "/ops/bands/" + c.Band, Mono: true},
 		{Name: words.Proven, Value: web.Yuan(c.Known.Balance.Minor())},
 	}
-	if b, err := p.Book.Balance(issuing.Float(c.Number)); err == nil {
-		facts = append(facts, web.Fact{Name: words.InTheBooks, Value: web.Yuan(b.Posted.Minor()), Href: accountPath(issuing.Float(c.Number))})
+	if b, err := p.Book.Balance(issuing.Float(c.ID)); err == nil {
+		facts = append(facts, web.Fact{Name: words.InTheBooks, Value: web.Yuan(b.Posted.Minor()), Href: accountPath(issuing.Float(c.ID))})
 	}
 	if !c.Known.At.IsZero() {
 		facts = append(facts, web.Fact{Name: words.LastSeen, Value: web.Moment(c.Known.At)},
 			web.Fact{Name: words.Sequences, Value: fmt.Sprintf("%d / %d", c.Known.Online, c.Known.Offline), Mono: true})
 	}
 	facts = append(facts,
-		web.Fact{Name: words.Deposit, Value: web.Yuan(c.Deposit.Minor()), Href: accountPath(issuing.DepositAccount(c.Number))},
+		web.Fact{Name: words.Deposit, Value: web.Yuan(c.Deposit.Minor()), Href: accountPath(issuing.DepositAccount(c.ID))},
 		web.Fact{Name: words.Valid, Value: c.From.Format(time.DateOnly) + " – " + c.To.Format(time.DateOnly)},
 		web.Fact{Name: words.Instance, Value: web.Hex(c.Instance), Mono: true})
 	if c.Why != "" {
@@ -210,7 +209,7 @@ func (p pages) actOnCard(w http.ResponseWriter, r *http.Request) error {
 	if err := p.Store.Read(r.Context(), func(q *db.Query) (err error) { c, err = p.findCard(q, r); return err }); err != nil {
 		return err
 	}
-	deed := Deed{Target: back, What: masked(c.Number), Why: reason}
+	deed := Deed{Target: back, What: masked(c.ID), Why: reason}
 	said := words.DidOrder
 	var do func(tx *db.Tx) error
 	switch r.PathValue("act") {
@@ -219,9 +218,9 @@ func (p pages) actOnCard(w http.ResponseWriter, r *http.Request) error {
 	case "unblock":
 		deed.Act, do = ActUnblock, p.lock(tsm.Unblock, c, r.PostFormValue("token"))
 	case "deny":
-		deed.Act, do, said = ActDeny, p.deny(c.Number, reason), words.DidDeny
+		deed.Act, do, said = ActDeny, p.deny(c.ID.Purse(), reason), words.DidDeny
 	case "allow":
-		deed.Act, do, said = ActAllow, p.allow(c.Number), words.DidAllow
+		deed.Act, do, said = ActAllow, p.allow(c.ID.Purse()), words.DidAllow
 	default:
 		return fmt.Errorf("act %q on a card: %w", r.PathValue("act"), web.ErrNoPage)
 	}
@@ -245,7 +244,7 @@ func (p pages) lock(k tsm.Kind, c issuing.Card, token string) func(*db.Tx) error
 		if token == "" || len(token) > 32 {
 			return fmt.Errorf("token of a form: %w", ErrForm)
 		}
-		_, err := p.TSM.Place(tx, tsm.Request{Ref: fmt.Sprintf("ops:%s:%s:%s", k, cardKey(c.Number), token), Kind: k, Band: c.Band, Card: c.Number, Customer: string(c.Customer)})
+		_, err := p.TSM.Place(tx, tsm.Request{Ref: fmt.Sprintf("ops:%s:%s:%s", k, cardKey(c.ID), token), Kind: k, Band: c.Band, Card: c.ID, Customer: string(c.Customer)})
 		return err
 	}
 }

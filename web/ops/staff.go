@@ -9,6 +9,7 @@ import (
 
 	"koala/fare"
 	"koala/internal/db"
+	"koala/issuing"
 	"koala/ledger"
 	"koala/report"
 	"koala/transit"
@@ -256,7 +257,7 @@ func oddTable(ctx context.Context, list []transit.OddTap) web.Table {
 		if o.Why == "fork" {
 			word = words.OddFork
 		}
-		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{web.Status(ctx, web.Bad, word), web.Mono(masked(o.Debit.Card)), web.Mono(o.Debit.Terminal.String()),
+		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{web.Status(ctx, web.Bad, word), web.Mono(masked(issuing.IDOf(o.Debit.Card))), web.Mono(o.Debit.Terminal.String()),
 			web.Count(int64(o.Debit.Seq)), web.Money(int64(o.Debit.Fen)), web.Mono(fmt.Sprintf("%X", o.Debit.TAC)), web.When(o.Got)}})
 	}
 	return t
@@ -275,7 +276,7 @@ func (p pages) acknowledge(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
-		return keep(tx, r, Deed{Act: ActAcknowledge, Target: back, What: masked(j.Card) + " " + string(j.Exception), Why: reason})
+		return keep(tx, r, Deed{Act: ActAcknowledge, Target: back, What: masked(issuing.IDOf(j.Card)) + " " + string(j.Exception), Why: reason})
 	})
 	if err != nil {
 		return sorry(w, r, back, err)

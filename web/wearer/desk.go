@@ -12,7 +12,6 @@ import (
 	"koala/issuing"
 	"koala/ledger"
 	"koala/money"
-	"koala/spec/purse"
 	"koala/tsm"
 	"koala/wallet"
 	"koala/web"
@@ -122,7 +121,7 @@ func (h house) Cards(ctx context.Context, who string) (out []Card, err error) {
 
 func cardOf(c issuing.Card, p issuing.Product) Card {
 	return Card{
-		Number: c.Number, Kind: artOf(p.Art), Name: web.Text{ZH: p.NameZH, EN: p.NameEN}, Issuer: words.TransitIssuer,
+		Number: c.ID, Kind: artOf(p.Art), Name: web.Text{ZH: p.NameZH, EN: p.NameEN}, Issuer: words.TransitIssuer,
 		Fen: c.Known.Balance.Minor(), Seen: c.Known.At, State: web.Text{ZH: c.State.Words(true), EN: c.State.Words(false)},
 		Tone: cardTones[c.State], Usable: c.State == issuing.Active, Blocked: c.State == issuing.Blocked,
 		MinLoadFen: p.MinLoad.Minor(), MaxLoadFen: p.MaxLoad.Minor(), MaxFen: p.MaxBalance.Minor(),
@@ -180,7 +179,7 @@ func (h house) Apply(ctx context.Context, who, ref, product string) (order strin
 		if err != nil {
 			return err
 		}
-		o, err := h.tsm.Place(tx, tsm.Request{Ref: ref, Kind: tsm.Issue, Band: c.Band, Card: c.Number, Customer: who})
+		o, err := h.tsm.Place(tx, tsm.Request{Ref: ref, Kind: tsm.Issue, Band: c.Band, Card: c.ID, Customer: who})
 		order = o.ID
 		return err
 	})
@@ -190,11 +189,11 @@ func (h house) Apply(ctx context.Context, who, ref, product string) (order strin
 	return order, nil
 }
 
-func (h house) TopUp(ctx context.Context, who, ref string, card purse.Number, fen int64) (string, error) {
+func (h house) TopUp(ctx context.Context, who, ref string, card issuing.CardID, fen int64) (string, error) {
 	return h.place(ctx, who, ref, tsm.Request{Kind: tsm.TopUp, Card: card, Amount: money.Fen(fen)})
 }
 
-func (h house) Act(ctx context.Context, who, ref string, card purse.Number, kind OrderKind) (string, error) {
+func (h house) Act(ctx context.Context, who, ref string, card issuing.CardID, kind OrderKind) (string, error) {
 	return h.place(ctx, who, ref, tsm.Request{Kind: tsm.Kind(kind), Card: card})
 }
 
@@ -222,7 +221,7 @@ func (h house) place(ctx context.Context, who, ref string, r tsm.Request) (order
 	return order, nil
 }
 
-func (h house) Orders(ctx context.Context, who string, card purse.Number, limit int) (out []Order, err error) {
+func (h house) Orders(ctx context.Context, who string, card issuing.CardID, limit int) (out []Order, err error) {
 	err = h.store.Read(ctx, func(q *db.Query) error {
 		list, err := tsm.Orders(q, tsm.Filter{Customer: who, Card: card, Limit: limit})
 		for _, o := range list {

@@ -62,7 +62,7 @@ func (t journeys) Trips(ctx context.Context, who, after string, limit int) (out 
 		}
 		var all []transit.Journey
 		for _, c := range cards {
-			some, err := olderThan(q, c.Number, last, limit)
+			some, err := olderThan(q, c.ID.Purse(), last, limit)
 			if err != nil {
 				return err
 			}
@@ -127,7 +127,7 @@ func (t journeys) mine(q orderReader, who, id string) (transit.Journey, error) {
 	if err != nil {
 		return j, err
 	}
-	c, err := issuing.Get(q, j.Card)
+	c, err := issuing.Get(q, issuing.IDOf(j.Card))
 	if errors.Is(err, issuing.ErrNotFound) || err == nil && string(c.Customer) != who {
 		return j, fmt.Errorf("trip %q: %w", id, ErrNoTrip)
 	}
@@ -171,7 +171,7 @@ func (t journeys) Repair(ctx context.Context, who, id, station string) error {
 
 // tripOf turns a journey into what pages show.
 func (t journeys) tripOf(q *db.Query, j transit.Journey) (Trip, error) {
-	trip := Trip{ID: j.ID, Card: j.Card, Bus: j.Mode == transit.Bus, Open: j.State == transit.Open,
+	trip := Trip{ID: j.ID, Card: issuing.IDOf(j.Card), Bus: j.Mode == transit.Bus, Open: j.State == transit.Open,
 		State: web.Text{ZH: j.State.Words(true), EN: j.State.Words(false)}, Tone: tripTones[j.State],
 		Missing: j.State == transit.Incomplete && j.Mode == transit.Rail && (j.Finish == transit.MissingEntry || j.Finish == transit.MissingExit),
 		Fen:     j.Charged.Add(j.Adjusted).Minor(), Metres: int64(j.Metres), Lines: j.Lines}

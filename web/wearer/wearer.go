@@ -18,8 +18,8 @@ import (
 
 	"koala/fare"
 	"koala/internal/fail"
+	"koala/issuing"
 	"koala/spec/iso7816"
-	"koala/spec/purse"
 	"koala/web"
 )
 
@@ -49,7 +49,7 @@ type WalletLine struct {
 
 // A Card is one card of the band as its owner sees it.
 type Card struct {
-	Number       purse.Number
+	Number       issuing.CardID
 	Kind         web.CardKind
 	Name, Issuer web.Text
 	Fen          int64     // what the card last proved it holds
@@ -98,7 +98,7 @@ const (
 type Order struct {
 	ID         string
 	Kind       OrderKind
-	Card       purse.Number
+	Card       issuing.CardID
 	Name       web.Text // what it does
 	Fen        int64    // of a top-up
 	State      web.Text
@@ -129,9 +129,9 @@ type Desk interface {
 	Cards(ctx context.Context, who string) ([]Card, error) // newest last
 	Products(ctx context.Context, who string) ([]Product, error)
 	Apply(ctx context.Context, who, ref, product string) (order string, err error)
-	TopUp(ctx context.Context, who, ref string, card purse.Number, fen int64) (order string, err error)
-	Act(ctx context.Context, who, ref string, card purse.Number, kind OrderKind) (order string, err error)
-	Orders(ctx context.Context, who string, card purse.Number, limit int) ([]Order, error) // newest first; no card: all
+	TopUp(ctx context.Context, who, ref string, card issuing.CardID, fen int64) (order string, err error)
+	Act(ctx context.Context, who, ref string, card issuing.CardID, kind OrderKind) (order string, err error)
+	Orders(ctx context.Context, who string, card issuing.CardID, limit int) ([]Order, error) // newest first; no card: all
 	Order(ctx context.Context, who, id string) (Order, error)
 	Cancel(ctx context.Context, who, id string) error
 	Verify(ctx context.Context, who, id string) error
@@ -147,7 +147,7 @@ type Place struct {
 // A Trip is one ride.
 type Trip struct {
 	ID       string
-	Card     purse.Number
+	Card     issuing.CardID
 	In, Out  *Place // nil: missing
 	Bus      bool
 	State    web.Text
@@ -190,14 +190,14 @@ type BandView struct {
 	ID      string
 	Battery int // percent
 	Worn    bool
-	Fen     map[purse.Number]int64 // balances read from the element itself
+	Fen     map[issuing.CardID]int64 // balances read from the element itself
 }
 
 // A TapAct is what a hand does at a gate.
 type TapAct struct {
 	Ref  string // names the act: the same again is the same tap
 	Gate string
-	Card purse.Number
+	Card issuing.CardID
 	Pull int // the band leaves the field in the n-th command; 0: it stays
 }
 
