@@ -41,8 +41,11 @@ type ContactlessData struct {
 	// Group names what only one activated application at a time can have, such
 	// as a UID or a protocol parameter; 0 is no such thing.
 	Group byte
-	// Family is the application family (87), 0 when not told.
+	// Family is the application family (AFI of ISO 14443-3), 0 when not told.
 	Family byte
+	// NeedsDisplay is set for an application that does not work while the
+	// device's display is off.
+	NeedsDisplay bool
 }
 
 // Layout of the element's own region (owner 1): global update counter 2 |
@@ -52,6 +55,12 @@ const (
 	globalSize   = 4
 	atCounter    = 0
 	atGeneration = 2
+
+	interactionTag = 0xFFFC
+
+	// Privilege byte 3 (GPCS 11.1.2).
+	privilegeActivation     = 0x20
+	privilegeSelfActivation = 0x10
 )
 
 func (r Registry) global() Region { return r.e.mem.Region(domainID, globalTag) }
@@ -215,6 +224,43 @@ func (r Registry) persistent() []Entry {
 	}
 	slices.SortStableFunc(list, func(a, b Entry) int { return cmp.Compare(a.Contactless.Order, b.Contactless.Order) })
 	return list
+}
+
+// Activate is Registry.Activate with the rights of the applet: it needs the
+// contactless activation privilege, or for itself contactless self-activation;
+// 6982 without.
+func (s *Session) Activate(id ID) (conflicts []Entry, sw iso7816.SW) {
+	if x, _ := s.Registry().Entry(s.Self); x.Privileges[2]&privilegeActivation == 0 &&
+		(id != s.Self || x.Privileges[2]&privilegeSelfActivation == 0) {
+		return nil, iso7816.SWSecurity
+	}
+	return s.Registry().Activate(id)
+}
+
+// Deactivate is Registry.Deactivate with the rights of the applet, which may
+// always take itself off the air.
+func (s *Session) Deactivate(id ID) iso7816.SW {
+	if x, _ := s.Registry().Entry(s.Self); x.Privileges[2]&privilegeActivation == 0 && id != s.Self {
+		return iso7816.SWSecurity
+	}
+	return s.Registry().Deactivate(id)
+}
+
+// Interaction is what a wallet is to show of an application: the objects that
+// its installer gave.
+func (r Registry) Interaction(id ID) []byte {
+	return r.e.mem.Region(id, interactionTag).Bytes()
+}
+
+// SetInteraction keeps them, once for an application. 6A84 when full.
+func (r Registry) SetInteraction(id ID, objects []byte) iso7816.SW {
+	s := Session{e: r.e, Self: id}
+	g, err := s.Allocate(interactionTag, len(objects))
+	if err != nil {
+		return swOf(err)
+	}
+	g.Write(0, objects)
+	return iso7816.OK
 }
 
 // touch writes an entry whose contactless data has changed, and counts.

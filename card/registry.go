@@ -75,15 +75,16 @@ func (x Entry) implicit(i Interface, channel int) bool {
 
 // Layout of an entry's region: kind 1 | state 1 | privileges 3 | implicit 1 |
 // version 2 | four times length 1 and 16 bytes: AID, load file, module, domain |
-// contactless: state 1, flags 1 (bit 1 always on), order 2, counter 2, group 1,
+// contactless: state 1, flags 1 (bit 1 always on, bit 2 needs the display), order 2, counter 2, group 1,
 // family 1 | quotas: own 4, granted 4, own volatile 4, granted volatile 4.
-// Images of version 1 end their entries with the domain (image.go).
+// Images of version 1 end their entries with the domain.
 const (
 	entryTag    = 0xFFFF
 	entrySizeV1 = 8 + 4*17
 	entrySize   = entrySizeV1 + 8 + 16
 
-	flagAlways = 0x01
+	flagAlways  = 0x01
+	flagDisplay = 0x02
 
 	// MaxEntries bounds the registry.
 	MaxEntries = 64
@@ -120,7 +121,7 @@ func decodeEntry(id ID, c []byte) Entry {
 		AID: name(0), LoadFile: name(1), Module: name(2), Domain: name(3),
 	}
 	c = c[entrySizeV1:]
-	x.Contactless = ContactlessData{State: Availability(c[0]), Always: c[1]&flagAlways != 0,
+	x.Contactless = ContactlessData{State: Availability(c[0]), Always: c[1]&flagAlways != 0, NeedsDisplay: c[1]&flagDisplay != 0,
 		Order: binary.BigEndian.Uint16(c[2:]), Counter: binary.BigEndian.Uint16(c[4:]), Group: c[6], Family: c[7]}
 	for i, q := range []*uint32{&x.Quota.Own, &x.Quota.Granted, &x.Quota.OwnVolatile, &x.Quota.GrantedVolatile} {
 		*q = binary.BigEndian.Uint32(c[8+4*i:])
@@ -141,6 +142,9 @@ func (x Entry) encode() []byte {
 	t[0], t[6], t[7] = byte(x.Contactless.State), x.Contactless.Group, x.Contactless.Family
 	if x.Contactless.Always {
 		t[1] |= flagAlways
+	}
+	if x.Contactless.NeedsDisplay {
+		t[1] |= flagDisplay
 	}
 	binary.BigEndian.PutUint16(t[2:], x.Contactless.Order)
 	binary.BigEndian.PutUint16(t[4:], x.Contactless.Counter)

@@ -9,6 +9,7 @@ import (
 	"io"
 
 	"koala/card"
+	"koala/card/directory"
 	"koala/card/isd"
 	"koala/card/psam"
 	"koala/card/purse"
@@ -23,6 +24,12 @@ const (
 	PurseModule   card.AID = "\xA0\x00\x00\x06\x32\x01\x01\x05"
 	PSAMLoadFile  card.AID = "\xF0koala\x02"
 	PSAMModule    card.AID = "\xF0koala\x02\x01"
+
+	DirectoryLoadFile card.AID = "\xF0koala\x05"
+	PPSEModule        card.AID = "\xF0koala\x05\x01"
+	PSEModule         card.AID = "\xF0koala\x05\x02"
+	RegistryLoadFile  card.AID = "\xA0\x00\x00\x01\x51\x43\x52\x53"
+	Registry          card.AID = card.AID(gp.ContactlessAID) // module and instance
 
 	DomainLoadFile = card.AID(gp.DomainLoadFile)
 	DomainModule   = card.AID(gp.DomainModule)
@@ -47,6 +54,9 @@ func New(cfg isd.Config) *Catalog {
 	c.Add(DomainLoadFile, DomainModule, isd.Module(cfg, c.LoadFiles))
 	c.Add(PurseLoadFile, PurseModule, purse.Module())
 	c.Add(PSAMLoadFile, PSAMModule, psam.Module())
+	c.Add(DirectoryLoadFile, PPSEModule, directory.PPSE())
+	c.Add(DirectoryLoadFile, PSEModule, directory.PSE())
+	c.Add(RegistryLoadFile, Registry, directory.CRS())
 	return c
 }
 

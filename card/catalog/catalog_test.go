@@ -197,7 +197,7 @@ func TestIssueResumesAfterAnyCut(t *testing.T) {
 			t.Fatal(err)
 		}
 		m.open(0x03)
-		w, _ := m.h.Wrap(gp.GetStatus{Part: gp.Applications}.Command())
+		w, _ := m.h.Wrap(gp.GetStatus{Part: gp.Applications, Prefix: aid}.Command())
 		list, err := gp.ParseStatus(m.transmit(w).Data)
 		if err != nil || len(list) > 1 {
 			t.Fatalf("write %d: registry %v %v", n, list, err)
@@ -254,7 +254,7 @@ func TestSixCardsAreSmall(t *testing.T) {
 
 func TestCatalogIsOpen(t *testing.T) {
 	c := catalog.New(isd.Config{})
-	if n := len(c.LoadFiles()); n != 3 {
+	if n := len(c.LoadFiles()); n < 5 {
 		t.Fatalf("%d load files", n)
 	}
 	c.Add(catalog.PurseLoadFile, "\xA0\x00\x00\x06\x32\x01\x01\x06", card.Module{})

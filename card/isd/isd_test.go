@@ -89,7 +89,7 @@ func TestGetDataWithoutChannel(t *testing.T) {
 func TestEveryLevelCarriesManagement(t *testing.T) {
 	everyWay(t, func(t *testing.T, b *bench, w way) {
 		b.open(w.level)
-		if list := b.status(gp.Applications); list != nil {
+		if list := b.status(gp.Applications); len(list) != 0 {
 			t.Errorf("a new card has applications: %v", list)
 		}
 		if data := b.must(noteInstance().Command()); !bytes.Equal(data, []byte{0}) {
@@ -264,11 +264,11 @@ func TestLoadFilesListTheirModules(t *testing.T) {
 	b := newBench(t, gp.AES)
 	b.open(gp.CMAC)
 	files, modules := b.status(gp.LoadFiles), b.status(gp.LoadFilesModules)
-	if len(files) != 4 || len(modules) != 4 {
+	if len(files) < 4 || len(modules) != len(files) {
 		t.Fatalf("%d and %d load files", len(files), len(modules))
 	}
 	for i, x := range modules {
-		if len(x.Modules) != 1 || len(files[i].Modules) != 0 || x.State != gp.Loaded || x.Domain != gp.IssuerDomain {
+		if len(x.Modules) == 0 || len(files[i].Modules) != 0 || x.State != gp.Loaded || x.Domain != gp.IssuerDomain {
 			t.Errorf("load file %+v", x)
 		}
 	}

@@ -24,7 +24,7 @@ const KeyTries = 15
 
 // Module makes purses.
 func Module() card.Module {
-	return card.Module{New: func() card.Applet { return new(applet) }, Install: install}
+	return card.Module{New: func() card.Applet { return new(applet) }, Install: install, Always: true}
 }
 
 // An applet is one selection of a purse. All its fields are volatile.
