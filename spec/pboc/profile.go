@@ -1,0 +1,246 @@
+package pboc
+
+import (
+	"fmt"
+	"strings"
+
+	"koala/spec/tlv"
+)
+
+// A Card is what an issuer knows of a card of the house; Personalisation lays it
+// out into records and groups. Every field but those said to be optional is
+// needed.
+type Card struct {
+	Label             string  // 50, as "PBOC DEBIT"
+	Priority          byte    // 87
+	PAN               string  // up to 19 digits
+	PSN               byte    // sequence number, n2
+	Effective, Expiry [3]byte // YYMMDD
+	Service           string  // service code, three digits
+	Name              string  // 5F20, optional
+	Country, Currency [2]byte // n3 in two bytes: 0156
+	AIP               [2]byte // the same on every path, since it is signed (9F4A)
+	CTQ               uint16
+
+	DKI, CVN     byte
+	Alg          Algorithm
+	Report       ReportID
+	AC, MAC, ENC [16]byte
+
+	CA                                       byte // index of the CA key
+	IssuerCertificate, IssuerRemainder       []byte
+	ICCCertificate, ICCRemainder             []byte
+	IssuerExponent, ICCExponent              []byte
+	Private                                  PrivateKey // optional: without it the card is never approved offline by fDDA
+	Version1                                 bool       // fDDA version 01
+	PIN                                      string     // offline PIN, 4 to 12 digits, optional
+	PINLimit                                 byte
+	Processing                               Processing
+	Balance, BalanceLimit, SingleLimit       uint64 // fen
+	ResetThreshold, CVMLimit, TotalLimit     uint64
+	TotalUpper                               uint64
+	Support                                  byte   // DF61; 00 without the extended application
+	OffsetLimit                              uint64 // DF62
+	LowerOffline, UpperOffline, ForeignLimit byte
+	DefaultAction                            [2]byte
+	IssuerAuth                               byte // 9F56: 80 mandatory
+	Files                                    []File
+	Opened                                   []Opened
+	Extra                                    []byte // further objects of DGIObjects, TLV: a second e-cash (DF71..)
+}
+
+// Logs of the house's cards: short identifiers and number of records (QKATA).
+const (
+	LogSFI     = 0x0B
+	LoadLogSFI = 0x0C
+	LogRecords = 10
+)
+
+// The data object lists of the house's cards. Everything CVN 01 covers is in each
+// of the first three; 9F21 and 9F4E are there for the log.
+var (
+	pdol          = unhexed("9F6604 9F0206 9F0306 9F1A02 9505 5F2A02 9A03 9C01 9F3704 9F2103 9F4E14")
+	contactPDOL   = unhexed("9F7A01 9F0206 5F2A02")
+	cdol          = unhexed("9F0206 9F0306 9F1A02 9505 5F2A02 9A03 9C01 9F3704 9F2103 9F4E14")
+	ddol          = unhexed("9F3704")
+	logFormat     = unhexed("9A03 9F2103 9F0206 9F0306 9F1A02 5F2A02 9F4E14 9C01 9F3602")
+	loadLogFormat = unhexed("9A03 9F2103 9F3602")
+	// Online PIN by contact, signature, then nothing: each only where the terminal
+	// supports it, the next one if it fails.
+	cvmList = unhexed("00000000 00000000 4203 1E03 1F03")
+)
+
+func unhexed(s string) []byte {
+	var b []byte
+	for _, part := range strings.Fields(s) {
+		for i := 0; i < len(part); i += 2 {
+			var x byte
+			if _, err := fmt.Sscanf(part[i:i+2], "%02X", &x); err != nil {
+				panic(err)
+			}
+			b = append(b, x)
+		}
+	}
+	return b
+}
+
+// Track2 is the track 2 equivalent data 57: PAN D expiry YYMM service code.
+func (c Card) Track2() []byte {
+	s := fmt.Sprintf("%sD%02X%02X%s", c.PAN, c.Expiry[0], c.Expiry[1], c.Service)
+	return nibbles(s)
+}
+
+// nibbles packs digits, and D as the separator, with F at the end of odd ones.
+func nibbles(s string) []byte {
+	if len(s)%2 != 0 {
+		s += "F"
+	}
+	return unhexed(s)
+}
+
+// signedRecord holds what the card's certificate signs: the only record marked
+// for offline data authentication, and the only one with the expiry date.
+func (c Card) signedRecord() []byte {
+	b := tlv.Append(nil, 0x5A, nibbles(c.PAN))
+	b = tlv.Append(b, 0x5F24, c.Expiry[:])
+	b = tlv.Append(b, 0x5F25, c.Effective[:])
+	b = tlv.Append(b, 0x5F28, c.Country[:])
+	b = tlv.Append(b, 0x9F07, []byte{0xFF, 0xC0})
+	b = tlv.Append(b, 0x9F08, c.version())
+	b = tlv.Append(b, 0x8E, cvmList)
+	b = tlv.Append(b, 0x9F0D, []byte{0xD8, 0x68, 0x04, 0xA8, 0x00})
+	b = tlv.Append(b, 0x9F0E, []byte{0x00, 0x10, 0x00, 0x00, 0x00})
+	b = tlv.Append(b, 0x9F0F, []byte{0xD8, 0x68, 0x04, 0xF8, 0x00})
+	return tlv.Append(b, 0x9F4A, []byte{0x82})
+}
+
+func (c Card) version() []byte {
+	if c.Version1 {
+		return []byte{0x00, 0x30}
+	}
+	return []byte{0x00, 0x20}
+}
+
+// Static is the static data to be authenticated, the tail of what the hash of
+// the card's certificate covers (CARD 1.7): signed record, then AIP.
+func (c Card) Static() []byte { return append(c.signedRecord(), c.AIP[:]...) }
+
+// FCI is the contents of template A5 on the interface.
+func (c Card) fci(dol []byte) []byte {
+	b := tlv.Append(nil, 0x50, []byte(c.Label))
+	b = tlv.Append(b, 0x87, []byte{c.Priority})
+	b = tlv.Append(b, 0x9F38, dol)
+	b = tlv.Append(b, 0x5F2D, []byte("zh"))
+	b = tlv.Append(b, 0x9F11, []byte{0x01})
+	b = tlv.Append(b, 0x9F12, []byte(c.Label))
+	log := tlv.Append(nil, TagLogEntry, []byte{LogSFI, LogRecords})
+	log = tlv.Append(log, TagLoadLogEntry, []byte{LoadLogSFI, LogRecords})
+	if c.Support != 0 {
+		log = tlv.Append(log, TagCAPPSupport, []byte{c.Support})
+	}
+	return tlv.Append(b, 0xBF0C, log)
+}
+
+// Personalisation lays the card out. Short identifiers: 1 holder, 2 signed data,
+// 3 certificates, 4 issuer authorisation code of e-cash, 5 lists for GENERATE AC,
+// 6 the signature of keys that are too long for the answer to GPO.
+func (c Card) Personalisation() Personalisation {
+	p := Personalisation{
+		AC: c.AC, MAC: c.MAC, ENC: c.ENC, PINLimit: c.PINLimit, Private: c.Private, Files: c.Files, Opened: c.Opened,
+		Application: IAD{DKI: c.DKI, CVN: c.CVN, Alg: c.Alg, Report: c.Report},
+		ContactFCI:  c.fci(contactPDOL), FCI: c.fci(c.pdol()),
+		Records: c.records(), Objects: c.objects(), ECashObjects: c.ecash(),
+	}
+	if c.PIN != "" {
+		b := PINBlock(c.PIN)
+		p.PIN = b[:]
+	}
+	short, contact, money := afl(2, 1, 1, 1, 3, 1, 2, 0), afl(1, 1, 1, 0, 2, 1, 1, 1, 3, 1, 2, 0, 5, 1, 1, 0), afl(4, 1, 1, 0)
+	if len(c.Private.P) > 64 {
+		short = append(short, afl(6, 1, 1, 0)...)
+	}
+	p.Contact = Options{AIP: c.AIP, AFL: contact}
+	p.ECash = Options{AIP: c.AIP, AFL: append(append([]byte(nil), contact...), money...)}
+	p.QPBOC = Options{AIP: c.AIP, AFL: short, CTQ: []byte{byte(c.CTQ >> 8), byte(c.CTQ)},
+		Track2: c.Track2(), PSN: []byte{c.PSN}, Version: c.version()}
+	return p
+}
+
+func (c Card) pdol() []byte {
+	if c.Support == 0 {
+		return pdol
+	}
+	return append(append([]byte(nil), pdol...), 0xDF, 0x60, 0x01)
+}
+
+// afl codes entries of SFI, first, last and records for authentication.
+func afl(entries ...byte) []byte {
+	for i := 0; i < len(entries); i += 4 {
+		entries[i] <<= 3
+	}
+	return entries
+}
+
+func (c Card) records() []Record {
+	one := func(sfi, n byte, v []byte) Record { return Record{sfi, n, tlv.Append(nil, tagRecord, v)} }
+	holder := tlv.Append(nil, tagTrack2, c.Track2())
+	if c.Name != "" {
+		holder = tlv.Append(holder, 0x5F20, []byte(c.Name))
+	}
+	holder = tlv.Append(holder, tagPSN, []byte{c.PSN})
+	issuer := tlv.Append(nil, 0x8F, []byte{c.CA})
+	issuer = tlv.Append(issuer, 0x9F32, c.IssuerExponent)
+	if len(c.IssuerRemainder) > 0 {
+		issuer = tlv.Append(issuer, 0x92, c.IssuerRemainder)
+	}
+	issuer = tlv.Append(issuer, 0x90, c.IssuerCertificate)
+	icc := tlv.Append(nil, 0x9F47, c.ICCExponent)
+	if len(c.ICCRemainder) > 0 {
+		icc = tlv.Append(icc, 0x9F48, c.ICCRemainder)
+	}
+	icc = tlv.Append(icc, 0x9F49, ddol)
+	icc = tlv.Append(icc, 0x9F46, c.ICCCertificate)
+	lists := tlv.Append(nil, 0x8C, cdol)
+	lists = tlv.Append(lists, 0x8D, append([]byte{0x8A, 0x02}, cdol...))
+	lists = tlv.Append(lists, 0x9F42, c.Currency[:])
+	return []Record{
+		one(1, 1, holder), one(2, 1, c.signedRecord()), one(3, 1, issuer), one(3, 2, icc),
+		one(4, 1, tlv.Append(nil, TagECashIssuerCode, []byte("000000"))), one(5, 1, lists),
+	}
+}
+
+func (c Card) objects() []byte {
+	p := c.Processing.Bytes()
+	b := tlv.Append(nil, TagProcessing, p[:])
+	b = tlv.Append(b, TagCurrency, c.Currency[:])
+	b = tlv.Append(b, TagIssuerCountry, c.Country[:])
+	b = tlv.Append(b, TagDefaultAction, c.DefaultAction[:])
+	b = tlv.Append(b, TagIssuerAuth, []byte{c.IssuerAuth})
+	b = tlv.Append(b, TagForeignLimit, []byte{c.ForeignLimit})
+	b = tlv.Append(b, TagLowerOffline, []byte{c.LowerOffline})
+	b = tlv.Append(b, TagUpperOffline, []byte{c.UpperOffline})
+	b = tlv.Append(b, TagLogFormat, logFormat)
+	b = tlv.Append(b, TagLoadLogFormat, loadLogFormat)
+	return append(b, c.Extra...)
+}
+
+func (c Card) ecash() []byte {
+	var b []byte
+	for _, x := range []struct {
+		tag tlv.Tag
+		fen uint64
+	}{
+		{TagTotalLimit, c.TotalLimit}, {TagTotalUpper, c.TotalUpper}, {TagCVMLimit, c.CVMLimit},
+		{TagResetThreshold, c.ResetThreshold}, {TagBalanceLimit, c.BalanceLimit}, {TagSingleLimit, c.SingleLimit},
+		{TagBalance, c.Balance},
+	} {
+		v := Amount(x.fen)
+		b = tlv.Append(b, x.tag, v[:])
+	}
+	if c.Support == 0 {
+		return b
+	}
+	b = tlv.Append(b, TagCAPPSupport, []byte{c.Support})
+	limit, none := Amount(c.OffsetLimit), Amount(0)
+	return tlv.Append(tlv.Append(b, TagOffsetLimit, limit[:]), TagOffset, none[:])
+}

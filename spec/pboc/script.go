@@ -1,0 +1,185 @@
+package pboc
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"koala/spec/iso7816"
+)
+
+// claSecure is the class of commands whose data end with a MAC.
+const (
+	claSecure      = 0x84
+	claSecureInter = 0x04
+)
+
+// A Script is one issuer script command before protection: class, instruction,
+// parameters and plain data, as the builders below make it.
+type Script = iso7816.Command
+
+func script(cla, ins, p1, p2 byte, data []byte) Script {
+	return Script{CLA: cla, INS: ins, P1: p1, P2: p2, Data: data, Le: iso7816.NoLe}
+}
+
+// AppBlock, AppUnblock and CardBlock build the commands of CARD 1.10.
+func AppBlock() Script   { return script(claSecure, InsAppBlock, 0, 0, nil) }
+func AppUnblock() Script { return script(claSecure, InsAppUnblock, 0, 0, nil) } // AppUnblock lifts AppBlock
+func CardBlock() Script  { return script(claSecure, InsCardBlock, 0, 0, nil) }  // CardBlock is for ever
+
+// PutData writes a data object of the list in CARD 1.8.
+func PutData(tag uint16, value []byte) Script {
+	return script(claSecureInter, iso7816.InsPutData, byte(tag>>8), byte(tag), value)
+}
+
+// PutBalance sets the e-cash balance: the load of CARD 1.11.
+func PutBalance(fen uint64) Script {
+	b := Amount(fen)
+	return PutData(uint16(TagBalance), b[:])
+}
+
+// UpdateRecord writes a record of a file other than the logs.
+func UpdateRecord(sfi, n byte, rec []byte) Script {
+	return script(claSecureInter, iso7816.InsUpdateRecord, n, sfi<<3|0x04, rec)
+}
+
+// PINUnblock gives the PIN its tries back.
+func PINUnblock() Script { return script(claSecure, InsPINChange, 0, 0, nil) }
+
+// PINChange sets a new PIN. encipher is the session ENC key, card the card's ENC
+// key. old is empty (P2 02), or the PIN now, whose block is mixed in (P2 01).
+func PINChange(encipher *Key, card [16]byte, pin, old string) Script {
+	p2, mix := byte(0x02), []byte(nil)
+	if old != "" {
+		b := PINBlock(old)
+		p2, mix = 0x01, b[:]
+	}
+	block := PINBlock(pin)
+	return script(claSecure, InsPINChange, 0, p2, encipher.Encrypt(changeBlock(block, card, mix)))
+}
+
+// PINBlock is the plain block of VERIFY: 2 | length | PIN | F.. (EMV Book 3,
+// 6.5.12). A PIN of other than 4 to 12 digits panics: it is a defect, and its
+// value must not reach an error.
+func PINBlock(pin string) (b [8]byte) {
+	if len(pin) < 4 || len(pin) > 12 {
+		panic("pboc: PIN length")
+	}
+	for i := range b {
+		b[i] = 0xFF
+	}
+	b[0] = 0x20 | byte(len(pin))
+	for i := range len(pin) {
+		d := pin[i] - '0'
+		if d > 9 {
+			panic("pboc: PIN digit")
+		}
+		if at := 1 + i/2; i%2 == 0 {
+			b[at] = d<<4 | 0x0F
+		} else {
+			b[at] = b[at]&0xF0 | d
+		}
+	}
+	return b
+}
+
+// changeBlock is 08 | D2 | 80 00.. (CARD 1.10): D3 = 0 | length | PIN | F.., D2 =
+// D3 xor 00000000 | the last four bytes of the left half of the card's ENC key,
+// and xor the old PIN with its filler read as 0 when one is given.
+func changeBlock(block [8]byte, card [16]byte, old []byte) []byte {
+	out := make([]byte, 16)
+	out[0], out[9] = 0x08, 0x80
+	mixPIN(&block, card, old)
+	copy(out[1:], block[:])
+	return out
+}
+
+func mixPIN(block *[8]byte, card [16]byte, old []byte) {
+	block[0] &= 0x0F
+	for i := range 4 {
+		block[4+i] ^= card[4+i]
+	}
+	if old == nil {
+		return
+	}
+	digits := int(old[0] & 0x0F)
+	for i := 1; i < 8; i++ {
+		for half, shift := 0, 4; half < 2; half, shift = half+1, shift-4 {
+			if n := (i-1)*2 + half; n < digits {
+				block[i] ^= old[i] >> shift & 0x0F << shift
+			}
+		}
+	}
+}
+
+// ErrPIN says that a PIN block is none of 4 to 12 digits.
+var ErrPIN = errors.New("pboc: not a PIN block")
+
+// OpenPINChange is the card's side of PINChange: the new block as VERIFY compares
+// it. old is nil, or the block of the PIN now for P2 01.
+func OpenPINChange(decipher *Key, card [16]byte, data, old []byte) (block [8]byte, err error) {
+	plain, err := decipher.Decrypt(data)
+	if err != nil || len(plain) != 16 || plain[0] != 0x08 || plain[9] != 0x80 {
+		return block, ErrPIN
+	}
+	for _, b := range plain[10:] {
+		if b != 0 {
+			return block, ErrPIN
+		}
+	}
+	copy(block[:], plain[1:9])
+	head := block[0]
+	mixPIN(&block, card, old)
+	block[0] = head | 0x20
+	if head&0xF0 != 0 || !ValidPINBlock(block[:]) {
+		return [8]byte{}, ErrPIN
+	}
+	return block, nil
+}
+
+// ValidPINBlock tells whether b is a plain PIN block of 4 to 12 digits.
+func ValidPINBlock(b []byte) bool {
+	if len(b) != 8 || b[0]>>4 != 2 || b[0]&0x0F < 4 || b[0]&0x0F > 12 {
+		return false
+	}
+	for i := range 14 {
+		n := b[1+i/2] >> (4 * (1 - i%2)) & 0x0F
+		if i < int(b[0]&0x0F) && n > 9 || i >= int(b[0]&0x0F) && n != 0x0F {
+			return false
+		}
+	}
+	return true
+}
+
+// ScriptMAC proves a script command: the MAC under the session MAC key of
+// CLA INS P1 P2 Lc | ATC | AC | data, Lc counting the MAC, CLA without its channel
+// and AC that of the first GENERATE AC (CARD 1.10). data is without MAC.
+func (k *Key) ScriptMAC(c Script, atc uint16, ac [8]byte) [4]byte {
+	b := make([]byte, 0, 15+len(c.Data))
+	b = append(b, iso7816.WithoutChannel(c.CLA), c.INS, c.P1, c.P2, byte(len(c.Data)+4))
+	b = append(binary.BigEndian.AppendUint16(b, atc), ac[:]...)
+	return k.MAC4(nil, append(b, c.Data...))
+}
+
+// Protect appends the MAC.
+func (k *Key) Protect(c Script, atc uint16, ac [8]byte) iso7816.Command {
+	m := k.ScriptMAC(c, atc, ac)
+	c.Data = append(append(make([]byte, 0, len(c.Data)+4), c.Data...), m[:]...)
+	return c
+}
+
+// ErrMAC says that the MAC of a command is wrong or missing.
+var ErrMAC = errors.New("pboc: MAC wrong")
+
+// Unprotect checks and takes off the MAC.
+func (k *Key) Unprotect(c iso7816.Command, atc uint16, ac [8]byte) (Script, error) {
+	n := len(c.Data) - 4
+	if n < 0 || len(c.Data) > iso7816.MaxShortData {
+		return Script{}, ErrMAC
+	}
+	plain := c
+	plain.Data = c.Data[:n:n]
+	if k.ScriptMAC(plain, atc, ac) != [4]byte(c.Data[n:]) {
+		return Script{}, ErrMAC
+	}
+	return plain, nil
+}
