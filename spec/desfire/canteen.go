@@ -138,8 +138,9 @@ func (k SaleKind) Words(zh bool) string {
 }
 
 // A Sale is what a till hands to its host: one change of one card's value,
-// under the till's MAC. Till and Seq name it for ever; the numbers of a till
-// have no gaps, a Void fills the place of a sale that came to nothing.
+// under the till's MAC. Till and Seq name it for ever; every number of a till
+// comes to the host some day: a Void fills the place of a sale that came to
+// nothing.
 type Sale struct {
 	Card    UID
 	App     AID
@@ -236,9 +237,12 @@ func (s Sale) Log() Log {
 	return Log{fen, s.Till, s.At, uint16(s.Seq)}
 }
 
-// A SaleBatch is what a till hands over at once, in order of number.
+// A SaleBatch is what a till hands over at once: sales with the places First,
+// First+1, … in the till's store, so that gaps and repetitions show. A sale
+// whose end was not known at once stands behind later ones, out of order of Seq.
 type SaleBatch struct {
 	Till  Till
+	First uint32
 	Sales []Sale
 }
 
@@ -247,13 +251,14 @@ const MaxSaleBatch = 1000
 
 var saleBatchMagic = [4]byte{'K', 'D', 'S', 0x01}
 
-// Bytes codes the batch: magic 4, till 4, count 2, the sales, CRC-32 (IEEE) 4
+// Bytes codes the batch: magic 4, till 4, first 4, count 2, the sales, CRC-32 (IEEE) 4
 // over all of it, big endian.
 func (b SaleBatch) Bytes() ([]byte, error) {
 	if len(b.Sales) > MaxSaleBatch {
 		return nil, fmt.Errorf("batch of %d sales: %w", len(b.Sales), ErrLength)
 	}
 	out := append(append([]byte(nil), saleBatchMagic[:]...), b.Till[:]...)
+	out = binary.BigEndian.AppendUint32(out, b.First)
 	out = binary.BigEndian.AppendUint16(out, uint16(len(b.Sales)))
 	for _, s := range b.Sales {
 		out = append(out, s.Bytes()...)
@@ -262,9 +267,9 @@ func (b SaleBatch) Bytes() ([]byte, error) {
 }
 
 // ParseSaleBatch reads one batch and nothing after it. All sales must be of the
-// batch's till, in order of number.
+// batch's till.
 func ParseSaleBatch(in []byte) (b SaleBatch, err error) {
-	const head, sum = 10, 4
+	const head, sum = 14, 4
 	if len(in) < head+sum || [4]byte(in[:4]) != saleBatchMagic {
 		return b, fmt.Errorf("sale batch: %w: %d bytes", ErrLength, len(in))
 	}
@@ -272,18 +277,18 @@ func ParseSaleBatch(in []byte) (b SaleBatch, err error) {
 	if crc32.ChecksumIEEE(body) != binary.BigEndian.Uint32(in[len(body):]) {
 		return b, fmt.Errorf("sale batch: %w", ErrMAC)
 	}
-	n := int(binary.BigEndian.Uint16(in[8:]))
+	n := int(binary.BigEndian.Uint16(in[12:]))
 	if n > MaxSaleBatch || len(body) != head+n*SaleLen {
 		return b, fmt.Errorf("sale batch: %w: %d sales in %d bytes", ErrLength, n, len(in))
 	}
-	b.Till = Till(in[4:8])
+	b.Till, b.First = Till(in[4:8]), binary.BigEndian.Uint32(in[8:])
 	for rest := body[head:]; len(rest) > 0; rest = rest[SaleLen:] {
 		s, err := ParseSale(rest[:SaleLen])
 		if err != nil {
 			return SaleBatch{}, err
 		}
-		if k := len(b.Sales); s.Till != b.Till || k > 0 && b.Sales[k-1].Seq >= s.Seq {
-			return SaleBatch{}, fmt.Errorf("sale batch, number %d: %w", s.Seq, ErrOrder)
+		if s.Till != b.Till {
+			return SaleBatch{}, fmt.Errorf("sale batch: sale %d is of till %s: %w", s.Seq, s.Till, ErrSettings)
 		}
 		b.Sales = append(b.Sales, s)
 	}

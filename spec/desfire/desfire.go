@@ -22,7 +22,6 @@ var (
 	ErrLength   = errors.New("desfire: wrong length")
 	ErrSettings = errors.New("desfire: bad settings")
 	ErrVersion  = errors.New("desfire: unknown version")
-	ErrOrder    = errors.New("desfire: not in order")
 	ErrMAC      = errors.New("desfire: MAC or CRC does not match")
 	ErrAuth     = errors.New("desfire: authentication failed")
 	ErrTime     = errors.New("desfire: bad date or time")
