@@ -1,0 +1,168 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"koala/band"
+	"koala/card"
+	"koala/internal/clock"
+	"koala/pcsc"
+	"koala/spec/iso7816"
+)
+
+// serveFlags are the flags of `koala band serve`.
+type serveFlags struct {
+	bandFlags
+	vpcd        string
+	personality string
+	talk        bool
+}
+
+func bandServeCommand() *cobra.Command {
+	var f serveFlags
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "Hold a band to a virtual PC/SC reader",
+		Long: `Dials the reader driver of vsmartcard (vpcd), which runs inside pcscd and listens on port
+35963, and answers as the card in that reader until interrupted. When pcscd stops, it dials
+again until pcscd is back.
+
+The band's file is kept exactly: a command that changes the element's memory is answered only
+after the new state is on the disk. So whatever is killed or loses power, the file holds the
+last command that was answered, or one more whose answer was lost, as a real card does.
+
+Personalities: contactless (Quickpass, transit), desfire (contactless, the DESFire application
+is current without a SELECT), contact-t0 and contact-t1 (chip contacts).`,
+		Example: "  koala band serve --vpcd 127.0.0.1:35963 --name blue\n  koala band serve --personality contact-t1 --band blue.band --log",
+		Args:    noArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
+	}
+	f.add(c)
+	c.Flags().StringVar(&f.vpcd, "vpcd", "127.0.0.1:35963", "address and port of the virtual reader")
+	c.Flags().StringVar(&f.personality, "personality", "contactless", "contactless, desfire, contact-t0 or contact-t1")
+	c.Flags().BoolVar(&f.talk, "log", false, "keep the dialogue beside the band's file, for koala band log")
+	return c
+}
+
+func (f *serveFlags) run(cmd *cobra.Command) error {
+	p, err := pcsc.PersonalityNamed(f.personality)
+	if err != nil {
+		return errUsage{err}
+	}
+	if _, _, err := net.SplitHostPort(f.vpcd); err != nil {
+		return errUsage{fmt.Errorf("--vpcd %q: %w", f.vpcd, err)}
+	}
+	path, err := f.path()
+	if err != nil {
+		return err
+	}
+	unlock, err := lockBand(path)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	b, err := loadBand(path)
+	if err != nil {
+		return err
+	}
+	talk, err := openTalk(path, f.talk)
+	if err != nil {
+		return err
+	}
+	defer talk.Close()
+	kept := &keptCard{path: path, band: b, writes: b.Element.Memory().Writes()}
+	r := &pcsc.Reader{Card: kept, Personality: p, Stop: func(err error) bool { return errors.Is(err, errSave) }}
+	teller := &serveTeller{out: cmd.OutOrStdout(), json: f.json, talk: talk, clock: clock.System()}
+	r.Hear = teller.hear
+	teller.say("ready", fmt.Sprintf("band %s as %s card for the reader at %s", b.ID, p.Name, f.vpcd))
+	return errors.Join(r.Run(cmd.Context(), f.vpcd), teller.err)
+}
+
+// A keptCard is an element whose every change is on the disk before its answer
+// leaves. A change that cannot be kept is an answer that never comes.
+type keptCard struct {
+	band    *band.Band
+	path    string
+	writes  int              // page writes of the state on the disk
+	contact iso7816.Transmit // over the air through the band's front end, else the element
+}
+
+func (k *keptCard) keep() error {
+	n := k.band.Element.Memory().Writes()
+	if n == k.writes {
+		return nil
+	}
+	if err := saveBand(k.path, k.band); err != nil {
+		k.PowerOff()
+		return err
+	}
+	k.writes = n
+	return nil
+}
+
+// UID is the element's.
+func (k *keptCard) UID() [7]byte { return k.band.Element.UID() }
+
+// PowerOn powers the element; what the recovery changed is kept.
+func (k *keptCard) PowerOn(i card.Interface) (err error) {
+	if i == card.Contactless {
+		k.contact, err = k.band.Field()
+	} else {
+		k.contact, err = k.band.Element.Transmit, k.band.Element.PowerOn(i)
+	}
+	return errors.Join(err, k.keep())
+}
+
+// PowerOff takes power away.
+func (k *keptCard) PowerOff() { k.band.Leave() }
+
+// Transmit answers one command once its effect is kept.
+func (k *keptCard) Transmit(c iso7816.Command) (iso7816.Response, error) {
+	r, err := k.contact(c)
+	if kept := k.keep(); kept != nil {
+		return iso7816.Response{}, fmt.Errorf("%w: %w", iso7816.ErrTorn, kept)
+	}
+	return r, err
+}
+
+// A serveTeller says on the output what happens at the reader, commands left
+// out, and writes the whole dialogue to the log.
+type serveTeller struct {
+	out   io.Writer
+	json  bool
+	talk  *talkLog
+	clock clock.Clock
+	err   error
+}
+
+var serveWords = map[pcsc.Kind]string{
+	pcsc.Connected: "the reader is there", pcsc.Disconnected: "the reader is gone", pcsc.Torn: "torn: the card has left without an answer",
+}
+
+func (t *serveTeller) hear(e pcsc.Event) {
+	if err := t.talk.write(t.clock.Now(), e); t.err == nil {
+		t.err = err
+	}
+	if w, ok := serveWords[e.Kind]; ok {
+		if e.Err != nil && !pcsc.Lost(e.Err) {
+			w += ": " + e.Err.Error()
+		}
+		t.say(string(e.Kind), w)
+	}
+}
+
+func (t *serveTeller) say(kind, text string) {
+	at := t.clock.Now().UTC().Format(time.RFC3339)
+	if t.json {
+		_ = json.NewEncoder(t.out).Encode(map[string]string{"time": at, "event": kind, "text": text})
+		return
+	}
+	fmt.Fprintf(t.out, "%s  %s\n", at, text)
+}
