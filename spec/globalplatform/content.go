@@ -14,12 +14,14 @@ type Delete struct {
 	Related bool // a load file with the instances that come from it
 	// Keys, if App is empty: all with this version, and identifier if not 0.
 	KeyVersion, KeyID byte
+	Token             []byte // delegated management, of an entry only
 }
 
 // Tags of DELETE.
 const (
 	tagKeyID      tlv.Tag = 0xD0
 	tagKeyVersion tlv.Tag = 0xD2
+	tagToken      tlv.Tag = 0x9E
 )
 
 // Command codes the command in plain.
@@ -27,6 +29,9 @@ func (d Delete) Command() iso7816.Command {
 	var data []byte
 	if d.App != "" {
 		data = tlv.Append(nil, tagAID, []byte(d.App))
+		if len(d.Token) > 0 {
+			data = tlv.Append(data, tagToken, d.Token)
+		}
 	} else {
 		if d.KeyID != 0 {
 			data = tlv.Append(data, tagKeyID, []byte{d.KeyID})
@@ -65,10 +70,15 @@ func ParseDelete(c iso7816.Command) (d Delete, err error) {
 			d.KeyID = v[0]
 		case tag == tagKeyVersion && len(v) == 1:
 			d.KeyVersion = v[0]
-		case tag == 0x9E || tag == 0xB6: // token, and who made it
+		case tag == tagToken:
+			d.Token = v
+		case tag == 0xB6: // who made the token
 		default:
 			return d, bad
 		}
+	}
+	if d.App == "" {
+		d.Token = nil
 	}
 	if (d.App == "") == (d.KeyID == 0 && d.KeyVersion == 0) {
 		return d, bad

@@ -29,6 +29,15 @@ const (
 	TagParams       tlv.Tag = 0xC9 // for the application, its Install receives them
 	TagSystemParams tlv.Tag = 0xEF
 	TagImplicit     tlv.Tag = 0xCF // in EF: implicit selection
+
+	// In EF: memory quotas, two or four bytes each (GPCS 9.7). Of the last two,
+	// which are a security domain's, only their numbers are known from a second
+	// hand; which is which follows the order of the others.
+	tagCodeMinimum     tlv.Tag = 0xC6
+	tagVolatile        tlv.Tag = 0xC7
+	tagNonVolatile     tlv.Tag = 0xC8
+	tagGrantedVolatile tlv.Tag = 0x82
+	tagGranted         tlv.Tag = 0x83
 )
 
 // An Install is any variant of INSTALL (GPCS 11.5). Which fields count depends
@@ -235,4 +244,141 @@ func (in Install) Implicit() (byte, bool) {
 		return 0, false
 	}
 	return v[0], true
+}
+
+// SystemParams are the system specific parameters EF of INSTALL, as far as cards
+// here know them. A quota of 0 is none.
+type SystemParams struct {
+	Code                     uint32 // load: EEPROM the code needs at least
+	Volatile, NonVolatile    uint32 // quotas of the application itself
+	GrantedVolatile, Granted uint32 // of a security domain with all that is associated with it
+	Implicit                 []byte // implicit selection parameters, one byte each
+	Contactless              *ContactlessParams
+}
+
+// ContactlessParams are the contactless parameters in EF (Amendment C): A0 of
+// the protocol, A1 of what a wallet shows.
+type ContactlessParams struct {
+	Initial      byte // activation state to begin with
+	Group        byte // 0: none; see the contactless registry
+	Family       byte // AFI, 0: not told
+	NeedsDisplay bool
+	Interaction  []byte // further objects of A1
+}
+
+// Append codes EF behind dst, which usually holds C9.
+func (p SystemParams) Append(dst []byte) []byte {
+	var body []byte
+	for _, q := range []struct {
+		tag tlv.Tag
+		n   uint32
+	}{{tagCodeMinimum, p.Code}, {tagVolatile, p.Volatile}, {tagNonVolatile, p.NonVolatile},
+		{tagGrantedVolatile, p.GrantedVolatile}, {tagGranted, p.Granted}} {
+		switch {
+		case q.n > 0xFFFF:
+			body = tlv.Append(body, q.tag, []byte{byte(q.n >> 24), byte(q.n >> 16), byte(q.n >> 8), byte(q.n)})
+		case q.n > 0:
+			body = tlv.Append(body, q.tag, []byte{byte(q.n >> 8), byte(q.n)})
+		}
+	}
+	for _, i := range p.Implicit {
+		body = tlv.Append(body, TagImplicit, []byte{i})
+	}
+	if p.Contactless != nil {
+		body = p.Contactless.append(body)
+	}
+	return tlv.Append(dst, TagSystemParams, body)
+}
+
+func (c ContactlessParams) append(dst []byte) []byte {
+	protocol := tlv.Append(nil, tagInitial, []byte{c.Initial})
+	if c.Group != 0 {
+		protocol = tlv.Append(protocol, tagProtocolSet, []byte{c.Group})
+	}
+	dst = tlv.Append(dst, tagProtocol, protocol)
+	var user []byte
+	if c.Family != 0 {
+		user = tlv.Append(user, TagFamily, []byte{0, c.Family})
+	}
+	if c.NeedsDisplay {
+		user = tlv.Append(user, TagDisplay, []byte{0})
+	}
+	if user = append(user, c.Interaction...); len(user) > 0 {
+		dst = tlv.Append(dst, tagUser, user)
+	}
+	return dst
+}
+
+// System reads the system specific parameters. Objects it does not know are
+// passed over; one with a value that cannot be is an error.
+func (in Install) System() (p SystemParams, err error) {
+	var rest []byte
+	for all := in.Params; len(all) > 0; {
+		tag, v, after, err := tlv.Next(all)
+		if err != nil {
+			return p, fmt.Errorf("%w: INSTALL parameters", ErrCommand)
+		}
+		if tag == TagSystemParams {
+			rest = v
+		}
+		all = after
+	}
+	for len(rest) > 0 {
+		var tag tlv.Tag
+		var v []byte
+		if tag, v, rest, err = tlv.Next(rest); err != nil || !p.set(tag, v) {
+			return p, fmt.Errorf("%w: system specific parameter %v", ErrCommand, tag)
+		}
+	}
+	return p, nil
+}
+
+func (p *SystemParams) set(tag tlv.Tag, v []byte) bool {
+	quota := map[tlv.Tag]*uint32{tagCodeMinimum: &p.Code, tagVolatile: &p.Volatile, tagNonVolatile: &p.NonVolatile,
+		tagGrantedVolatile: &p.GrantedVolatile, tagGranted: &p.Granted}[tag]
+	switch {
+	case quota != nil:
+		if len(v) != 2 && len(v) != 4 {
+			return false
+		}
+		*quota = 0
+		for _, b := range v {
+			*quota = *quota<<8 | uint32(b)
+		}
+	case tag == TagImplicit:
+		p.Implicit = append(p.Implicit, v...)
+	case tag == tagProtocol, tag == tagUser:
+		if p.Contactless == nil {
+			p.Contactless = &ContactlessParams{Initial: Activated}
+		}
+		return p.Contactless.read(tag, v)
+	}
+	return true
+}
+
+func (c *ContactlessParams) read(template tlv.Tag, in []byte) bool {
+	for len(in) > 0 {
+		tag, v, rest, err := tlv.Next(in)
+		if err != nil {
+			return false
+		}
+		switch {
+		case template == tagProtocol && tag == tagInitial:
+			if len(v) != 1 || v[0] != Activated && v[0] != Deactivated && v[0] != NonActivatable {
+				return false
+			}
+			c.Initial = v[0]
+		case template == tagProtocol && tag == tagProtocolSet && len(v) == 1:
+			c.Group = v[0]
+		case template == tagProtocol:
+		case tag == TagFamily && len(v) > 0 && len(v) <= 2:
+			c.Family = v[len(v)-1]
+		case tag == TagDisplay && len(v) == 1:
+			c.NeedsDisplay = v[0] == 0
+		default:
+			c.Interaction = append(c.Interaction, in[:len(in)-len(rest)]...)
+		}
+		in = rest
+	}
+	return true
 }

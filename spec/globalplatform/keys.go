@@ -16,6 +16,12 @@ type KeyType byte
 const (
 	DES KeyType = 0x80 // two-key triple DES, 16 bytes: speaks SCP02
 	AES KeyType = 0x88 // 16, 24 or 32 bytes: speaks SCP03
+	// Public keys that verify tokens.
+	RSA KeyType = 0xA1 // modulus of 1024 to 2048 bits, whole bytes
+	ECC KeyType = 0xB0 // uncompressed point on P-256, 65 bytes
+
+	keyExponent KeyType = 0xA0 // component of an RSA key
+	keyCurve    KeyType = 0xF0 // component of an elliptic curve key: number of its curve
 )
 
 // String names the algorithm.
@@ -25,12 +31,16 @@ func (t KeyType) String() string {
 		return "3DES"
 	case AES:
 		return "AES"
+	case RSA:
+		return "RSA public"
+	case ECC:
+		return "ECC public"
 	}
 	return fmt.Sprintf("type %02X", byte(t))
 }
 
 // Check is the key check value: the first three bytes of zeros (3DES) or of 01
-// bytes (AES) encrypted (GPCS B.5, B.6).
+// bytes (AES) encrypted (GPCS B.5, B.6). Public keys have none.
 func (t KeyType) Check(key []byte) [3]byte {
 	if t == DES {
 		return iso9797.KCVDES(key)
@@ -45,9 +55,17 @@ func (t KeyType) Fits(n int) bool {
 		return n == 16
 	case AES:
 		return n == 16 || n == 24 || n == 32
+	case RSA:
+		return n >= 128 && n <= 256
+	case ECC:
+		return n == 65
 	}
 	return false
 }
+
+// Public says whether keys of the type are public, written in clear and without
+// a check value.
+func (t KeyType) Public() bool { return t == RSA || t == ECC }
 
 // Key identifiers within a set (GPCS 7.5.1, D.2).
 const (
@@ -130,12 +148,19 @@ func counterKDF(k *iso9797.AES, before, after []byte, n int) []byte {
 type KeyField struct {
 	Type   KeyType
 	Length int    // of the clear key, bytes
-	Cipher []byte // under the data encryption key
+	Cipher []byte // under the data encryption key; a public key in clear
 	Check  []byte // three bytes, or none
+	// Reference is a public key's second component: the exponent of RSA, the
+	// number of the curve (00 is P-256).
+	Reference []byte
 }
 
-// Open deciphers the key with decrypt and compares its check value.
+// Open deciphers the key with decrypt and compares its check value. A public key
+// is as it came; Public reads it.
 func (f KeyField) Open(decrypt func([]byte) ([]byte, error)) ([]byte, error) {
+	if f.Type.Public() {
+		return f.Cipher, nil
+	}
 	key, err := decrypt(f.Cipher)
 	if err != nil || len(key) < f.Length || !f.Type.Fits(f.Length) {
 		return nil, ErrKey
@@ -172,6 +197,10 @@ func (p PutKey) Command(coding KeyCoding) iso7816.Command {
 	data := []byte{p.NewVersion}
 	for _, f := range p.Keys {
 		data = append(data, byte(f.Type))
+		if f.Type.Public() {
+			data = appendComponents(data, f)
+			continue
+		}
 		if f.Type == AES && coding == MeasuredKeys || len(f.Cipher) != f.Length {
 			data = append(data, byte(len(f.Cipher)+1), byte(f.Length))
 		} else {
@@ -211,9 +240,12 @@ func ParsePutKey(c iso7816.Command) (PutKey, error) {
 }
 
 // parseKeyField reads type | length | [clear length] | cipher | check length |
-// check. Lengths of 128 and more do not occur in keys of these types.
+// check. Lengths of 128 and more occur in public keys only.
 func parseKeyField(in []byte) (f KeyField, rest []byte, err error) {
 	bad := fmt.Errorf("%w: key field of PUT KEY", ErrCommand)
+	if len(in) > 0 && KeyType(in[0]).Public() {
+		return parseComponents(in)
+	}
 	if len(in) < 3 || in[1] == 0 || in[1] > 0x7F || len(in) < 2+int(in[1])+1 {
 		return f, nil, bad
 	}
@@ -231,6 +263,34 @@ func parseKeyField(in []byte) (f KeyField, rest []byte, err error) {
 	}
 	f.Check = after[1 : 1+n]
 	return f, after[1+n:], nil
+}
+
+// appendComponents codes a public key behind its type: length | modulus or point
+// | A0 or F0 | length | exponent or curve | 00, no check value.
+func appendComponents(dst []byte, f KeyField) []byte {
+	second := keyExponent
+	if f.Type == ECC {
+		second = keyCurve
+	}
+	dst = append(appendLV(dst, f.Cipher), byte(second))
+	return append(appendLV(dst, f.Reference), 0)
+}
+
+func parseComponents(in []byte) (f KeyField, rest []byte, err error) {
+	bad := fmt.Errorf("%w: public key of PUT KEY", ErrCommand)
+	f.Type = KeyType(in[0])
+	second := keyExponent
+	if f.Type == ECC {
+		second = keyCurve
+	}
+	if f.Cipher, rest, err = nextLV(in[1:]); err != nil || !f.Type.Fits(len(f.Cipher)) || len(rest) == 0 || KeyType(rest[0]) != second {
+		return f, nil, bad
+	}
+	if f.Reference, rest, err = nextLV(rest[1:]); err != nil || len(f.Reference) == 0 || len(f.Reference) > 3 || len(rest) == 0 || rest[0] != 0 {
+		return f, nil, bad
+	}
+	f.Length = len(f.Cipher)
+	return f, rest[1:], nil
 }
 
 // PutKeyAnswer codes what the card answers: the new version and every check

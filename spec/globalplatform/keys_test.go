@@ -62,13 +62,13 @@ func TestPutKeyCodings(t *testing.T) {
 		coding KeyCoding
 		data   string // after the version
 	}{
-		{"AES, measured (gp)", KeyField{AES, 16, key, []byte{1, 2, 3}}, MeasuredKeys, "8811 10 404142434445464748494A4B4C4D4E4F 03 010203"},
-		{"AES, bare (gpshell3)", KeyField{AES, 16, key, []byte{1, 2, 3}}, BareKeys, "8810 404142434445464748494A4B4C4D4E4F 03 010203"},
-		{"AES-256, measured", KeyField{AES, 32, append(key, key...), nil}, MeasuredKeys, "8821 20 404142434445464748494A4B4C4D4E4F404142434445464748494A4B4C4D4E4F 00"},
-		{"AES-256, bare", KeyField{AES, 32, append(key, key...), nil}, BareKeys, "8820 404142434445464748494A4B4C4D4E4F404142434445464748494A4B4C4D4E4F 00"},
-		{"AES-192, filled", KeyField{AES, 24, append(key, key...), nil}, BareKeys, "8821 18 404142434445464748494A4B4C4D4E4F404142434445464748494A4B4C4D4E4F 00"},
-		{"AES-192 under 3DES", KeyField{AES, 24, long, nil}, MeasuredKeys, "8819 18 404142434445464748494A4B4C4D4E4F4041424344454647 00"},
-		{"3DES", KeyField{DES, 16, key, []byte{1, 2, 3}}, BareKeys, "8010 404142434445464748494A4B4C4D4E4F 03 010203"},
+		{"AES, measured (gp)", KeyField{AES, 16, key, []byte{1, 2, 3}, nil}, MeasuredKeys, "8811 10 404142434445464748494A4B4C4D4E4F 03 010203"},
+		{"AES, bare (gpshell3)", KeyField{AES, 16, key, []byte{1, 2, 3}, nil}, BareKeys, "8810 404142434445464748494A4B4C4D4E4F 03 010203"},
+		{"AES-256, measured", KeyField{AES, 32, append(key, key...), nil, nil}, MeasuredKeys, "8821 20 404142434445464748494A4B4C4D4E4F404142434445464748494A4B4C4D4E4F 00"},
+		{"AES-256, bare", KeyField{AES, 32, append(key, key...), nil, nil}, BareKeys, "8820 404142434445464748494A4B4C4D4E4F404142434445464748494A4B4C4D4E4F 00"},
+		{"AES-192, filled", KeyField{AES, 24, append(key, key...), nil, nil}, BareKeys, "8821 18 404142434445464748494A4B4C4D4E4F404142434445464748494A4B4C4D4E4F 00"},
+		{"AES-192 under 3DES", KeyField{AES, 24, long, nil, nil}, MeasuredKeys, "8819 18 404142434445464748494A4B4C4D4E4F4041424344454647 00"},
+		{"3DES", KeyField{DES, 16, key, []byte{1, 2, 3}, nil}, BareKeys, "8010 404142434445464748494A4B4C4D4E4F 03 010203"},
 	} {
 		p := PutKey{Replaces: 0x01, First: 1, NewVersion: 0x30, Keys: []KeyField{tt.field, tt.field, tt.field}}
 		c := p.Command(tt.coding)
