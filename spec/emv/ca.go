@@ -66,12 +66,25 @@ func unhex(s string) []byte {
 // are not: they are read only.
 func CAKeys() []CAKey { return append([]CAKey(nil), caKeys()...) }
 
-// FindCA gives the published key of a scheme and index.
+// FindCA gives the published key of a scheme and index. Where several were
+// published under one index, as test keys and old ones are, it is a live one
+// before a test key before the rest; FindCAs gives them all in that order.
 func FindCA(rid [5]byte, index byte) (CAKey, bool) {
-	for _, k := range caKeys() {
-		if k.RID == rid && k.Index == index {
-			return k, true
-		}
+	if all := FindCAs(rid, index); len(all) > 0 {
+		return all[0], true
 	}
 	return CAKey{}, false
+}
+
+// FindCAs gives every published key of a scheme and index.
+func FindCAs(rid [5]byte, index byte) []CAKey {
+	var found []CAKey
+	for _, environment := range []string{"live", "test", "unstated"} {
+		for _, k := range caKeys() {
+			if k.RID == rid && k.Index == index && k.Environment == environment {
+				found = append(found, k)
+			}
+		}
+	}
+	return found
 }

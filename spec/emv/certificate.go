@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+
+	"koala/spec/tlv"
 )
 
 // Why a certificate or a signature is refused, in the order EMV checks them
@@ -35,7 +37,7 @@ const (
 // MaxKeyBytes is the longest modulus, 1984 bits (EMV 4.4 Book 2, B2.1).
 const MaxKeyBytes = 248
 
-// A PublicKey is an RSA key of any length a card or scheme has; 2 to 248 bytes,
+// A PublicKey is an RSA key of any length a card or scheme has: 2 to 248 bytes,
 // odd. The zero value verifies nothing.
 type PublicKey struct {
 	n, e *big.Int
@@ -160,6 +162,18 @@ func RecoverICC(issuer PublicKey, c Certificate, static []byte, check Check) (Ke
 		return KeyInfo{}, fmt.Errorf("ICC certificate: %w", err)
 	}
 	return info, nil
+}
+
+// RecoverChain opens both certificates of a card that get gives the objects of
+// (tags 90, 92, 9F32, 9F46, 9F48, 9F47). The CA key is the one the card names
+// with tag 8F.
+func RecoverChain(ca CAKey, get func(tlv.Tag) []byte, static []byte, check Check) (issuer, icc KeyInfo, err error) {
+	issuer, err = RecoverIssuer(ca, Certificate{get(TagIssuerCert), get(TagIssuerRemainder), get(TagIssuerExponent)}, check)
+	if err != nil {
+		return KeyInfo{}, KeyInfo{}, err
+	}
+	icc, err = RecoverICC(issuer.Key, Certificate{get(TagICCCert), get(TagICCRemainder), get(TagICCExponent)}, static, check)
+	return issuer, icc, err
 }
 
 // A layout is where the fields of a certificate are.

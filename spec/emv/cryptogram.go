@@ -82,7 +82,7 @@ func packDigits(s string) []byte {
 	}
 	out := make([]byte, len(s)/2)
 	for i := range out {
-		out[i] = (s[2*i]-'0')<<4 | s[2*i+1] - '0'
+		out[i] = (s[2*i]-'0')<<4 | (s[2*i+1] - '0')
 	}
 	return out
 }

@@ -222,7 +222,7 @@ type Object struct {
 // RIDUnionPay is the registered provider whose cards give tags PBOC's meaning.
 var RIDUnionPay = [5]byte{0xA0, 0x00, 0x00, 0x03, 0x33}
 
-//go:embed data/emv_tags.csv data/emv_tags_pboc.csv data/names.csv data/names_pboc.csv data/capk.csv
+//go:embed data/emv_tags.csv data/emv_tags_pboc.csv data/names.csv data/names_pboc.csv data/bits.csv data/words.csv data/capk.csv
 var tables embed.FS
 
 // A dictionary is the objects of EMV and, apart, those PBOC defines or defines
