@@ -38,31 +38,6 @@ func (p Processing) Bytes() (b [4]byte) {
 // Has tells whether all bits are set.
 func (p Processing) Has(bits Processing) bool { return p&bits == bits }
 
-// Bits of the terminal transaction qualifiers 9F66, four bytes with the first at
-// the most significant end (CARD 1.2).
-const (
-	TTQFull        uint32 = 1 << 30 // 1.7 contactless debit/credit ("full PBOC")
-	TTQqPBOC       uint32 = 1 << 29 // 1.6
-	TTQContact     uint32 = 1 << 28 // 1.5 contact debit/credit
-	TTQOfflineOnly uint32 = 1 << 27 // 1.4
-	TTQOnlinePIN   uint32 = 1 << 26 // 1.3
-	TTQSignature   uint32 = 1 << 25 // 1.2
-	TTQNeedOnline  uint32 = 1 << 23 // 2.8 online cryptogram required
-	TTQNeedCVM     uint32 = 1 << 22 // 2.7 cardholder verification required
-	TTQfDDA01      uint32 = 1 << 7  // 4.8 fDDA version 01
-)
-
-// Bits of the card transaction qualifiers 9F6C, two bytes (CARD 1.4). Those
-// below the signature are read from kernel 3, which qPBOC follows.
-const (
-	CTQOnlinePIN       uint16 = 1 << 15 // 1.8
-	CTQSignature       uint16 = 1 << 14 // 1.7
-	CTQOnlineIfODA     uint16 = 1 << 13 // 1.6 go online if offline authentication fails
-	CTQSwitchIfODA     uint16 = 1 << 12 // 1.5 switch interface if offline authentication fails
-	CTQOnlineIfExpired uint16 = 1 << 11 // 1.4
-	CTQDeviceCVM       uint16 = 1 << 7  // 2.8 cardholder verified by the device
-)
-
 // A Mode is the CAPP indicator DF60 in the PDOL data: what the terminal wants of
 // the extended application (CARD 1.12). Other values mean None.
 type Mode byte

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"koala/spec/emv"
 	"koala/spec/iso9797"
 	"koala/spec/tlv"
 )
@@ -61,20 +62,9 @@ type Options struct {
 	Product []byte // 9F63, 16
 }
 
-const (
-	tagAIP     tlv.Tag = 0x82
-	tagAFL     tlv.Tag = 0x94
-	tagTrack2  tlv.Tag = 0x57
-	tagPSN     tlv.Tag = 0x5F34
-	tagVersion tlv.Tag = 0x9F08
-	tagIAD     tlv.Tag = 0x9F10
-	tagFCI     tlv.Tag = 0xA5
-	tagRecord  tlv.Tag = 0x70
-)
-
 // Bytes codes the group.
 func (o Options) Bytes() []byte {
-	b := tlv.Append(tlv.Append(nil, tagAIP, o.AIP[:]), tagAFL, o.AFL)
+	b := tlv.Append(tlv.Append(nil, emv.TagAIP, o.AIP[:]), emv.TagAFL, o.AFL)
 	for _, x := range o.extras() {
 		if len(*x.value) > 0 {
 			b = tlv.Append(b, x.tag, *x.value)
@@ -90,18 +80,18 @@ type extra struct {
 }
 
 func (o *Options) extras() []extra {
-	return []extra{{TagCTQ, 2, &o.CTQ}, {tagTrack2, 0, &o.Track2}, {tagPSN, 1, &o.PSN}, {tagVersion, 2, &o.Version}, {TagProduct, 16, &o.Product}}
+	return []extra{{emv.TagCTQ, 2, &o.CTQ}, {emv.TagTrack2, 0, &o.Track2}, {emv.TagPSN, 1, &o.PSN}, {emv.TagVersion, 2, &o.Version}, {emv.TagProduct, 16, &o.Product}}
 }
 
 // ParseOptions reads the group: AIP, AFL, then the others in the order of the
 // fields. Values are parts of in.
 func ParseOptions(in []byte) (o Options, err error) {
 	tag, v, rest, err := tlv.Next(in)
-	if err != nil || tag != tagAIP || len(v) != 2 {
+	if err != nil || tag != emv.TagAIP || len(v) != 2 {
 		return Options{}, fmt.Errorf("%w: no AIP", ErrGroup)
 	}
 	o.AIP = [2]byte(v)
-	if tag, v, rest, err = tlv.Next(rest); err != nil || tag != tagAFL || len(v)%4 != 0 {
+	if tag, v, rest, err = tlv.Next(rest); err != nil || tag != emv.TagAFL || len(v)%4 != 0 {
 		return Options{}, fmt.Errorf("%w: no AFL", ErrGroup)
 	}
 	o.AFL = v
@@ -196,9 +186,6 @@ type Opened struct {
 	Data        []byte
 }
 
-// A PrivateKey is the card's RSA key by its Chinese remainder parts.
-type PrivateKey struct{ Coefficient, ExponentQ, ExponentP, Q, P []byte }
-
 // A Personalisation is everything a card is given.
 type Personalisation struct {
 	ContactFCI, FCI       []byte // contents of template A5; empty where the interface is not offered
@@ -207,7 +194,7 @@ type Personalisation struct {
 	AC, MAC, ENC          [16]byte
 	PIN                   []byte // plain PIN block, 8 bytes; empty for none
 	PINLimit              byte
-	Private               PrivateKey
+	Private               emv.CRT
 	Objects, ECashObjects []byte // TLV of DGIObjects, DGIECash
 	Records               []Record
 	Files                 []File
@@ -223,7 +210,7 @@ func (p Personalisation) DGIs() []DGI {
 			out = append(out, DGI{id, data, secret})
 		}
 	}
-	add(DGIApplication, tlv.Append(nil, tagIAD, p.Application.Bytes()), 0)
+	add(DGIApplication, tlv.Append(nil, emv.TagIAD, p.Application.Bytes()), 0)
 	add(DGIKeys, bytes.Join([][]byte{p.AC[:], p.MAC[:], p.ENC[:]}, nil), 48)
 	add(DGIKeyChecks, checks(p.Application.Alg, p.AC, p.MAC, p.ENC), 0)
 	add(DGIFCI, wrapped(p.FCI), 0)
@@ -244,7 +231,7 @@ func (p Personalisation) DGIs() []DGI {
 		add(DGIPIN, iso9797.Pad2(p.PIN, secretBlock), secretBlock)
 		add(DGIPINTries, []byte{p.PINLimit, p.PINLimit}, 0)
 	}
-	parts := [][]byte{p.Private.Coefficient, p.Private.ExponentQ, p.Private.ExponentP, p.Private.Q, p.Private.P}
+	parts := [][]byte{p.Private.QInv, p.Private.DQ, p.Private.DP, p.Private.Q, p.Private.P}
 	for i, part := range parts {
 		if len(part) > 0 {
 			padded := iso9797.Pad2(part, secretBlock)
@@ -283,13 +270,13 @@ func wrapped(fci []byte) []byte {
 	if len(fci) == 0 {
 		return nil
 	}
-	return tlv.Append(nil, tagFCI, fci)
+	return tlv.Append(nil, emv.TagFCIProprietary, fci)
 }
 
 // ParseApplication reads DGI 9200: the issuer application data to begin with.
 func ParseApplication(in []byte) (IAD, error) {
 	tag, v, rest, err := tlv.Next(in)
-	if err != nil || tag != tagIAD || len(rest) != 0 {
+	if err != nil || tag != emv.TagIAD || len(rest) != 0 {
 		return IAD{}, fmt.Errorf("%w: no 9F10", ErrGroup)
 	}
 	return ParseIAD(v)
@@ -298,7 +285,7 @@ func ParseApplication(in []byte) (IAD, error) {
 // ParseFCI reads DGI 9102 or 9103 and gives the contents of template A5.
 func ParseFCI(in []byte) ([]byte, error) {
 	tag, v, rest, err := tlv.Next(in)
-	if err != nil || tag != tagFCI || len(rest) != 0 {
+	if err != nil || tag != emv.TagFCIProprietary || len(rest) != 0 {
 		return nil, fmt.Errorf("%w: no A5", ErrGroup)
 	}
 	if err := tlv.Walk(v, func(int, tlv.Tag, []byte) error { return nil }); err != nil {

@@ -1,9 +1,11 @@
 package pboc
 
 import (
+	"encoding/hex"
 	"fmt"
 	"strings"
 
+	"koala/spec/emv"
 	"koala/spec/tlv"
 )
 
@@ -20,7 +22,7 @@ type Card struct {
 	Name              string  // 5F20, optional
 	Country, Currency [2]byte // n3 in two bytes: 0156
 	AIP               [2]byte // the same on every path, since it is signed (9F4A)
-	CTQ               uint16
+	CTQ               emv.CTQ
 
 	DKI, CVN     byte
 	Alg          Algorithm
@@ -31,9 +33,9 @@ type Card struct {
 	IssuerCertificate, IssuerRemainder       []byte
 	ICCCertificate, ICCRemainder             []byte
 	IssuerExponent, ICCExponent              []byte
-	Private                                  PrivateKey // optional: without it the card is never approved offline by fDDA
-	Version1                                 bool       // fDDA version 01
-	PIN                                      string     // offline PIN, 4 to 12 digits, optional
+	Private                                  emv.CRT // optional: without it the card is never approved offline by fDDA
+	Version1                                 bool    // fDDA version 01
+	PIN                                      []byte  // offline PIN block (emv.PINBlock), optional
 	PINLimit                                 byte
 	Processing                               Processing
 	Balance, BalanceLimit, SingleLimit       uint64 // fen
@@ -71,15 +73,9 @@ var (
 )
 
 func unhexed(s string) []byte {
-	var b []byte
-	for _, part := range strings.Fields(s) {
-		for i := 0; i < len(part); i += 2 {
-			var x byte
-			if _, err := fmt.Sscanf(part[i:i+2], "%02X", &x); err != nil {
-				panic(err)
-			}
-			b = append(b, x)
-		}
+	b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))
+	if err != nil {
+		panic(err)
 	}
 	return b
 }
@@ -133,10 +129,10 @@ func (c Card) fci(dol []byte) []byte {
 	b = tlv.Append(b, 0x5F2D, []byte("zh"))
 	b = tlv.Append(b, 0x9F11, []byte{0x01})
 	b = tlv.Append(b, 0x9F12, []byte(c.Label))
-	log := tlv.Append(nil, TagLogEntry, []byte{LogSFI, LogRecords})
-	log = tlv.Append(log, TagLoadLogEntry, []byte{LoadLogSFI, LogRecords})
+	log := tlv.Append(nil, emv.TagLogEntry, []byte{LogSFI, LogRecords})
+	log = tlv.Append(log, emv.TagLoadLogEntry, []byte{LoadLogSFI, LogRecords})
 	if c.Support != 0 {
-		log = tlv.Append(log, TagCAPPSupport, []byte{c.Support})
+		log = tlv.Append(log, emv.TagCAPPCard, []byte{c.Support})
 	}
 	return tlv.Append(b, 0xBF0C, log)
 }
@@ -146,14 +142,10 @@ func (c Card) fci(dol []byte) []byte {
 // 6 the signature of keys that are too long for the answer to GPO.
 func (c Card) Personalisation() Personalisation {
 	p := Personalisation{
-		AC: c.AC, MAC: c.MAC, ENC: c.ENC, PINLimit: c.PINLimit, Private: c.Private, Files: c.Files, Opened: c.Opened,
+		AC: c.AC, MAC: c.MAC, ENC: c.ENC, PIN: c.PIN, PINLimit: c.PINLimit, Private: c.Private, Files: c.Files, Opened: c.Opened,
 		Application: IAD{DKI: c.DKI, CVN: c.CVN, Alg: c.Alg, Report: c.Report},
 		ContactFCI:  c.fci(contactPDOL), FCI: c.fci(c.pdol()),
 		Records: c.records(), Objects: c.objects(), ECashObjects: c.ecash(),
-	}
-	if c.PIN != "" {
-		b := PINBlock(c.PIN)
-		p.PIN = b[:]
 	}
 	short, contact, money := afl(2, 1, 1, 1, 3, 1, 2, 0), afl(1, 1, 1, 0, 2, 1, 1, 1, 3, 1, 2, 0, 5, 1, 1, 0), afl(4, 1, 1, 0)
 	if len(c.Private.P) > 64 {
@@ -161,7 +153,7 @@ func (c Card) Personalisation() Personalisation {
 	}
 	p.Contact = Options{AIP: c.AIP, AFL: contact}
 	p.ECash = Options{AIP: c.AIP, AFL: append(append([]byte(nil), contact...), money...)}
-	p.QPBOC = Options{AIP: c.AIP, AFL: short, CTQ: []byte{byte(c.CTQ >> 8), byte(c.CTQ)},
+	p.QPBOC = Options{AIP: c.AIP, AFL: short, CTQ: c.CTQ[:],
 		Track2: c.Track2(), PSN: []byte{c.PSN}, Version: c.version()}
 	return p
 }
@@ -182,12 +174,12 @@ func afl(entries ...byte) []byte {
 }
 
 func (c Card) records() []Record {
-	one := func(sfi, n byte, v []byte) Record { return Record{sfi, n, tlv.Append(nil, tagRecord, v)} }
-	holder := tlv.Append(nil, tagTrack2, c.Track2())
+	one := func(sfi, n byte, v []byte) Record { return Record{sfi, n, tlv.Append(nil, emv.TagRecord, v)} }
+	holder := tlv.Append(nil, emv.TagTrack2, c.Track2())
 	if c.Name != "" {
 		holder = tlv.Append(holder, 0x5F20, []byte(c.Name))
 	}
-	holder = tlv.Append(holder, tagPSN, []byte{c.PSN})
+	holder = tlv.Append(holder, emv.TagPSN, []byte{c.PSN})
 	issuer := tlv.Append(nil, 0x8F, []byte{c.CA})
 	issuer = tlv.Append(issuer, 0x9F32, c.IssuerExponent)
 	if len(c.IssuerRemainder) > 0 {
@@ -205,22 +197,22 @@ func (c Card) records() []Record {
 	lists = tlv.Append(lists, 0x9F42, c.Currency[:])
 	return []Record{
 		one(1, 1, holder), one(2, 1, c.signedRecord()), one(3, 1, issuer), one(3, 2, icc),
-		one(4, 1, tlv.Append(nil, TagECashIssuerCode, []byte("000000"))), one(5, 1, lists),
+		one(4, 1, tlv.Append(nil, emv.TagECIssuerCode, []byte("000000"))), one(5, 1, lists),
 	}
 }
 
 func (c Card) objects() []byte {
 	p := c.Processing.Bytes()
-	b := tlv.Append(nil, TagProcessing, p[:])
-	b = tlv.Append(b, TagCurrency, c.Currency[:])
+	b := tlv.Append(nil, emv.TagCPP, p[:])
+	b = tlv.Append(b, emv.TagECCurrency, c.Currency[:])
 	b = tlv.Append(b, TagIssuerCountry, c.Country[:])
 	b = tlv.Append(b, TagDefaultAction, c.DefaultAction[:])
 	b = tlv.Append(b, TagIssuerAuth, []byte{c.IssuerAuth})
-	b = tlv.Append(b, TagForeignLimit, []byte{c.ForeignLimit})
+	b = tlv.Append(b, emv.TagIntlCounter, []byte{c.ForeignLimit})
 	b = tlv.Append(b, TagLowerOffline, []byte{c.LowerOffline})
 	b = tlv.Append(b, TagUpperOffline, []byte{c.UpperOffline})
-	b = tlv.Append(b, TagLogFormat, logFormat)
-	b = tlv.Append(b, TagLoadLogFormat, loadLogFormat)
+	b = tlv.Append(b, emv.TagLogFormat, logFormat)
+	b = tlv.Append(b, emv.TagLoadLogFormat, loadLogFormat)
 	return append(b, c.Extra...)
 }
 
@@ -230,9 +222,9 @@ func (c Card) ecash() []byte {
 		tag tlv.Tag
 		fen uint64
 	}{
-		{TagTotalLimit, c.TotalLimit}, {TagTotalUpper, c.TotalUpper}, {TagCVMLimit, c.CVMLimit},
-		{TagResetThreshold, c.ResetThreshold}, {TagBalanceLimit, c.BalanceLimit}, {TagSingleLimit, c.SingleLimit},
-		{TagBalance, c.Balance},
+		{emv.TagCTTALimit, c.TotalLimit}, {emv.TagCTTAUpper, c.TotalUpper}, {emv.TagCardCVMLimit, c.CVMLimit},
+		{emv.TagECReset, c.ResetThreshold}, {emv.TagECBalanceLimit, c.BalanceLimit}, {emv.TagECAmountLimit, c.SingleLimit},
+		{emv.TagECBalance, c.Balance},
 	} {
 		v := Amount(x.fen)
 		b = tlv.Append(b, x.tag, v[:])
@@ -240,7 +232,7 @@ func (c Card) ecash() []byte {
 	if c.Support == 0 {
 		return b
 	}
-	b = tlv.Append(b, TagCAPPSupport, []byte{c.Support})
+	b = tlv.Append(b, emv.TagCAPPCard, []byte{c.Support})
 	limit, none := Amount(c.OffsetLimit), Amount(0)
-	return tlv.Append(tlv.Append(b, TagOffsetLimit, limit[:]), TagOffset, none[:])
+	return tlv.Append(tlv.Append(b, emv.TagOffsetLimit, limit[:]), emv.TagOffsetUsed, none[:])
 }

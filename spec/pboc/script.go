@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 
+	"koala/spec/emv"
 	"koala/spec/iso7816"
 )
 
@@ -34,7 +35,7 @@ func PutData(tag uint16, value []byte) Script {
 // PutBalance sets the e-cash balance: the load of CARD 1.11.
 func PutBalance(fen uint64) Script {
 	b := Amount(fen)
-	return PutData(uint16(TagBalance), b[:])
+	return PutData(uint16(emv.TagECBalance), b[:])
 }
 
 // UpdateRecord writes a record of a file other than the logs.
@@ -46,40 +47,21 @@ func UpdateRecord(sfi, n byte, rec []byte) Script {
 func PINUnblock() Script { return script(claSecure, InsPINChange, 0, 0, nil) }
 
 // PINChange sets a new PIN. encipher is the session ENC key, card the card's ENC
-// key. old is empty (P2 02), or the PIN now, whose block is mixed in (P2 01).
-func PINChange(encipher *Key, card [16]byte, pin, old string) Script {
+// key. old is empty (P2 02), or the PIN now, which is mixed in (P2 01).
+func PINChange(encipher *Key, card [16]byte, pin, old string) (Script, error) {
 	p2, mix := byte(0x02), []byte(nil)
 	if old != "" {
-		b := PINBlock(old)
+		b, err := emv.PINBlock(old)
+		if err != nil {
+			return Script{}, err
+		}
 		p2, mix = 0x01, b[:]
 	}
-	block := PINBlock(pin)
-	return script(claSecure, InsPINChange, 0, p2, encipher.Encrypt(changeBlock(block, card, mix)))
-}
-
-// PINBlock is the plain block of VERIFY: 2 | length | PIN | F.. (EMV Book 3,
-// 6.5.12). A PIN of other than 4 to 12 digits panics: it is a defect, and its
-// value must not reach an error.
-func PINBlock(pin string) (b [8]byte) {
-	if len(pin) < 4 || len(pin) > 12 {
-		panic("pboc: PIN length")
+	block, err := emv.PINBlock(pin)
+	if err != nil {
+		return Script{}, err
 	}
-	for i := range b {
-		b[i] = 0xFF
-	}
-	b[0] = 0x20 | byte(len(pin))
-	for i := range len(pin) {
-		d := pin[i] - '0'
-		if d > 9 {
-			panic("pboc: PIN digit")
-		}
-		if at := 1 + i/2; i%2 == 0 {
-			b[at] = d<<4 | 0x0F
-		} else {
-			b[at] = b[at]&0xF0 | d
-		}
-	}
-	return b
+	return script(claSecure, InsPINChange, 0, p2, encipher.Encrypt(changeBlock(block, card, mix))), nil
 }
 
 // changeBlock is 08 | D2 | 80 00.. (CARD 1.10): D3 = 0 | length | PIN | F.., D2 =
@@ -111,43 +93,26 @@ func mixPIN(block *[8]byte, card [16]byte, old []byte) {
 	}
 }
 
-// ErrPIN says that a PIN block is none of 4 to 12 digits.
-var ErrPIN = errors.New("pboc: not a PIN block")
-
 // OpenPINChange is the card's side of PINChange: the new block as VERIFY compares
 // it. old is nil, or the block of the PIN now for P2 01.
 func OpenPINChange(decipher *Key, card [16]byte, data, old []byte) (block [8]byte, err error) {
 	plain, err := decipher.Decrypt(data)
 	if err != nil || len(plain) != 16 || plain[0] != 0x08 || plain[9] != 0x80 {
-		return block, ErrPIN
+		return block, emv.ErrPIN
 	}
 	for _, b := range plain[10:] {
 		if b != 0 {
-			return block, ErrPIN
+			return block, emv.ErrPIN
 		}
 	}
 	copy(block[:], plain[1:9])
 	head := block[0]
 	mixPIN(&block, card, old)
 	block[0] = head | 0x20
-	if head&0xF0 != 0 || !ValidPINBlock(block[:]) {
-		return [8]byte{}, ErrPIN
+	if _, err := emv.ParsePINBlock(block); err != nil || head&0xF0 != 0 {
+		return [8]byte{}, emv.ErrPIN
 	}
 	return block, nil
-}
-
-// ValidPINBlock tells whether b is a plain PIN block of 4 to 12 digits.
-func ValidPINBlock(b []byte) bool {
-	if len(b) != 8 || b[0]>>4 != 2 || b[0]&0x0F < 4 || b[0]&0x0F > 12 {
-		return false
-	}
-	for i := range 14 {
-		n := b[1+i/2] >> (4 * (1 - i%2)) & 0x0F
-		if i < int(b[0]&0x0F) && n > 9 || i >= int(b[0]&0x0F) && n != 0x0F {
-			return false
-		}
-	}
-	return true
 }
 
 // ScriptMAC proves a script command: the MAC under the session MAC key of
