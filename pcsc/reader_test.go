@@ -318,7 +318,9 @@ var errDisk = errors.New("disk")
 
 type broken struct{ stub }
 
-func (b *broken) Transmit(iso7816.Command) (iso7816.Response, error) { return iso7816.Response{}, errDisk }
+func (b *broken) Transmit(iso7816.Command) (iso7816.Response, error) {
+	return iso7816.Response{}, errDisk
+}
 
 // An error of the card that Stop knows ends the run.
 func TestStop(t *testing.T) {

@@ -44,16 +44,21 @@ func openTalk(band string, keep bool) (*talkLog, error) {
 		return &talkLog{}, nil
 	}
 	path := band + talkSuffix
-	if info, err := os.Stat(path); err == nil && info.Size() > maxTalk {
+	size := int64(0)
+	if info, err := os.Stat(path); err == nil {
+		size = info.Size()
+	}
+	if size > maxTalk {
 		if err := os.Rename(path, path+".1"); err != nil {
 			return nil, err
 		}
+		size = 0
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	return &talkLog{file: f}, nil
+	return &talkLog{file: f, size: size}, nil
 }
 
 // Close closes the file.

@@ -1,0 +1,282 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"koala/pcsc"
+)
+
+// newTestBand makes a band with the published cards and gives its file.
+func newTestBand(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if s := koala(t, "", "band", "new", "--data", dir, "--name", "blue", "--test-cards"); s.code != exitFine {
+		t.Fatal(s.errs)
+	}
+	return filepath.Join(dir, bandFolder, "blue"+bandSuffix)
+}
+
+func showBand(t *testing.T, path string) (v bandView) {
+	t.Helper()
+	s := koala(t, "", "band", "show", "--band", path, "--json")
+	if err := json.Unmarshal([]byte(s.out), &v); err != nil || s.code != exitFine {
+		t.Fatalf("code %d: %v %s", s.code, err, s.errs)
+	}
+	return v
+}
+
+func TestBandNewListShow(t *testing.T) {
+	path := newTestBand(t)
+	v := showBand(t, path)
+	if v.Band != "blue" || v.UID[:2] != "08" || v.State != "01" || len(v.Cards) != len(testCards) {
+		t.Errorf("%+v", v)
+	}
+	c := v.Cards[0]
+	if c.Kind != "t-union" || c.Number != "3105170070104791381" || c.Fen == nil || *c.Fen != testFen || c.From != "2019-07-18" || c.To != "2040-12-31" || *c.Counter != 0 {
+		t.Errorf("%+v", c)
+	}
+	dir := filepath.Dir(filepath.Dir(path))
+	if s := koala(t, "", "band", "list", "--data", dir); !strings.HasPrefix(s.out, "blue") || !strings.Contains(s.out, "40.96") {
+		t.Errorf("%+v", s)
+	}
+	before, _ := os.ReadFile(path)
+	if s := koala(t, "", "band", "show", "--data", dir); s.code != exitFine || !strings.Contains(s.out, "3105170070104791381 40.96") {
+		t.Errorf("%+v", s)
+	}
+	if after, _ := os.ReadFile(path); !bytes.Equal(before, after) {
+		t.Error("show has changed the band")
+	}
+	if s := koala(t, "", "band", "new", "--data", dir, "--name", "old", "--scp", "02"); s.code != exitFine {
+		t.Errorf("%+v", s)
+	}
+	if s := koala(t, "", "band", "show", "--data", dir); s.code != exitMisused || !strings.Contains(s.errs, "--name blue, --name old") {
+		t.Errorf("which of two: %+v", s)
+	}
+}
+
+func TestBandBadInput(t *testing.T) {
+	path := newTestBand(t)
+	dir := filepath.Dir(filepath.Dir(path))
+	damaged := filepath.Join(dir, "damaged.band")
+	image, _ := os.ReadFile(path)
+	image[100] ^= 1
+	if err := os.WriteFile(damaged, image, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		args string
+		code int
+		says string
+	}{
+		{"band new --data " + dir + " --name blue", exitRefused, "exists already"},
+		{"band new --data " + dir + " --name ../x", exitMisused, `"../x"`},
+		{"band new --data " + dir + " --name x --scp 01", exitMisused, `--scp "01"`},
+		{"band list --data " + dir + " extra", exitMisused, "extra"},
+		{"band show --data " + dir + " --name none", exitRefused, "there is no band"},
+		{"band show --data /nonexistent", exitRefused, "there is no band in /nonexistent"},
+		{"band show --band x --name y", exitMisused, "--band and --name"},
+		{"band show --band " + damaged, exitRefused, "not an intact image"},
+		{"band serve --band " + path + " --personality magnetic", exitMisused, "magnetic"},
+		{"band serve --band " + path + " --vpcd nowhere", exitMisused, "nowhere"},
+		{"band serve --band " + damaged, exitRefused, "not an intact image"},
+		{"band log --band " + path, exitRefused, "serve --log"},
+		{"band log --band " + path + " --last -1", exitMisused, "--last -1"},
+		{"band log --band " + path + " --lang fr", exitMisused, `--lang "fr"`},
+	} {
+		s := koala(t, "", strings.Fields(tt.args)...)
+		if s.code != tt.code || !strings.Contains(s.errs, tt.says) {
+			t.Errorf("koala %s: code %d, want %d; %q", tt.args, s.code, tt.code, s.errs)
+		}
+	}
+}
+
+// A driver is the reader's end, as vpcd is inside pcscd.
+type driver struct {
+	t    *testing.T
+	l    net.Listener
+	conn net.Conn
+}
+
+func newDriver(t *testing.T) *driver {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &driver{t: t, l: l}
+	t.Cleanup(func() {
+		l.Close()
+		if d.conn != nil {
+			d.conn.Close()
+		}
+	})
+	return d
+}
+
+func (d *driver) accept() {
+	d.t.Helper()
+	var err error
+	if d.conn, err = d.l.Accept(); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// ask sends a frame and reads the answer; "" when the socket closed instead.
+func (d *driver) ask(body string) string {
+	d.t.Helper()
+	raw, err := hex.DecodeString(strings.ReplaceAll(body, " ", ""))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if _, err := d.conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(raw))), raw...)); err != nil {
+		d.t.Fatal(err)
+	}
+	if len(raw) == 1 && raw[0] != 4 {
+		return ""
+	}
+	var length [2]byte
+	if _, err := io.ReadFull(d.conn, length[:]); err != nil {
+		return ""
+	}
+	out := make([]byte, binary.BigEndian.Uint16(length[:]))
+	if _, err := io.ReadFull(d.conn, out); err != nil {
+		d.t.Fatal(err)
+	}
+	return upper(out)
+}
+
+func (d *driver) serve(ctx context.Context, path string) <-chan said {
+	over := make(chan said, 1)
+	go func() {
+		over <- koalaIn(ctx, "", "band", "serve", "--vpcd", d.l.Addr().String(), "--band", path, "--log")
+	}()
+	d.accept()
+	return over
+}
+
+// Every state that a reader has been answered about is on the disk: an
+// interrupted program loses nothing. A SELECT of the domain and INITIALIZE
+// UPDATE move the channel's sequence counter.
+func TestServeKeepsWhatItAnswered(t *testing.T) {
+	path := newTestBand(t)
+	d := newDriver(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	over := d.serve(ctx, path)
+	d.ask("01")
+	d.ask("00A4040000")
+	first := d.ask("80500000081122334455667788 00")
+	stateAfter, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := koala(t, "", "band", "serve", "--band", path); s.code != exitRefused || !strings.Contains(s.errs, "another process") {
+		t.Errorf("a second serve: %+v", s)
+	}
+	cancel()
+	if s := <-over; s.code != exitFine {
+		t.Errorf("%+v", s)
+	}
+	if now, _ := os.ReadFile(path); !bytes.Equal(now, stateAfter) {
+		t.Error("the end has changed the band")
+	}
+	ctx, cancel = context.WithCancel(t.Context())
+	over = d.serve(ctx, path)
+	d.ask("01")
+	d.ask("00A4040000")
+	second := d.ask("80500000081122334455667788 00")
+	cancel()
+	<-over
+	if !strings.HasSuffix(first, "9000") || len(first) != len(second) || first == second {
+		t.Errorf("%s and then %s", first, second)
+	}
+}
+
+// A state that cannot be kept is not answered: the card leaves and the program
+// ends with the reason.
+func TestServeEndsWhenItCannotKeep(t *testing.T) {
+	path := newTestBand(t)
+	d := newDriver(t)
+	over := d.serve(t.Context(), path)
+	d.ask("01")
+	if err := os.Mkdir(path+".new", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	d.ask("00A4040000")
+	if a := d.ask("80500000081122334455667788 00"); a != "" {
+		t.Errorf("answered %s", a)
+	}
+	if s := <-over; s.code != exitRefused || !strings.Contains(s.errs, "cannot be kept") {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestTalkIsMaskedAndExplained(t *testing.T) {
+	path := newTestBand(t)
+	d := newDriver(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	over := d.serve(ctx, path)
+	d.ask("01")
+	d.ask("00A4040008A000000632010105")
+	d.ask("805C000204")
+	d.ask("0020000003123456")
+	d.ask("FFCA000000")
+	cancel()
+	<-over
+	kept, err := os.ReadFile(path + talkSuffix)
+	if err != nil || bytes.Contains(kept, []byte("123456")) || !bytes.Contains(kept, []byte("0020000003000000")) {
+		t.Errorf("%v: %s", err, kept)
+	}
+	s := koala(t, "", "band", "log", "--band", path)
+	for _, want := range []string{"SELECT", "GET BALANCE", "40.96", "power on", "to the reader itself"} {
+		if !strings.Contains(s.out, want) {
+			t.Errorf("no %q in\n%s", want, s.out)
+		}
+	}
+	if s := koala(t, "", "band", "log", "--band", path, "--last", "1", "--lang", "zh"); strings.Count(s.out, "\n") != 1 || !strings.Contains(s.out, "读卡器已断开") {
+		t.Errorf("the last: %q", s.out)
+	}
+}
+
+// A dialogue file cut off in its last line is read; damage elsewhere is told.
+func TestReadTalk(t *testing.T) {
+	good := `{"time":"2026-01-01T00:00:00Z","kind":"power-on"}` + "\n"
+	for in, want := range map[string]int{"": 0, good: 1, good + `{"time":"20`: 1, good + good: 2} {
+		if l, err := readTalk(strings.NewReader(in)); err != nil || len(l) != want {
+			t.Errorf("%q: %d lines, %v", in, len(l), err)
+		}
+	}
+	if _, err := readTalk(strings.NewReader("x\n" + good)); err == nil {
+		t.Error("damage in the middle")
+	}
+}
+
+// A full dialogue takes no more; the next one begins anew.
+func TestTalkIsBounded(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "b")
+	if err := os.WriteFile(path+talkSuffix, make([]byte, maxTalk+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := openTalk(path, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.size = maxTalk + 1
+	if err := errors.Join(l.write(time.Now(), pcsc.Event{Kind: pcsc.PowerOn}), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(path + talkSuffix); err != nil || len(b) != 0 {
+		t.Errorf("%d bytes, %v", len(b), err)
+	}
+}
