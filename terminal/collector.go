@@ -75,7 +75,7 @@ func (c *Collector) Tap(card, sam iso7816.Transmit, now time.Time) (*Tap, error)
 }
 
 // Complete fetches what a T=0 card holds back: GET RESPONSE after 61xx, the
-// same command again after 6Cxx.
+// same command again after 6Cxx. A card that never ends is cut off.
 func Complete(send iso7816.Transmit) iso7816.Transmit {
 	return func(c iso7816.Command) (iso7816.Response, error) {
 		r, err := send(c)
@@ -85,7 +85,7 @@ func Complete(send iso7816.Transmit) iso7816.Transmit {
 		}
 		for {
 			n, ok := r.SW.More()
-			if !ok || err != nil {
+			if !ok || err != nil || len(r.Data) > iso7816.MaxExtendedLe {
 				return r, err
 			}
 			var more iso7816.Response

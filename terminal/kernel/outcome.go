@@ -1,0 +1,186 @@
+package kernel
+
+import (
+	"fmt"
+
+	"koala/spec/iso7816"
+)
+
+// A Result is what a transaction came to (EMV Contactless Book A, 6.2).
+type Result byte
+
+// Results.
+const (
+	Approved       Result = iota + 1 // give the goods
+	Declined                         // do not
+	OnlineRequest                    // the host decides: send Outcome.Request
+	EndApplication                   // no transaction with this card; Reason says why
+	TryAgain                         // the card left too early: present it again
+	OtherInterface                   // insert the card instead
+	SelectNext                       // another application of the card may do
+)
+
+var resultWords = [...][2]string{
+	Approved: {"approved", "交易成功"}, Declined: {"declined", "交易拒绝"}, OnlineRequest: {"authorising, please wait", "联机处理中，请稍候"},
+	EndApplication: {"card not accepted", "不能受理此卡"}, TryAgain: {"present the card again", "请重新出示卡片"},
+	OtherInterface: {"please insert the card", "请插卡"}, SelectNext: {"please wait", "请稍候"},
+}
+
+// Words is what the display says, in Chinese if zh.
+func (r Result) Words(zh bool) string { return words(resultWords[:], int(r), zh) }
+
+// A Reason says why a transaction came to its result.
+type Reason byte
+
+// Reasons.
+const (
+	NoReason        Reason = iota
+	Recovered              // the card had paid before it left the last time; now it is proved
+	Torn                   // the card left the field or the contacts
+	NoApplication          // no application both sides know
+	CardBlocked            // the application or the card is blocked
+	AmountTooHigh          // above the contactless transaction limit
+	AmountZero             // zero, where zero is not allowed
+	CardError              // the card's data are malformed, missing or doubled
+	CardRefused            // an unexpected status word
+	CardDecided            // the card's own risk management
+	TerminalDecided        // the terminal's risk management (TVR)
+	NotGenuine             // offline data authentication failed
+	Expired                // after the last day
+	NotYetValid            // before the first day
+	NotForThis             // usage control: not for this kind of sale here
+	OnExceptions           // on the exception list
+	NoCVM                  // the cardholder could not be verified as needed
+	NoHost                 // needs a host and there is none
+	HostDeclined           // the host said no
+	HostNotProved          // the host's cryptogram is wrong: the card said no
+	NoRoom                 // the device cannot keep another approval
+	PaidNotAccepted        // the card paid, and failed the check that came after
+)
+
+var reasonWords = [...][2]string{
+	NoReason: {}, Recovered: {"paid the time before", "上次已扣款"}, Torn: {"the card left too early", "卡片过早离开"},
+	NoApplication: {"no application of this terminal", "无可用应用"}, CardBlocked: {"card is blocked", "卡已锁定"},
+	AmountTooHigh: {"amount too high to tap", "金额超过挥卡限额"}, AmountZero: {"no amount", "金额为零"},
+	CardError: {"the card's data are wrong", "卡片数据错误"}, CardRefused: {"the card refuses", "卡片拒绝交易"},
+	CardDecided: {"the card declined", "卡片拒绝"}, TerminalDecided: {"the terminal declined", "终端拒绝"},
+	NotGenuine: {"the card could not be proved genuine", "脱机数据认证失败"}, Expired: {"card has expired", "卡已过期"},
+	NotYetValid: {"card is not valid yet", "卡未生效"}, NotForThis: {"card not for this kind of sale", "不允许此类交易"},
+	OnExceptions: {"card is not accepted", "卡在黑名单中"}, NoCVM: {"cardholder not verified", "持卡人验证失败"},
+	NoHost: {"no connection to the bank", "无法联机"}, HostDeclined: {"the bank declined", "发卡行拒绝"},
+	HostNotProved: {"the bank's answer could not be proved", "发卡行认证失败"}, NoRoom: {"terminal is full, settle first", "终端已满，请结算"},
+	PaidNotAccepted: {"not accepted, money will be returned", "交易未完成，款项将退回"},
+}
+
+// Words says the reason, in Chinese if zh; empty for NoReason.
+func (r Reason) Words(zh bool) string { return words(reasonWords[:], int(r), zh) }
+
+// A CVM is how the cardholder was, or must be, verified.
+type CVM byte
+
+// Methods.
+const (
+	NoCVMNeeded     CVM = iota
+	Signature           // signs the receipt
+	OnlinePIN           // the host checks the PIN
+	OfflinePIN          // the card has checked the PIN
+	PINAndSignature     // the card has checked the PIN, and a signature is needed
+	ConsumerDevice      // on the cardholder's own device
+)
+
+var cvmWords = [...][2]string{
+	NoCVMNeeded: {"no verification", "免签免密"}, Signature: {"signature", "签名"}, OnlinePIN: {"online PIN", "联机密码"},
+	OfflinePIN: {"offline PIN", "脱机密码"}, PINAndSignature: {"offline PIN and signature", "脱机密码并签名"},
+	ConsumerDevice: {"verified on the device", "设备验证"},
+}
+
+// Words names the method, in Chinese if zh.
+func (c CVM) Words(zh bool) string { return words(cvmWords[:], int(c), zh) }
+
+func words(list [][2]string, i int, zh bool) string {
+	switch {
+	case i >= len(list):
+		return fmt.Sprint(i)
+	case zh:
+		return list[i][1]
+	default:
+		return list[i][0]
+	}
+}
+
+// An Outcome is everything a transaction came to. Its String never shows the
+// card.
+type Outcome struct {
+	Result  Result
+	Reason  Reason
+	SW      iso7816.SW // what the card answered, when that was the reason
+	CVM     CVM
+	Contact bool
+
+	Application Application // that was selected
+	Label       string      // the card's name for it
+	PAN         string      // digits, empty when not read; masked when printed
+	PSN         byte
+	CID         byte // cryptogram type of the last cryptogram: 00 AAC, 40 TC, 80 ARQC
+	TVR         [5]byte
+	TSI         [2]byte
+	Available   *uint64 // 9F5D or 9F79: what can be spent offline now, minor units
+	ARC         string  // authorisation response code, when there was a host or its absence
+	// Committed says that the card was told to commit an offline approval: it
+	// has paid, or may have paid if it left.
+	Committed bool
+	Scripts   []ScriptResult
+
+	pin  []byte  // block for the host
+	data objects // of both sides
+}
+
+// A ScriptResult is how far an issuer script went (tag 9F5B).
+type ScriptResult struct {
+	ID     [4]byte // tag 9F18, zero when the script has none
+	Before bool    // template 71, before the final cryptogram
+	Done   int     // commands the card took
+	Of     int
+	SW     iso7816.SW // of the last command sent; 0 when none was or its answer was lost
+	Lost   bool       // the card left, and nobody knows about the last command
+}
+
+// OK says that the card took all of it.
+func (s ScriptResult) OK() bool { return s.Done == s.Of && !s.Lost }
+
+// Bytes codes the result for the host: 2x all done, 1x failed at command x (F
+// from the fifteenth on), 00 not performed; then the identifier.
+func (s ScriptResult) Bytes() []byte {
+	first := byte(0x20)
+	switch {
+	case s.OK():
+	case s.Done == 0 && s.SW == 0 && !s.Lost:
+		first = 0x00
+	default:
+		first = 0x10 | byte(min(s.Done+1, 15))
+	}
+	return append([]byte{first}, s.ID[:]...)
+}
+
+// Words tells the outcome in one line, in Chinese if zh.
+func (o Outcome) Words(zh bool) string {
+	text, why := o.Result.Words(zh), o.Reason.Words(zh)
+	if why == "" {
+		return text
+	}
+	sep := ": "
+	if zh {
+		sep = "："
+	}
+	text += sep + why
+	if o.SW != 0 {
+		text += fmt.Sprintf(" (%04X %s)", uint16(o.SW), o.SW.Meaning(zh))
+	}
+	return text
+}
+
+// String names the outcome without showing the card.
+func (o Outcome) String() string { return o.Words(false) }
+
+// GoString is String: no form of printing shows the card.
+func (o Outcome) GoString() string { return o.String() }

@@ -1,0 +1,111 @@
+package kernel
+
+import (
+	"bytes"
+	"encoding/binary"
+
+	"koala/spec/emv"
+	"koala/spec/iso7816"
+	"koala/spec/tlv"
+)
+
+// maxLog bounds the log records looked at; a cyclic file has no more.
+const maxLog = 30
+
+// doubt looks for a transaction of this card whose end the device does not
+// know, before this one can commit: the card left while the last record was
+// read. What the card's log says is the end of it (CARD.md 5.1). Then this
+// transaction begins anew, or is over because the customer came back for the
+// one before.
+func (r *run) doubt() error {
+	if r.again || r.seam.Doubt == nil || r.seam.Settle == nil || r.out.PAN == "" {
+		return nil
+	}
+	d, ok := r.seam.Doubt(r.out.PAN, r.out.PSN)
+	if !ok {
+		return nil
+	}
+	r.again = true
+	aid := r.icc[emv.TagDFName]
+	if err := r.open(aid); err != nil { // ends the transaction that has begun: nothing of it is kept
+		return err
+	}
+	found, err := r.inLog(d)
+	if err != nil {
+		return err
+	}
+	accept, err := r.seam.Settle(d, found)
+	switch {
+	case err != nil:
+		return err
+	case accept:
+		return end(Approved, Recovered)
+	}
+	r.restart()
+	if err := r.open(aid); err != nil {
+		return err
+	}
+	return r.tap()
+}
+
+// restart forgets what the card said, for another go at the same sale.
+func (r *run) restart() {
+	r.out = Outcome{Application: r.app, Contact: r.contact}
+	r.records, r.issuer, r.card, r.proved = nil, emv.PublicKey{}, emv.PublicKey{}, false
+	r.tvr, r.tsi, r.cvm, r.pin, r.aip = emv.TVR{}, emv.TSI{}, emv.CVMResults{}, nil, emv.AIP{}
+	delete(r.term, emv.TagCVMResults)
+}
+
+// inLog looks for a transaction in the card's log by its ATC. Records come
+// newest first and without template; their fields are those of 9F4F (CARD.md
+// 1.8).
+func (r *run) inLog(d Doubt) (Found, error) {
+	entry := r.icc[emv.TagLogEntry]
+	format, ok, err := r.readData(emv.TagLogFormat)
+	if err != nil || !ok || len(entry) != 2 || entry[0] < 1 || entry[0] > 30 {
+		return FoundNothing, err
+	}
+	dol, err := emv.ParseDOL(format)
+	if err != nil || !dol.Has(emv.TagATC) || !dol.Has(emv.TagAmount) {
+		return FoundNothing, nil
+	}
+	n := min(int(entry[1]), maxLog)
+	for i := 1; i <= n; i++ {
+		a, err := r.send(iso7816.ReadRecord(byte(i), entry[0], 0))
+		switch {
+		case err != nil:
+			return FoundNothing, end(TryAgain, Torn)
+		case a.SW == iso7816.SWRecordNotFound:
+			return FoundUnpaid, nil // the log ends, and it was not there
+		case !a.SW.OK():
+			return FoundNothing, nil
+		}
+		v, err := dol.Split(a.Data)
+		if err != nil {
+			return FoundNothing, nil
+		}
+		atc, _ := v.Get(emv.TagATC)
+		if len(atc) != 2 {
+			return FoundNothing, nil
+		}
+		switch seen := binary.BigEndian.Uint16(atc); {
+		case seen == d.ATC:
+			return d.is(v), nil
+		case seen < d.ATC:
+			return FoundUnpaid, nil
+		}
+	}
+	return FoundNothing, nil // all are newer
+}
+
+// is says whether a log record with the doubt's ATC shows its payment.
+func (d Doubt) is(v emv.Values) Found {
+	same := func(tag tlv.Tag, want []byte) bool {
+		got, ok := v.Get(tag)
+		return !ok || bytes.Equal(got, want)
+	}
+	if same(emv.TagAmount, digits(d.Fen, 6)) && same(emv.TagDate, d.Date[:]) && same(emv.TagTime, d.Time[:]) {
+		return FoundPaid
+	}
+	return FoundUnpaid
+}
