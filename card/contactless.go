@@ -66,7 +66,8 @@ const (
 func (r Registry) global() Region { return r.e.mem.Region(domainID, globalTag) }
 
 // Counter is the global update counter: it moves with every change of any
-// application's contactless data, and wraps.
+// application's contactless data, with every new application and every one that
+// goes, and wraps.
 func (r Registry) Counter() uint16 { return r.global().Uint16(atCounter) }
 
 // Generation is the generation of the catalogue whose load files and instances
@@ -155,7 +156,7 @@ func (r Registry) Deactivate(id ID) iso7816.SW {
 		return iso7816.SWConditions
 	}
 	x.Contactless.State = Deactivated
-	r.Prefer(slices.DeleteFunc(slices.Clone(r.e.preferred), func(p ID) bool { return p == id })...)
+	r.Prefer(slices.DeleteFunc(r.Preferred(), func(p ID) bool { return p == id })...)
 	return r.touch(x)
 }
 
@@ -266,7 +267,11 @@ func (r Registry) SetInteraction(id ID, objects []byte) iso7816.SW {
 // touch writes an entry whose contactless data has changed, and counts.
 func (r Registry) touch(x Entry) iso7816.SW {
 	x.Contactless.Counter++
+	r.count()
+	return r.Update(x)
+}
+
+func (r Registry) count() {
 	g := r.global()
 	g.WriteUint16(atCounter, g.Uint16(atCounter)+1)
-	return r.Update(x)
 }

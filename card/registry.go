@@ -3,6 +3,7 @@ package card
 import (
 	"encoding/binary"
 	"iter"
+	"slices"
 
 	"koala/spec/iso7816"
 )
@@ -218,6 +219,9 @@ func (r Registry) Add(x Entry) (ID, iso7816.SW) {
 	}
 	x.ID = last + 1
 	g.Write(0, x.encode())
+	if x.Kind == Application {
+		r.count()
+	}
 	if !r.within(x) {
 		r.e.mem.Rollback()
 		return 0, iso7816.SWNoSpace
@@ -271,6 +275,10 @@ func (r Registry) Delete(id ID) iso7816.SW {
 		return iso7816.SWConditions
 	}
 	r.e.mem.Release(id)
+	if x.Kind == Application {
+		r.count()
+		r.Prefer(slices.DeleteFunc(r.Preferred(), func(p ID) bool { return p == id })...)
+	}
 	return iso7816.OK
 }
 

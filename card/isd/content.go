@@ -27,54 +27,75 @@ func (d *domain) install(s *card.Session, c iso7816.Command) iso7816.Response {
 	if err != nil {
 		return status(iso7816.SWData)
 	}
+	params, err := in.System()
+	if err != nil {
+		return status(iso7816.SWData)
+	}
 	self, _ := s.Registry().Entry(s.Self)
-	if in.For != gp.ForPersonalization && !manages(self) {
-		return status(iso7816.SWConditions)
+	from := self.AID // the domain an extradited application leaves
+	if x, ok := s.Registry().Find(card.AID(in.App)); ok && in.For == gp.ForExtradition {
+		from = x.Domain
+	}
+	if in.For != gp.ForPersonalization {
+		if sw := authorised(s, self, c); !sw.OK() {
+			return status(sw)
+		}
 	}
 	var sw iso7816.SW
 	switch in.For {
 	case gp.ForLoad:
-		sw = d.startLoad(s, self, in)
+		sw = d.startLoad(s, self, in, params)
 	case gp.ForInstall, gp.ForInstallSelect:
-		sw = newInstance(s, self, in)
+		sw = newInstance(s, self, in, params)
 	case gp.ForSelectable:
-		sw = makeSelectable(s, self, in)
+		sw = makeSelectable(s, self, in, params)
 	case gp.ForExtradition:
 		sw = extradite(s, self, in)
 	case gp.ForPersonalization:
 		sw = d.personalise(s, self, in)
 	case gp.ForRegistryUpdate:
-		sw = updateEntry(s, self, in)
+		sw = updateEntry(s, self, in, params)
 	}
-	if !sw.OK() {
+	switch {
+	case !sw.OK():
 		return status(sw)
+	case in.For == gp.ForPersonalization || in.For == gp.ForLoad: // the load's receipt comes with its last block
+		return confirmed()
 	}
-	return confirmed()
+	return confirm(s, self, in.About(gp.AID(from))...)
 }
 
 // newInstance makes an instance of a module whose load file is registered.
-func newInstance(s *card.Session, self card.Entry, in gp.Install) iso7816.SW {
+func newInstance(s *card.Session, self card.Entry, in gp.Install, params gp.SystemParams) iso7816.SW {
 	file, ok := s.Registry().Find(card.AID(in.LoadFile))
 	if !ok || file.Kind != card.LoadFile {
 		return iso7816.SWReferenceNotFound
 	}
 	isDomainModule := in.LoadFile == gp.DomainLoadFile
-	if in.Privileges.Has(gp.PrivSecurityDomain) != isDomainModule {
+	switch {
+	case in.Privileges.Has(gp.PrivSecurityDomain) != isDomainModule || !grantable(in.Privileges),
+		isDomainModule && !knownProtocols(in.AppParams()), len(params.Implicit) > 1:
 		return iso7816.SWData
 	}
 	if in.Privileges.Has(gp.PrivDefaultSelected) && defaultTaken(s, 0) {
 		return iso7816.SWConditions
 	}
-	implicit, _ := in.Implicit()
-	state := gp.Installed
-	if in.For == gp.ForInstallSelect {
-		state = gp.Selectable
-	}
-	_, sw := s.Registry().Install(card.Entry{
-		Kind: card.Application, State: state, Privileges: in.Privileges, Implicit: implicit,
+	x := card.Entry{
+		Kind: card.Application, State: gp.Installed, Privileges: in.Privileges, Quota: quota(params),
 		AID: card.AID(in.App), LoadFile: card.AID(in.LoadFile), Module: card.AID(in.Module), Domain: self.AID,
-	}, in.AppParams())
-	return sw
+	}
+	if len(params.Implicit) == 1 {
+		x.Implicit = params.Implicit[0]
+	}
+	if in.For == gp.ForInstallSelect {
+		x.State = gp.Selectable
+	}
+	contactless(&x, params.Contactless)
+	id, sw := s.Registry().Install(x, in.AppParams())
+	if !sw.OK() {
+		return sw
+	}
+	return settleContactless(s, id, params.Contactless)
 }
 
 // defaultTaken says whether an application other than except is the default
@@ -100,7 +121,7 @@ func named(s *card.Session, self card.Entry, in gp.Install) (card.Entry, iso7816
 	return x, iso7816.OK
 }
 
-func makeSelectable(s *card.Session, self card.Entry, in gp.Install) iso7816.SW {
+func makeSelectable(s *card.Session, self card.Entry, in gp.Install, params gp.SystemParams) iso7816.SW {
 	x, sw := named(s, self, in)
 	if !sw.OK() {
 		return sw
@@ -114,8 +135,12 @@ func makeSelectable(s *card.Session, self card.Entry, in gp.Install) iso7816.SW 
 		}
 		x.Privileges = gp.Privileges(x.Privileges).With(gp.PrivDefaultSelected)
 	}
-	x.State = gp.Selectable
-	return s.Registry().Update(x)
+	c := params.Contactless
+	contactless(&x, c)
+	if sw := s.Registry().Update(x); !sw.OK() {
+		return sw
+	}
+	return s.Registry().MakeSelectable(x.ID, c != nil && c.Initial == gp.Deactivated)
 }
 
 // extradite hands an application or load file to another security domain.
@@ -131,13 +156,30 @@ func extradite(s *card.Session, self card.Entry, in gp.Install) iso7816.SW {
 	case !isDomain(to) || x.Kind == card.Domain || x.ID == to.ID || to.State&gp.LockBit != 0 && to.Kind != card.Domain:
 		return iso7816.SWConditions
 	}
+	return associate(s, x, to)
+}
+
+// associate gives x another domain: not one below itself, and not past the
+// quotas above it.
+func associate(s *card.Session, x, to card.Entry) iso7816.SW {
+	for up, ok := to, true; ok && up.Kind != card.Domain; up, ok = s.Registry().Find(up.Domain) {
+		if up.Domain == x.AID {
+			return iso7816.SWConditions
+		}
+	}
 	x.Domain = to.AID
-	return s.Registry().Update(x)
+	if sw := s.Registry().Update(x); !sw.OK() {
+		return sw
+	}
+	if !s.Registry().Within(x.ID) {
+		return iso7816.SWNoSpace
+	}
+	return iso7816.OK
 }
 
 // updateEntry changes privileges, implicit selection and the domain of an
 // application (GPCS 11.5.2.3.4). What makes a domain a domain stays.
-func updateEntry(s *card.Session, self card.Entry, in gp.Install) iso7816.SW {
+func updateEntry(s *card.Session, self card.Entry, in gp.Install, params gp.SystemParams) iso7816.SW {
 	if in.App == "" {
 		in.App = gp.AID(self.AID)
 	}
@@ -152,22 +194,29 @@ func updateEntry(s *card.Session, self card.Entry, in gp.Install) iso7816.SW {
 		if in.Privileges.Has(gp.PrivSecurityDomain) != gp.Privileges(x.Privileges).Has(gp.PrivSecurityDomain) {
 			return iso7816.SWConditions
 		}
+		if !grantable(in.Privileges) {
+			return iso7816.SWData
+		}
 		if in.Privileges.Has(gp.PrivDefaultSelected) && defaultTaken(s, x.ID) {
 			return iso7816.SWConditions
 		}
 		x.Privileges = in.Privileges
 	}
-	if i, ok := in.Implicit(); ok {
-		x.Implicit = i
+	if len(params.Implicit) == 1 {
+		x.Implicit = params.Implicit[0]
 	}
-	if in.Domain != "" && card.AID(in.Domain) != x.Domain {
-		to, ok := s.Registry().Find(card.AID(in.Domain))
-		if !ok || !isDomain(to) || to.ID == x.ID || x.Kind == card.Domain {
-			return iso7816.SWConditions
-		}
-		x.Domain = to.AID
+	if sw := s.Registry().Update(x); !sw.OK() {
+		return sw
 	}
-	return s.Registry().Update(x)
+	if sw := move(s, x, params.Contactless); !sw.OK() || in.Domain == "" || card.AID(in.Domain) == x.Domain {
+		return sw
+	}
+	x, _ = s.Registry().Entry(x.ID)
+	to, ok := s.Registry().Find(card.AID(in.Domain))
+	if !ok || !isDomain(to) || to.ID == x.ID || x.Kind == card.Domain {
+		return iso7816.SWConditions
+	}
+	return associate(s, x, to)
 }
 
 // A load is a load file on its way. Its code is counted and thrown away: the
@@ -182,7 +231,7 @@ type load struct {
 // maxLoadHead bounds what may stand before the code: DAP blocks.
 const maxLoadHead = 512
 
-func (d *domain) startLoad(s *card.Session, self card.Entry, in gp.Install) iso7816.SW {
+func (d *domain) startLoad(s *card.Session, self card.Entry, in gp.Install, params gp.SystemParams) iso7816.SW {
 	d.load = nil
 	if in.Domain == "" {
 		in.Domain = gp.AID(self.AID)
@@ -191,8 +240,12 @@ func (d *domain) startLoad(s *card.Session, self card.Entry, in gp.Install) iso7
 	if !ok || !isDomain(to) {
 		return iso7816.SWReferenceNotFound
 	}
-	if _, taken := s.Registry().Find(card.AID(in.LoadFile)); taken {
+	_, taken := s.Registry().Find(card.AID(in.LoadFile))
+	switch {
+	case taken || !owns(self, to):
 		return iso7816.SWConditions
+	case int(params.Code) > s.Free():
+		return iso7816.SWNoSpace
 	}
 	d.load = &load{file: card.AID(in.LoadFile), domain: to.AID, left: -1}
 	return iso7816.OK
@@ -227,7 +280,8 @@ func (d *domain) loadBlock(s *card.Session, c iso7816.Command) iso7816.Response 
 	if _, sw := s.Registry().Add(entry); !sw.OK() {
 		return status(sw)
 	}
-	return confirmed()
+	self, _ := s.Registry().Entry(s.Self)
+	return confirm(s, self, gp.AID(l.file), gp.AID(l.domain))
 }
 
 // take follows the structure of the load file: DAP blocks E2, then the code in
@@ -288,8 +342,11 @@ func (d *domain) delete(s *card.Session, c iso7816.Command) iso7816.Response {
 	switch {
 	case !ok:
 		return status(iso7816.SWReferenceNotFound)
-	case !manages(self) || !owns(self, x) || x.ID == self.ID:
+	case !owns(self, x) && !gp.Privileges(self.Privileges).Has(gp.PrivGlobalDelete) || x.ID == self.ID:
 		return status(iso7816.SWConditions)
+	}
+	if sw := authorised(s, self, c); !sw.OK() {
+		return status(sw)
 	}
 	for _, y := range s.Registry().Entries() {
 		switch {
@@ -311,7 +368,7 @@ func (d *domain) delete(s *card.Session, c iso7816.Command) iso7816.Response {
 	if d.target == x.ID {
 		d.target = 0
 	}
-	return confirmed()
+	return confirm(s, self, in.About()...)
 }
 
 // heir says whether anything is associated with the security domain x.

@@ -21,6 +21,9 @@ const (
 	dataSize   = 76
 	maxNumber  = 16 // bytes of an IIN or CIN
 	persoSize  = 8  // bytes of 9F66 and 9F67
+
+	recognitionTag = 4 // length 1 | card recognition data of the issuer's own
+	maxRecognition = 100
 )
 
 // tagResources is the extended card resources object (ETSI TS 102 226, 8.2.1.7.2),
@@ -61,7 +64,11 @@ func object(s *card.Session, tag tlv.Tag) []byte {
 	case gp.TagCapabilities:
 		return gp.Capabilities()
 	case gp.TagKeyInfo:
-		if keys := tableOf(keyOwner(s)).info(); len(keys) > 0 {
+		keys := tableOf(keyOwner(s)).info()
+		if k, _, ok := tokenKey(s); ok {
+			keys = append(keys, k)
+		}
+		if len(keys) > 0 {
 			return gp.KeyTemplate(keys)
 		}
 	case gp.TagCardData, gp.TagSequence:
@@ -82,10 +89,43 @@ func channelObject(s *card.Session, tag tlv.Tag) []byte {
 		return tlv.Append(nil, tag, []byte{byte(set.sequence >> 8), byte(set.sequence)})
 	case tag == gp.TagSequence:
 		return tlv.Append(nil, tag, []byte{byte(set.sequence >> 16), byte(set.sequence >> 8), byte(set.sequence)})
-	case set.kind == gp.DES:
-		return gp.CardData(2, gp.OptionSCP02)
 	}
-	return gp.CardData(3, gp.OptionSCP03)
+	protocol, option := byte(3), byte(gp.OptionSCP03)
+	if set.kind == gp.DES {
+		protocol, option = 2, gp.OptionSCP02
+	}
+	if v := s.Region(recognitionTag).Bytes(); v != nil {
+		given := tlv.Append(nil, tag, v[1:1+int(v[0])])
+		if p, i, err := gp.ParseCardData(given); err == nil && p == protocol && i == option {
+			return given
+		}
+	}
+	return gp.CardData(protocol, option)
+}
+
+// storeRecognition keeps card recognition data of the issuer's own. What it says
+// of the secure channel must be so; when the keys change to another protocol,
+// the card speaks for itself again.
+func storeRecognition(s *card.Session, v []byte) iso7816.SW {
+	protocol, option, err := gp.ParseCardData(tlv.Append(nil, gp.TagCardData, v))
+	if err != nil || len(v) > maxRecognition {
+		return iso7816.SWData
+	}
+	set, ok := tableOf(keyOwner(s)).set(0)
+	if !ok || set.kind == gp.DES && (protocol != 2 || option != gp.OptionSCP02) || set.kind == gp.AES && (protocol != 3 || option != gp.OptionSCP03) {
+		return iso7816.SWData
+	}
+	g := s.Region(recognitionTag)
+	if !g.Present() {
+		if g, err = s.Allocate(recognitionTag, 1+maxRecognition); err != nil {
+			return iso7816.SWNoSpace
+		}
+	}
+	cell := make([]byte, 1+maxRecognition)
+	cell[0] = byte(len(v))
+	copy(cell[1:], v)
+	g.Write(0, cell)
+	return iso7816.OK
 }
 
 // resources counts the applications (81), free EEPROM (82) and free volatile
@@ -145,6 +185,8 @@ func storeObject(s *card.Session, tag tlv.Tag, v []byte) iso7816.SW {
 		g.Write(atPrePerso, v)
 	case tag == gp.TagPerso && len(v) == persoSize && x.Kind == card.Domain:
 		g.Write(atPerso, v)
+	case tag == gp.TagCardData:
+		return storeRecognition(s, v)
 	case tag == 0x4F && len(v) >= 5 && len(v) <= 16 && x.Kind == card.Domain:
 		return rename(s, x, card.AID(v))
 	default:

@@ -157,11 +157,17 @@ func (d *domain) putKey(s *card.Session, c iso7816.Command) iso7816.Response {
 	if err != nil || p.NewVersion == 0 || p.NewVersion > 0x7F {
 		return status(iso7816.SWData)
 	}
+	if p.Keys[0].Type.Public() {
+		if sw := putTokenKey(s, p); !sw.OK() {
+			return status(sw)
+		}
+		return answer(gp.PutKeyAnswer(p.NewVersion))
+	}
 	t := tableOf(s)
 	var checks [][3]byte
 	for i, f := range p.Keys {
 		key, err := f.Open(d.channel.DecryptKey)
-		if err != nil {
+		if err != nil || f.Type.Public() {
 			return status(iso7816.SWData)
 		}
 		checks = append(checks, f.Type.Check(key))
@@ -203,7 +209,8 @@ func (t table) change(replaces byte, k slot) iso7816.SW {
 // with (GPCS 11.2.2.3.2).
 func (d *domain) deleteKeys(s *card.Session, version, id byte) iso7816.Response {
 	t := tableOf(s)
-	if t.drop(version, id) == 0 {
+	dropped := dropTokenKey(s, version, id)
+	if t.drop(version, id) == 0 && !dropped {
 		return status(iso7816.SWReferenceNotFound)
 	}
 	if _, ok := t.set(0); !ok && d.issuer(s) {

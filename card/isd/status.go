@@ -48,7 +48,7 @@ func (d *domain) getStatus(s *card.Session, c iso7816.Command) iso7816.Response 
 func (d *domain) entries(s *card.Session, g gp.GetStatus) (list []entry) {
 	self, _ := s.Registry().Entry(s.Self)
 	for _, x := range s.Registry().Entries() {
-		if !inPart(x, g.Part) || !owns(self, x) || len(x.AID) < len(g.Prefix) || string(x.AID[:len(g.Prefix)]) != string(g.Prefix) {
+		if !inPart(x, g.Part) || !sees(self, x) || len(x.AID) < len(g.Prefix) || string(x.AID[:len(g.Prefix)]) != string(g.Prefix) {
 			continue
 		}
 		e := gp.Entry{AID: gp.AID(x.AID), State: x.State, Privileges: x.Privileges}
@@ -79,6 +79,25 @@ func (d *domain) modules(file card.AID) (list []gp.AID) {
 	return list
 }
 
+// sees says whether GET STATUS shows y to the domain x.
+func sees(x, y card.Entry) bool {
+	return owns(x, y) || gp.Privileges(x.Privileges).Has(gp.PrivGlobalRegistry)
+}
+
+// locks says whether the domain x may make that change of y: its own business,
+// with global lock also the lock of any other. A domain may lock itself, but to
+// unlock itself would be to have no lock at all (GPCS 5.3.2.4).
+func locks(x, y card.Entry, in gp.SetStatus) bool {
+	unlocks := y.State&gp.LockBit != 0 && in.State&gp.LockBit == 0
+	switch {
+	case x.ID == y.ID:
+		return !unlocks
+	case owns(x, y):
+		return true
+	}
+	return gp.Privileges(x.Privileges).Has(gp.PrivGlobalLock) && (unlocks || in.State&gp.LockBit != 0)
+}
+
 func inPart(x card.Entry, p gp.Part) bool {
 	switch x.Kind {
 	case card.Domain:
@@ -104,7 +123,7 @@ func (d *domain) setStatus(s *card.Session, c iso7816.Command) iso7816.Response 
 	switch {
 	case !ok || x.Kind == card.LoadFile:
 		return status(iso7816.SWReferenceNotFound)
-	case !owns(self, x) || x.Kind == card.Domain:
+	case !locks(self, x, in) || x.Kind == card.Domain:
 		return status(iso7816.SWConditions)
 	}
 	sw := setState(s, x, in.State)
