@@ -2,10 +2,15 @@ package hsm
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
+	"strconv"
+	"strings"
 
+	"koala/spec/desfire"
 	"koala/spec/globalplatform"
 	"koala/spec/iso9797"
+	"koala/spec/pboc"
 	"koala/spec/purse"
 )
 
@@ -13,35 +18,200 @@ import (
 // made.
 type Form byte
 
-// The forms.
+// The forms. Secret parts are enciphered under the element's DEK.
 const (
-	PurseKey Form = iota // purse.KeyRecord: one key with its check value
+	PurseKey   Form = iota // purse.KeyRecord: one key with its check value, dispersed by the card's number
+	CardKeys               // AC | MAC | ENC of a bank card, 48 secret bytes (CARD.md 1.14)
+	CardChecks             // their check values, 3 each
+	RSAPart                // the part of an ICC key that the DGI names, 8201 to 8205, padded, secret
+	PINGroup               // offline PIN block, padded to 16, secret; Data is SealPIN's
+	OpenKeys               // opening keys of industry files, 16 each, secret; Data is one byte per file
+	OpenChecks             // their check values, 3 each
+	Industry               // an industry record behind its key, which is secret; Data is the record
+	AESApp                 // desfire.Application; Data is it without its keys, their masters are Label.0, .1, ...
+	AESMaster              // desfire.Master; Data is its settings byte
 )
 
 // A KeyRef names key material of a card: the data grouping it goes into, and
-// what it is made from. Nothing in it is secret.
+// what it is made from.
 type KeyRef struct {
 	DGI   uint16
 	Form  Form
-	Label string        // of the root
-	Card  string        // what the root is dispersed by (a purse's number); empty for a SAM, which gets the root
+	Label string // of the root
+	// Card is what the root is dispersed by: a purse's number (empty for a SAM,
+	// which gets the root), BankCard.Ref, a UID in hexadecimal; of an RSAPart the
+	// ICCKey.
+	Card  string
 	Kind  purse.KeyKind // of a PurseKey
 	Index byte          // of a PurseKey; 0: 1
+	Data  []byte        // what the form says
+}
+
+// Ref names the card in a KeyRef. It holds the PAN: seal what it is kept with.
+func (c BankCard) Ref() string {
+	return fmt.Sprintf("%s/%d/%d/%d", c.PAN, c.PSN, c.Alg, c.DKI)
+}
+
+func parseBankCard(s string) (c BankCard, err error) {
+	f := strings.Split(s, "/")
+	if len(f) != 4 {
+		return c, ErrUsage
+	}
+	var n [3]uint64
+	for i := range n {
+		if n[i], err = strconv.ParseUint(f[i+1], 10, 8); err != nil {
+			return c, ErrUsage
+		}
+	}
+	return BankCard{PAN: f[0], PSN: byte(n[0]), Alg: pboc.Algorithm(n[1]), DKI: byte(n[2])}, nil
 }
 
 // Size is how long the data grouping is at most, with its header.
-func (r KeyRef) Size() int { return 3 + purse.KeyRecordLen }
+func (r KeyRef) Size() int {
+	const head = 3
+	switch r.Form {
+	case CardKeys:
+		return head + 48
+	case CardChecks:
+		return head + 9
+	case RSAPart:
+		return head + iccBits/16 + 16
+	case PINGroup:
+		return head + 16
+	case OpenKeys, OpenChecks:
+		return head + 16*len(r.Data)
+	case Industry:
+		return head + 16 + len(r.Data)
+	case AESApp:
+		return head + len(r.Data)
+	case AESMaster:
+		return head + 22
+	}
+	return head + purse.KeyRecordLen
+}
 
 // group makes the data grouping for the element behind host.
-func (h *HSM) group(_ context.Context, host *globalplatform.Host, r KeyRef) (g globalplatform.DGI, err error) {
+func (h *HSM) group(ctx context.Context, host *globalplatform.Host, r KeyRef) (g globalplatform.DGI, err error) {
 	g.ID = r.DGI
 	switch r.Form {
 	case PurseKey:
 		rec, err := h.record(host, r)
 		g.Data = rec.Bytes()
 		return g, err
+	case RSAPart:
+		g.Data, err = h.rsaPart(ctx, host, r)
+	case PINGroup:
+		g.Data, err = h.pinGroup(ctx, host, r)
+	case AESApp, AESMaster:
+		g.Data, err = h.aesGroup(host, r)
+	default:
+		g.Data, err = h.bankGroup(host, r)
 	}
-	return g, fmt.Errorf("key group %04X: form %d: %w", r.DGI, r.Form, ErrUsage)
+	if err != nil {
+		return g, fmt.Errorf("key group %04X: %w", r.DGI, err)
+	}
+	return g, nil
+}
+
+// bankGroup makes the groups that come from the roots of card keys.
+func (h *HSM) bankGroup(host *globalplatform.Host, r KeyRef) ([]byte, error) {
+	card, err := parseBankCard(r.Card)
+	if err != nil {
+		return nil, err
+	}
+	var roots []string
+	switch r.Form {
+	case CardKeys, CardChecks:
+		roots = []string{LabelCardAC, LabelCardMAC, LabelCardENC}
+	case OpenKeys, OpenChecks:
+		for range r.Data {
+			roots = append(roots, LabelOpen)
+		}
+	case Industry:
+		roots = []string{LabelCAPP}
+	default:
+		return nil, fmt.Errorf("form %d: %w", r.Form, ErrUsage)
+	}
+	keys, checks := make([]byte, 0, 16*len(roots)), []byte(nil)
+	defer func() { clear(keys) }()
+	for _, root := range roots {
+		k, mk, err := h.cardKey(root, card)
+		if err != nil {
+			return nil, err
+		}
+		kcv := k.KCV()
+		keys, checks = append(keys, mk[:]...), append(checks, kcv[:]...)
+	}
+	if r.Form == CardChecks || r.Form == OpenChecks {
+		return checks, nil
+	}
+	sealed, err := host.EncryptKey(keys)
+	if r.Form == Industry {
+		sealed = append(sealed, r.Data...)
+	}
+	return sealed, err
+}
+
+func (h *HSM) rsaPart(ctx context.Context, host *globalplatform.Host, r KeyRef) ([]byte, error) {
+	k, err := h.icc(ctx, r.Card)
+	if err != nil {
+		return nil, err
+	}
+	c := k.CRT()
+	parts := [][]byte{c.QInv, c.DQ, c.DP, c.Q, c.P}
+	n := int(r.DGI) - pboc.DGICoefficient
+	if n < 0 || n >= len(parts) {
+		return nil, ErrUsage
+	}
+	return host.EncryptKey(iso9797.Pad2(parts[n], 16))
+}
+
+func (h *HSM) pinGroup(ctx context.Context, host *globalplatform.Host, r KeyRef) ([]byte, error) {
+	block, err := h.Unseal(ctx, r.Data)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(block)
+	return host.EncryptKey(iso9797.Pad2(block, 16))
+}
+
+// aesGroup diversifies the masters by UID and application (AN10922).
+func (h *HSM) aesGroup(host *globalplatform.Host, r KeyRef) ([]byte, error) {
+	raw, err := hex.DecodeString(r.Card)
+	if err != nil || len(raw) != len(desfire.UID{}) {
+		return nil, ErrUsage
+	}
+	uid := desfire.UID(raw)
+	if r.Form == AESMaster {
+		if len(r.Data) != 1 {
+			return nil, ErrUsage
+		}
+		k, err := h.aesKey(host, r.Label, uid, desfire.Card, "KOALA PICC")
+		return desfire.Master{Settings: desfire.KeySettings(r.Data[0]), Key: k}.Bytes(), err
+	}
+	app, err := desfire.ParseApplication(r.Data)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrScript, err)
+	}
+	system, ok := map[desfire.AID]string{desfire.CanteenAID: desfire.CanteenSystem, desfire.DoorAID: desfire.DoorSystem}[app.AID]
+	if !ok {
+		return nil, fmt.Errorf("application %s: %w", app.AID, ErrUsage)
+	}
+	for i := range app.Keys {
+		if app.Keys[i], err = h.aesKey(host, fmt.Sprintf("%s.%d", r.Label, i), uid, app.AID, system); err != nil {
+			return nil, err
+		}
+	}
+	return app.Bytes()
+}
+
+func (h *HSM) aesKey(host *globalplatform.Host, label string, uid desfire.UID, app desfire.AID, system string) (desfire.SealedKey, error) {
+	k, err := h.key(label, AESRoot, 0)
+	if err != nil {
+		return desfire.SealedKey{}, err
+	}
+	own := desfire.CardKey(desfire.AESKey([16]byte(k.clear), k.info.Version), uid, app, system)
+	return desfire.Seal(own, host.EncryptKey)
 }
 
 // record is one purse key enciphered under the element's DEK, with the check

@@ -32,6 +32,12 @@ var (
 	ErrCheck      = fail.Define(fail.Invalid, "hsm.check_value", "the check value does not match what was entered")
 	ErrCustodian  = fail.Define(fail.Forbidden, "hsm.custodian", "each part comes from another custodian")
 	ErrParts      = fail.Define(fail.Invalid, "hsm.parts", "a key comes in two or three parts, all of them")
+	ErrAC         = fail.Define(fail.Refused, "hsm.ac", "the card's cryptogram does not verify")
+	ErrBalance    = fail.Define(fail.Refused, "hsm.balance", "the card's proof of its balance does not verify")
+	ErrPIN        = fail.Define(fail.Refused, "hsm.pin", "the PIN is wrong")
+	ErrPINBlock   = fail.Define(fail.Invalid, "hsm.pin_block", "the PIN block cannot be read under this zone's key")
+	ErrPool       = fail.Define(fail.Busy, "hsm.pool", "no card key is ready; fill the pool")
+	ErrPrimes     = fail.Define(fail.Broken, "hsm.primes", "the file of RSA keys cannot be read")
 	ErrSignature  = fail.Define(fail.Refused, "hsm.signature", "the signature does not verify")
 	ErrSealed     = fail.Define(fail.Broken, "hsm.sealed", "sealed data is damaged or was sealed under another key")
 	ErrKeyFile    = fail.Define(fail.Broken, "hsm.key_file", "the key file cannot be used")
@@ -44,6 +50,10 @@ var (
 type Config struct {
 	KeyFile string    // "" is koala.key in the working directory
 	Rand    io.Reader // nil is the system's entropy
+	// Primes is a fixed pool of RSA keys (ParsePrimes) that is drawn from
+	// instead of making keys: for deterministic runs and tests. Its keys are
+	// not secret. When it is used up it begins again.
+	Primes []byte
 }
 
 const defaultKeyFile = "koala.key"
@@ -55,6 +65,7 @@ type HSM struct {
 	master *sealer // under the key file
 	mu     sync.RWMutex
 	keys   map[string][]*key // by label; version v is at v-1
+	pool   *primes           // fixed RSA keys; nil: they are made
 }
 
 // A Usage is what a key may do.
@@ -66,6 +77,13 @@ const (
 	ChannelRoot Usage = "channel-root" // AES-128, diversified by an element's key data
 	Signing     Usage = "signing"      // Ed25519
 	Sealing     Usage = "sealing"      // AES-256-GCM
+	CardRoot    Usage = "card-root"    // two-key 3DES, dispersed by PAN and sequence number (EMV 4.4 Book 2, A1.4 option A)
+	CardRootSM  Usage = "card-root-sm" // SM4, dispersed the same way (JR/T 0025.17)
+	AESRoot     Usage = "aes-root"     // AES-128, dispersed by UID and application (AN10922)
+	ZoneKey     Usage = "zone"         // two-key 3DES over PIN blocks between an acquirer and this house
+	HashKey     Usage = "hash"         // HMAC-SHA-256: lookup tokens, references of PINs
+	CAKey       Usage = "rsa-ca"       // RSA 1408 bit, exponent 3: certifies issuers
+	IssuerKey   Usage = "rsa-issuer"   // RSA 1152 bit, exponent 3: certifies cards
 )
 
 // Labels of the keys that a house needs.
@@ -78,16 +96,45 @@ const (
 	LabelMAC  = "isd.MAC"
 	LabelDEK  = "isd.DEK"
 	LabelPack = "pack.sign" // deny lists and tariff packs for gates
-	labelSeal = "data.seal" // personalisation data at rest
+
+	LabelCardAC  = "bank.AC"   // application cryptograms
+	LabelCardMAC = "bank.MAC"  // issuer scripts, balances
+	LabelCardENC = "bank.ENC"  // PINs in scripts
+	LabelCAPP    = "bank.CAPP" // industry records, JR/T 0025.14
+	LabelOpen    = "bank.open" // opening of industry files
+	LabelSM      = ".SM4"      // ends the labels of the same roots under SM4
+	LabelCA      = "bank.CA"
+	LabelIssuer  = "bank.issuer"
+	LabelZone    = "zone.PIN"   // PIN blocks of the house's own devices
+	LabelPIN     = "pin.verify" // references of PINs
+	LabelToken   = "pan.token"  // lookup tokens of PANs
+
+	// LabelCanteen and LabelDoor with a dot and the number of the key behind
+	// them are the masters of DESFire keys.
+	LabelCanteen  = "card.canteen"
+	LabelDoor     = "card.door"
+	LabelDoorHost = "card.door.host" // credentials
+	LabelPICC     = "card.picc"      // master key of the whole DESFire card
+	LabelTill     = "card.till"      // sales of canteen tills
+	LabelCoupon   = "card.coupon"
+
+	labelSeal = "data.seal" // personalisation data and PANs at rest
 )
 
-var houseKeys = []struct {
-	label string
-	usage Usage
-}{
+var houseKeys = []labelled{
 	{LabelDPK, PurseRoot}, {LabelDLK, PurseRoot}, {LabelDTK, PurseRoot}, {LabelDAMK, PurseRoot},
 	{LabelENC, ChannelRoot}, {LabelMAC, ChannelRoot}, {LabelDEK, ChannelRoot},
 	{LabelPack, Signing},
+}
+
+// bankKeys are what an issuing bank needs beside them.
+var bankKeys = []labelled{
+	{LabelCardAC, CardRoot}, {LabelCardMAC, CardRoot}, {LabelCardENC, CardRoot}, {LabelCAPP, CardRoot}, {LabelOpen, CardRoot},
+	{LabelCardAC + LabelSM, CardRootSM}, {LabelCardMAC + LabelSM, CardRootSM}, {LabelCardENC + LabelSM, CardRootSM},
+	{LabelCA, CAKey}, {LabelIssuer, IssuerKey}, {LabelZone, ZoneKey}, {LabelPIN, HashKey}, {LabelToken, HashKey},
+	{LabelCanteen + ".0", AESRoot}, {LabelCanteen + ".1", AESRoot}, {LabelCanteen + ".2", AESRoot},
+	{LabelDoor + ".0", AESRoot}, {LabelDoor + ".1", AESRoot}, {LabelDoorHost, AESRoot}, {LabelPICC, AESRoot},
+	{LabelTill, AESRoot}, {LabelCoupon, CardRoot},
 }
 
 // KeyInfo is what may be known of a key.
@@ -105,6 +152,12 @@ func Open(ctx context.Context, store *db.Store, cfg Config) (*HSM, error) {
 	h := &HSM{store: store, rand: cfg.Rand, keys: map[string][]*key{}}
 	if h.rand == nil {
 		h.rand = clock.Entropy()
+	}
+	if cfg.Primes != nil {
+		var err error
+		if h.pool, err = parsePrimes(cfg.Primes); err != nil {
+			return nil, fmt.Errorf("opening the hsm: %w", err)
+		}
 	}
 	file := cfg.KeyFile
 	if file == "" {
@@ -129,8 +182,14 @@ func Open(ctx context.Context, store *db.Store, cfg Config) (*HSM, error) {
 
 // Provision generates those keys of a house that are missing: after it, cards
 // can be issued. Roots of a real scheme are imported before.
-func (h *HSM) Provision(ctx context.Context) error {
-	for _, k := range houseKeys {
+func (h *HSM) Provision(ctx context.Context) error { return h.provision(ctx, houseKeys) }
+
+// ProvisionBank does the same for an issuing bank: roots of card keys, the CA
+// and the issuer key under it, keys of PINs and tokens.
+func (h *HSM) ProvisionBank(ctx context.Context) error { return h.provision(ctx, bankKeys) }
+
+func (h *HSM) provision(ctx context.Context, keys []labelled) error {
+	for _, k := range keys {
 		if _, err := h.key(k.label, k.usage, 0); err == nil {
 			continue
 		}

@@ -12,7 +12,9 @@ import (
 	"slices"
 
 	"koala/internal/db"
+	"koala/spec/emv"
 	"koala/spec/iso9797"
+	"koala/spec/pboc"
 	"koala/spec/purse"
 )
 
@@ -29,25 +31,42 @@ type key struct {
 	root  *purse.Root        // PurseRoot
 	sign  ed25519.PrivateKey // Signing
 	seal  *sealer            // Sealing
+	rsa   *emv.PrivateKey    // CAKey, IssuerKey
 }
 
 // length is the length of a key in bytes.
 func (u Usage) length() int {
 	switch u {
-	case PurseRoot, ChannelRoot:
+	case PurseRoot, ChannelRoot, CardRoot, CardRootSM, AESRoot, ZoneKey:
 		return 16
-	case Signing, Sealing:
+	case Signing, Sealing, HashKey:
 		return 32
+	case CAKey:
+		return caBits / 8
+	case IssuerKey:
+		return issuerBits / 8
 	}
 	return 0
 }
 
 // check is the key check value: of Ed25519 the first bytes of the public key's
-// SHA-256, of the others what is usual for the algorithm.
+// SHA-256, of an RSA key those of the modulus's, of the others what is usual for
+// the algorithm.
 func (u Usage) check(clear []byte) (kcv [3]byte) {
 	switch u {
-	case PurseRoot:
+	case PurseRoot, CardRoot, ZoneKey:
 		return iso9797.KCVDES(clear)
+	case CardRootSM:
+		return pboc.KCV(pboc.SM4, [16]byte(clear))
+	case HashKey:
+		sum := sha256.Sum256(append([]byte("check value of a hash key: "), clear...))
+		return [3]byte(sum[:])
+	case CAKey, IssuerKey:
+		if k, err := rsaOf(clear); err == nil {
+			sum := sha256.Sum256(k.Public().Modulus())
+			return [3]byte(sum[:])
+		}
+		return kcv // two halves that are no key; prepare refuses them
 	case Signing:
 		sum := sha256.Sum256(ed25519.NewKeyFromSeed(clear).Public().(ed25519.PublicKey))
 		return [3]byte(sum[:])
@@ -55,21 +74,29 @@ func (u Usage) check(clear []byte) (kcv [3]byte) {
 	return iso9797.KCVAES(clear)
 }
 
+// tripleDES tells whether keys of the usage are two-key 3DES.
+func (u Usage) tripleDES() bool { return u == PurseRoot || u == CardRoot || u == ZoneKey }
+
 // prepare takes a copy of clear.
-func prepare(info KeyInfo, clear []byte) *key {
+func prepare(info KeyInfo, clear []byte) (*key, error) {
 	k := &key{info: info}
 	switch info.Usage {
 	case PurseRoot:
 		k.clear = bytes.Clone(clear)
 		k.root = purse.NewRoot([16]byte(clear))
-	case ChannelRoot:
+	case ChannelRoot, CardRoot, CardRootSM, AESRoot, ZoneKey, HashKey:
 		k.clear = bytes.Clone(clear)
+	case CAKey, IssuerKey:
+		var err error
+		if k.rsa, err = rsaOf(clear); err != nil {
+			return nil, fmt.Errorf("%s: %w", info.Usage, ErrWeak)
+		}
 	case Signing:
 		k.sign = ed25519.NewKeyFromSeed(clear)
 	case Sealing:
 		k.seal = newSealer(clear)
 	}
-	return k
+	return k, nil
 }
 
 // fit refuses keys of the wrong length, all equal bytes, and 3DES keys whose
@@ -80,7 +107,7 @@ func fit(u Usage, clear []byte) error {
 		return fmt.Errorf("usage %q: %w", u, ErrUsage)
 	case len(clear) != n:
 		return fmt.Errorf("%d bytes for %s: %w", len(clear), u, ErrWeak)
-	case bytes.Count(clear, clear[:1]) == n, u == PurseRoot && bytes.Equal(clear[:8], clear[8:]):
+	case bytes.Count(clear, clear[:1]) == n, u.tripleDES() && bytes.Equal(clear[:8], clear[8:]):
 		return fmt.Errorf("%s: %w", u, ErrWeak)
 	}
 	return nil
@@ -152,6 +179,9 @@ type labelled struct {
 }
 
 func (h *HSM) draw(ctx context.Context, u Usage) ([]byte, error) {
+	if u == CAKey || u == IssuerKey {
+		return h.drawRSA(u.length() * 8)
+	}
 	b := make([]byte, max(u.length(), 1))
 	if err := h.Random(ctx, b); err != nil {
 		return nil, err
@@ -173,7 +203,9 @@ func (h *HSM) add(ctx context.Context, what []labelled, first bool, draw func(la
 			return nil, err
 		}
 		values[i] = clear
-		fresh[i] = prepare(KeyInfo{Label: l.label, Usage: l.usage, KCV: l.usage.check(clear)}, clear)
+		if fresh[i], err = prepare(KeyInfo{Label: l.label, Usage: l.usage, KCV: l.usage.check(clear)}, clear); err != nil {
+			return nil, err
+		}
 	}
 	nonces := make([]byte, nonceLen*len(what))
 	if err := h.Random(ctx, nonces); err != nil {
@@ -255,7 +287,11 @@ func (h *HSM) load(ctx context.Context) error {
 			r.info.Usage.check(clear) != r.info.KCV {
 			return fmt.Errorf("key %s version %d: %w", r.info.Label, r.info.Version, ErrSealed)
 		}
-		h.keys[r.info.Label] = append(h.keys[r.info.Label], prepare(r.info, clear))
+		k, err := prepare(r.info, clear)
+		if err != nil {
+			return fmt.Errorf("key %s version %d: %w", r.info.Label, r.info.Version, err)
+		}
+		h.keys[r.info.Label] = append(h.keys[r.info.Label], k)
 	}
 	return nil
 }

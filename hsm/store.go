@@ -13,6 +13,11 @@ var schema = db.Schema{Owner: "hsm", Steps: []string{
 		label TEXT NOT NULL, version BIGINT NOT NULL, usage TEXT NOT NULL,
 		sealed BYTEA NOT NULL, kcv BYTEA NOT NULL, at BIGINT NOT NULL,
 		PRIMARY KEY (label, version))`,
+	// Card keys made ahead. A row that was taken stays: it is why no key goes
+	// into two cards.
+	`CREATE TABLE hsm_icc (
+		id TEXT PRIMARY KEY, sealed BYTEA NOT NULL, taken TEXT NOT NULL, at BIGINT NOT NULL);
+	CREATE INDEX hsm_icc_taken ON hsm_icc (taken, id)`,
 }}
 
 // readMark returns the mark of the key file the keys are sealed under, nil
@@ -67,4 +72,44 @@ func keepKey(tx *db.Tx, k sealedKey) error {
 	_, err := tx.Exec(`INSERT INTO hsm_key (label, version, usage, sealed, kcv, at) VALUES ($1, $2, $3, $4, $5, $6)`,
 		k.info.Label, k.info.Version, k.info.Usage, k.sealed, k.info.KCV[:], k.info.At.UnixMicro())
 	return err
+}
+
+// An iccRow is a row of hsm_icc.
+type iccRow struct {
+	id     string
+	sealed []byte
+}
+
+func keepICC(tx *db.Tx, id string, sealed []byte) error {
+	_, err := tx.Exec(`INSERT INTO hsm_icc (id, sealed, taken, at) VALUES ($1, $2, '', 0)`, id, sealed)
+	return err
+}
+
+// takeICC finds the key taken under ref, or takes the oldest; none is no id.
+func takeICC(tx *db.Tx, ref string) (r iccRow, err error) {
+	if ref == "" {
+		return r, ErrUsage
+	}
+	for _, taken := range []string{ref, ""} {
+		err = tx.QueryRow(`SELECT id, sealed FROM hsm_icc WHERE taken = $1 ORDER BY id LIMIT 1`, taken).Scan(&r.id, &r.sealed)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, db.ErrNoRows) {
+			return r, err
+		}
+	}
+	if err != nil {
+		return iccRow{}, nil
+	}
+	_, err = tx.Exec(`UPDATE hsm_icc SET taken = $2, at = $3 WHERE id = $1 AND taken = ''`, r.id, ref, tx.Now().UnixMicro())
+	return r, err
+}
+
+func readICC(q *db.Query, id string) (r iccRow, err error) {
+	err = q.QueryRow(`SELECT id, sealed FROM hsm_icc WHERE id = $1 AND taken <> ''`, id).Scan(&r.id, &r.sealed)
+	if errors.Is(err, db.ErrNoRows) {
+		err = ErrNoKey
+	}
+	return r, err
 }

@@ -71,9 +71,7 @@ func (p Personalisation) Bytes() []byte {
 	b = binary.AppendUvarint(b, uint64(len(p.Keys)))
 	for _, k := range p.Keys {
 		b = append(binary.BigEndian.AppendUint16(b, k.DGI), byte(k.Form), byte(k.Kind), k.Index)
-		for _, s := range []string{k.Label, k.Card} {
-			b = appendPart(b, []byte(s))
-		}
+		b = appendPart(appendPart(appendPart(b, []byte(k.Label)), []byte(k.Card)), k.Data)
 	}
 	return b
 }
@@ -117,6 +115,9 @@ func (r *reader) key(old bool, card CardID) (k hsm.KeyRef) {
 	if head := r.take(5); head != nil {
 		k = hsm.KeyRef{DGI: binary.BigEndian.Uint16(head), Form: hsm.Form(head[2]), Kind: purse.KeyKind(head[3]), Index: head[4]}
 		k.Label, k.Card = string(r.part()), string(r.part())
+		if k.Data = r.part(); len(k.Data) == 0 {
+			k.Data = nil
+		}
 	}
 	return k
 }

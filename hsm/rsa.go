@@ -1,0 +1,273 @@
+package hsm
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"sync"
+
+	"koala/internal/db"
+	"koala/spec/emv"
+	"koala/spec/pboc"
+)
+
+// Lengths of RSA moduli in bits. A card key of 1024 bits fits its signature
+// into the answer to GET PROCESSING OPTIONS (CARD.md 1.3); each certificate
+// fits under the key above it.
+const (
+	caBits     = 1408
+	issuerBits = 1152
+	iccBits    = 1024
+	exponent   = 3
+)
+
+// rsaOf makes a key of its sealed form, p | q in halves of equal length.
+func rsaOf(clear []byte) (*emv.PrivateKey, error) {
+	h := len(clear) / 2
+	return emv.NewPrivateKey(clear[:h], clear[h:], []byte{exponent})
+}
+
+// drawRSA gives p | q of a new key, or of the next one in the fixed pool.
+func (h *HSM) drawRSA(bits int) ([]byte, error) {
+	if h.pool != nil {
+		return h.pool.next(bits)
+	}
+	k, err := emv.GenerateKey(h.rand, bits, exponent)
+	if err != nil {
+		return nil, fmt.Errorf("making an RSA key of %d bits: %w", bits, err)
+	}
+	c := k.CRT()
+	return append(bytes.Clone(c.P), c.Q...), nil
+}
+
+// primes is a fixed pool of RSA keys by bits.
+type primes struct {
+	mu   sync.Mutex
+	keys map[int][][]byte
+	at   map[int]int
+}
+
+// parsePrimes reads a pool file: a line per key, bits, p and q, the last two
+// hexadecimal; lines that begin with # are comments.
+func parsePrimes(file []byte) (*primes, error) {
+	p := &primes{keys: map[int][][]byte{}, at: map[int]int{}}
+	for i, line := range bytes.Split(file, []byte("\n")) {
+		f := bytes.Fields(line)
+		if len(f) == 0 || f[0][0] == '#' {
+			continue
+		}
+		if len(f) != 3 {
+			return nil, fmt.Errorf("line %d: %w", i+1, ErrPrimes)
+		}
+		bits, err := strconv.Atoi(string(f[0]))
+		halves := make([]byte, hex.DecodedLen(len(f[1])+len(f[2])))
+		if err == nil {
+			_, err = hex.Decode(halves, append(bytes.Clone(f[1]), f[2]...))
+		}
+		if err != nil || len(f[1]) != len(f[2]) || len(halves)*8 != bits {
+			return nil, fmt.Errorf("line %d: %w", i+1, ErrPrimes)
+		}
+		if _, err := rsaOf(halves); err != nil {
+			return nil, fmt.Errorf("line %d: %w", i+1, ErrPrimes)
+		}
+		p.keys[bits] = append(p.keys[bits], halves)
+	}
+	return p, nil
+}
+
+// next gives the pool's keys of one length in turn.
+func (p *primes) next(bits int) ([]byte, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	list := p.keys[bits]
+	if len(list) == 0 {
+		return nil, fmt.Errorf("no key of %d bits: %w", bits, ErrPrimes)
+	}
+	k := list[p.at[bits]%len(list)]
+	p.at[bits]++
+	return bytes.Clone(k), nil
+}
+
+// An ICCKey is a card's key pair as it may be known: the private half leaves
+// the pool once, into its card.
+type ICCKey struct {
+	ID     string // icc_…
+	Public emv.PublicKey
+}
+
+// FillPool makes card keys ahead until n are ready, and tells how many it made.
+// Each is kept as soon as it is there: it may be stopped at any time.
+func (h *HSM) FillPool(ctx context.Context, n int) (made int, err error) {
+	ready, err := h.PoolSize(ctx)
+	for ; err == nil && ready < n; ready++ {
+		if err = h.addICC(ctx); err == nil {
+			made++
+		}
+	}
+	if err != nil {
+		return made, fmt.Errorf("filling the pool of card keys: %w", err)
+	}
+	return made, nil
+}
+
+func (h *HSM) addICC(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	halves, err := h.drawRSA(iccBits)
+	if err != nil {
+		return err
+	}
+	defer clear(halves)
+	var nonce [nonceLen]byte
+	if err := h.Random(ctx, nonce[:]); err != nil {
+		return err
+	}
+	return h.store.Write(ctx, func(tx *db.Tx) error {
+		id := tx.NewID("icc")
+		return keepICC(tx, id, h.master.seal(nonce[:], halves, iccPlace(id)))
+	})
+}
+
+// iccPlace binds a sealed card key to its row.
+func iccPlace(id string) []byte { return []byte("card key " + id) }
+
+// PoolSize tells how many card keys are ready.
+func (h *HSM) PoolSize(ctx context.Context) (n int, err error) {
+	err = h.store.Read(ctx, func(q *db.Query) error {
+		return q.QueryRow(`SELECT COUNT(*) FROM hsm_icc WHERE taken = ''`).Scan(&n)
+	})
+	return n, err
+}
+
+// TakeICCKey takes the oldest key out of the pool for the card or order that
+// ref names; the same ref again gets the same key, no other ever does. With an
+// empty pool a key is made on the spot.
+func (h *HSM) TakeICCKey(ctx context.Context, ref string) (ICCKey, error) {
+	for range 2 {
+		var row iccRow
+		err := h.store.Write(ctx, func(tx *db.Tx) (err error) {
+			row, err = takeICC(tx, ref)
+			return err
+		})
+		if err != nil {
+			return ICCKey{}, fmt.Errorf("taking a card key: %w", err)
+		}
+		if row.id == "" {
+			if err := h.addICC(ctx); err != nil {
+				return ICCKey{}, fmt.Errorf("taking a card key: %w", err)
+			}
+			continue
+		}
+		k, err := h.openICC(row)
+		if err != nil {
+			return ICCKey{}, err
+		}
+		return ICCKey{ID: row.id, Public: k.Public()}, nil
+	}
+	return ICCKey{}, ErrPool
+}
+
+func (h *HSM) openICC(r iccRow) (*emv.PrivateKey, error) {
+	halves, err := h.master.open(r.sealed, iccPlace(r.id))
+	if err != nil {
+		return nil, fmt.Errorf("card key %s: %w", r.id, err)
+	}
+	defer clear(halves)
+	k, err := rsaOf(halves)
+	if err != nil {
+		return nil, fmt.Errorf("card key %s: %w", r.id, ErrSealed)
+	}
+	return k, nil
+}
+
+// icc finds a card key that was taken.
+func (h *HSM) icc(ctx context.Context, id string) (*emv.PrivateKey, error) {
+	var row iccRow
+	err := h.store.Read(ctx, func(q *db.Query) (err error) {
+		row, err = readICC(q, id)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("card key %s: %w", id, err)
+	}
+	return h.openICC(row)
+}
+
+// firstIndex is the index (tag 8F) of version 1 of the house's CA key under
+// UnionPay's RID. UnionPay's published keys end below 20 and its published test
+// keys below D0, so that no terminal mistakes ours for one of them.
+const firstIndex = 0xE0
+
+// CAKey is the house's certification authority key as terminals keep it;
+// version 0 is the newest. It is no UnionPay key: only terminals that were
+// given it accept the house's cards.
+func (h *HSM) CAKey(ctx context.Context, version byte) (emv.CAKey, error) {
+	if err := ctx.Err(); err != nil {
+		return emv.CAKey{}, err
+	}
+	k, err := h.key(LabelCA, CAKey, version)
+	if err != nil {
+		return emv.CAKey{}, err
+	}
+	c := emv.NewCAKey([5]byte([]byte(pboc.RID)), caIndex(k), k.rsa.Public())
+	c.Scheme, c.Environment = "koala", "test"
+	return c, nil
+}
+
+func caIndex(k *key) byte { return firstIndex + (k.info.Version-1)%0x1F }
+
+// IssuerCertificate is the certificate of the newest issuer key under the
+// newest CA key (tags 90, 92, 9F32) and that CA key's index (8F). owner is the
+// first 3 to 8 digits of the PANs it is for, expiry MMYY in BCD. The same
+// arguments give the same bytes.
+func (h *HSM) IssuerCertificate(ctx context.Context, owner string, expiry [2]byte) (c emv.Certificate, index byte, err error) {
+	if err := ctx.Err(); err != nil {
+		return c, 0, err
+	}
+	ca, err := h.key(LabelCA, CAKey, 0)
+	if err != nil {
+		return c, 0, err
+	}
+	issuer, err := h.key(LabelIssuer, IssuerKey, 0)
+	if err != nil {
+		return c, 0, err
+	}
+	c, err = emv.MakeIssuerCertificate(ca.rsa, emv.KeyInfo{Owner: owner, Expiry: expiry,
+		Serial: [3]byte{0, ca.info.Version, issuer.info.Version}, Key: issuer.rsa.Public()})
+	if err != nil {
+		return c, 0, fmt.Errorf("issuer certificate: %w", err)
+	}
+	return c, caIndex(ca), nil
+}
+
+// ICCCertificate certifies a card key (tags 9F46, 9F48, 9F47) under the newest
+// issuer key. info's Owner is the PAN; static is the data that the signature
+// also covers (emv.StaticData).
+func (h *HSM) ICCCertificate(ctx context.Context, info emv.KeyInfo, static []byte) (c emv.Certificate, err error) {
+	if err := ctx.Err(); err != nil {
+		return c, err
+	}
+	issuer, err := h.key(LabelIssuer, IssuerKey, 0)
+	if err != nil {
+		return c, err
+	}
+	if c, err = emv.MakeICCCertificate(issuer.rsa, info, static); err != nil {
+		return c, fmt.Errorf("card certificate: %w", err)
+	}
+	return c, nil
+}
+
+// SignStatic is tag 93, the issuer's signature over a card's static data.
+func (h *HSM) SignStatic(ctx context.Context, dac [2]byte, static []byte) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	issuer, err := h.key(LabelIssuer, IssuerKey, 0)
+	if err != nil {
+		return nil, err
+	}
+	return issuer.rsa.SignStatic(dac, static)
+}
