@@ -9,6 +9,7 @@ import (
 	"io"
 
 	"koala/card"
+	"koala/card/desfire"
 	"koala/card/directory"
 	"koala/card/isd"
 	"koala/card/psam"
@@ -24,6 +25,10 @@ const (
 	PurseModule   card.AID = "\xA0\x00\x00\x06\x32\x01\x01\x05"
 	PSAMLoadFile  card.AID = "\xF0koala\x02"
 	PSAMModule    card.AID = "\xF0koala\x02\x01"
+
+	DESFireLoadFile card.AID = "\xF0koala\x03"
+	DESFireModule   card.AID = "\xF0koala\x03\x01"
+	DESFireInstance card.AID = "\xD2\x76\x00\x00\x85\x01\x00" // the ISO name of a DESFire card
 
 	DirectoryLoadFile card.AID = "\xF0koala\x05"
 	PPSEModule        card.AID = "\xF0koala\x05\x01"
@@ -54,6 +59,7 @@ func New(cfg isd.Config) *Catalog {
 	c.Add(DomainLoadFile, DomainModule, isd.Module(cfg, c.LoadFiles))
 	c.Add(PurseLoadFile, PurseModule, purse.Module())
 	c.Add(PSAMLoadFile, PSAMModule, psam.Module())
+	c.Add(DESFireLoadFile, DESFireModule, desfire.Module())
 	c.Add(DirectoryLoadFile, PPSEModule, directory.PPSE())
 	c.Add(DirectoryLoadFile, PSEModule, directory.PSE())
 	c.Add(RegistryLoadFile, Registry, directory.CRS())
