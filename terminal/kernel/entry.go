@@ -78,6 +78,7 @@ func (k *Kernel) tryEach(found []Candidate, tx Transaction, begin func(Candidate
 	last := Outcome{Result: EndApplication, Reason: NoApplication}
 	for _, c := range found {
 		r := begin(c)
+		r.serve = serve
 		err := r.open(c.AID)
 		if err == nil {
 			err = serve(r)

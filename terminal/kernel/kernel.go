@@ -98,28 +98,30 @@ var errCard = &stop{Result: EndApplication, Reason: CardError}
 
 // A run is one transaction with one application of one card.
 type run struct {
-	k       *Kernel
-	tx      Transaction
-	seam    Seams
-	send    iso7816.Transmit
-	app     Application
-	ttq     emv.TTQ
-	contact bool
-	term    objects // what the terminal knows; before it is told nothing of the card counts
-	icc     objects // what the card said
-	aip     emv.AIP
-	records []emv.Record // read so far, in order
-	issuer  emv.PublicKey
-	card    emv.PublicKey // recovered, verified
-	proved  bool          // the dynamic signature is verified
-	pdol    []byte        // values sent, for the combined signature
-	cdol1   []byte
-	tvr     emv.TVR
-	tsi     emv.TSI
-	cvm     emv.CVMResults
-	pin     []byte // block for the host
-	again   bool   // a doubt of this card has been looked into
-	out     Outcome
+	k        *Kernel
+	tx       Transaction
+	seam     Seams
+	send     iso7816.Transmit
+	app      Application
+	ttq      emv.TTQ
+	contact  bool
+	term     objects // what the terminal knows; before it is told nothing of the card counts
+	icc      objects // what the card said
+	aip      emv.AIP
+	records  []emv.Record // read so far, in order
+	issuer   emv.PublicKey
+	card     emv.PublicKey // recovered, verified
+	proved   bool          // the card's signature is verified
+	combined bool          // cryptograms come signed
+	pdol     []byte        // values sent, for the combined signature
+	cdol1    []byte
+	tvr      emv.TVR
+	tsi      emv.TSI
+	cvm      emv.CVMResults
+	pin      []byte           // block for the host
+	serve    func(*run) error // what runs once the application is selected
+	again    bool             // a doubt of this card has been looked into
+	out      Outcome
 }
 
 func (k *Kernel) newRun(card iso7816.Transmit, tx Transaction, s Seams, c combination, contact bool) *run {

@@ -2,9 +2,14 @@ package kernel
 
 import (
 	"errors"
+	"slices"
 
 	"koala/spec/emv"
+	"koala/spec/iso7816"
+	"koala/spec/tlv"
 )
+
+var errNoHost = errors.New("kernel: no host")
 
 var errNoODA = errors.New("kernel: the card cannot be authenticated offline")
 
@@ -36,8 +41,8 @@ func (r *run) recoverIssuer() error {
 	return err
 }
 
-// static is the data of the records that the issuer signed.
-func (r *run) static() ([]byte, error) {
+// signed is the data of the records that the issuer signed.
+func (r *run) signed() ([]byte, error) {
 	return emv.StaticData(r.records, r.icc[emv.TagSDATagList], r.icc[emv.TagAIP])
 }
 
@@ -49,15 +54,162 @@ func (r *run) recoverCard() error {
 	if err := r.recoverIssuer(); err != nil {
 		return err
 	}
-	static, err := r.static()
+	data, err := r.signed()
 	if err != nil {
 		return err
 	}
 	info, err := emv.RecoverICC(r.issuer, emv.Certificate{
 		Certificate: r.icc[emv.TagICCCert], Remainder: r.icc[emv.TagICCRemainder], Exponent: r.icc[emv.TagICCExponent],
-	}, static, emv.Check{PAN: r.out.PAN, Date: r.today()})
+	}, data, emv.Check{PAN: r.out.PAN, Date: r.today()})
 	if err == nil {
 		r.card = info.Key
 	}
 	return err
+}
+
+// An authentication is a method of offline data authentication.
+type authentication byte
+
+const (
+	noODA authentication = iota
+	static
+	dynamic
+	combined
+)
+
+// agreed is the strongest method that the card (82) and the terminal (9F33)
+// have in common (EMV 4.4 Book 3, 10.3).
+func (r *run) agreed() authentication {
+	c := emv.Capabilities(r.k.cfg.Capabilities)
+	switch {
+	case r.aip.Has(emv.AIPCDA) && c.Has(emv.CapCDA):
+		return combined
+	case r.aip.Has(emv.AIPDDA) && c.Has(emv.CapDDA):
+		return dynamic
+	case r.aip.Has(emv.AIPSDA) && c.Has(emv.CapSDA):
+		return static
+	}
+	return noODA
+}
+
+// authenticate performs offline data authentication on the contacts. Its
+// findings go into TVR and TSI; a combined signature is checked when the
+// cryptogram comes, here only its keys are.
+func (r *run) authenticate() error {
+	method := r.agreed()
+	if method == noODA {
+		r.tvr.Set(emv.TVRNoODA)
+		return nil
+	}
+	r.tsi.Set(emv.TSIODA)
+	failed := map[authentication]emv.TVRBit{static: emv.TVRSDAFailed, dynamic: emv.TVRDDAFailed, combined: emv.TVRCDAFailed}[method]
+	if method == static {
+		r.tvr.Set(emv.TVRSDASelected)
+	}
+	if r.keysMissing(method) {
+		r.tvr.Set(emv.TVRDataMissing)
+		r.tvr.Set(failed)
+		return nil
+	}
+	var err error
+	switch method {
+	case static:
+		err = r.verifyStatic()
+	case dynamic:
+		err = r.verifyDynamic()
+	case combined:
+		if err = r.recoverCard(); err == nil {
+			r.combined = true
+		}
+	}
+	if s, ok := err.(*stop); ok { // the card left or broke the protocol
+		return s
+	}
+	if err != nil {
+		r.tvr.Set(failed)
+	}
+	r.proved = err == nil && method != combined
+	return nil
+}
+
+// keysMissing says whether an object that a method needs is not there.
+func (r *run) keysMissing(m authentication) bool {
+	need := []tlv.Tag{emv.TagCAIndex, emv.TagIssuerCert, emv.TagIssuerExponent, emv.TagICCCert, emv.TagICCExponent}
+	if m == static {
+		need = []tlv.Tag{emv.TagCAIndex, emv.TagIssuerCert, emv.TagIssuerExponent, emv.TagSSAD}
+	}
+	return slices.ContainsFunc(need, func(tag tlv.Tag) bool { return !r.has(tag) })
+}
+
+func (r *run) verifyStatic() error {
+	if err := r.recoverIssuer(); err != nil {
+		return err
+	}
+	data, err := r.signed()
+	if err != nil {
+		return err
+	}
+	dac, err := emv.VerifySDA(r.issuer, r.icc[emv.TagSSAD], data)
+	if err == nil {
+		r.icc[emv.TagDAC] = dac[:]
+	}
+	return err
+}
+
+// verifyDynamic asks the card to sign the objects of its DDOL, or the
+// terminal's when it has none (INTERNAL AUTHENTICATE, Book 2, 6.5).
+func (r *run) verifyDynamic() error {
+	if err := r.recoverCard(); err != nil {
+		return err
+	}
+	list := r.app.DDOL
+	if r.has(emv.TagDDOL) {
+		list = r.icc[emv.TagDDOL]
+	}
+	dol, err := emv.ParseDOL(list)
+	if err != nil || !dol.Has(emv.TagUN) || dol.Len() > emv.MaxDOLData {
+		return errNoODA
+	}
+	values := dol.Append(nil, r.get)
+	a, err := r.send(iso7816.Command{INS: iso7816.InsInternalAuthenticate, Data: values})
+	switch {
+	case err != nil:
+		return end(TryAgain, Torn)
+	case !a.SW.OK():
+		return errNoODA
+	}
+	tag, val, rest, err := tlv.Next(a.Data)
+	switch {
+	case err != nil || len(rest) != 0:
+		return errNoODA
+	case tag == emv.TagAnswer2:
+		o, err := flat(val)
+		if err != nil {
+			return errNoODA
+		}
+		val = o[emv.TagSDAD]
+	case tag != emv.TagAnswer1:
+		return errNoODA
+	}
+	n, err := emv.VerifyDDA(r.card, val, values)
+	if err == nil {
+		r.icc[emv.TagDynamicNumber] = n
+	}
+	return err
+}
+
+// verifyCombined checks the signature that came with a cryptogram, and takes
+// the cryptogram that it vouches for (Book 2, 6.6.2).
+func (r *run) verifyCombined(c cryptogram, cdol2 []byte) error {
+	data, err := emv.TransactionData(r.pdol, r.cdol1, cdol2, c.raw)
+	if err != nil {
+		return err
+	}
+	cda, err := emv.VerifyCDA(r.card, c.sdad, r.tx.Unpredictable, byte(c.cid), data)
+	if err != nil {
+		return err
+	}
+	r.icc[emv.TagAC], r.icc[emv.TagDynamicNumber] = cda.AC[:], cda.Number
+	r.proved = true
+	return nil
 }

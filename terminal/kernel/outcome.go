@@ -3,7 +3,9 @@ package kernel
 import (
 	"fmt"
 
+	"koala/spec/emv"
 	"koala/spec/iso7816"
+	"koala/spec/tlv"
 )
 
 // A Result is what a transaction came to (EMV Contactless Book A, 6.2).
@@ -86,12 +88,13 @@ const (
 	OfflinePIN          // the card has checked the PIN
 	PINAndSignature     // the card has checked the PIN, and a signature is needed
 	ConsumerDevice      // on the cardholder's own device
+	Document            // by an identity document
 )
 
 var cvmWords = [...][2]string{
 	NoCVMNeeded: {"no verification", "免签免密"}, Signature: {"signature", "签名"}, OnlinePIN: {"online PIN", "联机密码"},
 	OfflinePIN: {"offline PIN", "脱机密码"}, PINAndSignature: {"offline PIN and signature", "脱机密码并签名"},
-	ConsumerDevice: {"verified on the device", "设备验证"},
+	ConsumerDevice: {"verified on the device", "设备验证"}, Document: {"identity document", "证件验证"},
 }
 
 // Words names the method, in Chinese if zh.
@@ -125,7 +128,8 @@ type Outcome struct {
 	TVR         [5]byte
 	TSI         [2]byte
 	Available   *uint64 // 9F5D or 9F79: what can be spent offline now, minor units
-	ARC         string  // authorisation response code, when there was a host or its absence
+	ARC         string  // authorisation response code: the host's, or the terminal's own Y1, Z1, Y3, Z3
+	Online      bool    // the host answered; if ARC approves and Result does not, it must be told
 	// Committed says that the card was told to commit an offline approval: it
 	// has paid, or may have paid if it left.
 	Committed bool
@@ -184,3 +188,58 @@ func (o Outcome) String() string { return o.Words(false) }
 
 // GoString is String: no form of printing shows the card.
 func (o Outcome) GoString() string { return o.String() }
+
+// tagPINData is the PIN block for the host in a request (EMV 4.4 Book 3,
+// annex A: transaction PIN data).
+const tagPINData tlv.Tag = 0x99
+
+// field55 are the objects of a request to the host, beside the card's number.
+var field55 = []tlv.Tag{
+	emv.TagAC, emv.TagCID, emv.TagIAD, emv.TagUN, emv.TagATC, emv.TagTVR, emv.TagDate, emv.TagType, emv.TagAmount,
+	emv.TagCurrency, emv.TagAIP, emv.TagTerminalCountry, emv.TagAmountOther, emv.TagCapabilities, emv.TagCVMResults,
+	emv.TagTerminalType, emv.TagDeviceSerial, emv.TagDFName, emv.TagTerminalVersion, emv.TagSequence,
+}
+
+// Request is what the host is asked: field 55 with track 2 or the PAN, its
+// sequence number and the PIN block when there is one. Contactless cards do
+// not send 9F27; it is put in from 9F10.
+func (o *Outcome) Request() []byte {
+	var out []byte
+	for _, tag := range field55 {
+		v := o.data[tag]
+		if tag == emv.TagCID && v == nil {
+			v = []byte{o.CID}
+		}
+		if v != nil {
+			out = tlv.Append(out, tag, v)
+		}
+	}
+	if v := o.data[emv.TagTrack2]; v != nil {
+		out = tlv.Append(out, emv.TagTrack2, v)
+	} else if v := o.data[emv.TagPAN]; v != nil {
+		out = tlv.Append(out, emv.TagPAN, v)
+	}
+	if v := o.data[emv.TagPSN]; v != nil {
+		out = tlv.Append(out, emv.TagPSN, v)
+	}
+	if o.pin != nil {
+		out = tlv.Append(out, tagPINData, o.pin)
+	}
+	return out
+}
+
+// Answered finishes an OnlineRequest with the host's answer, or with the error
+// that there is none. The card takes no further part: it has left.
+func (o *Outcome) Answered(a Answer, err error) {
+	if o.Result != OnlineRequest {
+		return
+	}
+	switch {
+	case err != nil:
+		o.Result, o.Reason, o.ARC = Declined, NoHost, "Z3"
+	case a.Approves():
+		o.Result, o.Reason, o.ARC = Approved, NoReason, a.ARC
+	default:
+		o.Result, o.Reason, o.ARC = Declined, HostDeclined, a.ARC
+	}
+}

@@ -45,15 +45,17 @@ func (r *run) doubt() error {
 	if err := r.open(aid); err != nil {
 		return err
 	}
-	return r.tap()
+	return r.serve(r)
 }
 
 // restart forgets what the card said, for another go at the same sale.
 func (r *run) restart() {
 	r.out = Outcome{Application: r.app, Contact: r.contact}
 	r.records, r.issuer, r.card, r.proved = nil, emv.PublicKey{}, emv.PublicKey{}, false
+	r.pdol, r.cdol1, r.combined = nil, nil, false
 	r.tvr, r.tsi, r.cvm, r.pin, r.aip = emv.TVR{}, emv.TSI{}, emv.CVMResults{}, nil, emv.AIP{}
 	delete(r.term, emv.TagCVMResults)
+	r.term[emv.TagTVR], r.term[emv.TagTSI] = make([]byte, 5), make([]byte, 2)
 }
 
 // inLog looks for a transaction in the card's log by its ATC. Records come
