@@ -3,6 +3,7 @@ package dialogue
 import (
 	"bytes"
 	"fmt"
+	"strings"
 
 	"koala/spec/emv"
 	"koala/spec/globalplatform"
@@ -26,7 +27,7 @@ func (t *telling) dispatch() {
 	case t.explainDESFire():
 	case base == 0x80 && ins == iso7816.InsGetData, base == 0 && ins == iso7816.InsGetData:
 		t.getData()
-	case t.app.kind.Payment() && t.payment(), t.app.kind == Directory && t.payment():
+	case (t.app.kind.Payment() || t.app.kind == Directory || t.app.kind == GeldKarte) && t.payment():
 	case t.app.kind == GlobalPlatform && t.management():
 	case t.app.kind.Purse() && t.purse():
 	case t.anywhere():
@@ -116,7 +117,6 @@ func (t *telling) selectName(asked []byte) {
 		t.add("selected", "选中", aidText(aid))
 	}
 	t.tree(t.r.Data, 0)
-	t.publicFile()
 }
 
 // aidText is an application name in hexadecimal, or as text when it is one.
@@ -190,7 +190,7 @@ func (t *telling) getData() {
 	tag := uint16(t.c.P1)<<8 | uint16(t.c.P2)
 	if e, ok := globalplatform.Explain(t.c, t.r); ok && managementData[tag] && (!t.app.kind.Payment() || tag == uint16(tagCPLC)) {
 		t.e, t.known = e, true
-		t.e.EN, t.e.ZH = "GET DATA: "+e.EN, "取数据："+e.ZH
+		t.e.EN, t.e.ZH = "GET DATA: "+strings.TrimPrefix(e.EN, "read "), "取数据："+strings.TrimPrefix(e.ZH, "读取")
 		if t.app == t.loose && t.given() && t.r.SW != 0 && t.app.kind == Unknown {
 			t.app.kind = GlobalPlatform
 		}

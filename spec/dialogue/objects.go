@@ -106,7 +106,7 @@ func nameIn(tag, parent tlv.Tag, k Kind) tagName {
 // name and identity document, the certificate that has the PAN inside.
 var identity = map[tlv.Tag]bool{
 	emv.TagPAN: true, emv.TagTrack2: true, emv.TagHolder: true, emv.TagHolderExtended: true,
-	emv.TagTrack1Rest: true, 0x9F20: true, 0x56: true, 0x9F61: true, 0x9F5E: true, 0x99: true,
+	emv.TagTrack1Rest: true, 0x9F20: true, 0x56: true, 0x9F61: true, 0x9F5E: true, 0x99: true, 0x5F53: true,
 }
 
 // names says whether an object names a person on this card: 9F6B is a limit

@@ -3,6 +3,7 @@ package dialogue
 import (
 	"bytes"
 	"fmt"
+	"strings"
 
 	"koala/spec/emv"
 	"koala/spec/iso7816"
@@ -162,8 +163,8 @@ func (t *telling) generateAC() {
 	if t.app.cryptograms > 0 {
 		list, name, zh = t.app.cdol2, "second", "第二次"
 	}
-	ask := map[byte]string{emv.AAC: "AAC", emv.TC: "TC", emv.ARQC: "ARQC"}[kind]
-	t.title(fmt.Sprintf("GENERATE AC, %s: the terminal asks for a %s", name, ask), fmt.Sprintf("%s生成应用密文：终端请求 %s", zh, ask))
+	ask := map[byte]string{emv.AAC: "an AAC", emv.TC: "a TC", emv.ARQC: "an ARQC", 0xC0: "what is reserved"}[kind]
+	t.title(fmt.Sprintf("GENERATE AC, %s: the terminal asks for %s", name, ask), fmt.Sprintf("%s生成应用密文：终端请求 %s", zh, ask[strings.IndexByte(ask, ' ')+1:]))
 	if t.c.P1&emv.RequestCDA != 0 {
 		t.e.EN += " with a combined signature (CDA)"
 		t.e.ZH += "，带复合签名 (CDA)"

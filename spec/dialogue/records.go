@@ -221,10 +221,18 @@ func (t *telling) learn(tag tlv.Tag, val []byte, p place) {
 		a.cdol2, _ = emv.ParseDOL(a.objects[tag])
 	case emv.TagDDOL:
 		a.ddol, _ = emv.ParseDOL(a.objects[tag])
-	case emv.TagLabel, emv.TagPreferredName:
+	case emv.TagLabel:
 		a.label = printable(val)
+	case tagPublic:
+		if a.kind.Purse() {
+			t.public(val)
+		}
 	case emv.TagPAN, emv.TagTrack2:
 		a.number = t.pan(val)
+	case emv.TagCardCVMLimit: // track 2 of a Mastercard
+		if a.kind == Mastercard {
+			a.number = t.pan(val)
+		}
 	case emv.TagEffective:
 		a.from = shortDate(val)
 	case emv.TagExpiry:
@@ -273,6 +281,9 @@ func (s *Session) masked(digits string) string {
 	}
 	return digits[:6] + strings.Repeat("•", len(digits)-10) + digits[len(digits)-4:]
 }
+
+// tagPublic holds file 15 in the FCI of a purse (CARD.md 2.1).
+const tagPublic tlv.Tag = 0x9F0C
 
 // list keeps an entry of a payment directory.
 func (t *telling) list(val []byte) {

@@ -13,13 +13,7 @@ import (
 	"koala/spec/purse"
 )
 
-// publicFile takes number and validity out of file 15 inside an FCI.
-func (t *telling) publicFile() {
-	if fci, err := purse.ParseFCI(t.r.Data); err == nil && !t.unsure() {
-		t.public(fci.Public)
-	}
-}
-
+// public takes number and validity out of file 15.
 func (t *telling) public(b []byte) {
 	f, err := purse.ParseFile15(b)
 	if err != nil {
@@ -121,7 +115,8 @@ func (t *telling) learnRecord(sfi, n byte, data []byte) {
 		return
 	}
 	if len(bytes.Trim(data, "\x00")) == 0 {
-		t.add("record", "记录", "never written 未写入")
+		t.e.Fields = nil
+		t.add("record", "记录", fmt.Sprintf("%d, never written 未写入", n))
 		return
 	}
 	r.Index = n

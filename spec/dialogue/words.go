@@ -19,7 +19,7 @@ func (t *telling) words(tag tlv.Tag, val []byte) (en, zh string) {
 	case t.names(tag) && !t.options.Clear:
 		return "", ""
 	case tag == emv.TagIAD:
-		return applicationData(val)
+		return applicationData(val, t.app.cryptograms > 1)
 	case tag == emv.TagDFName || tag == emv.TagAID || tag == emv.TagTerminalAID:
 		return aidWords(val)
 	case tag == emv.TagAmount || tag == emv.TagAmountOther:
@@ -47,7 +47,7 @@ func (t *telling) currency() string {
 	for _, l := range []struct {
 		list emv.DOL
 		data []byte
-	}{{t.app.pdol, t.app.pdolData}, {t.app.cdol1, t.c.Data}} {
+	}{{t.app.pdol, t.app.pdolData}, {t.app.cdol1, t.c.Data}, {t.app.cdol2, t.c.Data}} {
 		if v, err := l.list.Split(l.data); err == nil {
 			if c, ok := v.Get(emv.TagCurrency); ok {
 				return fmt.Sprintf("%X", c)
@@ -60,9 +60,12 @@ func (t *telling) currency() string {
 // applicationData reads the issuer application data of PBOC and Visa: key,
 // cryptogram version, what the card decided, and the balance PBOC reports
 // (CARD.md 1.5, 1.15).
-func applicationData(val []byte) (string, string) {
+func applicationData(val []byte, second bool) (string, string) {
 	if x, err := pboc.ParseIAD(val); err == nil {
 		w := cryptogramWords[x.CVR.First().CID()]
+		if second {
+			w = cryptogramWords[x.CVR.Second().CID()]
+		}
 		en := fmt.Sprintf("key %02X, cryptogram version %02X, %s", x.DKI, x.CVN, w[0])
 		zh := fmt.Sprintf("密钥 %02X，密文版本 %02X，%s", x.DKI, x.CVN, w[1])
 		if x.Report == pboc.ReportBalance {
@@ -71,8 +74,11 @@ func applicationData(val []byte) (string, string) {
 		}
 		return en, zh
 	}
-	if len(val) >= 7 && val[0] == 0x06 {
+	if len(val) >= 7 && val[0] == 0x06 && val[3] == 0x03 {
 		w := cryptogramWords[val[4]>>4&0x03<<6]
+		if second {
+			w = cryptogramWords[val[4]&0xC0]
+		}
 		return fmt.Sprintf("key %02X, cryptogram version %d, %s", val[1], val[2], w[0]),
 			fmt.Sprintf("密钥 %02X，密文版本 %d，%s", val[1], val[2], w[1])
 	}
