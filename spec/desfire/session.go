@@ -4,6 +4,7 @@ import (
 	"crypto/subtle"
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 )
 
 // A Mode is the communication setting of a file: how its data travels once the
@@ -272,4 +273,27 @@ func (s *Session) sealAnswer(data []byte) []byte { return encryptCBC(s.mac, s.st
 func (s *Session) legacyMAC(data []byte) []byte {
 	out := encryptCBC(s.mac, s.start(), s.pad(append([]byte(nil), data...)))
 	return out[len(out)-s.mac.BlockSize():][:legacyMACLen]
+}
+
+// CRC32 is the checksum of enciphered data under the EV1 messaging: reflected
+// polynomial EDB88320, start FFFFFFFF, no final inversion.
+func CRC32(parts ...[]byte) uint32 {
+	sum := uint32(0)
+	for _, p := range parts {
+		sum = crc32.Update(sum, crc32.IEEETable, p)
+	}
+	return ^sum
+}
+
+// CRC16 is the checksum of enciphered data under the legacy messaging: CRC_A of
+// ISO 14443-3, reflected polynomial 8408, start 6363.
+func CRC16(data []byte) uint16 {
+	sum := uint16(0x6363)
+	for _, b := range data {
+		sum ^= uint16(b)
+		for range 8 {
+			sum = sum>>1 ^ 0x8408&-(sum&1)
+		}
+	}
+	return sum
 }
