@@ -178,7 +178,7 @@ func (e *Element) stock() error {
 		e.mem.Rollback()
 		return fmt.Errorf("%w: generation %d refused with %v", ErrStock, c.Generation(), sw)
 	}
-	r.SetGeneration(c.Generation())
+	r.setNumber(atGeneration, c.Generation())
 	return e.settle()
 }
 

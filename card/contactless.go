@@ -68,14 +68,25 @@ func (r Registry) global() Region { return r.e.mem.Region(domainID, globalTag) }
 // Counter is the global update counter: it moves with every change of any
 // application's contactless data, with every new application and every one that
 // goes, and wraps.
-func (r Registry) Counter() uint16 { return r.global().Uint16(atCounter) }
+func (r Registry) Counter() uint16 { return r.number(atCounter) }
 
 // Generation is the generation of the catalogue whose load files and instances
 // the registry was last brought up to; 0 for an element of before generations.
-func (r Registry) Generation() uint16 { return r.global().Uint16(atGeneration) }
+func (r Registry) Generation() uint16 { return r.number(atGeneration) }
 
-// SetGeneration notes it, as part of the unit.
-func (r Registry) SetGeneration(n uint16) { r.global().WriteUint16(atGeneration, n) }
+func (r Registry) number(at int) uint16 {
+	g := r.global()
+	if g.Size() != globalSize {
+		return 0
+	}
+	return g.Uint16(at)
+}
+
+func (r Registry) setNumber(at int, n uint16) {
+	if g := r.global(); g.Size() == globalSize {
+		g.WriteUint16(at, n)
+	}
+}
 
 // Listed is the 61 template's value of an instance (Lister); nil if its applet
 // is none, or has nothing to show.
@@ -271,7 +282,4 @@ func (r Registry) touch(x Entry) iso7816.SW {
 	return r.Update(x)
 }
 
-func (r Registry) count() {
-	g := r.global()
-	g.WriteUint16(atCounter, g.Uint16(atCounter)+1)
-}
+func (r Registry) count() { r.setNumber(atCounter, r.number(atCounter)+1) }

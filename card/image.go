@@ -70,7 +70,7 @@ func Restore(image []byte, catalog Catalog, rand io.Reader) (*Element, error) {
 			return nil, err
 		}
 	}
-	if !e.registry().global().Present() {
+	if e.registry().global().Size() != globalSize {
 		return nil, fmt.Errorf("%w: no region of the element's own", ErrImage)
 	}
 	if err := e.stock(); err != nil {

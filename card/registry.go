@@ -167,7 +167,7 @@ func (r Registry) Entries() []Entry {
 // Entry finds an entry by number.
 func (r Registry) Entry(id ID) (Entry, bool) {
 	g := r.e.mem.Region(id, entryTag)
-	if !g.Present() {
+	if g.Size() != entrySize {
 		return Entry{}, false
 	}
 	return decodeEntry(id, g.Bytes()), true
@@ -232,7 +232,7 @@ func (r Registry) Add(x Entry) (ID, iso7816.SW) {
 // Update rewrites an entry in place. It keeps its number.
 func (r Registry) Update(x Entry) iso7816.SW {
 	g := r.e.mem.Region(x.ID, entryTag)
-	if !g.Present() {
+	if g.Size() != entrySize {
 		return iso7816.SWReferenceNotFound
 	}
 	g.Write(0, x.encode())

@@ -352,7 +352,7 @@ func (d *domain) delete(s *card.Session, c iso7816.Command) iso7816.Response {
 		switch {
 		case y.ID == x.ID || y.LoadFile != x.AID && y.Domain != x.AID:
 		case y.LoadFile == x.AID && in.Related && x.Kind == card.LoadFile:
-			if heir(s, y) {
+			if heir(s, y) || !owns(self, y) {
 				return status(iso7816.SWConditions)
 			}
 			if sw := s.Registry().Delete(y.ID); !sw.OK() {
