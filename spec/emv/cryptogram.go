@@ -201,3 +201,35 @@ func ParsePINBlock(block [8]byte) (pin string, err error) {
 	}
 	return pin, nil
 }
+
+// EncipherPIN enciphers a PIN block for VERIFY with P2 88 under the card's PIN
+// encipherment key or its ICC key: 7F, the block, the card's challenge, chance
+// to the key's length (EMV 4.4 Book 2, 7.2). padding is that chance, Size-17
+// bytes.
+func EncipherPIN(k PublicKey, block, challenge [8]byte, padding []byte) ([]byte, error) {
+	if len(padding) != k.Size()-pinFixed {
+		return nil, fmt.Errorf("PIN: %w: %d bytes of padding", ErrLength, len(padding))
+	}
+	plain := append(make([]byte, 0, k.Size()), pinHeader)
+	plain = append(append(plain, block[:]...), challenge[:]...)
+	return k.Apply(append(plain, padding...))
+}
+
+// DecipherPIN opens what EncipherPIN made. Another challenge than the card's
+// last is ErrPIN, as is a wrong header.
+func DecipherPIN(k *PrivateKey, enciphered []byte, challenge [8]byte) (block [8]byte, err error) {
+	plain, err := k.Apply(enciphered)
+	if err != nil {
+		return block, fmt.Errorf("PIN: %w", err)
+	}
+	if len(plain) < pinFixed || plain[0] != pinHeader || [8]byte(plain[9:17]) != challenge {
+		return block, ErrPIN
+	}
+	return [8]byte(plain[1:9]), nil
+}
+
+// pinHeader begins an enciphered PIN, pinFixed is its length without padding.
+const (
+	pinHeader = 0x7F
+	pinFixed  = 1 + 8 + 8
+)

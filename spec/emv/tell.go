@@ -135,10 +135,10 @@ func (t *Teller) record(c iso7816.Command, r iso7816.Response) (iso7816.Explanat
 		return iso7816.Explanation{}, false
 	}
 	e := iso7816.Explanation{EN: fmt.Sprintf("READ RECORD %d of file %d", c.P1, c.P2>>3), ZH: fmt.Sprintf("读取文件 %d 的记录 %d", c.P2>>3, c.P1)}
-	if len(r.Data) > 0 && r.Data[0] != byte(TagRecord) { // a log record has no template
-		return e.Add("content", "内容", fmt.Sprintf("%X", r.Data)), true
+	if tag, _, rest, err := tlv.Next(r.Data); err == nil && tag.Constructed() && len(rest) == 0 {
+		return t.told(e, r), true
 	}
-	return t.told(e, r), true
+	return t.values(e, TagLogFormat, r.Data), true // a log record has no template
 }
 
 func (t *Teller) generate(c iso7816.Command, r iso7816.Response) (iso7816.Explanation, bool) {
@@ -259,7 +259,7 @@ func (t *Teller) values(e iso7816.Explanation, list tlv.Tag, data []byte) iso781
 // told adds the objects of an answer and remembers the lists among them.
 func (t *Teller) told(e iso7816.Explanation, r iso7816.Response) iso7816.Explanation {
 	_ = tlv.Walk(r.Data, func(_ int, tag tlv.Tag, val []byte) error {
-		if tag == TagPDOL || tag == TagCDOL1 || tag == TagCDOL2 || tag == TagDDOL {
+		if o, _ := Lookup(tag, t.PBOC); o.Format == List && !tag.Constructed() {
 			if d, err := ParseDOL(val); err == nil {
 				if t.dols == nil {
 					t.dols = map[tlv.Tag]DOL{}
