@@ -97,16 +97,25 @@ func (b *Band) Run(ctx context.Context, link Link) error {
 		if s.ID == "" || len(s.Steps) > MaxSteps {
 			return fmt.Errorf("band %s: script %q of %d steps: %w", b.ID, s.ID, len(s.Steps), ErrScript)
 		}
-		if s.ID != b.told.script {
-			answers, cut, err := b.play(s)
-			if err != nil {
-				return err
-			}
-			b.told = told{script: s.ID, answers: answers, cut: cut}
+		if _, _, err := b.Play(s); err != nil {
+			return err
 		}
 		b.told.due = true
 	}
 	return errors.Join(b.report(ctx, link), fmt.Errorf("band %s: %w", b.ID, ErrRun))
+}
+
+// Play runs a script and remembers what it brought. The script that the band
+// ran last is not run again: its answers are told once more.
+func (b *Band) Play(s Script) (answers [][]byte, cut bool, err error) {
+	if s.ID != b.told.script {
+		answers, cut, err := b.play(s)
+		if err != nil {
+			return nil, false, err
+		}
+		b.told = told{script: s.ID, answers: answers, cut: cut}
+	}
+	return b.told.answers, b.told.cut, nil
 }
 
 func (b *Band) report(ctx context.Context, link Link) error {
@@ -121,7 +130,7 @@ func (b *Band) report(ctx context.Context, link Link) error {
 }
 
 func (b *Band) hello() Hello {
-	return Hello{UID: b.Element.UID(), Worn: b.Worn, Battery: b.Battery, Free: b.Element.Memory().Free()}
+	return Hello{UID: b.Element.UID(), Worn: b.worn, Battery: b.Battery, Free: b.Element.Memory().Free()}
 }
 
 // play sends the commands of one script over the wired interface. The element

@@ -340,10 +340,11 @@ func TestBadIDs(t *testing.T) {
 // Every single changed byte and every shortening of an image is noticed.
 func TestDamagedImages(t *testing.T) {
 	b := newBand(t)
-	b.Worn, b.Battery = false, 42
+	b.Wear(false)
+	b.Battery = 42
 	image := b.Image()
 	back, err := band.Load(image, catalog{}, new(chance))
-	if err != nil || back.ID != b.ID || back.Worn || back.Battery != 42 || !bytes.Equal(back.Image(), image) {
+	if err != nil || back.ID != b.ID || back.Worn() || back.Battery != 42 || !bytes.Equal(back.Image(), image) {
 		t.Fatalf("%+v %v", back, err)
 	}
 	for i := 0; i < len(image); i += 7 {
