@@ -9,6 +9,7 @@ import (
 	"io"
 
 	"koala/card"
+	"koala/card/coupon"
 	"koala/card/desfire"
 	"koala/card/directory"
 	"koala/card/isd"
@@ -29,6 +30,10 @@ const (
 	DESFireLoadFile card.AID = "\xF0koala\x03"
 	DESFireModule   card.AID = "\xF0koala\x03\x01"
 	DESFireInstance card.AID = "\xD2\x76\x00\x00\x85\x01\x00" // the ISO name of a DESFire card
+
+	CouponLoadFile card.AID = "\xF0koala\x04"
+	CouponModule   card.AID = "\xF0koala\x04\x01"
+	CouponInstance card.AID = "\xF0koala\x04\x10" // the discount card, one for all coupons
 
 	DirectoryLoadFile card.AID = "\xF0koala\x05"
 	PPSEModule        card.AID = "\xF0koala\x05\x01"
@@ -60,6 +65,7 @@ func New(cfg isd.Config) *Catalog {
 	c.Add(PurseLoadFile, PurseModule, purse.Module())
 	c.Add(PSAMLoadFile, PSAMModule, psam.Module())
 	c.Add(DESFireLoadFile, DESFireModule, desfire.Module())
+	c.Add(CouponLoadFile, CouponModule, coupon.Module())
 	c.Add(DirectoryLoadFile, PPSEModule, directory.PPSE())
 	c.Add(DirectoryLoadFile, PSEModule, directory.PSE())
 	c.Add(RegistryLoadFile, Registry, directory.CRS())
