@@ -15,6 +15,7 @@ import (
 	"koala/card/isd"
 	"koala/card/psam"
 	"koala/card/purse"
+	"koala/card/qpboc"
 	gp "koala/spec/globalplatform"
 )
 
@@ -34,6 +35,10 @@ const (
 	CouponLoadFile card.AID = "\xF0koala\x04"
 	CouponModule   card.AID = "\xF0koala\x04\x01"
 	CouponInstance card.AID = "\xF0koala\x04\x10" // the discount card, one for all coupons
+
+	// Payment cards: one module, one instance a card, pboc.AIDDebit and its sisters.
+	PaymentLoadFile card.AID = "\xA0\x00\x00\x03\x33\x01"
+	PaymentModule   card.AID = "\xA0\x00\x00\x03\x33\x01\x01"
 
 	DirectoryLoadFile card.AID = "\xF0koala\x05"
 	PPSEModule        card.AID = "\xF0koala\x05\x01"
@@ -66,6 +71,7 @@ func New(cfg isd.Config) *Catalog {
 	c.Add(PSAMLoadFile, PSAMModule, psam.Module())
 	c.Add(DESFireLoadFile, DESFireModule, desfire.Module())
 	c.Add(CouponLoadFile, CouponModule, coupon.Module())
+	c.Add(PaymentLoadFile, PaymentModule, qpboc.Module())
 	c.Add(DirectoryLoadFile, PPSEModule, directory.PPSE())
 	c.Add(DirectoryLoadFile, PSEModule, directory.PSE())
 	c.Add(RegistryLoadFile, Registry, directory.CRS())
