@@ -39,7 +39,14 @@ func ShowTLV(data []byte, pbocMeaning bool) []Line {
 }
 
 // A reading is how values are shown.
-type reading struct{ pboc, open bool }
+type reading struct {
+	pboc bool
+	visa bool // Visa's cards: PBOC took its tags 9Fxx from them, not its DFxx
+	open bool
+}
+
+// pbocMeans says whether PBOC's meaning of a tag wins.
+func (how reading) pbocMeans(tag tlv.Tag) bool { return how.pboc || how.visa && tag < 0xDF00 }
 
 func explainInto(lines []Line, data []byte, depth int, how reading) []Line {
 	for len(data) > 0 {
@@ -62,7 +69,8 @@ func explainInto(lines []Line, data []byte, depth int, how reading) []Line {
 
 // line names and renders one object.
 func (how reading) line(depth int, tag tlv.Tag, val []byte) Line {
-	o, ok := Lookup(tag, how.pboc)
+	pboc := how.pbocMeans(tag)
+	o, ok := Lookup(tag, pboc)
 	if !ok {
 		o = Object{Tag: tag, EN: "unknown", ZH: "未知"}
 	}
@@ -70,18 +78,18 @@ func (how reading) line(depth int, tag tlv.Tag, val []byte) Line {
 	if l.Structured {
 		return l
 	}
-	if show, secret := secrets[tag]; secret && !(tag == 0x9F6B && how.pboc) && !(tag == 0x9F61 && !how.pboc) {
-		l.Secret = !how.open
-		l.Value, l.Meaning = fmt.Sprintf("%X", val), ""
-		if l.Secret {
-			l.Value = show(val)
-		}
-		return l
-	}
 	l.Value = fmt.Sprintf("%X", val)
-	l.Meaning, l.MeaningZH = how.meaning(o, val)
+	show, secret := secrets[tag]
+	if secret = secret && !(tag == TagCardCVMLimit && pboc) && !(tag == tagHolderID && !pboc); !secret {
+		l.Meaning, l.MeaningZH = how.meaning(o, val)
+	} else if !how.open {
+		l.Secret, l.Value = true, show(val)
+	}
 	return l
 }
+
+// tagHolderID is the number of the holder's identity document in PBOC.
+const tagHolderID tlv.Tag = 0x9F61
 
 const mask = "••••"
 
@@ -102,22 +110,24 @@ func maskPAN(val []byte) string {
 // secrets are the objects that a log must not have, with what may be shown.
 var secrets = map[tlv.Tag]func([]byte) string{
 	TagPAN: maskPAN, TagTrack2: maskPAN, 0x56: hidden, 0x99: hidden, TagTrack1Rest: hidden, 0x9F20: hidden,
-	0x9F6B: maskPAN, // track 2 of a Mastercard; an amount in PBOC
-	0x9F61: hidden,  // the holder's identity document number in PBOC
+	TagCardCVMLimit: maskPAN, // track 2 of a Mastercard; an amount in PBOC
+	tagHolderID:     hidden,
 }
 
 // meaning renders a value in words, English and Chinese; empty when the bytes
 // say all there is.
 func (how reading) meaning(o Object, val []byte) (en, zh string) {
-	if f, ok := meanings[o.Tag]; ok && (how.pboc || !pbocOnly[o.Tag]) {
-		return f(val)
-	}
-	if en, zh := bitWords(o.Tag, val); en != "" {
-		return en, zh
+	if !pbocOnly[o.Tag] || how.pbocMeans(o.Tag) {
+		if f, ok := meanings[o.Tag]; ok {
+			return f(val)
+		}
+		if en, zh := bitWords(o.Tag, val); en != "" {
+			return en, zh
+		}
 	}
 	switch {
 	case o.Format == List:
-		return dolWords(val, how.pboc)
+		return how.dolWords(val)
 	case o.Digits == 12:
 		return same(amount(val))
 	case o.Format == Text:
@@ -203,7 +213,9 @@ var meanings = map[tlv.Tag]func([]byte) (string, string){
 }
 
 // pbocOnly are renderings that hold for PBOC's meaning alone.
-var pbocOnly = map[tlv.Tag]bool{TagECCurrency: true, TagCAPPIndicator: true, TagCAPPCard: true, TagLoadLogEntry: true, TagCPP: true}
+var pbocOnly = map[tlv.Tag]bool{
+	TagECCurrency: true, TagCAPPIndicator: true, TagCAPPCard: true, TagLoadLogEntry: true, TagCPP: true, TagCTQ: true,
+}
 
 var words = sync.OnceValue(func() map[string][2]string {
 	out := map[string][2]string{}
@@ -270,14 +282,14 @@ func bitWords(tag tlv.Tag, val []byte) (en, zh string) {
 
 func tvrWords(val []byte) (string, string) { return bitWords(TagTVR, val) }
 
-func dolWords(val []byte, pboc bool) (string, string) {
+func (how reading) dolWords(val []byte) (string, string) {
 	d, err := ParseDOL(val)
 	if err != nil {
 		return "malformed", "格式错误"
 	}
 	var e, z []string
 	for _, x := range d {
-		o, ok := Lookup(x.Tag, pboc)
+		o, ok := Lookup(x.Tag, how.pbocMeans(x.Tag))
 		if !ok {
 			o.EN, o.ZH = "unknown", "未知"
 		}

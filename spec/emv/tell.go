@@ -40,6 +40,7 @@ func Explain(c iso7816.Command, r iso7816.Response) (iso7816.Explanation, bool) 
 type Teller struct {
 	PBOC bool // PBOC's meaning of tags; follows the application selected
 	Open bool // PAN and track data are shown
+	visa bool
 	dols map[tlv.Tag]DOL
 	gac  int // GENERATE AC so far
 }
@@ -68,8 +69,12 @@ func (t *Teller) Explain(c iso7816.Command, r iso7816.Response) (iso7816.Explana
 	return e, true
 }
 
-// ridTUnion is the transport scheme's provider, whose e-cash is PBOC's too.
-var ridTUnion = []byte{0xA0, 0x00, 0x00, 0x06, 0x32}
+// Providers whose tags mean what PBOC says, all or in part: the transport
+// scheme's e-cash is PBOC's, and PBOC grew out of Visa's cards.
+var (
+	ridTUnion = []byte{0xA0, 0x00, 0x00, 0x06, 0x32}
+	ridVisa   = []byte{0xA0, 0x00, 0x00, 0x00, 0x03}
+)
 
 type teller func(*Teller, iso7816.Command, iso7816.Response) (iso7816.Explanation, bool)
 
@@ -114,6 +119,7 @@ func (t *Teller) selected(c iso7816.Command, r iso7816.Response) (iso7816.Explan
 	default:
 		e = e.Add("AID", "应用标识符", fmt.Sprintf("%X", c.Data))
 		t.PBOC = bytes.HasPrefix(c.Data, RIDUnionPay[:]) || bytes.HasPrefix(c.Data, ridTUnion)
+		t.visa = bytes.HasPrefix(c.Data, ridVisa)
 	}
 	return t.told(e, r), true
 }
@@ -184,7 +190,7 @@ func (t *Teller) external(c iso7816.Command, _ iso7816.Response) (iso7816.Explan
 
 func (t *Teller) getData(c iso7816.Command, r iso7816.Response) (iso7816.Explanation, bool) {
 	tag := tlv.Tag(c.P1)<<8 | tlv.Tag(c.P2)
-	o, ok := Lookup(tag, t.PBOC)
+	o, ok := t.lookup(tag)
 	if !ok || tag < 0x9F00 || tag == 0x9F7F {
 		return iso7816.Explanation{}, false // card management's: 42, 66, 9F7F
 	}
@@ -226,7 +232,7 @@ func scriptMAC(e iso7816.Explanation, data []byte) iso7816.Explanation {
 
 func (t *Teller) putData(c iso7816.Command, _ iso7816.Response) (iso7816.Explanation, bool) {
 	tag := tlv.Tag(c.P1)<<8 | tlv.Tag(c.P2)
-	o, ok := Lookup(tag, t.PBOC)
+	o, ok := t.lookup(tag)
 	if !ok {
 		o.EN, o.ZH = "object "+tag.String(), "数据对象 "+tag.String()
 	}
@@ -252,14 +258,14 @@ func (t *Teller) values(e iso7816.Explanation, list tlv.Tag, data []byte) iso781
 	if len(data) == 0 {
 		return e
 	}
-	o, _ := Lookup(list, t.PBOC)
+	o, _ := t.lookup(list)
 	return e.Add("values for "+o.EN, "数据："+o.ZH, fmt.Sprintf("%X", data))
 }
 
 // told adds the objects of an answer and remembers the lists among them.
 func (t *Teller) told(e iso7816.Explanation, r iso7816.Response) iso7816.Explanation {
 	_ = tlv.Walk(r.Data, func(_ int, tag tlv.Tag, val []byte) error {
-		if o, _ := Lookup(tag, t.PBOC); o.Format == List && !tag.Constructed() {
+		if o, _ := t.lookup(tag); o.Format == List && !tag.Constructed() {
 			if d, err := ParseDOL(val); err == nil {
 				if t.dols == nil {
 					t.dols = map[tlv.Tag]DOL{}
@@ -277,7 +283,11 @@ func (t *Teller) told(e iso7816.Explanation, r iso7816.Response) iso7816.Explana
 	return e
 }
 
-func (t *Teller) reading() reading { return reading{pboc: t.PBOC, open: t.Open} }
+func (t *Teller) reading() reading { return reading{pboc: t.PBOC, visa: t.visa, open: t.Open} }
+
+func (t *Teller) lookup(tag tlv.Tag) (Object, bool) {
+	return Lookup(tag, t.reading().pbocMeans(tag))
+}
 
 func (t *Teller) one(e iso7816.Explanation, tag tlv.Tag, val []byte) iso7816.Explanation {
 	e.Fields = append(e.Fields, t.reading().line(0, tag, val).field())
