@@ -54,11 +54,15 @@ func NewPrivateKey(p, q, exponent []byte) (*PrivateKey, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !public.full() {
+		return nil, fmt.Errorf("%w: top bit of the modulus", ErrPrivateKey)
+	}
 	return &PrivateKey{public: public, p: pp, q: qq, dp: dp, dq: dq, qInv: qInv}, nil
 }
 
-// FromCRT makes a key of its five parts, as a card receives them. The public
-// exponent is not among them; a signature is checked by Fits.
+// FromCRT makes a key of its five parts, as a card receives them, and checks
+// that they belong together. The public exponent is not among them; it follows
+// from the others.
 func FromCRT(c CRT) (*PrivateKey, error) {
 	k := &PrivateKey{
 		p: new(big.Int).SetBytes(c.P), q: new(big.Int).SetBytes(c.Q),
@@ -82,8 +86,15 @@ func FromCRT(c CRT) (*PrivateKey, error) {
 		return nil, fmt.Errorf("%w: exponents", ErrPrivateKey)
 	}
 	k.public = PublicKey{n: n, e: e, size: size}
+	if !k.public.full() {
+		return nil, fmt.Errorf("%w: top bit of the modulus", ErrPrivateKey)
+	}
 	return k, nil
 }
+
+// full says whether the modulus has its top bit set, as EMV's keys have (EMV
+// 4.4 Book 2, B2.1): every block that begins with 6A is then below it.
+func (k PublicKey) full() bool { return k.n.BitLen() == 8*k.size }
 
 // CRT gives the parts for personalisation.
 func (k *PrivateKey) CRT() CRT {
@@ -120,7 +131,7 @@ func (k *PrivateKey) sign(block []byte, more ...[]byte) []byte {
 	}
 	out, err := k.Apply(append(h.Sum(block), trailer))
 	if err != nil {
-		panic(err) // header 6A is below any modulus with its top bit set, and the caller gave the length
+		panic(err) // header 6A is below a modulus whose top bit is set, and the caller gave the length
 	}
 	return out
 }
@@ -150,7 +161,7 @@ func MakeICCCertificate(issuer *PrivateKey, info KeyInfo, static []byte) (Certif
 
 func (k *PrivateKey) certify(info KeyInfo, l layout, static []byte) (Certificate, error) {
 	room := k.public.size - l.overhead()
-	if room < 0 || info.Key.n == nil || k.public.n.BitLen() != 8*k.public.size {
+	if room < 0 || info.Key.n == nil {
 		return Certificate{}, fmt.Errorf("certificate: %w", ErrRoom)
 	}
 	modulus, exponent := info.Key.Modulus(), info.Key.Exponent()

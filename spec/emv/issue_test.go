@@ -149,6 +149,9 @@ func signatures(t *testing.T, issuer, card *emv.PrivateKey, static []byte) {
 		if _, err := emv.VerifyFastDDA(card.Public(), sdad, f, []byte{0x02, 0x40}); err != nil {
 			t.Errorf("version %d: %v", f.Version, err)
 		}
+		if _, err := emv.VerifyFastDDA(card.Public(), sdad, f, nil); err != nil {
+			t.Errorf("version %d, ATC not compared: %v", f.Version, err)
+		}
 		if _, err := emv.VerifyFastDDA(card.Public(), sdad, f, []byte{0x02, 0x41}); !errors.Is(err, emv.ErrFormat) {
 			t.Errorf("version %d, another ATC: %v", f.Version, err)
 		}
@@ -307,6 +310,10 @@ func TestWhatCannotBeMade(t *testing.T) {
 		if _, err := emv.NewPrivateKey(bad.p, bad.q, bad.e); err == nil {
 			t.Errorf("%+v is a key", bad)
 		}
+	}
+	// The product has 31 bits: a block that begins with 6A would not fit below it.
+	if _, err := emv.NewPrivateKey([]byte{0x80, 0x03}, []byte{0x80, 0x0B}, []byte{3}); !errors.Is(err, emv.ErrPrivateKey) {
+		t.Errorf("a short modulus: %v", err)
 	}
 }
 

@@ -148,12 +148,13 @@ func (f FastDDA) Data() []byte {
 }
 
 // VerifyFastDDA checks a contactless signature and gives the ICC dynamic
-// number, which for PBOC is the ATC and must equal 9F36; atc is that tag's
-// value, nil leaves the comparison to the caller.
+// number, which for PBOC is the ATC, on some cards with bytes of chance behind
+// it, and must begin with 9F36; atc is that tag's value, nil leaves the
+// comparison to the caller.
 func VerifyFastDDA(icc PublicKey, sdad []byte, f FastDDA, atc []byte) (number []byte, err error) {
 	number, err = VerifyDDA(icc, sdad, f.Data())
-	if err == nil && atc != nil && !bytes.Equal(number, atc) {
-		return nil, fmt.Errorf("contactless signature: %w: dynamic number is not the ATC", ErrFormat)
+	if err == nil && atc != nil && !bytes.HasPrefix(number, atc) {
+		return nil, fmt.Errorf("contactless signature: %w: dynamic number is not of this ATC", ErrFormat)
 	}
 	return number, err
 }
