@@ -133,3 +133,43 @@ func goFiles(t *testing.T) []string {
 	}
 	return files
 }
+
+// creditPackages score, lend or judge risk.
+var creditPackages = []string{"bureau", "risk", "lending", "p2p", "supply", "acquiring", "payment"}
+
+// TestActivityStaysOutOfCredit: what a band counts of its wearer's steps and
+// sleep is no reason for or against credit. Nothing that decides may see it,
+// not even through a package in between.
+func TestActivityStaysOutOfCredit(t *testing.T) {
+	imports := map[string][]string{}
+	for _, file := range goFiles(t) {
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := filepath.ToSlash(filepath.Dir(file))
+		for _, imp := range parsed.Imports {
+			if target, ours := strings.CutPrefix(strings.Trim(imp.Path.Value, `"`), "koala/"); ours && !strings.HasSuffix(file, "_test.go") {
+				imports[dir] = append(imports[dir], target)
+			}
+		}
+	}
+	var reaches func(pkg string, seen map[string]bool) bool
+	reaches = func(pkg string, seen map[string]bool) bool {
+		if pkg == "activity" || seen[pkg] {
+			return pkg == "activity"
+		}
+		seen[pkg] = true
+		return slices.ContainsFunc(imports[pkg], func(p string) bool { return reaches(p, seen) })
+	}
+	for _, pkg := range creditPackages {
+		if reaches(pkg, map[string]bool{}) {
+			t.Errorf("package %s can see a wearer's steps and sleep", pkg)
+		}
+	}
+	for _, f := range readFloors(t) {
+		if slices.Contains(creditPackages, f.name) && slices.ContainsFunc(f.allowed, func(a string) bool { return allows(a, "activity") }) {
+			t.Errorf("floors.txt lets package %s see a wearer's steps and sleep", f.name)
+		}
+	}
+}

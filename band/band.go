@@ -17,6 +17,7 @@ import (
 	"io"
 
 	"koala/card"
+	"koala/spec/firmware"
 	"koala/spec/iso7816"
 )
 
@@ -45,7 +46,7 @@ type Band struct {
 
 	worn  bool
 	lock  lock
-	fw    firmware
+	fw    slots
 	bonds []Bond
 	hours []Hour
 	told  told // what the agent still has to tell
@@ -189,12 +190,12 @@ func (b *Band) parseOwn(r *reader) (ok bool) {
 		*slot = bytes.Clone(r.part())
 	}
 	for _, slot := range [][]byte{b.fw.active, b.fw.spare} {
-		if _, err := ParseRelease(slot); len(slot) > 0 && err != nil {
+		if _, err := firmware.Parse(slot); len(slot) > 0 && err != nil {
 			return false
 		}
 	}
 	flags := r.part()
-	if len(flags) != 1 || flags[0] > 3 || len(b.fw.arriving) > MaxRelease {
+	if len(flags) != 1 || flags[0] > 3 || len(b.fw.arriving) > firmware.MaxSize {
 		return false
 	}
 	b.fw.trial, b.fw.hadSpare = flags[0]&1 != 0, flags[0]&2 != 0

@@ -1,14 +1,12 @@
 package band
 
 import (
-	"bytes"
 	"crypto/ed25519"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
 
 	"koala/card"
+	"koala/spec/firmware"
 	"koala/spec/iso7816"
 )
 
@@ -22,17 +20,10 @@ import (
 //
 // A restart before Keep, or Rollback at any time, brings the spare slot back.
 
-// Limits of a release.
-const (
-	MaxModules  = 32
-	MaxRelease  = 4 << 10 // bytes, signature included
-	maxNotes    = 200     // bytes a language
-	firmwareMin = 20      // percent of battery that an installation needs
-)
+// firmwareMin is the percent of battery that an installation needs.
+const firmwareMin = 20
 
 var (
-	// ErrRelease says that bytes are no release.
-	ErrRelease = errors.New("band: not a release of the card catalogue")
 	// ErrSignature says that a release is not signed by the band's maker.
 	ErrSignature = errors.New("band: the release's signature does not verify")
 	// ErrOldRelease says that a release is not newer than what the band runs.
@@ -46,75 +37,9 @@ var (
 	ErrPiece = errors.New("band: a piece of the release is missing before this one")
 )
 
-// A Module is one line of a release: what may be installed, and its version.
-type Module struct {
-	LoadFile, Module card.AID
-	Version          [2]byte
-}
-
-// A Release says what the element may install under it.
-type Release struct {
-	Version uint32
-	Modules []Module
-	EN, ZH  string // what is new, for the wearer
-}
-
-// Sign writes a release down and signs it:
-//
-//	"koala release" 13 | format 1 | version 4 | n 1 | n × (load file, module:
-//	length 1 and bytes; version 2) | notes EN, ZH: length 1 and bytes | Ed25519 64
-func (r Release) Sign(sign func([]byte) ([]byte, error)) ([]byte, error) {
-	if len(r.Modules) > MaxModules || len(r.EN) > maxNotes || len(r.ZH) > maxNotes || r.Version == 0 {
-		return nil, fmt.Errorf("release %d: %w", r.Version, ErrRelease)
-	}
-	b := append([]byte(releaseMagic), releaseFormat)
-	b = append(binary.BigEndian.AppendUint32(b, r.Version), byte(len(r.Modules)))
-	for _, m := range r.Modules {
-		b = append(append(b, byte(len(m.LoadFile))), m.LoadFile...)
-		b = append(append(append(b, byte(len(m.Module))), m.Module...), m.Version[:]...)
-	}
-	b = append(append(b, byte(len(r.EN))), r.EN...)
-	b = append(append(b, byte(len(r.ZH))), r.ZH...)
-	sig, err := sign(b)
-	if err != nil || len(sig) != ed25519.SignatureSize {
-		return nil, fmt.Errorf("signing release %d: %w", r.Version, errors.Join(ErrRelease, err))
-	}
-	return append(b, sig...), nil
-}
-
-const (
-	releaseMagic  = "koala release"
-	releaseFormat = 1
-)
-
-// ParseRelease reads a release. Its signature is checked by the band that
-// installs it.
-func ParseRelease(signed []byte) (r Release, err error) {
-	head := len(releaseMagic) + 1
-	if len(signed) > MaxRelease || len(signed) < head+ed25519.SignatureSize || !bytes.HasPrefix(signed, []byte(releaseMagic)) || signed[head-1] != releaseFormat {
-		return r, fmt.Errorf("%w: %d bytes without its header", ErrRelease, len(signed))
-	}
-	p := reader{rest: signed[head : len(signed)-ed25519.SignatureSize]}
-	r.Version = p.number(4)
-	for n := p.number(1); n > 0 && !p.bad; n-- {
-		m := Module{LoadFile: card.AID(p.take(int(p.number(1)))), Module: card.AID(p.take(int(p.number(1))))}
-		copy(m.Version[:], p.take(2))
-		r.Modules = append(r.Modules, m)
-	}
-	r.EN, r.ZH = string(p.take(int(p.number(1)))), string(p.take(int(p.number(1))))
-	if p.bad || len(p.rest) > 0 || r.Version == 0 || len(r.Modules) > MaxModules || len(r.EN) > maxNotes || len(r.ZH) > maxNotes {
-		return Release{}, fmt.Errorf("%w: its parts do not fit", ErrRelease)
-	}
-	return r, nil
-}
-
-func (r Release) allows(loadFile, module card.AID) bool {
-	return slices.ContainsFunc(r.Modules, func(m Module) bool { return m.LoadFile == loadFile && m.Module == module })
-}
-
-// A firmware is the three slots. Empty active is the factory's: everything the
-// element was built with.
-type firmware struct {
+// slots hold releases. Empty active is the factory's: everything the element
+// was built with.
+type slots struct {
 	active, spare, arriving []byte
 	trial                   bool // active is not kept yet
 	hadSpare                bool // spare is meant, even where it is the factory's
@@ -126,7 +51,7 @@ func (b *Band) Firmware() (version uint32, trial bool) {
 	if len(b.fw.active) == 0 {
 		return 0, b.fw.trial
 	}
-	r, err := ParseRelease(b.fw.active)
+	r, err := firmware.Parse(b.fw.active)
 	if err != nil {
 		panic("band: the active release was checked when it was installed: " + err.Error())
 	}
@@ -147,8 +72,8 @@ func (b *Band) Receive(at int, piece []byte) error {
 	case at+len(piece) <= have:
 		return nil
 	}
-	if at+len(piece) > MaxRelease {
-		return fmt.Errorf("%w: longer than %d bytes", ErrRelease, MaxRelease)
+	if at+len(piece) > firmware.MaxSize {
+		return fmt.Errorf("%w: longer than %d bytes", firmware.ErrRelease, firmware.MaxSize)
 	}
 	b.fw.arriving = append(b.fw.arriving[:at:at], piece...)
 	return nil
@@ -158,7 +83,7 @@ func (b *Band) Receive(at int, piece []byte) error {
 // right with it leaves the band as it was.
 func (b *Band) Install(maker ed25519.PublicKey) error {
 	signed := b.fw.arriving
-	r, err := ParseRelease(signed)
+	r, err := firmware.Parse(signed)
 	if err != nil {
 		return err
 	}
@@ -187,7 +112,7 @@ func (b *Band) Install(maker ed25519.PublicKey) error {
 
 // selfTest: the element starts, its security domain answers, and nothing that
 // lives on it is left without code.
-func (b *Band) selfTest(r Release) bool {
+func (b *Band) selfTest(r firmware.Release) bool {
 	if b.Element.PowerOn(card.Contact) != nil {
 		return false
 	}
@@ -196,7 +121,7 @@ func (b *Band) selfTest(r Release) bool {
 		return false
 	}
 	for _, x := range b.Element.Entries() {
-		if x.Kind == card.Application && !r.allows(x.LoadFile, x.Module) {
+		if x.Kind == card.Application && !r.Allows(string(x.LoadFile), string(x.Module)) {
 			return false
 		}
 	}
@@ -222,9 +147,9 @@ func (b *Band) restrict() {
 		b.Element.Restrict(nil)
 		return
 	}
-	r, err := ParseRelease(b.fw.active)
+	r, err := firmware.Parse(b.fw.active)
 	if err != nil {
 		panic("band: the active release was checked when it was installed: " + err.Error())
 	}
-	b.Element.Restrict(r.allows)
+	b.Element.Restrict(func(file, module card.AID) bool { return r.Allows(string(file), string(module)) })
 }

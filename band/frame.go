@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 
+	"koala/spec/firmware"
 	"koala/spec/iso9797"
 )
 
@@ -82,7 +83,7 @@ func expect(r io.Reader, kind byte, n int) ([]byte, error) {
 
 // refusals are the errors that have a code on the radio.
 var refusals = []error{ErrFrame, ErrUnpaired, ErrPairing, ErrRefused, ErrPasscode, ErrWait, ErrDigits, ErrNotWorn, ErrFlat,
-	ErrRelease, ErrSignature, ErrOldRelease, ErrSelfTest, ErrNothing, ErrPiece, ErrScript}
+	firmware.ErrRelease, ErrSignature, ErrOldRelease, ErrSelfTest, ErrNothing, ErrPiece, ErrScript}
 
 func codeOf(err error) byte {
 	for i, e := range refusals {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"time"
 
+	"koala/spec/firmware"
 	"koala/spec/iso7816"
 )
 
@@ -237,7 +238,7 @@ func (p *Phone) Update(release []byte) error {
 	}
 	from := min(s.Arrived, len(release))
 	err = p.bring(release, from)
-	if from > 0 && (errors.Is(err, ErrSignature) || errors.Is(err, ErrRelease)) {
+	if from > 0 && (errors.Is(err, ErrSignature) || errors.Is(err, firmware.ErrRelease)) {
 		return p.bring(release, 0) // what had arrived was of another release
 	}
 	return err
