@@ -20,10 +20,10 @@ const (
 // actions asks the card for its cryptogram and does what it decides (EMV 4.4
 // Book 3, 10.7 to 10.11).
 func (r *run) actions() error {
-	want := r.wanted()
 	if err := r.hashTC(); err != nil {
 		return err
 	}
+	want := r.wanted()
 	var err error
 	if r.cdol1, err = r.telling(r.icc[emv.TagCDOL1]); err != nil {
 		return err
