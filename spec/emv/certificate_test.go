@@ -121,11 +121,10 @@ type trace struct {
 	Exchanges []struct{ C, R string }
 }
 
-// traces reads the shared card traces, or ends the test where the shared
-// material is not at hand.
+// traces reads the dialogues of testdata.
 func traces(t testing.TB) []trace {
 	t.Helper()
-	text, err := os.ReadFile("../../../shared/data/traces/cards.json")
+	text, err := os.ReadFile("testdata/cards.json")
 	if err != nil {
 		t.Fatal(err)
 	}
