@@ -137,7 +137,7 @@ func (c *chain) issuerKey() Certificate {
 	if len(index) != 1 || len(c.a.aid) < 5 {
 		return x.undecided("the CA key index 8F or the application's name was not read", "未读到 CA 公钥索引 8F 或应用标识")
 	}
-	ca, ok := emv.FindCA([5]byte(c.a.aid[:5]), index[0])
+	ca, ok := c.s.authority([5]byte(c.a.aid[:5]), index[0])
 	if !ok {
 		x.Signer = fmt.Sprintf("%X %02X", c.a.aid[:5], index[0])
 		return x.undecided("no published CA key with this index is known", "未知该索引的 CA 公钥")
@@ -154,6 +154,16 @@ func (c *chain) issuerKey() Certificate {
 	}
 	c.issuer = info.Key
 	return c.passed(x, info)
+}
+
+// authority is the scheme's key: one the options bring, else a published one.
+func (s *Session) authority(rid [5]byte, index byte) (emv.CAKey, bool) {
+	for _, k := range s.options.CAs {
+		if k.RID == rid && k.Index == index {
+			return k, true
+		}
+	}
+	return emv.FindCA(rid, index)
 }
 
 // pan is the card's number for the comparison with its certificates.

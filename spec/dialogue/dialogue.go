@@ -11,6 +11,7 @@
 package dialogue
 
 import (
+	"koala/spec/emv"
 	"koala/spec/iso7816"
 	"koala/spec/tlv"
 )
@@ -29,7 +30,8 @@ type Exchange struct {
 
 // Options say how a dialogue is told.
 type Options struct {
-	Clear bool // show PAN, track data and the holder's name; they are masked otherwise
+	Clear bool        // show PAN, track data and the holder's name; they are masked otherwise
+	CAs   []emv.CAKey // keys beside the schemes' published ones, such as a house's own; they win
 }
 
 // A Report is everything a dialogue tells.

@@ -3,6 +3,7 @@ package dialogue
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 
 	"koala/spec/emv"
@@ -50,18 +51,24 @@ func (t *telling) plain() bool {
 	e, ok := iso7816.Explain(t.c, t.r)
 	if ok {
 		t.e, t.known = e, true
-		t.hideSecrets()
 	}
 	return ok
 }
 
+// hideSecrets hides the data of a command that has a secret inside, also when
+// the command is malformed.
 func (t *telling) hideSecrets() {
-	for _, f := range t.e.Fields {
-		if f.Secret {
-			for i := 8; i < len(t.hide[sent]); i++ {
-				t.hide[sent][i] = true
-			}
+	hide := slices.ContainsFunc(t.e.Fields, func(f iso7816.Field) bool { return f.Secret })
+	if c := t.in.Command; len(c) > 1 {
+		switch c[1] {
+		case iso7816.InsVerify, pboc.InsPINChange, purse.InsReloadPIN, globalplatform.InsPutKey:
+			hide = true
+		case globalplatform.InsStoreData:
+			hide = hide || c[0]&0x80 != 0
 		}
+	}
+	for i := 8; hide && i < len(t.hide[sent]); i++ {
+		t.hide[sent][i] = secret
 	}
 }
 
@@ -215,7 +222,6 @@ func (t *telling) management() bool {
 		return false
 	}
 	t.e, t.known = e, true
-	t.hideSecrets()
 	if t.app == t.loose && t.app.kind == Unknown {
 		t.app.kind = GlobalPlatform
 	}
@@ -229,7 +235,6 @@ func (t *telling) purse() bool {
 		return false
 	}
 	t.e, t.known = e, true
-	t.hideSecrets()
 	t.learnPurse()
 	return true
 }

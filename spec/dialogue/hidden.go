@@ -86,16 +86,25 @@ func unsureHex(a, b string) string {
 	return string(out)
 }
 
+// A hiding says why a digit is not shown.
+type hiding byte
+
+const (
+	open     hiding = iota
+	personal        // names a person; shown when the options say so
+	secret          // a key, a PIN, personalisation data; never shown
+)
+
 // shown is raw in hexadecimal, X for digits that are not known or, unless the
 // options say otherwise, name a person.
-func (s *Session) shown(raw, mask []byte, hide []bool) string {
+func (s *Session) shown(raw, mask []byte, hide []hiding) string {
 	const digits = "0123456789ABCDEF"
 	out := make([]byte, 0, 2*len(raw))
 	for i, b := range raw {
 		for half, d := range [2]byte{b >> 4, b & 0x0F} {
 			switch {
 			case mask != nil && mask[i]>>(4*(1-half))&0x0F != 0,
-				!s.options.Clear && 2*i+half < len(hide) && hide[2*i+half]:
+				2*i+half < len(hide) && (hide[2*i+half] == secret || hide[2*i+half] == personal && !s.options.Clear):
 				out = append(out, 'X')
 			default:
 				out = append(out, digits[d])

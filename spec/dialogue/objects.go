@@ -257,7 +257,7 @@ func (t *telling) hideAll(val []byte, p place) { t.hideRange(p, 0, 2*len(val)) }
 func (t *telling) hideRange(p place, from, to int) {
 	hide := t.hide[p.side]
 	for i := 2*p.at + from; i < 2*p.at+to && i < len(hide); i++ {
-		hide[i] = true
+		hide[i] = personal
 	}
 }
 

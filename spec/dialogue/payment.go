@@ -25,7 +25,6 @@ func (t *telling) payment() bool {
 		return false
 	}
 	t.e, t.known = e, true
-	t.hideSecrets()
 	return true
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -184,8 +185,8 @@ var marks = []struct {
 }{
 	{noise, regexp.MustCompile(`(?i)^\s*(wrapped command\s*-->|unwrapped response\s*<--|#|//|;)`)},
 	{noise, regexp.MustCompile(`(?i)^\s*(using |reading commands|trying to|connect|disconnect|mode_211|establish|release_context|SCard|.*\bATR\b|.*(->|<-) 000000 )`)},
-	{reader, regexp.MustCompile(`(?i)^.*?(\bA>>|>>>|>>|==?>|--?>|\bC-?APDU\s*[:=]|\bAPDU\s*:|\bSending\s*:|\bSend\s*[:=]|\bSent\s*[:=]|\bTX\s*[:=]|\bCommand\s*[:=]|\bOutgoing APDU\b|^\s*C\s*:)\s*(T=\S+\s*)?(\([^)]*\)\s*)*`)},
 	{card, regexp.MustCompile(`(?i)^.*?(\bA<<|<<<|<<|<==?|<--?|\bR-?APDU\s*[:=]|\bSW\s*:|\bRecv\s*[:=]|\bReceived\s*[:=]|\bRX\s*[:=]|\bResponse\s*[:=]|\bIncoming APDU\b|^\s*R\s*:)\s*(\([^)]*\)\s*)*(\[\]\s*)?`)},
+	{reader, regexp.MustCompile(`(?i)^.*?(\bA>>|>>>|>>|==?>|--?>|\bC-?APDU\s*[:=]|\bAPDU\s*:|\bSending\s*:|\bSend\s*[:=]|\bSent\s*[:=]|\bTX\s*[:=]|\bCommand\s*[:=]|\bOutgoing APDU\b|^\s*C\s*:)\s*(T=\S+\s*)?(\([^)]*\)\s*)*`)},
 	{reader, regexp.MustCompile(`^\s*>\s*`)},
 	{card, regexp.MustCompile(`^\s*<\s*(\[\]\s*)?`)},
 }
@@ -213,7 +214,7 @@ func markOf(line string) (side, string) {
 type collector struct {
 	list    []Exchange
 	open    bool   // the last exchange has a command and no answer yet
-	marked  bool   // some line had a mark
+	marked  bool   // some line of the text has a mark
 	dumping side   // whose bytes unmarked lines go on with
 	dump    []byte // bytes of the dump so far
 	want    int    // bytes of the dump, -1 when not said
@@ -222,7 +223,7 @@ type collector struct {
 }
 
 func readLines(lines []string) ([]Exchange, error) {
-	c := collector{want: -1}
+	c := collector{want: -1, marked: slices.ContainsFunc(lines, directed)}
 	for i, line := range lines {
 		if err := c.take(strings.TrimRight(line, "\r")); err != nil {
 			return nil, fmt.Errorf("line %d: %w", i+1, err)
@@ -238,6 +239,16 @@ func readLines(lines []string) ([]Exchange, error) {
 	return c.list, nil
 }
 
+// directed says that a line tells who speaks.
+func directed(line string) bool {
+	if statusLine.MatchString(line) || logged.MatchString(line) {
+		return true
+	}
+	who, rest := markOf(line)
+	raw, _, err := Hex(uncommented(rest))
+	return (who == reader || who == card) && err == nil && len(raw) > 0
+}
+
 func (c *collector) take(line string) error {
 	if strings.TrimSpace(line) == "" {
 		c.endDump()
@@ -245,13 +256,13 @@ func (c *collector) take(line string) error {
 	}
 	if sw := statusLine.FindStringSubmatch(line); sw != nil {
 		c.endDump()
-		c.marked, c.dumping = true, card
+		c.dumping = card
 		c.status, _, _ = Hex(sw[1] + sw[2])
 		return nil
 	}
 	if n := logged.FindStringSubmatch(line); n != nil {
 		c.endDump()
-		c.marked, c.dumping = true, reader
+		c.dumping = reader
 		if strings.EqualFold(n[1], "incoming") {
 			c.dumping = card
 		}
@@ -311,7 +322,6 @@ func (c *collector) plainLine(line string) error {
 	case err != nil:
 		return err
 	default:
-		c.marked = true
 		c.add(who, raw, mask)
 	}
 	c.long = who == card && len(line) >= longLine

@@ -314,3 +314,11 @@ func (t *telling) list(val []byte) {
 		t.Session.listed = append(t.listed, app)
 	}
 }
+
+// Amount writes minor units in the currency with that numeric code.
+func Amount(n int64, currency string) string {
+	if n < 0 {
+		return "-" + amountText(-n, currency)
+	}
+	return amountText(n, currency)
+}

@@ -151,12 +151,12 @@ type telling struct {
 	e       iso7816.Explanation
 	known   bool
 	objects []Object
-	hide    [2][]bool // digits of command and response that name a person
+	hide    [2][]hiding // digits of command and response that are not shown
 }
 
 func (s *Session) tell(e Exchange) Line {
 	t := &telling{Session: s, in: e, app: s.current}
-	t.hide[0], t.hide[1] = make([]bool, 2*len(e.Command)), make([]bool, 2*len(e.Response))
+	t.hide[sent], t.hide[received] = make([]hiding, 2*len(e.Command)), make([]hiding, 2*len(e.Response))
 	t.answer()
 	switch c, err := iso7816.ParseCommand(e.Command); {
 	case len(e.Command) == 0:
@@ -189,13 +189,6 @@ func (t *telling) title(en, zh string) { t.e.EN, t.e.ZH = en, zh }
 
 func (t *telling) add(en, zh, value string) { t.e = t.e.Add(en, zh, value) }
 
-func (t *telling) secret(en, zh string) {
-	t.e.Fields = append(t.e.Fields, iso7816.Field{Name: en, NameZH: zh, Value: mask, Secret: true})
-	for i := 8; i < len(t.hide[0]); i++ {
-		t.hide[0][i] = true
-	}
-}
-
 // mask stands for what must not be shown.
 const mask = "••••"
 
@@ -225,13 +218,7 @@ func (t *telling) fetched(get iso7816.Command) {
 
 // line puts the parts of the telling together.
 func (t *telling) line() Line {
-	for _, f := range t.e.Fields {
-		if f.Secret && len(t.in.Command) > 4 {
-			for i := 8; i < len(t.hide[0]); i++ {
-				t.hide[0][i] = true
-			}
-		}
-	}
+	t.hideSecrets()
 	if t.e.EN == "" {
 		t.title("unknown", "未知")
 	}
@@ -240,8 +227,8 @@ func (t *telling) line() Line {
 		t.e.ZH += fmt.Sprintf("：%04X %s", uint16(sw), sw.Meaning(true))
 	}
 	l := Line{Bare: t.in.Bare, Known: t.known, Explanation: t.e, Objects: t.objects, Status: t.r.SW,
-		Command:  t.shown(t.in.Command, t.in.CommandMask, t.hide[0]),
-		Response: t.shown(t.in.Response, t.in.ResponseMask, t.hide[1])}
+		Command:  t.shown(t.in.Command, t.in.CommandMask, t.hide[sent]),
+		Response: t.shown(t.in.Response, t.in.ResponseMask, t.hide[received])}
 	if t.in.Bare {
 		l.Status = 0
 	}
