@@ -97,15 +97,38 @@ type Registry struct{ e *Element }
 
 func (e *Element) registry() Registry { return Registry{e} }
 
-// all yields the entries in the order they stand in memory.
-func (r Registry) all() iter.Seq[Entry] {
-	return func(yield func(Entry) bool) {
+// rows yields the entries in the order they stand in memory, still coded.
+func (r Registry) rows() iter.Seq2[ID, []byte] {
+	return func(yield func(ID, []byte) bool) {
 		m := r.e.mem
 		for b, ok := m.first(); ok; b, ok = m.after(b) {
 			if b.state != blockUsed || b.tag != entryTag || b.size != entrySize {
 				continue
 			}
-			if !yield(decodeEntry(b.owner, m.cells[b.at+blockHeader:])) {
+			if !yield(b.owner, m.cells[b.at+blockHeader:b.next()]) {
+				return
+			}
+		}
+	}
+}
+
+// all yields the entries in the order they stand in memory.
+func (r Registry) all() iter.Seq[Entry] {
+	return func(yield func(Entry) bool) {
+		for id, c := range r.rows() {
+			if !yield(decodeEntry(id, c)) {
+				return
+			}
+		}
+	}
+}
+
+// named yields the coded entries whose AID begins with name.
+func (r Registry) named(name string) iter.Seq2[ID, []byte] {
+	return func(yield func(ID, []byte) bool) {
+		for id, c := range r.rows() {
+			n := int(c[8])
+			if n <= 16 && n >= len(name) && string(c[9:9+len(name)]) == name && !yield(id, c) {
 				return
 			}
 		}
@@ -175,9 +198,9 @@ func (r Registry) Entry(id ID) (Entry, bool) {
 
 // Find finds an entry by its whole AID.
 func (r Registry) Find(a AID) (Entry, bool) {
-	for x := range r.all() {
-		if x.AID == a {
-			return x, true
+	for id, c := range r.named(string(a)) {
+		if int(c[8]) == len(a) {
+			return decodeEntry(id, c), true
 		}
 	}
 	return Entry{}, false
@@ -185,9 +208,9 @@ func (r Registry) Find(a AID) (Entry, bool) {
 
 // Domain is the issuer security domain.
 func (r Registry) Domain() (Entry, bool) {
-	for x := range r.all() {
-		if x.Kind == Domain {
-			return x, true
+	for id, c := range r.rows() {
+		if Kind(c[0]) == Domain {
+			return decodeEntry(id, c), true
 		}
 	}
 	return Entry{}, false

@@ -137,14 +137,17 @@ func (e *Element) find(n int, name string, next bool) (Entry, bool) {
 	current := e.channels[n].session.Self
 	passed := false
 	var found Entry
-	for x := range e.registry().all() {
-		hit := x.reachable(e.iface) && len(x.AID) >= len(name) && string(x.AID[:len(name)]) == name
-		switch {
-		case next && x.ID == current:
+	for id, c := range e.registry().rows() {
+		if next && id == current {
 			passed = true
 			continue
-		case !hit, next && !passed:
+		}
+		if next && !passed || len(name) > int(c[8]) || string(c[9:9+len(name)]) != name {
 			continue
+		}
+		x := decodeEntry(id, c)
+		switch {
+		case !x.reachable(e.iface):
 		case !next && len(x.AID) == len(name):
 			return x, true
 		case found.ID == 0:
