@@ -269,6 +269,16 @@ func TestExplain(t *testing.T) {
 		{command(t, "80E28800 08 0016 05 3132333435"), nil, "personalise, last block", "0016, 5 bytes"},
 		{command(t, "84E28800 10 00112233445566778899AABBCCDDEEFF"), nil, "personalise (under the secure channel)", ""},
 		{command(t, "80E60C00 02 0000"), nil, "install, malformed", ""},
+		{Install{For: ForInstall, LoadFile: pkg, Module: mod, App: inst, Token: []byte{1}, Params: SystemParams{NonVolatile: 4096,
+			Contactless: &ContactlessParams{Initial: Deactivated}}.Append(nil)}.Command(),
+			Confirmation{Counter: 17, Unique: []byte{1}}.Sign(AES, unhex(t, key), pkg, inst).Bytes(), "install", "4096 bytes"},
+		{Delete{App: inst, Token: []byte{1}}.Command(), Confirmation{Counter: 17}.Sign(AES, unhex(t, key), inst).Bytes(), "delete", "receipt number"},
+		{command(t, "80CA00A500"), RegistryInfo{Counter: 31}.Bytes(), "read contactless registry information", "31"},
+		{ContactlessQuery{Prefix: inst}.Command(), unhex(t, "610C4F05D2450077009F70020701"), "list the contactless registry", "D245007700 selectable, activated"},
+		{ContactlessSet{MakeDefaults, []AID{inst}}.Command(), nil, "make the default", inst.String()},
+		{ContactlessSet{Activate, []AID{inst}}.Command(), Failures([]AID{inst}, []AID{pkg}), "activate over the air", "in the way"},
+		{command(t, "80F00203 00"), nil, "change a life cycle state, malformed", ""},
+		{command(t, "80D80001 48 70 B041 04" + strings.Repeat("22", 64) + " F00100 00"), nil, "put keys", "ECC public, 65 bytes"},
 	} {
 		e, ok := Explain(tt.c, iso7816.Response{Data: tt.data, SW: iso7816.OK})
 		if !ok || e.EN != tt.en || e.ZH == "" {

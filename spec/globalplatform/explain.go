@@ -89,6 +89,7 @@ var dataNames = map[tlv.Tag]names{
 	TagCardData: {"card recognition data", "卡片识别数据"}, TagCapabilities: {"card capabilities", "卡片能力"},
 	TagSequence: {"sequence counter", "计数器"}, TagKDD: {"key derivation data", "密钥分散数据"},
 	TagKeyInfo: {"key information", "密钥信息"}, TagCPLC: {"production life cycle", "生产生命周期"},
+	tagRegistryInfo: {"contactless registry information", "非接触注册表信息"},
 }
 
 // explainGetData leaves objects of other applications to their own packages.
@@ -109,6 +110,10 @@ func explainGetData(c iso7816.Command, r iso7816.Response) iso7816.Explanation {
 		for _, k := range keys {
 			e = e.Add("key", "密钥", fmt.Sprintf("%02X/%d %v, %d bytes", k.Version, k.ID, k.Type, k.Length))
 		}
+	case tagRegistryInfo:
+		if i, err := ParseRegistryInfo(r.Data); err == nil {
+			e = e.Add("update counter", "更新计数器", fmt.Sprint(i.Counter))
+		}
 	case TagCPLC:
 		if p, err := ParseCPLC(r.Data); err == nil {
 			e = e.Add("serial", "序列号", fmt.Sprintf("%X", p.Serial)).Add("batch", "批次", fmt.Sprintf("%X", p.Batch))
@@ -122,21 +127,28 @@ func explainGetData(c iso7816.Command, r iso7816.Response) iso7816.Explanation {
 func explainContent(c iso7816.Command, r iso7816.Response) (e iso7816.Explanation) {
 	switch c.INS {
 	case InsGetStatus:
+		if c.P2&0x02 == 0 {
+			return explainContactlessStatus(c, r)
+		}
 		return explainGetStatus(c, r)
 	case InsSetStatus:
+		if c.P1 == 0x01 || c.P1 == 0x02 {
+			return explainContactlessSet(c, r)
+		}
 		if s, err := ParseSetStatus(c); err == nil {
 			e = iso7816.Explanation{EN: "set state: " + s.words(false), ZH: "设置状态：" + s.words(true)}.
 				Add("application", "应用", s.App.String())
 		}
 	case InsInstall:
-		return explainInstall(c)
+		return explainReceipt(explainInstall(c), r)
 	case InsLoad:
 		if block, n, last, err := ParseLoad(c); err == nil {
 			e = iso7816.Explanation{EN: "load code", ZH: "加载代码"}.Add("block", "块号", fmt.Sprint(n)).
 				Add("length", "长度", fmt.Sprint(len(block))).Add("last", "最后一块", fmt.Sprint(last))
+			e = explainReceipt(e, r)
 		}
 	case InsDelete:
-		return explainDelete(c)
+		return explainReceipt(explainDelete(c), r)
 	case InsPutKey:
 		return explainPutKey(c)
 	case InsStoreData:
@@ -202,6 +214,100 @@ func explainInstall(c iso7816.Command) iso7816.Explanation {
 	if in.Privileges != (Privileges{}) {
 		e = e.Add("privileges", "权限", strings.Join(in.Privileges.Names(false), ", "))
 	}
+	if p, err := in.System(); err == nil {
+		e = explainSystem(e, p)
+	}
+	if len(in.Token) > 0 {
+		e = e.Add("token", "令牌", fmt.Sprintf("%d bytes, of the card issuer", len(in.Token)))
+	}
+	return e
+}
+
+// explainSystem adds what the system specific parameters bound and begin with.
+func explainSystem(e iso7816.Explanation, p SystemParams) iso7816.Explanation {
+	for _, q := range []struct {
+		en, zh string
+		n      uint32
+	}{
+		{"code at least", "代码最少空间", p.Code}, {"memory quota", "存储配额", p.NonVolatile}, {"working memory quota", "易失存储配额", p.Volatile},
+		{"granted to the domain", "安全域存储总额", p.Granted}, {"working memory granted to the domain", "安全域易失存储总额", p.GrantedVolatile},
+	} {
+		if q.n != 0 {
+			e = e.Add(q.en, q.zh, fmt.Sprintf("%d bytes", q.n))
+		}
+	}
+	if c := p.Contactless; c != nil {
+		e = e.Add("starts", "初始非接触状态", AvailabilityName(c.Initial, false))
+		if c.Group != 0 {
+			e = e.Add("contactless group", "非接触互斥组", fmt.Sprint(c.Group))
+		}
+	}
+	return e
+}
+
+// explainReceipt adds what the card confirms.
+func explainReceipt(e iso7816.Explanation, r iso7816.Response) iso7816.Explanation {
+	c, err := ParseConfirmation(r.Data)
+	if err != nil || len(c.Receipt) == 0 || e.EN == "" {
+		return e
+	}
+	return e.Add("receipt", "收据", fmt.Sprintf("%X", c.Receipt)).Add("receipt number", "收据序号", fmt.Sprint(c.Counter)).
+		Add("of", "收据来源", fmt.Sprintf("%X", c.Unique))
+}
+
+// AvailabilityName gives a contactless activation state in words, in Chinese if
+// zh.
+func AvailabilityName(state byte, zh bool) string {
+	n := names{"unknown contactless state", "未知非接触状态"}
+	switch state {
+	case Activated:
+		n = names{"activated", "已激活"}
+	case Deactivated:
+		n = names{"deactivated", "未激活"}
+	case NonActivatable:
+		n = names{"not activatable", "不可激活"}
+	}
+	return n.in(zh)
+}
+
+func explainContactlessStatus(c iso7816.Command, r iso7816.Response) iso7816.Explanation {
+	q, err := ParseContactlessQuery(c)
+	if err != nil {
+		return iso7816.Explanation{}
+	}
+	e := iso7816.Explanation{EN: "list the contactless registry", ZH: "列出非接触注册表"}
+	if q.Prefix != "" {
+		e = e.Add("names beginning with", "名称前缀", q.Prefix.String())
+	}
+	list, _ := ParseContactlessStatus(r.Data)
+	for _, x := range list {
+		e = e.Add("entry", "条目", fmt.Sprintf("%v %s, %s", x.AID, StateName(Applications, x.State, false), AvailabilityName(x.Availability, false)))
+	}
+	return e
+}
+
+var changeNames = map[ContactlessChange]names{
+	Activate: {"activate over the air", "激活非接触"}, Deactivate: {"deactivate over the air", "停用非接触"},
+	PutFirst: {"prefer for now", "临时优先"}, ForgetOrder: {"forget the preference", "取消临时优先"}, MakeDefaults: {"make the default", "设为默认"},
+}
+
+func explainContactlessSet(c iso7816.Command, r iso7816.Response) iso7816.Explanation {
+	s, err := ParseContactlessSet(c)
+	n, ok := changeNames[s.Change]
+	if err != nil || !ok {
+		return iso7816.Explanation{}
+	}
+	e := iso7816.Explanation{EN: n.en, ZH: n.zh}
+	for _, a := range s.Apps {
+		e = e.Add("application", "应用", a.String())
+	}
+	failed, conflicts, _ := ParseFailures(r.Data)
+	for _, a := range failed {
+		e = e.Add("not moved", "未变更", a.String())
+	}
+	for _, a := range conflicts {
+		e = e.Add("in the way", "冲突应用", a.String())
+	}
 	return e
 }
 
@@ -213,10 +319,15 @@ func explainDelete(c iso7816.Command) iso7816.Explanation {
 	case d.App == "":
 		return iso7816.Explanation{EN: "delete keys", ZH: "删除密钥"}.
 			Add("key version", "密钥版本", keyVersion(d.KeyVersion)).Add("key", "密钥标识", fmt.Sprint(d.KeyID))
-	case d.Related:
-		return iso7816.Explanation{EN: "delete with all that comes from it", ZH: "删除及其相关实例"}.Add("application", "应用", d.App.String())
 	}
-	return iso7816.Explanation{EN: "delete", ZH: "删除"}.Add("application", "应用", d.App.String())
+	e := iso7816.Explanation{EN: "delete", ZH: "删除"}.Add("application", "应用", d.App.String())
+	if d.Related {
+		e.EN, e.ZH = "delete with all that comes from it", "删除及其相关实例"
+	}
+	if len(d.Token) > 0 {
+		e = e.Add("token", "令牌", fmt.Sprintf("%d bytes, of the card issuer", len(d.Token)))
+	}
+	return e
 }
 
 func explainPutKey(c iso7816.Command) iso7816.Explanation {
@@ -234,6 +345,10 @@ func explainPutKey(c iso7816.Command) iso7816.Explanation {
 		e = e.Add("replaces", "替换版本", fmt.Sprintf("%02X", p.Replaces))
 	}
 	for i, k := range p.Keys {
+		if k.Type.Public() {
+			e = e.Add("public key", "公钥", fmt.Sprintf("%d %v, %d bytes", int(p.First)+i, k.Type, k.Length))
+			continue
+		}
 		e = e.Add("key", "密钥", fmt.Sprintf("%d %v, %d bytes, check value %X", int(p.First)+i, k.Type, k.Length, k.Check))
 		e.Fields = append(e.Fields, secret("key value", "密钥值"))
 	}
