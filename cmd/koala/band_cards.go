@@ -21,7 +21,9 @@ type testCard struct {
 	write func(*cardWriter) error
 }
 
-var testCards = []testCard{{"transit purse", writeTestPurse}}
+var testCards = []testCard{
+	{"transit purse", writeTestPurse}, {"bank card", writeTestBankCard}, {"DESFire card", writeTestDESFire}, {"discount card", writeTestCoupons},
+}
 
 // A cardWriter personalises cards over a secure channel with factory keys.
 type cardWriter struct {

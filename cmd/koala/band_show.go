@@ -17,7 +17,6 @@ import (
 	"koala/internal/clock"
 	"koala/money"
 	"koala/spec/iso7816"
-	"koala/spec/purse"
 )
 
 func bandListCommand() *cobra.Command {
@@ -113,16 +112,17 @@ type bandView struct {
 
 // A cardView is one card as a reader without keys sees it.
 type cardView struct {
-	AID     string   `json:"aid"`
-	Kind    string   `json:"card"`
-	Title   string   `json:"title"`
-	Number  string   `json:"number,omitempty"`
-	Fen     *int64   `json:"balance_fen,omitempty"`
-	Counter *int     `json:"counter,omitempty"` // ATC, or the purse's offline sequence
-	From    string   `json:"valid_from,omitempty"`
-	To      string   `json:"valid_to,omitempty"`
-	Status  string   `json:"status,omitempty"` // why it cannot be read, a status word
-	Notes   []string `json:"notes,omitempty"`
+	AID     string       `json:"aid"`
+	Kind    string       `json:"card"`
+	Title   string       `json:"title"`
+	Number  string       `json:"number,omitempty"`
+	Fen     *int64       `json:"balance_fen,omitempty"`
+	Counter *int         `json:"counter,omitempty"` // ATC, or the purse's offline sequence
+	From    string       `json:"valid_from,omitempty"`
+	To      string       `json:"valid_to,omitempty"`
+	Status  string       `json:"status,omitempty"` // why it cannot be read, a status word
+	Notes   []string     `json:"notes,omitempty"`
+	Coupons []couponView `json:"coupons,omitempty"`
 }
 
 // An entryView is one line of the registry.
@@ -192,52 +192,6 @@ func entryOf(x card.Entry) entryView {
 	return v
 }
 
-// cardReaders read the selected card without keys, by module.
-var cardReaders = map[card.AID]func(iso7816.Transmit, *cardView) error{
-	catalog.PurseModule: readPurse,
-}
-
-// askCard sends a command; a refusal is no data.
-func askCard(t iso7816.Transmit, c iso7816.Command) ([]byte, error) {
-	r, err := t(c)
-	if err != nil || !r.SW.OK() {
-		return nil, err
-	}
-	return r.Data, nil
-}
-
-func readPurse(t iso7816.Transmit, v *cardView) error {
-	v.Kind, v.Title = "t-union", "transit purse"
-	file, err := askCard(t, iso7816.ReadBinarySFI(purse.SFIPublic, 0, purse.File15Len))
-	if err != nil {
-		return err
-	}
-	if f, err := purse.ParseFile15(file); err == nil {
-		v.Number, v.From, v.To = f.Number.Printed(), bcdDay(f.From), bcdDay(f.To)
-	}
-	raw, err := askCard(t, purse.GetBalance{Purse: purse.EP}.Command())
-	if err != nil {
-		return err
-	}
-	if fen, err := purse.ParseBalance(raw); err == nil {
-		have := int64(fen)
-		v.Fen = &have
-	}
-	raw, err = askCard(t, purse.InitPurchase{Purse: purse.EP, Key: 1, Terminal: purse.Terminal{1}}.Command())
-	if err != nil {
-		return err
-	}
-	if a, err := purse.ParseInitPurchaseAnswer(raw); err == nil {
-		n := int(a.Seq)
-		v.Counter = &n
-	}
-	return nil
-}
-
-func bcdDay(d [4]byte) string {
-	return fmt.Sprintf("%02X%02X-%02X-%02X", d[0], d[1], d[2], d[3])
-}
-
 func (v bandView) titles() (list []string) {
 	for _, c := range v.Cards {
 		list = append(list, c.line())
@@ -269,11 +223,14 @@ func (v bandView) print(out io.Writer) error {
 	fmt.Fprintf(w, "element\t%s\tcard state %s, %s, battery %d %%\n", v.UID, v.State, worn, v.Battery)
 	fmt.Fprintf(w, "memory\t%d bytes\t%d free, %d page writes\n", v.Used, v.Free, v.Writes)
 	for _, c := range v.Cards {
-		counter := ""
+		notes := c.Notes
 		if c.Counter != nil {
-			counter = fmt.Sprintf("counter %d", *c.Counter)
+			notes = append(notes, fmt.Sprintf("counter %d", *c.Counter))
 		}
-		fmt.Fprintf(w, "card\t%s\t%s\t%s\n", c.AID, c.line(), strings.Join(append(c.Notes, counter), ", "))
+		for _, x := range c.Coupons {
+			notes = append(notes, fmt.Sprintf("%s %d left", x.Kind, x.Uses))
+		}
+		fmt.Fprintf(w, "card\t%s\t%s\t%s\n", c.AID, c.line(), strings.Join(notes, ", "))
 	}
 	for _, x := range v.Registry {
 		air := ""
