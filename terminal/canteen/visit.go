@@ -207,7 +207,10 @@ func (v *visit) refund(fen uint32) error {
 // move changes value and log in one commit. The intent is in the store before
 // the card is told to commit; what fails before that has changed nothing.
 func (v *visit) move(s desfire.Sale) error {
-	if err := v.t.shelf.Begin(s.Bytes()); err != nil {
+	switch err := v.t.shelf.Begin(s.Bytes()); {
+	case errors.Is(err, terminal.ErrFull), errors.Is(err, terminal.ErrDoubts):
+		return &stop{result: OutOfService, reason: StoreFull}
+	case err != nil:
 		return err
 	}
 	err := v.prepare(s)
