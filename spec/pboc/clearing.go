@@ -35,10 +35,11 @@ const (
 	ClearSale     ClearingKind = 1 // the card paid, the goods were given: pay the merchant
 	ClearReversal ClearingKind = 2 // the card paid, nothing was given: give the card its money back
 	ClearRefund   ClearingKind = 3 // goods came back: credit the card's account
+	ClearOnline   ClearingKind = 4 // the host approved it itself: for reconciliation
 )
 
-// A Clearing is one transaction a terminal approved without a host, as it
-// goes to clearing (CARD.md 1.13): the card's cryptogram, everything that it
+// A Clearing is one transaction that a terminal tells the host of afterwards:
+// above all what it approved without one, as it goes to clearing (CARD.md 1.13): the card's cryptogram, everything that it
 // signs, and where it happened. TVR, amounts and UN are what the card was
 // given before it made the cryptogram, so that the host can make it again from
 // the record alone. PAN, PSN and ATC name the transaction for ever; TID, batch
@@ -112,7 +113,7 @@ func (c Clearing) Moment(zone *time.Location) (time.Time, error) {
 func (c Clearing) Validate() error {
 	_, when := c.Moment(time.UTC)
 	switch {
-	case c.Kind < ClearSale || c.Kind > ClearRefund:
+	case c.Kind < ClearSale || c.Kind > ClearOnline:
 		return fmt.Errorf("%w: kind %d", ErrClearing, c.Kind)
 	case len(c.PAN) < 12 || len(c.PAN) > 19 || !digits(c.PAN):
 		return fmt.Errorf("%w: PAN of %d digits", ErrClearing, len(c.PAN))
@@ -124,7 +125,7 @@ func (c Clearing) Validate() error {
 		return fmt.Errorf("%w: amount above 12 digits", ErrClearing)
 	case len(c.IAD) == 0 || len(c.IAD) > 32:
 		return fmt.Errorf("%w: issuer application data of %d bytes", ErrClearing, len(c.IAD))
-	case c.ATC == 0 && c.Kind != ClearRefund:
+	case c.ATC == 0:
 		return fmt.Errorf("%w: ATC 0", ErrClearing)
 	case c.STAN == 0 || c.STAN > 999_999 || c.Batch == 0 || c.Batch > 999_999:
 		return fmt.Errorf("%w: STAN %d, batch %d", ErrClearing, c.STAN, c.Batch)
@@ -166,7 +167,7 @@ func (c Clearing) Verify(mk *Key) error {
 		return err
 	}
 	iad, err := ParseIAD(c.IAD)
-	if err != nil || iad.CVR.First() != TC {
+	if err != nil || iad.CVR.First() != TC && iad.CVR.Second() != TC {
 		return fmt.Errorf("%v: %w: the card did not approve", c, ErrTC)
 	}
 	if mac := mk.Session(c.ATC).MAC(nil, data); subtle.ConstantTimeCompare(mac[:], c.AC[:]) != 1 {

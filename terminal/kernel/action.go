@@ -159,8 +159,13 @@ func (r *run) askHost() error {
 	r.out.pin = r.pin
 	r.remember()
 	var a Answer
-	err := errNoHost
+	err := ErrNoHost
 	if r.seam.Issuer != nil {
+		if r.seam.Online != nil {
+			if err := r.seam.Online(&r.out); err != nil {
+				return err
+			}
+		}
 		a, err = r.seam.Issuer(r.out.Request())
 	}
 	if err != nil {

@@ -38,6 +38,9 @@ type Seams struct {
 	// Issuer asks the host; used on the contact interface, where the card takes
 	// part in the answer.
 	Issuer Issuer
+	// Online is called right before the host is asked. The device keeps what o
+	// says: a host that approved what the device forgot must be told.
+	Online func(o *Outcome) error
 	// PIN asks for the PIN that the card is to check. False: none was entered.
 	PIN func(tries int) (digits string, ok bool)
 	// OnlinePIN asks for the PIN that the host is to check and gives its block.

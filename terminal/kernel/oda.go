@@ -9,7 +9,8 @@ import (
 	"koala/spec/tlv"
 )
 
-var errNoHost = errors.New("kernel: no host")
+// ErrNoHost says that a terminal has no line to a host.
+var ErrNoHost = errors.New("kernel: no host")
 
 var errNoODA = errors.New("kernel: the card cannot be authenticated offline")
 

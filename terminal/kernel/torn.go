@@ -111,3 +111,79 @@ func (d Doubt) is(v emv.Values) Found {
 	}
 	return FoundUnpaid
 }
+
+// A Holding is what an e-cash card says it holds, outside of a transaction.
+type Holding struct {
+	AID    []byte
+	Label  string
+	Fen    uint64 // 9F79
+	Limit  uint64 // 9F77, the most it may hold; 0 when the card does not say
+	Single uint64 // 9F78, the most it pays at once; 0 when the card does not say
+	// LoadLog is the card's signed log of loads, whole: the issuer reads from
+	// it whether a load arrived (CARD.md 1.8). Nil when it has none.
+	LoadLog []byte
+}
+
+// Look asks the first application that keeps e-cash what it holds. Nothing on
+// the card changes. The outcome is Approved, or says why nothing was found.
+func (k *Kernel) Look(card iso7816.Transmit) (Holding, Outcome) {
+	card = complete(card)
+	var open []combination
+	for _, app := range k.cfg.Applications {
+		open = append(open, combination{app: app, ttq: k.cfg.TTQ})
+	}
+	found, err := k.paymentSystem(card, open)
+	var h Holding
+	why := error(end(EndApplication, NoApplication))
+	for _, c := range found {
+		r := k.newRun(card, Transaction{}, Seams{}, c.combination, false)
+		if err = r.open(c.AID); err == nil {
+			h, err = r.holding()
+		}
+		if s, ok := err.(*stop); err == nil || ok && s.Reason == Torn {
+			break
+		}
+		why, err = err, nil
+		h = Holding{}
+	}
+	if err == nil && h.AID == nil {
+		err = why
+	}
+	if err == nil {
+		err = end(Approved, NoReason)
+	}
+	o, _ := (&run{}).finish(err)
+	return h, o
+}
+
+// holding reads the e-cash objects of the selected application.
+func (r *run) holding() (Holding, error) {
+	h := Holding{AID: r.icc[emv.TagDFName], Label: label(r.icc)}
+	for _, x := range []struct {
+		tag tlv.Tag
+		to  *uint64
+	}{{emv.TagECBalance, &h.Fen}, {emv.TagECBalanceLimit, &h.Limit}, {emv.TagECAmountLimit, &h.Single}} {
+		v, ok, err := r.readData(x.tag)
+		if err != nil {
+			return Holding{}, err
+		}
+		n, good := number(v)
+		if !ok || len(v) != 6 || !good {
+			if x.tag == emv.TagECBalance {
+				return Holding{}, end(SelectNext, CardRefused)
+			}
+			continue
+		}
+		*x.to = n
+	}
+	if entry := r.icc[emv.TagLoadLogEntry]; len(entry) == 2 && entry[0] >= 1 && entry[0] <= 30 {
+		a, err := r.send(iso7816.Command{INS: iso7816.InsReadRecord, P2: entry[0]<<3 | 0x04})
+		if err != nil {
+			return Holding{}, end(TryAgain, Torn)
+		}
+		if a.SW.OK() {
+			h.LoadLog = a.Data
+		}
+	}
+	return h, nil
+}

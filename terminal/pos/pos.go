@@ -1,0 +1,133 @@
+// Package pos is a shop's till: it sells by tapped and inserted cards, with
+// and without a host, keeps every approval in flash until the batch is
+// settled, and tells the host of each card that paid for nothing. The rules of
+// the cards are in terminal/kernel. Start with New and Till.Tap.
+package pos
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"koala/spec/iso7816"
+	"koala/spec/pboc"
+	"koala/spec/purse"
+	"koala/terminal"
+	"koala/terminal/kernel"
+)
+
+// Failures of a till.
+var (
+	ErrNoSale   = errors.New("pos: no such sale in the open batch")
+	ErrReversed = errors.New("pos: this sale is reversed already")
+	ErrOpen     = errors.New("pos: the batch is open: close it first")
+)
+
+// DefaultAgain is how long a sale that was torn waits for its card to come
+// back. After it, or for another amount, the card's money goes back.
+const DefaultAgain = 10 * time.Minute
+
+// A Config is a till's. Zero durations, rate and costs take their defaults.
+type Config struct {
+	Kernel kernel.Config
+	Clock  terminal.Clock
+	Random io.Reader         // for unpredictable numbers and random selection
+	Key    ed25519.PublicKey // of exception lists
+
+	Sales, Denied, State *terminal.Flash // sales at least 4 sectors, the others 2
+
+	Issuer    kernel.Issuer                            // nil: the till has no line
+	PIN       func(tries int) (string, bool)           // checked by the card
+	OnlinePIN func(pan string) (block []byte, ok bool) // checked by the host
+	Choose    func([]kernel.Candidate) int
+
+	Again  time.Duration
+	Rate   terminal.Rate
+	Costs  terminal.Costs
+	Record bool // keep every dialogue
+}
+
+// A Till is one device. After an error wrapping terminal.ErrPower it is dead:
+// give its flash power and make a new one over it.
+type Till struct {
+	cfg   Config
+	k     *kernel.Kernel
+	shelf *terminal.Shelf
+	deny  *terminal.DenyList
+	book  *book
+	meter terminal.Meter
+	now   time.Time // of the transaction under way
+}
+
+// New starts a till over what its flash holds. What a power failure left half
+// done is finished: a host that may have approved what was never given is told.
+func New(cfg Config) (*Till, error) {
+	if cfg.Again == 0 {
+		cfg.Again = DefaultAgain
+	}
+	if cfg.Rate == 0 {
+		cfg.Rate = terminal.Kbit106
+	}
+	if cfg.Costs.Process == nil {
+		cfg.Costs = Costs()
+	}
+	k, err := kernel.New(cfg.Kernel)
+	if err != nil {
+		return nil, fmt.Errorf("pos: %w", err)
+	}
+	t := &Till{cfg: cfg, k: k}
+	if t.shelf, err = terminal.OpenShelf(cfg.Sales, pboc.MaxClearingLen, keyOf); err != nil {
+		return nil, fmt.Errorf("pos %s: %w", cfg.Kernel.TerminalID, err)
+	}
+	if t.deny, err = terminal.OpenDenyList(cfg.Denied, cfg.Key); err != nil {
+		return nil, fmt.Errorf("pos %s: %w", cfg.Kernel.TerminalID, err)
+	}
+	if t.book, err = openBook(cfg.State); err != nil {
+		return nil, fmt.Errorf("pos %s: %w", cfg.Kernel.TerminalID, err)
+	}
+	if err := t.finishOld(); err != nil {
+		return nil, fmt.Errorf("pos %s: %w", cfg.Kernel.TerminalID, err)
+	}
+	return t, nil
+}
+
+// keyOf names a clearing record on the shelf.
+func keyOf(wire []byte) (string, error) {
+	c, err := pboc.ParseClearing(wire)
+	if err != nil {
+		return "", err
+	}
+	return c.Key(), nil
+}
+
+// Costs are what a card's work takes in the model: a contactless card signs
+// in GET PROCESSING OPTIONS, a contact one in INTERNAL AUTHENTICATE.
+func Costs() terminal.Costs {
+	c := terminal.DefaultCosts()
+	c.Process = map[byte]terminal.Work{
+		pboc.InsGPO:                     {Blocks: 16, Pages: 2, Signatures: 1},
+		pboc.InsGenerateAC:              {Blocks: 16, Pages: 2},
+		iso7816.InsInternalAuthenticate: {Signatures: 1},
+		iso7816.InsPutData:              {Blocks: 4, Pages: 3},
+	}
+	return c
+}
+
+// commitPages is what a card writes when an offline approval commits: journal
+// and data of balance, counters, log and the copy of the last record.
+const commitPages = 6
+
+// Deny is the till's exception list. PANs stand in it as 20 digits, zeros in
+// front.
+func (t *Till) Deny() *terminal.DenyList { return t.deny }
+
+// Dialogue is the last transaction's, if the Config asked to keep it.
+func (t *Till) Dialogue() []terminal.Exchange { return t.meter.Dialogue }
+
+// listed looks a card up in the exception list.
+func (t *Till) listed(pan string, _ byte) bool {
+	n, err := purse.ParseNumber(pan)
+	return err == nil && t.deny.Reason(n) != purse.Allowed
+}

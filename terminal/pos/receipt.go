@@ -1,0 +1,92 @@
+package pos
+
+import (
+	"fmt"
+
+	"koala/spec/emv"
+	"koala/spec/pboc"
+	"koala/terminal/kernel"
+)
+
+// Receipt is what the till prints of a transaction, in Chinese if zh: the
+// card's number masked, and everything a dispute needs.
+func (t *Till) Receipt(r Result, zh bool) []string {
+	say := func(en, cn string, args ...any) string {
+		if zh {
+			return fmt.Sprintf(cn, args...)
+		}
+		return fmt.Sprintf(en, args...)
+	}
+	o := &r.Outcome
+	lines := []string{
+		t.cfg.Kernel.MerchantName,
+		say("merchant %s", "商户号 %s", t.cfg.Kernel.MerchantID),
+		say("terminal %s", "终端号 %s", t.cfg.Kernel.TerminalID),
+		say("batch %06d  trace %06d", "批次号 %06d  流水号 %06d", r.Batch, r.STAN),
+		r.At.In(zoneOf(t.cfg.Kernel)).Format("2006-01-02 15:04:05"),
+		say("%s %s", "%s %s 元", typeWords(r.Sale.Type, zh), yuan(r.Sale.Fen)),
+	}
+	if o.PAN != "" {
+		lines = append(lines, say("card %s  sequence %02d", "卡号 %s  序号 %02d", pboc.MaskPAN(o.PAN), o.PSN))
+	}
+	if aid := o.Get(emv.TagDFName); aid != nil {
+		lines = append(lines, say("%s  AID %X", "%s  AID %X", o.Label, aid))
+	}
+	if ac := o.Get(emv.TagAC); ac != nil {
+		kind := map[byte]string{emv.TC: "TC", emv.ARQC: "ARQC", emv.AAC: "AAC"}[o.CID]
+		lines = append(lines, fmt.Sprintf("%s %X  ATC %X", kind, ac, o.Get(emv.TagATC)), fmt.Sprintf("TVR %X  TSI %X", o.TVR, o.TSI))
+	}
+	lines = append(lines, o.Words(zh))
+	if o.Result != kernel.Approved {
+		return lines
+	}
+	if o.ARC != "" {
+		lines = append(lines, say("response %s", "应答码 %s", o.ARC))
+	}
+	if o.Available != nil {
+		lines = append(lines, say("offline funds before %s", "交易前脱机余额 %s 元", yuan(*o.Available)))
+	}
+	switch o.CVM {
+	case kernel.Signature, kernel.PINAndSignature:
+		return append(lines, say("signature ______________", "持卡人签名 ______________"))
+	case kernel.NoCVMNeeded:
+		return append(lines, say("no signature, no PIN", "免签免密"))
+	}
+	return append(lines, o.CVM.Words(zh))
+}
+
+func typeWords(kind byte, zh bool) string {
+	w := map[byte][2]string{Goods: {"sale", "消费"}, Refund: {"refund", "退货"}, Load: {"load", "圈存"}}[kind]
+	if zh {
+		return w[1]
+	}
+	return w[0]
+}
+
+// yuan prints minor units with two decimals.
+func yuan(fen uint64) string { return fmt.Sprintf("%d.%02d", fen/100, fen%100) }
+
+// TotalsSlip is what the till prints when a batch is closed.
+func (t *Till) TotalsSlip(batch uint32, sum Totals, zh bool) []string {
+	rows := [][2]string{{"offline sales", "脱机消费"}, {"online sales", "联机消费"}, {"refunds", "退货"}, {"reversals", "冲正"}}
+	title, net := "batch %06d", "net %s"
+	if zh {
+		title, net = "批次号 %06d 结算", "净额 %s 元"
+	}
+	lines := []string{fmt.Sprintf(title, batch)}
+	for i, x := range []struct {
+		n   uint32
+		fen uint64
+	}{{sum.Sales, sum.SalesFen}, {sum.Online, sum.OnlineFen}, {sum.Refunds, sum.RefundsFen}, {sum.Reversals, sum.ReversalsFen}} {
+		name := rows[i][0]
+		if zh {
+			name = rows[i][1]
+		}
+		lines = append(lines, fmt.Sprintf("%s %d  %s", name, x.n, yuan(x.fen)))
+	}
+	sign, fen := "", sum.Net()
+	if fen < 0 {
+		sign, fen = "-", -fen
+	}
+	return append(lines, fmt.Sprintf(net, sign+yuan(uint64(fen))))
+}
