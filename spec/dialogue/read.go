@@ -17,7 +17,7 @@ import (
 // Limits of what Read takes, far above a person's longest card log.
 const (
 	maxText      = 16 << 20 // bytes of text
-	maxExchanges = 100_000  // exchanges of one transcript
+	maxExchanges = 20_000   // exchanges of one transcript
 )
 
 // What can be wrong with a text that should be a transcript.
@@ -380,7 +380,7 @@ func (c *collector) classify(raw, mask []byte) {
 		c.add(card, raw, mask)
 	case isObjects:
 		c.list, c.open = append(c.list, Exchange{Response: raw, ResponseMask: mask, Bare: true}), false
-	case isCommand:
+	case isCommand, formsCommand(raw):
 		c.add(reader, raw, mask)
 	case isAnswer:
 		c.add(card, raw, mask)
@@ -389,21 +389,20 @@ func (c *collector) classify(raw, mask []byte) {
 	}
 }
 
-// looksCommand says that raw codes a command of a class and an instruction
-// that cards know.
-func looksCommand(raw []byte) bool {
+// formsCommand says that raw codes a command of a class that cards or, with FF,
+// readers know (PC/SC part 3).
+func formsCommand(raw []byte) bool {
 	c, err := iso7816.ParseCommand(raw)
 	if err != nil {
 		return false
 	}
-	switch c.CLA {
-	case 0xFF:
-		return true // for the reader itself (PC/SC part 3)
-	case 0x90:
-		return c.P1 == 0 && c.P2 == 0
-	}
 	high := c.CLA & 0xF0
-	return (high == 0x00 || high == 0x80 || high == 0x40 || high == 0xC0) && knownInstruction(c.CLA, c.INS)
+	return c.CLA == 0xFF || high == 0x00 || high == 0x80 || high == 0x40 || high == 0xC0 || c.CLA == claDESFire && c.P1 == 0 && c.P2 == 0
+}
+
+// looksCommand says that it also has an instruction that cards know.
+func looksCommand(raw []byte) bool {
+	return formsCommand(raw) && (raw[0] == 0xFF || raw[0] == claDESFire || knownInstruction(raw[0], raw[1]))
 }
 
 // looksAnswer says that raw ends with a status word.

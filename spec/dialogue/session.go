@@ -131,14 +131,17 @@ func (s *Session) Say(e Exchange) Line {
 	return line
 }
 
-// Exchange explains one exchange of values instead of bytes; a response with
-// status word 0 stands for "not answered".
+// Exchange explains one exchange of values instead of bytes, every data object
+// a field behind the others; a response with status word 0 stands for "not
+// answered".
 func (s *Session) Exchange(c iso7816.Command, r iso7816.Response) iso7816.Explanation {
 	e := Exchange{Command: c.Bytes()}
 	if r.SW != 0 {
 		e.Response = r.Bytes()
 	}
-	return s.Say(e).Explanation
+	l := s.Say(e)
+	l.Explanation.Fields = l.Fields()
+	return l.Explanation
 }
 
 // A telling is one exchange while it is explained.
