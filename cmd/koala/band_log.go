@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,9 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"koala/pcsc"
-	gp "koala/spec/globalplatform"
+	"koala/spec/dialogue"
 	"koala/spec/iso7816"
-	"koala/spec/purse"
 )
 
 // maxTalk bounds a dialogue file, in bytes: one that has grown beyond it is put
@@ -33,11 +31,18 @@ type talkLine struct {
 	Fields  []traceField `json:"fields,omitempty"`
 }
 
-// A talkLog is the file a dialogue is kept in; nil keeps nothing.
+// A talkLog is the file a dialogue is kept in; without a file it keeps nothing.
+// What names a person or opens a lock never reaches the file: card numbers,
+// track data, names, PINs and keys in clear are written as X.
 type talkLog struct {
-	file *os.File
-	size int64
+	file  *os.File
+	size  int64
+	told  *dialogue.Session // knows which application answers, so what to mask
+	lines int               // told by it
 }
+
+// maxTold bounds what one session remembers, in exchanges.
+const maxTold = 10_000
 
 func openTalk(band string, keep bool) (*talkLog, error) {
 	if !keep {
@@ -74,7 +79,15 @@ func (t *talkLog) write(at time.Time, e pcsc.Event) error {
 	if t.file == nil || t.size > maxTalk {
 		return nil
 	}
-	l := talkLine{Time: at.UTC(), Kind: e.Kind, Command: upper(withoutPIN(e.Command)), Answer: upper(e.Answer)}
+	l := talkLine{Time: at.UTC(), Kind: e.Kind}
+	if e.Kind == pcsc.PowerOn || e.Kind == pcsc.ResetCard || t.told == nil || t.lines > maxTold {
+		t.told, t.lines = dialogue.NewSession(dialogue.Options{}), 0
+	}
+	if len(e.Command) > 0 {
+		x := t.told.Say(dialogue.Exchange{Command: withoutPIN(e.Command), Response: e.Answer})
+		l.Command, l.Answer = withLength(x.Command, e.Command), x.Response
+		t.lines++
+	}
 	b, err := json.Marshal(l)
 	if err != nil {
 		return err
@@ -82,6 +95,15 @@ func (t *talkLog) write(at time.Time, e pcsc.Event) error {
 	n, err := t.file.Write(append(b, '\n'))
 	t.size += int64(n)
 	return err
+}
+
+// withLength shows a masked command's Lc again, without which nobody could read
+// the rest.
+func withLength(masked string, raw []byte) string {
+	if len(raw) < 6 || len(masked) != 2*len(raw) {
+		return masked
+	}
+	return masked[:8] + upper(raw[4:5]) + masked[10:]
 }
 
 // withoutPIN blanks the data of commands that carry a PIN in clear.
@@ -104,7 +126,7 @@ func bandLogCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "log",
 		Short:   "Tell what readers said to a served band, every field named",
-		Long:    "Explains the dialogue that koala band serve --log keeps beside the band's file. PINs are blanked in it.",
+		Long:    "Explains the dialogue that koala band serve --log keeps beside the band's file. Card\nnumbers, names, PINs and keys are masked in it.",
 		Example: "  koala band log --name blue --last 20\n  koala band log --name blue --json",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -140,16 +162,17 @@ func tellTalk(out io.Writer, band string, last int, zh, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	page := &tracePage{out: out, zh: zh}
+	t := talkTeller{tracePage: &tracePage{out: out, zh: zh}}
 	enc := json.NewEncoder(out)
 	enc.SetEscapeHTML(false)
-	var purseNow bool
 	from := 0
 	if last > 0 {
 		from = max(len(lines)-last, 0)
 	}
 	for i, l := range lines {
-		purseNow = page.explainTalk(&l, purseNow)
+		if err := t.explain(&l); err != nil {
+			return fmt.Errorf("line %d of the dialogue: %w", i+1, err)
+		}
 		switch {
 		case i < from:
 		case asJSON:
@@ -157,10 +180,10 @@ func tellTalk(out io.Writer, band string, last int, zh, asJSON bool) error {
 				return err
 			}
 		default:
-			page.talk(l)
+			t.talk(l)
 		}
 	}
-	return page.err
+	return t.err
 }
 
 // readTalk reads a dialogue file. Its last line may be cut off.
@@ -180,31 +203,35 @@ func readTalk(in io.Reader) (lines []talkLine, err error) {
 	return lines, s.Err()
 }
 
-// explainTalk names what a line says. Which application a proprietary command
-// is for follows from the SELECT before it.
-func (p *tracePage) explainTalk(l *talkLine, purseNow bool) bool {
-	raw, err := hex.DecodeString(l.Command)
-	c, cerr := iso7816.ParseCommand(raw)
-	if l.Kind != pcsc.APDU || err != nil || cerr != nil {
-		return purseNow && l.Kind == pcsc.APDU
-	}
-	answer, _ := hex.DecodeString(l.Answer)
-	r, _ := iso7816.ParseResponse(answer)
-	if c.INS == iso7816.InsSelect && c.P1 == 0x04 && r.SW.OK() {
-		purseNow = bytes.Equal(c.Data, purse.AIDTUnion)
-	}
-	explain := []func(iso7816.Command, iso7816.Response) (iso7816.Explanation, bool){gp.Explain, iso7816.Explain}
-	if purseNow {
-		explain = append([]func(iso7816.Command, iso7816.Response) (iso7816.Explanation, bool){purse.Explain}, explain...)
-	}
-	for _, f := range explain {
-		if e, ok := f(c, r); ok {
-			l.Text, l.Fields = p.both(say{e.EN, e.ZH}), p.fields(e.Fields)
-			return purseNow
+// A talkTeller explains a dialogue from power-on to power-on.
+type talkTeller struct {
+	*tracePage
+	told *dialogue.Session
+}
+
+// explain names what a line says.
+func (t *talkTeller) explain(l *talkLine) error {
+	if l.Kind == pcsc.PowerOn || l.Kind == pcsc.ResetCard || t.told == nil {
+		o := dialogue.Options{}
+		if ca, err := testAuthority(); err == nil {
+			o.CAs = append(o.CAs, ca)
 		}
+		t.told = dialogue.NewSession(o)
 	}
-	l.Text = r.SW.Meaning(p.zh)
-	return purseNow
+	if l.Command == "" {
+		return nil
+	}
+	var e dialogue.Exchange
+	var err error
+	if e.Command, e.CommandMask, err = dialogue.Hex(l.Command); err != nil {
+		return err
+	}
+	if e.Response, e.ResponseMask, err = dialogue.Hex(l.Answer); err != nil {
+		return err
+	}
+	x := t.told.Say(e)
+	l.Text, l.Fields = t.both(say{x.Explanation.EN, x.Explanation.ZH}), t.fields(x.Fields())
+	return nil
 }
 
 var talkWords = map[pcsc.Kind]say{
@@ -214,7 +241,7 @@ var talkWords = map[pcsc.Kind]say{
 }
 
 // talk writes one line as text.
-func (p *tracePage) talk(l talkLine) {
+func (p *talkTeller) talk(l talkLine) {
 	at := l.Time.Local().Format("15:04:05.000")
 	if l.Command == "" {
 		p.write(fmt.Sprintf("%s  — %s\n", at, p.both(talkWords[l.Kind])))
@@ -228,7 +255,7 @@ func (p *tracePage) talk(l talkLine) {
 		Torn: l.Kind == pcsc.Torn, Fields: l.Fields}))
 }
 
-func (p *tracePage) write(s string) {
+func (p *talkTeller) write(s string) {
 	if p.err == nil {
 		_, p.err = io.WriteString(p.out, s)
 	}
