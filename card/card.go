@@ -167,14 +167,19 @@ func New(cfg Config) (*Element, error) {
 	return e, e.stock()
 }
 
-// stock lets a catalogue of a later generation bring the registry up to it.
+// stock lets a catalogue of a later generation bring the registry up to it. An
+// element that is too full stays at its own and works on.
 func (e *Element) stock() error {
 	c, ok := e.catalog.(Stocker)
 	r := e.registry()
 	if !ok || r.Generation() >= c.Generation() {
 		return nil
 	}
-	if sw := c.Stock(&Session{e: e, Self: domainID, Interface: Contact}); !sw.OK() {
+	switch sw := c.Stock(&Session{e: e, Self: domainID, Interface: Contact}); {
+	case sw == iso7816.SWNoSpace:
+		e.mem.Rollback()
+		return nil
+	case !sw.OK():
 		e.mem.Rollback()
 		return fmt.Errorf("%w: generation %d refused with %v", ErrStock, c.Generation(), sw)
 	}

@@ -73,10 +73,7 @@ func Restore(image []byte, catalog Catalog, rand io.Reader) (*Element, error) {
 	if e.registry().global().Size() != globalSize {
 		return nil, fmt.Errorf("%w: no region of the element's own", ErrImage)
 	}
-	if err := e.stock(); err != nil {
-		e.mem.Rollback() // too full for the new generation: it stays at its own
-	}
-	return e, nil
+	return e, e.stock()
 }
 
 // migrate brings the memory of an image of version 1 into the present layout:
