@@ -83,7 +83,7 @@ func newRoot() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return errUsage{err} })
-	root.AddCommand(demoCommand(), serveCommand(), personCommand(), cityCommand(), traceCommand(), fareCommand(), verifyCommand(),
+	root.AddCommand(cardCommand(), demoCommand(), serveCommand(), personCommand(), cityCommand(), traceCommand(), fareCommand(), verifyCommand(),
 		benchCommand(), bandCommand(), backupCommand(), restoreCommand(), rebuildCommand(), migrateCommand())
 	return root
 }

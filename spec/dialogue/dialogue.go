@@ -30,8 +30,10 @@ type Exchange struct {
 
 // Options say how a dialogue is told.
 type Options struct {
-	Clear bool        // show PAN, track data and the holder's name; they are masked otherwise
-	CAs   []emv.CAKey // keys beside the schemes' published ones, such as a house's own; they win
+	Clear   bool                                     // show PAN, track data and the holder's name; they are masked otherwise
+	Station func(code uint32) (name string, ok bool) // names a station of a rail record by its code; nil: codes stay codes
+
+	CAs []emv.CAKey // keys beside the schemes' published ones, such as a house's own; they win
 }
 
 // A Report is everything a dialogue tells.

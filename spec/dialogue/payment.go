@@ -345,9 +345,8 @@ func (t *telling) unwritten() {
 	tag, val, _, ok := nextObject(t.r.Data)
 	switch {
 	case !ok || !nameOf(tag, t.app.kind).known:
-		t.title("data", "数据")
+		t.title("data that is neither a command nor data objects", "既非命令也非数据对象的数据")
 		t.add("bytes", "字节", fmt.Sprint(len(t.r.Data)))
-		t.tree(t.r.Data, 0)
 		return
 	case t.in.Bare && tag != emv.TagFCI:
 		t.title("data objects", "数据对象")

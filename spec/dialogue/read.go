@@ -62,9 +62,22 @@ func Read(text []byte) ([]Transcript, error) {
 
 // ReadItems takes commands, answers and strings of data objects one by one, as
 // somebody types them; an answer belongs to the command before it.
+// Items that mean nothing alone are the parts of one.
 func ReadItems(items []string) (Transcript, error) {
+	if whole := strings.Join(items, ""); len(items) > 1 && !slices.ContainsFunc(items, directed) && !eachMeans(items) {
+		if raw, _, err := Hex(whole); err == nil && (looksObjects(raw) || formsCommand(raw) || looksAnswer(raw)) {
+			items = []string{whole}
+		}
+	}
 	list, err := readLines(items)
 	return Transcript{Exchanges: list}, err
+}
+
+func eachMeans(items []string) bool {
+	return !slices.ContainsFunc(items, func(s string) bool {
+		raw, _, err := Hex(s)
+		return err == nil && !formsCommand(raw) && !looksAnswer(raw) && !looksObjects(raw)
+	})
 }
 
 // A jsonEntry is one exchange or one card of a file in JSON, by any of the

@@ -259,7 +259,7 @@ func (t *telling) cash(val []byte, source string) {
 // it stands with a MAC of its own (CARD.md 1.5).
 func (t *telling) reported(val []byte) {
 	iad, err := pboc.ParseIAD(val)
-	if err != nil || iad.Report != pboc.ReportBalance || t.app.cash.Source == "9F79" || t.app.kind != UnionPay {
+	if err != nil || iad.Report != pboc.ReportBalance || t.app.cash.Source == "9F79" || t.app.kind != UnionPay && t.app.kind != Unknown {
 		return
 	}
 	t.app.cash = Balance{Known: true, Fen: int64(iad.Amounts[0]), Currency: "156", Source: "9F10"}

@@ -120,11 +120,32 @@ func (t *telling) learnRecord(sfi, n byte, data []byte) {
 		return
 	}
 	r.Index = n
+	t.nameStations(&r, data)
 	t.records = appendRecord(t.records, r)
-	for _, key := range []string{"line_name", "city_name"} {
+	for _, key := range []string{"line_name", "city_name", "entry_name", "exit_name"} {
 		if v, ok := r.Get(key); ok {
 			t.add(v.Name, v.NameZH, v.Text)
 		}
+	}
+}
+
+// nameStations adds the names of a rail record's stations, where somebody knows
+// them.
+func (t *telling) nameStations(r *Record, data []byte) {
+	x, err := purse.ParseTransit(data)
+	if r.Kind != RailRecord || err != nil || t.options.Station == nil || x.Status == purse.NeverRidden {
+		return
+	}
+	name := func(key, en, zh string, station [8]byte) {
+		if code, ok := purse.StationCode(station); ok {
+			if s, ok := t.options.Station(code); ok {
+				r.text(key, en, zh, s)
+			}
+		}
+	}
+	name("entry_name", "entered at", "进站站名", x.EntryStation)
+	if x.Status == purse.Left {
+		name("exit_name", "left at", "出站站名", x.ExitStation)
 	}
 }
 
