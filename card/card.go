@@ -19,6 +19,11 @@
 // the writes so far a unit of their own. An applet therefore checks first and
 // writes after, and needs no care for power failures.
 //
+// Over the air the registry says which applications are activated, which cannot
+// be together, and in which order readers get them (contactless.go); payment
+// directories show those that are a Lister. Quotas bound what an application and
+// a domain with all that belongs to it may take (quota.go).
+//
 // The issuer security domain is an applet like any other; its session reaches
 // the registry (Session.Registry), installs and deletes instances and hands
 // personalisation data to an applet that is a Personaliser.

@@ -232,7 +232,7 @@ func (r Registry) Add(x Entry) (ID, iso7816.SW) {
 	if x.Kind == Application && x.Contactless.Order == 0 {
 		x.Contactless.Order = order + 1
 	}
-	if x.State == StateSelectable {
+	if x.selectable() {
 		x = r.started(x)
 	}
 	g, err := r.e.mem.Allocate(last+1, entryTag, entrySize)

@@ -368,3 +368,15 @@ func TestTornSetStatus(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkPPSE is the SELECT every payment terminal begins with, with two
+// payment cards on the element.
+func BenchmarkPPSE(b *testing.B) {
+	c := newBench(b, debit, credit)
+	cmd := iso7816.Select([]byte("2PAY.SYS.DDF01"))
+	for b.Loop() {
+		if _, err := c.e.Transmit(cmd); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

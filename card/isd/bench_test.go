@@ -237,6 +237,8 @@ func (b *bench) world() string {
 	for _, tag := range []string{"9F7F", "0042", "0045", "00CF", "00E0", "0066"} {
 		fmt.Fprintf(&out, "%s %v\n", tag, c.raw("80CA"+tag+"00"))
 	}
+	c.send(iso7816.Select([]byte(gp.ContactlessAID)))
+	fmt.Fprintf(&out, "air %v\n", c.send(gp.ContactlessQuery{Prefix: gp.AID(noteApp)[:6]}.Command()))
 	if r := c.send(iso7816.Select([]byte(noteApp))); r.SW.OK() {
 		fmt.Fprintf(&out, "note %v\n", c.raw("80CA000000"))
 	}

@@ -73,6 +73,10 @@ func object(s *card.Session, tag tlv.Tag) []byte {
 		}
 	case gp.TagCardData, gp.TagSequence:
 		return channelObject(s, tag)
+	case gp.TagReceipts:
+		if g := s.Region(delegatedTag); g.Present() {
+			return tlv.Append(nil, tag, g.Bytes()[:2])
+		}
 	case tagResources:
 		return resources(s)
 	}
@@ -128,8 +132,9 @@ func storeRecognition(s *card.Session, v []byte) iso7816.SW {
 	return iso7816.OK
 }
 
-// resources counts the applications (81), free EEPROM (82) and free volatile
-// memory (83), which here is not scarce.
+// resources counts the applications (81), free EEPROM (82), of a domain with a
+// quota what is left of it, and free volatile memory (83), which here is not
+// scarce.
 func resources(s *card.Session) []byte {
 	n := byte(0)
 	for _, x := range s.Registry().Entries() {
@@ -137,7 +142,11 @@ func resources(s *card.Session) []byte {
 			n++
 		}
 	}
-	free := binary.BigEndian.AppendUint32(nil, uint32(s.Free()))
+	left := s.Free()
+	if x, _ := s.Registry().Entry(s.Self); x.Quota.Granted != 0 {
+		left = min(left, max(0, int(x.Quota.Granted)-s.Registry().UsedUnder(x.ID)))
+	}
+	free := binary.BigEndian.AppendUint32(nil, uint32(left))
 	body := tlv.Append(tlv.Append(nil, 0x81, []byte{n}), 0x82, free)
 	return tlv.Append(nil, tagResources, tlv.Append(body, 0x83, []byte{0x10, 0x00}))
 }

@@ -166,6 +166,9 @@ func delegated(t *testing.T, b *bench, kind gp.KeyType, key crypto.Signer) {
 	}
 	r := b.do(iso7816.Command{CLA: gp.CLA, INS: gp.InsLoad, P1: 0x80, Data: []byte{0xC4, 1, 2}})
 	confirm(r, 2, foreign, spDomain)
+	if got := keepsSelection(b, "80CA00C200"); got != "C20200029000" {
+		t.Errorf("the receipt counter of the issuer's domain is %s", got)
+	}
 	if r := b.do(gp.Delete{App: foreign}.Command()); r.SW != iso7816.SWSecurity {
 		t.Errorf("DELETE without a token: %v", r)
 	}
@@ -280,6 +283,25 @@ func TestTornReceipt(t *testing.T) {
 	if seen[true] != seen[false]+1 || len(seen) != 2 {
 		t.Errorf("receipts %v", seen)
 	}
+}
+
+// keepsSelection asks the issuer's domain on another channel, so that a session
+// on the basic one goes on.
+func keepsSelection(b *bench, s string) string {
+	b.t.Helper()
+	if r := b.raw("0070000100"); !r.SW.OK() {
+		b.t.Fatal(r)
+	}
+	defer b.raw("00708001")
+	c := iso7816.Select([]byte(gp.IssuerDomain))
+	c.CLA = 1
+	b.send(c)
+	ask, err := iso7816.ParseCommand(unhexConst(s))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	ask.CLA |= 1
+	return fmt.Sprintf("%X", b.send(ask).Bytes())
 }
 
 // find looks an entry up from inside.

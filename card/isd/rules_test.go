@@ -99,6 +99,14 @@ func TestSpaceOfADomain(t *testing.T) {
 	if got := used(spDomain); got != empty+note {
 		t.Errorf("the domain uses %d, not %d", got, empty+note)
 	}
+	left, _ := tlv.Find(func() []byte {
+		b.send(iso7816.Select([]byte(spDomain)))
+		return b.raw("80CAFF2100").Data
+	}(), 0x82)
+	if !bytes.Equal(left, make([]byte, 4)) {
+		t.Errorf("a full domain says it has %X bytes left", left)
+	}
+	b.open(0x01)
 	before := b.world()
 	if r := b.do(gp.Install{For: gp.ForExtradition, Domain: spDomain, App: noteAID}.Command()); r.SW != iso7816.SWNoSpace {
 		t.Errorf("moved beyond the quota: %v", r.SW)

@@ -44,6 +44,17 @@ func TestTornManagement(t *testing.T) {
 		{"DELETE", withNote, always(gp.Delete{App: noteAID}.Command())},
 		{"DELETE with related", withNote, always(gp.Delete{App: gp.AID(noteFile), Related: true}.Command())},
 		{"PUT KEY", prepare, putKey},
+		{"PUT KEY of a token key", prepare, func(b *bench) iso7816.Command {
+			f, err := gp.PublicField(issuerECC.Public())
+			if err != nil {
+				b.t.Fatal(err)
+			}
+			return gp.PutKey{First: 1, NewVersion: gp.TokenKeyVersion, Keys: []gp.KeyField{f}}.Command(gp.BareKeys)
+		}},
+		{"INSTALL with a quota, in a group", prepare, always(withParams(noteInstance(), gp.SystemParams{NonVolatile: 4096,
+			Contactless: &gp.ContactlessParams{Initial: gp.Deactivated, Group: 2, Interaction: unhexConst("5F500161")}}).Command())},
+		{"registry update of activation", withNote, always(gp.Install{For: gp.ForRegistryUpdate, App: noteAID, Keep: true,
+			Params: gp.SystemParams{Contactless: &gp.ContactlessParams{Initial: gp.Deactivated}}.Append(nil)}.Command())},
 		{"STORE DATA to an applet", personalising, func(b *bench) iso7816.Command {
 			return b.storeNote(gp.DGI{ID: 0x0100, Data: bytes.Repeat([]byte{7}, 90)}, gp.DGI{ID: 0x0150, Data: bytes.Repeat([]byte{8}, 90)})[0]
 		}},

@@ -16,6 +16,7 @@ const (
 	TagCardData     tlv.Tag = 0x66   // card recognition data
 	TagCapabilities tlv.Tag = 0x67   // card capability information
 	TagSequence     tlv.Tag = 0xC1   // sequence counter of the default key version
+	TagReceipts     tlv.Tag = 0xC2   // confirmation counter: how many receipts the domain has given
 	TagKDD          tlv.Tag = 0xCF   // key derivation data
 	TagKeyInfo      tlv.Tag = 0xE0   // key information template
 	TagCPLC         tlv.Tag = 0x9F7F // card production life cycle
@@ -104,13 +105,16 @@ func ParseCardData(in []byte) (protocol, option byte, err error) {
 
 // Capabilities codes card capability information (GPCS H.4): SCP02 and SCP03
 // with their options and AES lengths, what domains and applications may be
-// given, and SHA-1 and SHA-256 for load file hashes.
+// given, SHA-1 and SHA-256 for load file hashes, RSA with either scheme and
+// P-256 for tokens, 3DES and AES of all lengths for receipts.
 func Capabilities() []byte {
 	body := tlv.Append(nil, 0xA0, mustHex("800102810115"))
 	body = tlv.Append(body, 0xA0, mustHex("800103810170820107"))
-	body = tlv.Append(body, 0x81, mustHex("9E1E00"))
-	body = tlv.Append(body, 0x82, mustHex("1E0230"))
+	body = tlv.Append(body, 0x81, mustHex("BEFFB0"))
+	body = tlv.Append(body, 0x82, mustHex("1E9F30"))
 	body = tlv.Append(body, 0x83, mustHex("0102"))
+	body = tlv.Append(body, 0x85, mustHex("43"))
+	body = tlv.Append(body, 0x86, mustHex("3C"))
 	return tlv.Append(nil, TagCapabilities, body)
 }
 

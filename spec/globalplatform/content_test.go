@@ -278,7 +278,7 @@ func TestExplain(t *testing.T) {
 		{ContactlessSet{MakeDefaults, []AID{inst}}.Command(), nil, "make the default", inst.String()},
 		{ContactlessSet{Activate, []AID{inst}}.Command(), Failures([]AID{inst}, []AID{pkg}), "activate over the air", "in the way"},
 		{command(t, "80F00203 00"), nil, "change a life cycle state, malformed", ""},
-		{command(t, "80D80001 48 70 B041 04" + strings.Repeat("22", 64) + " F00100 00"), nil, "put keys", "ECC public, 65 bytes"},
+		{command(t, "80D80001 48 70 B041 04"+strings.Repeat("22", 64)+" F00100 00"), nil, "put keys", "ECC public, 65 bytes"},
 	} {
 		e, ok := Explain(tt.c, iso7816.Response{Data: tt.data, SW: iso7816.OK})
 		if !ok || e.EN != tt.en || e.ZH == "" {

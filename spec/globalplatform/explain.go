@@ -87,7 +87,7 @@ func keyVersion(v byte) string {
 var dataNames = map[tlv.Tag]names{
 	TagIIN: {"issuer number", "发卡方标识号"}, TagCIN: {"card image number", "卡片映像号"},
 	TagCardData: {"card recognition data", "卡片识别数据"}, TagCapabilities: {"card capabilities", "卡片能力"},
-	TagSequence: {"sequence counter", "计数器"}, TagKDD: {"key derivation data", "密钥分散数据"},
+	TagSequence: {"sequence counter", "计数器"}, TagReceipts: {"receipt counter", "收据计数器"}, TagKDD: {"key derivation data", "密钥分散数据"},
 	TagKeyInfo: {"key information", "密钥信息"}, TagCPLC: {"production life cycle", "生产生命周期"},
 	tagRegistryInfo: {"contactless registry information", "非接触注册表信息"},
 }
