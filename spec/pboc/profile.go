@@ -29,26 +29,27 @@ type Card struct {
 	Report       ReportID
 	AC, MAC, ENC [16]byte
 
-	CA                                       byte // index of the CA key
-	IssuerCertificate, IssuerRemainder       []byte
-	ICCCertificate, ICCRemainder             []byte
-	IssuerExponent, ICCExponent              []byte
-	Private                                  emv.CRT // optional: without it the card is never approved offline by fDDA
-	Version1                                 bool    // fDDA version 01
-	PIN                                      []byte  // offline PIN block (emv.PINBlock), optional
-	PINLimit                                 byte
-	Processing                               Processing
-	Balance, BalanceLimit, SingleLimit       uint64 // fen
-	ResetThreshold, CVMLimit, TotalLimit     uint64
-	TotalUpper                               uint64
-	Support                                  byte   // DF61; 00 without the extended application
-	OffsetLimit                              uint64 // DF62
-	LowerOffline, UpperOffline, ForeignLimit byte
-	DefaultAction                            [2]byte
-	IssuerAuth                               byte // 9F56: 80 mandatory
-	Files                                    []File
-	Opened                                   []Opened
-	Extra                                    []byte // further objects of DGIObjects, TLV: a second e-cash (DF71..)
+	CA                                    byte // index of the CA key
+	IssuerCertificate, IssuerRemainder    []byte
+	ICCCertificate, ICCRemainder          []byte
+	IssuerExponent, ICCExponent           []byte
+	Private                               emv.CRT // optional: without it the card is never approved offline by fDDA
+	Version1                              bool    // fDDA version 01
+	PIN                                   []byte  // offline PIN block (emv.PINBlock), optional
+	PINLimit                              byte
+	Processing                            Processing
+	Balance, BalanceLimit                 uint64 // fen
+	SingleLimit, CVMLimit, ResetThreshold uint64 // fen; 0: the card has none
+	TotalLimit, TotalUpper                uint64 // fen; 0: the card has none
+	Support                               byte   // DF61; 00 without the extended application
+	OffsetLimit                           uint64 // DF62
+	LowerOffline, UpperOffline            byte   // 0: the card has none
+	ForeignLimit                          byte
+	DefaultAction                         [2]byte
+	IssuerAuth                            byte // 9F56: 80 mandatory
+	Files                                 []File
+	Opened                                []Opened
+	Extra                                 []byte // further objects of DGIObjects, TLV: a second e-cash (DF71..)
 }
 
 // Logs of the house's cards: short identifiers and number of records (QKATA).
@@ -209,8 +210,12 @@ func (c Card) objects() []byte {
 	b = tlv.Append(b, TagDefaultAction, c.DefaultAction[:])
 	b = tlv.Append(b, TagIssuerAuth, []byte{c.IssuerAuth})
 	b = tlv.Append(b, emv.TagIntlCounter, []byte{c.ForeignLimit})
-	b = tlv.Append(b, TagLowerOffline, []byte{c.LowerOffline})
-	b = tlv.Append(b, TagUpperOffline, []byte{c.UpperOffline})
+	if c.LowerOffline > 0 {
+		b = tlv.Append(b, TagLowerOffline, []byte{c.LowerOffline})
+	}
+	if c.UpperOffline > 0 {
+		b = tlv.Append(b, TagUpperOffline, []byte{c.UpperOffline})
+	}
 	b = tlv.Append(b, emv.TagLogFormat, logFormat)
 	b = tlv.Append(b, emv.TagLoadLogFormat, loadLogFormat)
 	return append(b, c.Extra...)
@@ -223,12 +228,15 @@ func (c Card) ecash() []byte {
 		fen uint64
 	}{
 		{emv.TagCTTALimit, c.TotalLimit}, {emv.TagCTTAUpper, c.TotalUpper}, {emv.TagCardCVMLimit, c.CVMLimit},
-		{emv.TagECReset, c.ResetThreshold}, {emv.TagECBalanceLimit, c.BalanceLimit}, {emv.TagECAmountLimit, c.SingleLimit},
-		{emv.TagECBalance, c.Balance},
+		{emv.TagECReset, c.ResetThreshold}, {emv.TagECAmountLimit, c.SingleLimit},
 	} {
-		v := Amount(x.fen)
-		b = tlv.Append(b, x.tag, v[:])
+		if x.fen > 0 {
+			v := Amount(x.fen)
+			b = tlv.Append(b, x.tag, v[:])
+		}
 	}
+	most, have := Amount(c.BalanceLimit), Amount(c.Balance)
+	b = tlv.Append(tlv.Append(b, emv.TagECBalanceLimit, most[:]), emv.TagECBalance, have[:])
 	if c.Support == 0 {
 		return b
 	}

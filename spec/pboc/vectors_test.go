@@ -123,4 +123,3 @@ func TestTracedIAD(t *testing.T) {
 		t.Errorf("%+v %v", x, err)
 	}
 }
-
