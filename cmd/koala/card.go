@@ -59,7 +59,8 @@ something (a key, a record) is told and not counted as wrong.`,
 		Example: `  koala card explain tap.log
   koala card explain 00A4040008A00000063201010500 6F0A8408A0000006320101059000
   koala card explain 9F1013 07000103A04002010A010000001000D1F61152 --lang zh
-  opensc-tool -s 00A404000E325041592E5359532E444446303100 | koala card explain - --json`,
+  koala card explain cards.json --card tunion-beijing --json
+  koala card explain - < tap.log`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return errUsage{errors.New("name a file, - for standard input, or commands in hexadecimal")}

@@ -219,7 +219,7 @@ func caVerifyCommand() *cobra.Command {
 		Short: "Check the certificates in a dialogue or in data objects",
 		Long: `Recovers the certificates of a dialogue with the published keys, those of --ca and, with
 --house, the house's own; the rest of the dialogue is not told. See koala card explain.`,
-		Example: "  koala card ca verify tap.log --house\n  koala card ca chain > chain.json && koala card ca verify chain.json --ca chain.json",
+		Example: "  koala card ca verify tap.log --house\n  koala card ca verify chain.json --ca chain.json",
 		Args:    cardExplainCommand().Args,
 		RunE:    func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) },
 	}
