@@ -81,7 +81,11 @@ func (b *bench) protect(c pboc.Script, x acAnswer) iso7816.Command {
 // its end.
 func TestOnlineByContact(t *testing.T) {
 	b := newBench(t, issued(func(c *pboc.Card) { c.AIP = [2]byte{0x7D, 0x04 << 0}; c.AIP[0] |= 0x04 }))
-	b.own(func(a *applet, s *card.Session) { a.setAmount(atTotal, 77); a.setByte(atOffline, 5); a.setByte(atForeign, 2) })
+	b.own(func(a *applet, s *card.Session) {
+		a.setAmount(atTotal, 77)
+		a.setByte(atOffline, 5)
+		a.setByte(atForeign, 2)
+	})
 	x := b.asks(10_00)
 	if x.cid != 0x80 || x.iad.CVR != pboc.NewCVR(pboc.ARQC, pboc.NotRequested)|pboc.CVRNewCard {
 		t.Errorf("first: %02X %06X", x.cid, uint32(x.iad.CVR))
