@@ -235,13 +235,12 @@ func (r *run) before(d dialect, all bool) error {
 		}
 		return end(Declined, Expired)
 	}
-	if !all && r.has(emv.TagICCCert) { // the last record is signed too: the issuer's key at least
-		if err := r.recoverIssuer(); err != nil && r.has(emv.TagIssuerCert) {
+	if r.has(emv.TagIssuerCert) && r.has(emv.TagIssuerExponent) && r.has(emv.TagCAIndex) && r.out.PAN != "" {
+		if err := r.recoverIssuer(); err != nil && (r.has(emv.TagIssuerRemainder) || !errors.Is(err, emv.ErrHash)) {
 			return r.notGenuine()
 		}
-		return nil
 	}
-	if r.fastMissing() {
+	if !all || r.fastMissing() {
 		return nil
 	}
 	if err := r.recoverCard(); err != nil {

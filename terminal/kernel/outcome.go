@@ -234,9 +234,10 @@ func (o *Outcome) Answered(a Answer, err error) {
 	if o.Result != OnlineRequest {
 		return
 	}
+	o.Online = err == nil
 	switch {
 	case err != nil:
-		o.Result, o.Reason, o.ARC = Declined, NoHost, "Z3"
+		o.Result, o.Reason, o.ARC = Declined, NoHost, arcNoHostDeclined
 	case a.Approves():
 		o.Result, o.Reason, o.ARC = Approved, NoReason, a.ARC
 	default:

@@ -115,6 +115,19 @@ func Costs() terminal.Costs {
 	return c
 }
 
+// QuickPass is UnionPay's application as a small shop accepts it: e-cash up to
+// 1000 yuan by tap, a signature from 300 on, the host from 500 on. A card on
+// the exception list is declined, one that fails authentication is declined
+// without a host.
+func QuickPass() kernel.Application {
+	return kernel.Application{
+		AID: []byte(pboc.RID), Scheme: kernel.QuickPass, Version: [2]byte{0x00, 0x30},
+		TapLimit: 1000_00, FloorLimit: 500_00, CVMLimit: 300_00, ContactFloor: 500_00,
+		TACDefault: [5]byte{0xD8, 0x40, 0x00, 0xA8, 0x00}, TACDenial: [5]byte{0x10, 0x10, 0x00, 0x00, 0x00},
+		TACOnline: [5]byte{0xC8, 0x40, 0x04, 0xF8, 0x00}, DDOL: []byte{0x9F, 0x37, 0x04}, ECash: true,
+	}
+}
+
 // commitPages is what a card writes when an offline approval commits: journal
 // and data of balance, counters, log and the copy of the last record.
 const commitPages = 6

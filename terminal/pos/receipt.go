@@ -44,7 +44,7 @@ func (t *Till) Receipt(r Result, zh bool) []string {
 		lines = append(lines, say("response %s", "应答码 %s", o.ARC))
 	}
 	if o.Available != nil {
-		lines = append(lines, say("offline funds before %s", "交易前脱机余额 %s 元", yuan(*o.Available)))
+		lines = append(lines, say("offline funds %s", "脱机可用余额 %s 元", yuan(*o.Available)))
 	}
 	switch o.CVM {
 	case kernel.Signature, kernel.PINAndSignature:

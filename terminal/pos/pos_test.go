@@ -1,0 +1,233 @@
+package pos_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"koala/card"
+	"koala/spec/iso7816"
+	"koala/spec/pboc"
+	"koala/terminal"
+	"koala/terminal/kernel"
+	"koala/terminal/pos"
+)
+
+// The whole of it: tapped, authenticated offline, kept, verified by the host
+// from the record alone, settled.
+func TestOfflineSale(t *testing.T) {
+	for _, version := range []bool{false, true} {
+		p := issue(t, func(c *pboc.Card) { c.Version1 = version })
+		s := newShop(t, func(c *pos.Config) { c.Record = true })
+		r := s.tap(p, 12_00)
+		if want(t, r.Outcome, kernel.Approved, kernel.NoReason); p.holds() != 88_00 || r.Record == nil || r.Record.Kind != pboc.ClearSale || len(s.bank.asked) != 0 {
+			t.Fatalf("card holds %d, record %v", p.holds(), r.Record)
+		}
+		if err := r.Record.Verify(openAC); err != nil {
+			t.Error(err)
+		}
+		if r.Took > 500*time.Millisecond || r.Took < 100*time.Millisecond {
+			t.Errorf("took %v by the model", r.Took)
+		}
+		t.Logf("fDDA 01 %v: %v in %d commands", version, r.Took, len(s.till.Dialogue()))
+		if sum := s.till.Totals(); sum.Sales != 1 || sum.SalesFen != 12_00 || sum.Net() != 12_00 {
+			t.Errorf("totals %+v", sum)
+		}
+		b := s.till.Batch(10)
+		if len(b.Records) != 1 || b.First != 1 || b.Records[0].Batch != 1 || b.Records[0].STAN != r.STAN || s.till.BatchNumber() != 1 {
+			t.Errorf("batch %+v", b)
+		}
+		if err := s.till.Release(1); !errors.Is(err, pos.ErrOpen) {
+			t.Errorf("released from the open batch: %v", err)
+		}
+		if n, sum, err := s.till.Close(); n != 1 || sum.Sales != 1 || err != nil {
+			t.Errorf("closed %d %+v %v", n, sum, err)
+		}
+		if err := s.till.Release(1); err != nil || s.till.Waiting() != 0 {
+			t.Errorf("%v, %d wait", err, s.till.Waiting())
+		}
+		s.boot()
+		if s.till.BatchNumber() != 2 || s.till.Last().SalesFen != 12_00 || s.till.Totals() != (pos.Totals{}) {
+			t.Errorf("after power: batch %d, last %+v", s.till.BatchNumber(), s.till.Last())
+		}
+	}
+}
+
+// One line per way a till can end a sale, with what the card and the store
+// hold afterwards.
+func TestSales(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		card    func(*pboc.Card)
+		shop    func(*pos.Config)
+		bank    func(*bank)
+		contact bool
+		fen     uint64
+		result  kernel.Result
+		reason  kernel.Reason
+		holds   uint64
+		kind    pboc.ClearingKind // 0: no record
+	}{
+		{"all the card has", nil, nil, nil, false, 100_00, kernel.Approved, kernel.NoReason, 0, pboc.ClearSale},
+		{"more than it has: the host", nil, nil, nil, false, 100_01, kernel.Approved, kernel.NoReason, 100_00, pboc.ClearOnline},
+		{"the host declines", nil, nil, func(b *bank) { b.arc = "51" }, false, 100_01, kernel.Declined, kernel.HostDeclined, 100_00, 0},
+		{"the host is silent", nil, nil, func(b *bank) { b.silent = true }, false, 100_01, kernel.Declined, kernel.NoHost, 100_00, pboc.ClearReversal},
+		{"no line", nil, func(c *pos.Config) { c.Issuer = nil }, nil, false, 100_01, kernel.Declined, kernel.NoHost, 100_00, 0},
+		{"offline only till", nil, func(c *pos.Config) { c.Kernel.TTQ[0] |= 0x08 }, nil, false, 100_01, kernel.Declined, kernel.CardDecided, 100_00, 0},
+		{"expired", func(c *pboc.Card) { c.Expiry = [3]byte{0x26, 0x12, 0x31} }, nil, nil, false, 1, kernel.Declined, kernel.Expired, 100_00, 0},
+		{"unknown CA", func(c *pboc.Card) { c.CA = 0x99 }, nil, nil, false, 1, kernel.Declined, kernel.NotGenuine, 100_00, 0},
+		{"inserted, e-cash", nil, nil, nil, true, 12_00, kernel.Approved, kernel.NoReason, 88_00, pboc.ClearSale},
+		{"inserted, the host", nil, nil, nil, true, 600_00, kernel.Approved, kernel.NoReason, 100_00, pboc.ClearOnline},
+		{"inserted, the host declines", nil, nil, func(b *bank) { b.arc = "51" }, true, 600_00, kernel.Declined, kernel.HostDeclined, 100_00, 0},
+		{"inserted, silent", nil, nil, func(b *bank) { b.silent = true }, true, 600_00, kernel.Declined, kernel.NoHost, 100_00, pboc.ClearReversal},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var cards []func(*pboc.Card)
+			var shops []func(*pos.Config)
+			if tt.card != nil {
+				cards = append(cards, tt.card)
+			}
+			if tt.shop != nil {
+				shops = append(shops, tt.shop)
+			}
+			p, s := issue(t, cards...), newShop(t, shops...)
+			if tt.bank != nil {
+				tt.bank(s.bank)
+			}
+			sell := s.tap
+			if tt.contact {
+				sell = s.insert
+			}
+			r := sell(p, tt.fen)
+			want(t, r.Outcome, tt.result, tt.reason)
+			var kind pboc.ClearingKind
+			if r.Record != nil {
+				kind = r.Record.Kind
+			}
+			if p.holds() != tt.holds || kind != tt.kind || s.bank.refused > 0 || len(s.till.Doubts()) > 0 {
+				t.Errorf("card holds %d, record %d, bank refused %d, doubts %v", p.holds(), kind, s.bank.refused, s.till.Doubts())
+			}
+			if kind == pboc.ClearSale {
+				if err := r.Record.Verify(openAC); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
+
+func TestExceptionList(t *testing.T) {
+	p, s := issue(t), newShop(t)
+	s.deny(number)
+	want(t, s.tap(p, 1).Outcome, kernel.Declined, kernel.OnExceptions)
+	want(t, s.insert(p, 1).Outcome, kernel.Declined, kernel.OnExceptions)
+	if p.holds() != 100_00 {
+		t.Errorf("card holds %d", p.holds())
+	}
+}
+
+func TestReverse(t *testing.T) {
+	p, s := issue(t), newShop(t)
+	r := s.tap(p, 12_00)
+	back, err := s.till.Reverse(r.STAN)
+	if err != nil || back.Kind != pboc.ClearReversal || back.AC != r.Record.AC {
+		t.Fatalf("%v %v", back, err)
+	}
+	if _, err := s.till.Reverse(r.STAN); !errors.Is(err, pos.ErrReversed) {
+		t.Errorf("reversed twice: %v", err)
+	}
+	if _, err := s.till.Reverse(999); !errors.Is(err, pos.ErrNoSale) {
+		t.Errorf("reversed nothing: %v", err)
+	}
+	if sum := s.till.Totals(); sum.Net() != 0 || sum.Reversals != 1 {
+		t.Errorf("totals %+v", sum)
+	}
+}
+
+func TestRefund(t *testing.T) {
+	p, s := issue(t), newShop(t)
+	r, err := s.till.Tap(p.present(card.Contactless), pos.Sale{Fen: 5_00, Type: pos.Refund})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want(t, r.Outcome, kernel.Approved, kernel.NoReason); r.Record.Kind != pboc.ClearRefund || p.holds() != 100_00 || s.till.Totals().Net() != -5_00 {
+		t.Errorf("%v, holds %d", r.Record, p.holds())
+	}
+}
+
+func TestReceipt(t *testing.T) {
+	p, s := issue(t), newShop(t)
+	r := s.tap(p, 12_00)
+	for _, zh := range []bool{false, true} {
+		text := strings.Join(s.till.Receipt(r, zh), "\n")
+		if strings.Contains(text, number) {
+			t.Error("the receipt shows the card")
+		}
+		for _, must := range []string{"KOALA TEAHOUSE", "898110058120001", "30008900", "000001", "2027-03-01 12:00:00", "12.00", "622800******1117",
+			"KOALA E-CASH  AID A000000333010101", "TC ", "ATC 0001", "88.00"} {
+			if !strings.Contains(text, must) {
+				t.Errorf("no %q in\n%s", must, text)
+			}
+		}
+	}
+	slip := strings.Join(s.till.TotalsSlip(1, s.till.Totals(), true), "\n")
+	if !strings.Contains(slip, "脱机消费 1  12.00") || !strings.Contains(slip, "净额 12.00 元") {
+		t.Error(slip)
+	}
+	t.Logf("\n%s", strings.Join(s.till.Receipt(r, true), "\n"))
+}
+
+// A full store stops sales before a card pays, and goes on once it is settled.
+func TestStoreIsBounded(t *testing.T) {
+	p, s := issue(t), newShop(t, func(c *pos.Config) { c.Sales = terminal.NewFlash(4) })
+	n := 0
+	for ; ; n++ {
+		r := s.tap(p, 1)
+		if r.Outcome.Result != kernel.Approved {
+			want(t, r.Outcome, kernel.EndApplication, kernel.NoRoom)
+			break
+		}
+	}
+	if p.holds() != 100_00-uint64(n) || s.till.Waiting() != n || n < 10 {
+		t.Fatalf("%d sold, %d wait, card holds %d", n, s.till.Waiting(), p.holds())
+	}
+	if _, _, err := s.till.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.till.Release(uint32(n)); err != nil {
+		t.Fatal(err)
+	}
+	want(t, s.tap(p, 1).Outcome, kernel.Approved, kernel.NoReason)
+}
+
+// Trace numbers never repeat, whatever happens to the power.
+func TestTraceNumbers(t *testing.T) {
+	p, s := issue(t), newShop(t)
+	seen := map[uint32]bool{}
+	for range 20 {
+		r := s.tap(p, 1)
+		if seen[r.STAN] || r.STAN == 0 {
+			t.Fatalf("STAN %d again", r.STAN)
+		}
+		seen[r.STAN] = true
+		s.boot()
+	}
+}
+
+// A card of another house, and none at all.
+func TestStrangers(t *testing.T) {
+	s := newShop(t)
+	r, err := s.till.Tap(func(iso7816.Command) (iso7816.Response, error) {
+		return iso7816.Response{SW: iso7816.SWFileNotFound}, nil
+	}, pos.Sale{Fen: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, r.Outcome, kernel.EndApplication, kernel.NoApplication)
+	r, err = s.till.Tap(func(iso7816.Command) (iso7816.Response, error) { return iso7816.Response{}, iso7816.ErrTorn }, pos.Sale{Fen: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, r.Outcome, kernel.TryAgain, kernel.Torn)
+}
