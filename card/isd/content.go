@@ -33,7 +33,7 @@ func (d *domain) install(s *card.Session, c iso7816.Command) iso7816.Response {
 	}
 	self, _ := s.Registry().Entry(s.Self)
 	from := self.AID // the domain an extradited application leaves
-	if x, ok := s.Registry().Find(card.AID(in.App)); ok && in.For == gp.ForExtradition {
+	if x, ok := s.Registry().Find(card.AID(in.App)); ok {
 		from = x.Domain
 	}
 	if in.For != gp.ForPersonalization {
@@ -281,7 +281,7 @@ func (d *domain) loadBlock(s *card.Session, c iso7816.Command) iso7816.Response 
 		return status(sw)
 	}
 	self, _ := s.Registry().Entry(s.Self)
-	return confirm(s, self, gp.AID(l.file), gp.AID(l.domain))
+	return confirm(s, self, []byte(l.file), []byte(l.domain))
 }
 
 // take follows the structure of the load file: DAP blocks E2, then the code in

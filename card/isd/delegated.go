@@ -145,7 +145,7 @@ func verifier(s *card.Session, self card.Entry) (crypto.PublicKey, bool) {
 // confirm is the answer to what a domain has done: empty for one of its own
 // authority; for a delegated one with a receipt, if the issuer has a receipt key
 // on the card. The counter moves in the unit of the command.
-func confirm(s *card.Session, self card.Entry, about ...gp.AID) iso7816.Response {
+func confirm(s *card.Session, self card.Entry, about ...[]byte) iso7816.Response {
 	if manages(self) {
 		return confirmed()
 	}

@@ -132,7 +132,7 @@ func TestDelegatedManagement(t *testing.T) {
 }
 
 func delegated(t *testing.T, b *bench, kind gp.KeyType, key crypto.Signer) {
-	confirm := func(r iso7816.Response, counter uint16, about ...gp.AID) {
+	confirm := func(r iso7816.Response, counter uint16, about ...[]byte) {
 		t.Helper()
 		c, err := gp.ParseConfirmation(r.Data)
 		if !r.SW.OK() || err != nil || c.Counter != counter || c.Verify(kind, receiptKey, about...) != nil {
@@ -158,14 +158,14 @@ func delegated(t *testing.T, b *bench, kind gp.KeyType, key crypto.Signer) {
 	if !bytes.Equal(b.e.Image(), before) {
 		t.Error("refused commands have changed the card")
 	}
-	confirm(b.long(signed(t, key, note.Command())), 1, gp.AID(noteFile), noteAID)
+	confirm(b.long(signed(t, key, note.Command())), 1, []byte(noteFile), []byte(noteAID))
 	b.must(gp.Personalize(noteAID).Command()) // needs no token
 	forLoad := gp.Install{For: gp.ForLoad, LoadFile: foreign, Domain: spDomain}.Command()
 	if r := b.long(signed(t, key, forLoad)); !bytes.Equal(r.Bytes(), []byte{0, 0x90, 0}) {
 		t.Errorf("INSTALL for load: %v", r) // its receipt comes with the last block
 	}
 	r := b.do(iso7816.Command{CLA: gp.CLA, INS: gp.InsLoad, P1: 0x80, Data: []byte{0xC4, 1, 2}})
-	confirm(r, 2, foreign, spDomain)
+	confirm(r, 2, []byte(foreign), []byte(spDomain))
 	if got := keepsSelection(b, "80CA00C200"); got != "C20200029000" {
 		t.Errorf("the receipt counter of the issuer's domain is %s", got)
 	}
@@ -173,9 +173,9 @@ func delegated(t *testing.T, b *bench, kind gp.KeyType, key crypto.Signer) {
 		t.Errorf("DELETE without a token: %v", r)
 	}
 	if key != issuerLong { // a DELETE with its token has to fit one command
-		confirm(b.do(signed(t, key, gp.Delete{App: foreign}.Command())), 3, foreign)
-		confirm(b.long(signed(t, key, gp.Install{For: gp.ForRegistryUpdate, App: noteAID, Keep: true}.Command())), 4, noteAID)
-		confirm(b.long(signed(t, key, gp.Install{For: gp.ForExtradition, Domain: gp.IssuerDomain, App: noteAID}.Command())), 5, spDomain, noteAID, gp.IssuerDomain)
+		confirm(b.do(signed(t, key, gp.Delete{App: foreign}.Command())), 3, []byte(foreign))
+		confirm(b.long(signed(t, key, gp.Install{For: gp.ForRegistryUpdate, App: noteAID, Keep: true}.Command())), 4, []byte(spDomain), []byte(noteAID), nil, nil, nil)
+		confirm(b.long(signed(t, key, gp.Install{For: gp.ForExtradition, Domain: gp.IssuerDomain, App: noteAID}.Command())), 5, []byte(spDomain), []byte(noteAID), []byte(gp.IssuerDomain))
 		if r := b.long(signed(t, key, gp.Install{For: gp.ForExtradition, Domain: spDomain, App: noteAID}.Command())); r.SW != iso7816.SWConditions {
 			t.Errorf("taking back what is not its own any more: %v", r)
 		}

@@ -214,12 +214,13 @@ func ParseConfirmation(in []byte) (c Confirmation, err error) {
 	return c, nil
 }
 
-// Sign fills in the receipt over the confirmation data and the AIDs that the
-// operation was about: CMAC with an AES key, the retail MAC with a 3DES key.
-func (c Confirmation) Sign(t KeyType, key []byte, about ...AID) Confirmation {
+// Sign fills in the receipt over the confirmation data and what the operation
+// was about, each behind its length: CMAC with an AES key, the retail MAC with a
+// 3DES key.
+func (c Confirmation) Sign(t KeyType, key []byte, about ...[]byte) Confirmation {
 	data := c.head()
 	for _, a := range about {
-		data = append(append(data, byte(len(a))), a...)
+		data = appendLV(data, a)
 	}
 	if t == AES {
 		mac := iso9797.NewAES(key).CMAC(data)
@@ -231,8 +232,8 @@ func (c Confirmation) Sign(t KeyType, key []byte, about ...AID) Confirmation {
 	return c
 }
 
-// Verify checks the receipt for an operation about those AIDs.
-func (c Confirmation) Verify(t KeyType, key []byte, about ...AID) error {
+// Verify checks the receipt of an operation about that.
+func (c Confirmation) Verify(t KeyType, key []byte, about ...[]byte) error {
 	want := c.Sign(t, key, about...)
 	if subtle.ConstantTimeCompare(want.Receipt, c.Receipt) != 1 {
 		return ErrReceipt
@@ -240,23 +241,31 @@ func (c Confirmation) Verify(t KeyType, key []byte, about ...AID) error {
 	return nil
 }
 
-// About lists the AIDs of an INSTALL's receipt (GPCS C.5): load file and domain,
-// load file and instance, or for extradition the domain before (from), the
-// application and the domain after.
-func (in Install) About(from AID) []AID {
+// About lists what an INSTALL's receipt is over (GPCS C.5, as public host
+// libraries check it): load file and domain; load file and instance; the domain
+// before (from), the application and the domain after, and with a registry
+// update also privileges and parameters.
+func (in Install) About(from AID) [][]byte {
+	moved := [][]byte{[]byte(from), []byte(in.App), []byte(in.Domain)}
 	switch in.For {
 	case ForLoad:
-		return []AID{in.LoadFile, in.Domain}
+		return [][]byte{[]byte(in.LoadFile), []byte(in.Domain)}
 	case ForInstall, ForInstallSelect:
-		return []AID{in.LoadFile, in.App}
+		return [][]byte{[]byte(in.LoadFile), []byte(in.App)}
 	case ForExtradition:
-		return []AID{from, in.App, in.Domain}
+		return moved
+	case ForRegistryUpdate:
+		var p []byte
+		if !in.Keep {
+			p = in.Privileges.Bytes()
+		}
+		return append(moved, p, in.Params)
 	}
-	return []AID{in.App}
+	return [][]byte{[]byte(in.App)}
 }
 
-// About lists the AIDs of a DELETE's receipt.
-func (d Delete) About() []AID { return []AID{d.App} }
+// About lists what a DELETE's receipt is over.
+func (d Delete) About() [][]byte { return [][]byte{[]byte(d.App)} }
 
 // PublicField is the PUT KEY field of a token verification key, in clear: RSA
 // with its exponent, or a point on P-256.

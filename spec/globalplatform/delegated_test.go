@@ -125,25 +125,26 @@ func TestTokens(t *testing.T) {
 // them): 02 | counter | length | unique data | each AID behind its length.
 func TestConfirmation(t *testing.T) {
 	key := unhex(t, "404142434445464748494A4B4C4D4E4F")
+	one, two := []byte(inst), []byte(pkg)
 	c := Confirmation{Counter: 0x0102, Unique: unhex(t, "00000004010203040506")}
 	for _, tt := range []struct {
 		kind  KeyType
 		bytes string // behind the receipt
 		n     int
 	}{{AES, "02 0102 0A 00000004010203040506", 16}, {DES, "02 0102 0A 00000004010203040506", 8}} {
-		r := c.Sign(tt.kind, key, inst, pkg)
+		r := c.Sign(tt.kind, key, one, two)
 		if got := r.Bytes(); int(got[0]) != tt.n || !bytes.Equal(got[1+tt.n:], unhex(t, tt.bytes)) {
 			t.Errorf("%v: %X", tt.kind, got)
 		}
 		back, err := ParseConfirmation(r.Bytes())
-		if err != nil || back.Verify(tt.kind, key, inst, pkg) != nil {
+		if err != nil || back.Verify(tt.kind, key, one, two) != nil {
 			t.Errorf("%v: %+v %v", tt.kind, back, err)
 		}
-		if back.Verify(tt.kind, key, inst) == nil || back.Verify(tt.kind, key, pkg, inst) == nil {
+		if back.Verify(tt.kind, key, one) == nil || back.Verify(tt.kind, key, two, one) == nil {
 			t.Errorf("%v: a receipt about something else", tt.kind)
 		}
 		back.Counter++
-		if !errors.Is(back.Verify(tt.kind, key, inst, pkg), ErrReceipt) {
+		if !errors.Is(back.Verify(tt.kind, key, one, two), ErrReceipt) {
 			t.Errorf("%v: another counter", tt.kind)
 		}
 	}
