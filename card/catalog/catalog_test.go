@@ -250,6 +250,12 @@ func TestSixCardsAreSmall(t *testing.T) {
 	if n := len(m.e.Image()); n > 64<<10 {
 		t.Errorf("six purses take %d bytes", n)
 	}
+	every, _ := full(t)
+	if n := len(every.Image()); n > 200<<10 {
+		t.Errorf("an element with every module takes %d bytes", n)
+	} else {
+		t.Logf("six purses %d bytes, every module once %d bytes", len(m.e.Image()), n)
+	}
 }
 
 func TestCatalogIsOpen(t *testing.T) {

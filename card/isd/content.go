@@ -162,10 +162,12 @@ func extradite(s *card.Session, self card.Entry, in gp.Install) iso7816.SW {
 // associate gives x another domain: not one below itself, and not past the
 // quotas above it.
 func associate(s *card.Session, x, to card.Entry) iso7816.SW {
-	for up, ok := to, true; ok && up.Kind != card.Domain; up, ok = s.Registry().Find(up.Domain) {
-		if up.Domain == x.AID {
+	up, ok := to, true
+	for n := 0; ok && up.Kind != card.Domain; n++ {
+		if up.Domain == x.AID || n == card.MaxEntries {
 			return iso7816.SWConditions
 		}
+		up, ok = s.Registry().Find(up.Domain)
 	}
 	x.Domain = to.AID
 	if sw := s.Registry().Update(x); !sw.OK() {
