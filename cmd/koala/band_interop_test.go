@@ -245,19 +245,35 @@ func (r *rig) told() {
 	}
 }
 
-// scriptor plays a dialogue file line by line.
+// scriptor plays dialogue files line by line: the transit purse by contact, a
+// payment over the air from the directory to the last record.
 func TestScriptor(t *testing.T) {
 	r := newRig(t)
-	r.serve(r.band(), "contact-t1")
-	script := filepath.Join(r.dir, "dialogue")
-	if err := os.WriteFile(script, []byte("reset\n"+selectPurse+"\n80 5C 00 02 04\n00 A4 04 00 07 F0 00 00 00 00 00 00\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	out := r.tool("scriptor", "-r", rigReader, script)
-	for _, want := range []string{"00 00 10 00 90 00", "6A 82"} {
-		if !strings.Contains(out, want) {
-			t.Errorf("no %q in\n%s", want, out)
+	band := r.band()
+	for _, tt := range []struct {
+		personality, script string
+		wants               []string
+	}{
+		{"contact-t1", "reset\n" + selectPurse + "\n80 5C 00 02 04\n00 A4 04 00 07 F0 00 00 00 00 00 00\n", []string{"00 00 10 00 90 00", "6A 82"}},
+		{"contactless", "reset\n00A404000E325041592E5359532E444446303100\n00A4040008A00000033301010100\n" + strings.ReplaceAll(payOne, " ", "") +
+			"\n00B2011400\n00B2011C00\n00B2021C00\n80CA9F7900\n80CA9F3600\n", []string{
+			"A0 00 00 03 33 01 01 01", // in the directory and in the FCI
+			"77 81", "9F 26 08", "9F 36 02 00 01", "9F 4B 81 80", "5A 07 62 28 00 01 00 00 1F", "8F 01 F0", "9F 46 81 90",
+			"9F 79 06 00 00 00 00 99 00 90 00", "9F 36 02 00 01 90 00",
+		}},
+	} {
+		stop := r.serve(band, tt.personality)
+		script := filepath.Join(r.dir, "dialogue-"+tt.personality)
+		if err := os.WriteFile(script, []byte(tt.script), 0o644); err != nil {
+			t.Fatal(err)
 		}
+		out := strings.Join(strings.Fields(r.tool("scriptor", "-r", rigReader, script)), " ")
+		for _, want := range tt.wants {
+			if !strings.Contains(out, strings.TrimSpace(want)) {
+				t.Errorf("%s: no %q in\n%s", tt.personality, want, out)
+			}
+		}
+		stop()
 	}
 }
 
@@ -281,6 +297,13 @@ func TestPersonalities(t *testing.T) {
 			}
 		} else {
 			r.does(k, "FFCA000000", iso7816.SWClass)
+		}
+		if p.Preselect != "" {
+			if err := k.Reset(); err != nil {
+				t.Fatal(err)
+			}
+			r.does(k, "9060000000", 0x91AF) // native commands without a SELECT
+			r.does(k, selectPurse+"00", iso7816.OK)
 		}
 		if !p.T0 {
 			long := iso7816.Command{INS: 0xCA, P1: 0x01, Data: bytes.Repeat([]byte{0x55}, 1000), Le: 0, Extended: true}

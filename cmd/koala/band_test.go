@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"koala/pcsc"
+	"koala/spec/dialogue"
+	"koala/spec/emv"
 )
 
 // newTestBand makes a band with the published cards and gives its file.
@@ -42,6 +44,17 @@ func TestBandNewListShow(t *testing.T) {
 	v := showBand(t, path)
 	if v.Band != "blue" || v.UID[:2] != "08" || v.State != "01" || len(v.Cards) != len(testCards) {
 		t.Errorf("%+v", v)
+	}
+	for i, want := range []string{"t-union", "qpboc", "desfire", "coupon"} {
+		if v.Cards[i].Kind != want || v.Cards[i].Status != "" {
+			t.Errorf("card %d: %+v", i, v.Cards[i])
+		}
+	}
+	if b := v.Cards[1]; *b.Fen != testCash || *b.Counter != 0 {
+		t.Errorf("%+v", b)
+	}
+	if d, k := v.Cards[2], v.Cards[3]; len(d.Notes) != 2 || len(k.Coupons) != len(testCoupons()) {
+		t.Errorf("%+v %+v", d, k)
 	}
 	c := v.Cards[0]
 	if c.Kind != "t-union" || c.Number != "3105170070104791381" || c.Fen == nil || *c.Fen != testFen || c.From != "2019-07-18" || c.To != "2040-12-31" || *c.Counter != 0 {
@@ -239,7 +252,7 @@ func TestTalkIsMaskedAndExplained(t *testing.T) {
 		t.Errorf("%v: %s", err, kept)
 	}
 	s := koala(t, "", "band", "log", "--band", path)
-	for _, want := range []string{"SELECT", "GET BALANCE", "40.96", "power on", "to the reader itself"} {
+	for _, want := range []string{"SELECT", "GET BALANCE", "40.96", "power on", "the card's UID"} {
 		if !strings.Contains(s.out, want) {
 			t.Errorf("no %q in\n%s", want, s.out)
 		}
@@ -278,5 +291,49 @@ func TestTalkIsBounded(t *testing.T) {
 	}
 	if b, err := os.ReadFile(path + talkSuffix); err != nil || len(b) != 0 {
 		t.Errorf("%d bytes, %v", len(b), err)
+	}
+}
+
+// testUN and the PDOL data of a contactless payment of 1.00 yuan, as the lists
+// of the house's cards want them.
+const payOne = "80A800003A 8338 26000080 000000000100 000000000000 0156 0000000000 0156 240615 00 11223344 120000" +
+	"4B4F414C41000000000000000000000000000000 00"
+
+// Through the reader the published bank card pays a yuan offline, its chain
+// recovers to the published authority, and its signature and balance hold.
+func TestPublishedBankCardPays(t *testing.T) {
+	path := newTestBand(t)
+	d := newDriver(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	over := d.serve(ctx, path)
+	d.ask("01")
+	ca, err := testAuthority()
+	if err != nil || !ca.Valid() {
+		t.Fatal(err)
+	}
+	talk := dialogue.NewSession(dialogue.Options{CAs: []emv.CAKey{ca}})
+	for _, c := range []string{"00A404000E325041592E5359532E444446303100", "00A4040008A00000033301010100", payOne,
+		"00B2011400", "00B2011C00", "00B2021C00"} {
+		raw := unhexed(strings.ReplaceAll(c, " ", ""))
+		a := d.ask(c)
+		if !strings.HasSuffix(a, "9000") {
+			t.Fatalf("%s: %s", c, a)
+		}
+		talk.Say(dialogue.Exchange{Command: raw, Response: unhexed(a)})
+	}
+	cancel()
+	<-over
+	r := talk.Report()
+	seen := map[dialogue.CertificateKind]bool{}
+	for _, c := range r.Certificates {
+		if seen[c.Kind] = true; !c.OK {
+			t.Errorf("%+v", c)
+		}
+	}
+	if len(seen) < 3 {
+		t.Errorf("certificates %v", seen)
+	}
+	if v := showBand(t, path); *v.Cards[1].Fen != testCash-1_00 || *v.Cards[1].Counter != 1 {
+		t.Errorf("%+v", v.Cards[1])
 	}
 }
