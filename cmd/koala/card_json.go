@@ -33,6 +33,7 @@ type cardJSON struct {
 type applicationJSON struct {
 	AID        string        `json:"aid"`
 	Kind       dialogue.Kind `json:"kind"`
+	Name       string        `json:"name"`
 	Label      string        `json:"label,omitempty"`
 	Priority   byte          `json:"priority,omitempty"`
 	Selected   bool          `json:"selected"`
@@ -78,7 +79,7 @@ func printCardJSON(w io.Writer, t dialogue.Transcript, r dialogue.Report, f *exp
 		ValidFrom: r.From, ValidTo: r.To, Applications: []applicationJSON{}, Records: []json.RawMessage{}, Certificates: []certificateJSON{}}
 	out.BalanceFen, out.Currency = fenOf(r.Balance), r.Balance.Currency
 	for _, a := range r.Applications {
-		out.Applications = append(out.Applications, applicationJSON{AID: upper(a.AID), Kind: a.Kind, Label: a.Label,
+		out.Applications = append(out.Applications, applicationJSON{AID: upper(a.AID), Kind: a.Kind, Name: say{a.Name, a.NameZH}.in(zh), Label: a.Label,
 			Priority: a.Priority, Selected: a.Selected, BalanceFen: fenOf(a.Balance)})
 	}
 	for _, x := range r.Records {
@@ -86,7 +87,7 @@ func printCardJSON(w io.Writer, t dialogue.Transcript, r dialogue.Report, f *exp
 	}
 	for _, c := range r.Certificates {
 		out.Certificates = append(out.Certificates, certificateJSON{Kind: c.Kind, App: upper(c.App), OK: c.OK, Checked: c.Decided,
-			Reason: say{c.Reason, c.ReasonZH}.in(zh), Signer: c.Signer, Bits: c.Bits, Expiry: c.Expiry, Owner: c.Owner, Serial: c.Serial, Hash: c.Hash})
+			Reason: say{c.Reason, c.ReasonZH}.in(zh), Signer: say{c.Signer, c.SignerZH}.in(zh), Bits: c.Bits, Expiry: c.Expiry, Owner: c.Owner, Serial: c.Serial, Hash: c.Hash})
 	}
 	for _, tag := range r.Unnamed {
 		out.Unnamed = append(out.Unnamed, tag.String())

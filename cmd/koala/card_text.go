@@ -93,7 +93,7 @@ func (p *cardPage) head(b *strings.Builder, r dialogue.Report) {
 		if i > 0 {
 			name = say{}
 		}
-		text := fmt.Sprintf("%X  %s", a.AID, a.Kind.Words(p.zh))
+		text := fmt.Sprintf("%X  %s", a.AID, p.in(say{a.Name, a.NameZH}))
 		if a.Label != "" {
 			text += fmt.Sprintf(" %q", a.Label)
 		}
@@ -138,7 +138,7 @@ func (p *cardPage) certificates(b *strings.Builder, list []dialogue.Certificate)
 func (p *cardPage) certificate(c dialogue.Certificate) string {
 	var parts []string
 	if c.Signer != "" {
-		parts = append(parts, p.in(say{"under ", "由 "})+c.Signer)
+		parts = append(parts, fmt.Sprintf(p.in(say{"under %s", "由%s签发"}), p.in(say{c.Signer, c.SignerZH})))
 	}
 	if c.Bits > 0 {
 		parts = append(parts, fmt.Sprintf(p.in(say{"%d bit", "%d 位"}), c.Bits), p.in(say{"until ", "有效至 "})+c.Expiry, c.Owner)
@@ -168,7 +168,7 @@ func (p *cardPage) records(b *strings.Builder, list []dialogue.Record) {
 		var parts []string
 		for _, v := range r.Values {
 			if v.Key != "type" || len(r.Values) < 4 {
-				parts = append(parts, p.paint(dim, p.in(say{v.Name, v.NameZH})+" ")+v.Text)
+				parts = append(parts, p.paint(dim, p.in(say{v.Name, v.NameZH})+" ")+p.value(v))
 			}
 		}
 		if len(parts) == 0 {
@@ -178,16 +178,29 @@ func (p *cardPage) records(b *strings.Builder, list []dialogue.Record) {
 	}
 }
 
+// value is a value of a record for people: dates and times with their signs.
+func (p *cardPage) value(v dialogue.Value) string {
+	s := v.Text
+	switch {
+	case p.zh && v.TextZH != "":
+		return v.TextZH
+	case v.Key == "date" && len(s) == 8:
+		return s[:4] + "-" + s[4:6] + "-" + s[6:]
+	case v.Key == "time" && len(s) == 6:
+		return s[:2] + ":" + s[2:4] + ":" + s[4:]
+	}
+	return s
+}
+
 func (p *cardPage) dialogue(b *strings.Builder, lines []dialogue.Line) {
 	fmt.Fprintf(b, "\n%s\n", p.paint(bold, p.in(say{"dialogue", "对话"})))
 	for i := 0; i < len(lines); i++ {
-		l := lines[i]
-		same := 1
+		l, first, same := lines[i], i+1, 1
 		for l.Command+l.Response != "" && i+1 < len(lines) && lines[i+1].Command == l.Command && lines[i+1].Response == l.Response {
 			i++
 			same++
 		}
-		p.exchange(b, i+1, same, l)
+		p.exchange(b, first, same, l)
 	}
 }
 

@@ -140,9 +140,11 @@ func (c *chain) issuerKey() Certificate {
 	ca, ok := c.s.authority([5]byte(c.a.aid[:5]), index[0])
 	if !ok {
 		x.Signer = fmt.Sprintf("%X %02X", c.a.aid[:5], index[0])
+		x.SignerZH = x.Signer
 		return x.undecided("no published CA key with this index is known", "未知该索引的 CA 公钥")
 	}
 	x.Signer = fmt.Sprintf("%s %02X (%s)", ca.Scheme, ca.Index, ca.Environment)
+	x.SignerZH = x.Signer
 	exponent := c.get(emv.TagIssuerExponent)
 	if exponent == nil {
 		return x.undecided("the exponent 9F32 was not read", "未读到指数 9F32")
@@ -202,7 +204,7 @@ func (c *chain) collect() {
 }
 
 func (c *chain) noIssuer(x Certificate) (Certificate, bool) {
-	x.Signer = "the issuer's key"
+	x.Signer, x.SignerZH = "the issuer's key", "发卡行公钥"
 	if c.issuer.Size() == 0 {
 		return x.undecided("the issuer's key was not recovered", "发卡行公钥未恢复"), true
 	}
@@ -247,7 +249,7 @@ func (c *chain) cardKey() Certificate {
 // noCard stops the check of a dynamic signature without the card's key.
 func (c *chain) noCard(k CertificateKind) (Certificate, bool) {
 	x := c.new(k)
-	x.Signer = "the card's key"
+	x.Signer, x.SignerZH = "the card's key", "卡片公钥"
 	if c.icc.Size() == 0 {
 		return x.undecided("the card's key was not recovered", "卡片公钥未恢复"), true
 	}

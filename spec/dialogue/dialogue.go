@@ -92,6 +92,8 @@ type Balance struct {
 type Application struct {
 	AID      []byte
 	Kind     Kind
+	Name     string // by its identifier
+	NameZH   string
 	Label    string // the card's own name for it
 	Priority byte   // in the payment directory, 0: not listed
 	Selected bool
@@ -122,7 +124,7 @@ type Record struct {
 // A Value is one named value of a record.
 type Value struct {
 	Key, Name, NameZH string // Key is for programs: "amount_fen"
-	Text              string // for people
+	Text, TextZH      string // for people; TextZH only where it differs
 	Int               int64  // valid when Numeric
 	Numeric           bool
 }
@@ -157,7 +159,7 @@ type Certificate struct {
 	OK               bool
 	Decided          bool   // false: something needed for the check was not in the dialogue
 	Reason, ReasonZH string // why not, or what was recovered
-	Signer           string // "UnionPay 0B (test)", or the certificate above
+	Signer, SignerZH string // "UnionPay 0B (test)", or the key above
 	Bits             int    // of the key recovered
 	Expiry           string // last month of validity, YYYY-MM
 	Owner            string // issuer's digits or the PAN, masked as Options say

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"koala/spec/desfire"
 	"koala/spec/emv"
 	"koala/spec/globalplatform"
 	"koala/spec/iso7816"
@@ -25,7 +26,7 @@ func (t *telling) dispatch() {
 		t.selectName(t.c.Data)
 	case base == 0 && ins == iso7816.InsSelect:
 		t.selectFile()
-	case t.explainDESFire():
+	case t.native():
 	case base == 0x80 && ins == iso7816.InsGetData, base == 0 && ins == iso7816.InsGetData:
 		t.getData()
 	case (t.app.kind.Payment() || t.app.kind == Directory || t.app.kind == GeldKarte) && t.payment():
@@ -214,6 +215,19 @@ func (t *telling) getData() {
 
 // managementData are the objects of GET DATA that the issuer domain has.
 var managementData = map[uint16]bool{0x42: true, 0x45: true, 0x66: true, 0x67: true, 0xE0: true, 0xC1: true, 0xC2: true, 0xCF: true, 0x9F7F: true}
+
+// native is a wrapped native command of DESFire. Class 90 is nobody else's.
+func (t *telling) native() bool {
+	e, ok := desfire.Explain(t.c, t.r)
+	if !ok {
+		return false
+	}
+	t.e, t.known, t.statusTold = e, true, true
+	if _, ours := desfire.StatusOf(t.r.SW); ours && t.app == t.loose {
+		t.app.kind = DESFire
+	}
+	return true
+}
 
 // management is GlobalPlatform.
 func (t *telling) management() bool {

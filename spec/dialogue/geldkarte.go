@@ -59,10 +59,10 @@ func (t *telling) geldKarte(sfi byte) bool {
 // it was, bytes 21 to 23 the amount, 29 to 35 date and time.
 func geldRecord(d []byte) Record {
 	r := Record{Kind: TransactionLog, SFI: geldLog, Raw: bytes.Clone(d)}
-	what := [...]string{"load", "unload", "purchase", "refund"}[d[0]>>5&0x03]
+	what := [...][2]string{{"load", "圈存"}, {"unload", "圈提"}, {"purchase", "消费"}, {"refund", "退款"}}[d[0]>>5&0x03]
 	n := bcdNumber(d[21:24])
 	r.Values = append(r.Values, Value{Key: "amount_fen", Name: "amount", NameZH: "金额", Text: amountText(n, "978"), Int: n, Numeric: true})
-	r.text("type_name", "what", "交易名称", what)
+	r.words("type_name", "what", "交易名称", what[0], what[1])
 	r.text("date", "date", "日期", dateText(d[29:33]))
 	r.text("time", "time", "时间", fmt.Sprintf("%X", d[33:36]))
 	return r

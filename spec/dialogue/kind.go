@@ -54,7 +54,7 @@ var kinds = map[Kind]kindWords{
 	GeldKarte:      {en: "GeldKarte, German e-purse", zh: "德国 GeldKarte 电子钱包"},
 	DESFire:        {en: "DESFire card", zh: "DESFire 卡"},
 	Coupons:        {en: "discount card", zh: "优惠卡"},
-	GlobalPlatform: {en: "GlobalPlatform card, security domain", zh: "GlobalPlatform 卡，安全域"},
+	GlobalPlatform: {en: "GlobalPlatform card", zh: "GlobalPlatform 卡"},
 	Directory:      {en: "payment directory", zh: "支付目录"},
 	PSAM:           {en: "PSAM of a terminal", zh: "终端 PSAM 卡"},
 	OtherCard:      {en: "card application", zh: "卡应用"},

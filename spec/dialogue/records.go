@@ -46,7 +46,8 @@ func (a *application) decode(l logRecord) Record {
 		if len(raw) < 14 {
 			return r
 		}
-		r.text("object", "object", "数据对象", nameOf(tagOf(uint16(raw[0])<<8|uint16(raw[1])), a.kind).en)
+		name := nameOf(tagOf(uint16(raw[0])<<8|uint16(raw[1])), a.kind)
+		r.words("object", "object", "数据对象", name.en, name.zh)
 		r.money("old_fen", "before", "圈存前", bcdNumber(raw[2:8]))
 		r.money("new_fen", "after", "圈存后", bcdNumber(raw[8:14]))
 		raw = raw[14:]
@@ -83,7 +84,7 @@ func (r *Record) logged(v emv.Value, currency string, k Kind) {
 	switch v.Tag {
 	case emv.TagAmount, emv.TagAmountOther:
 		n := bcdNumber(v.Value)
-		r.Values = append(r.Values, Value{key, name.en, name.zh, amountText(n, currency), n, true})
+		r.Values = append(r.Values, Value{Key: key, Name: name.en, NameZH: name.zh, Text: amountText(n, currency), Int: n, Numeric: true})
 	case emv.TagATC:
 		r.number(key, name.en, name.zh, int64(v.Value[0])<<8|int64(v.Value[len(v.Value)-1]))
 	case emv.TagMerchantName:
@@ -304,7 +305,7 @@ func (t *telling) list(val []byte) {
 		val = rest
 	}
 	name, _ := kindOf(app.AID)
-	app.Kind = name.kind
+	app.Kind, app.Name, app.NameZH = name.kind, name.en, name.zh
 	for _, l := range t.listed {
 		if bytes.Equal(l.AID, app.AID) {
 			return

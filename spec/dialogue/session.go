@@ -154,7 +154,9 @@ type telling struct {
 	e       iso7816.Explanation
 	known   bool
 	objects []Object
-	hide    [2][]hiding // digits of command and response that are not shown
+
+	statusTold bool        // the explanation says what the status word means
+	hide       [2][]hiding // digits of command and response that are not shown
 }
 
 func (s *Session) tell(e Exchange) Line {
@@ -225,7 +227,7 @@ func (t *telling) line() Line {
 	if t.e.EN == "" {
 		t.title("unknown", "未知")
 	}
-	if sw := t.r.SW; sw != 0 && !sw.OK() && !t.in.Bare && !strings.Contains(t.e.EN, fmt.Sprintf("%04X", uint16(sw))) {
+	if sw := t.r.SW; sw != 0 && !sw.OK() && !t.in.Bare && !t.statusTold && !strings.Contains(t.e.EN, fmt.Sprintf("%04X", uint16(sw))) {
 		t.e.EN += ": " + sw.String()
 		t.e.ZH += fmt.Sprintf("：%04X %s", uint16(sw), sw.Meaning(true))
 	}
@@ -251,7 +253,7 @@ func (s *Session) Report() Report {
 	r := Report{Card: s.card(), Interface: s.iface, Records: s.allRecords(), Certificates: slices.Clone(s.certs),
 		Lines: slices.Clone(s.lines), Unnamed: slices.Clone(s.unnamed)}
 	for _, a := range append(slices.Clone(s.apps), s.loose) {
-		app := Application{AID: a.aid, Kind: a.kind, Label: a.label, Selected: true, Balance: a.balance()}
+		app := Application{AID: a.aid, Kind: a.kind, Name: a.name.en, NameZH: a.name.zh, Label: a.label, Selected: true, Balance: a.balance()}
 		for _, l := range s.listed {
 			if bytes.Equal(l.AID, a.aid) {
 				app.Priority = l.Priority

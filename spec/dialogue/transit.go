@@ -179,6 +179,13 @@ func (r *Record) text(key, en, zh, text string) {
 	}
 }
 
+// words is text that is different in Chinese.
+func (r *Record) words(key, en, zh, text, textZH string) {
+	if text != "" {
+		r.Values = append(r.Values, Value{Key: key, Name: en, NameZH: zh, Text: text, TextZH: textZH})
+	}
+}
+
 func (r *Record) number(key, en, zh string, n int64) {
 	r.Values = append(r.Values, Value{Key: key, Name: en, NameZH: zh, Text: fmt.Sprint(n), Int: n, Numeric: true})
 }
@@ -205,7 +212,7 @@ func purseLog(b []byte) (Record, bool) {
 	r.money("overdraft_fen", "overdraft limit", "透支限额", int64(l.Overdraft))
 	r.money("amount_fen", "amount", "交易金额", int64(l.Amount()))
 	r.text("type", "type", "交易类型", fmt.Sprintf("%02X", byte(l.Type)))
-	r.text("type_name", "what", "交易名称", l.Type.Words(false))
+	r.words("type_name", "what", "交易名称", l.Type.Words(false), l.Type.Words(true))
 	r.text("terminal", "terminal", "终端编号", l.Terminal.String())
 	r.text("date", "date", "日期", fmt.Sprintf("%X", l.Stamp.Date))
 	r.text("time", "time", "时间", fmt.Sprintf("%X", l.Stamp.Time))
@@ -249,9 +256,10 @@ func tripLog(b []byte) (Record, bool) {
 		kind = [2]string{"type " + fmt.Sprintf("%02X", byte(x.Kind)), "类型 " + fmt.Sprintf("%02X", byte(x.Kind))}
 	}
 	r.text("type", "type", "行程类型", fmt.Sprintf("%02X", byte(x.Kind)))
-	r.text("type_name", "what", "行程名称", kind[0])
+	r.words("type_name", "what", "行程名称", kind[0], kind[1])
 	industry := industryWords[x.Industry]
-	r.text("industry", "industry", "行业", strings.TrimSpace(fmt.Sprintf("%02X %s", x.Industry, industry[0])))
+	code := fmt.Sprintf("%02X", x.Industry)
+	r.words("industry", "industry", "行业", strings.TrimSpace(code+" "+industry[0]), strings.TrimSpace(code+" "+industry[1]))
 	r.text("line", "line", "线路", fmt.Sprintf("%X", x.Line))
 	r.text("station", "station", "站点", fmt.Sprintf("%X", x.Station))
 	r.text("operator", "operator", "运营公司", fmt.Sprintf("%X", x.Operator))
@@ -275,7 +283,8 @@ func railRecord(b []byte) (Record, bool) {
 		return Record{}, false
 	}
 	r := Record{Kind: RailRecord, SFI: purse.SFITransit, Raw: bytes.Clone(b)}
-	r.text("status", "status", "进出站状态", map[purse.TransitStatus]string{purse.NeverRidden: "never ridden", purse.Entered: "entered", purse.Left: "left"}[x.Status])
+	status := map[purse.TransitStatus][2]string{purse.NeverRidden: {"never ridden", "未乘车"}, purse.Entered: {"entered", "已进站"}, purse.Left: {"left", "已出站"}}[x.Status]
+	r.words("status", "status", "进出站状态", status[0], status[1])
 	if x.Status == purse.NeverRidden {
 		return r, true
 	}
