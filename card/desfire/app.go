@@ -177,7 +177,7 @@ func (a *applet) format(s *card.Session, _ []byte) answer {
 	switch {
 	case !a.level() || !a.asMaster():
 		return says(a.refusal())
-	case a.picc.Bytes()[atConfig]&forbidFormat != 0:
+	case a.picc.Bytes()[atConfig]&desfire.ForbidFormat != 0:
 		return says(desfire.Permission)
 	}
 	a.picc.WriteUint32(atFloor, a.picc.Uint32(atNext))

@@ -6,14 +6,6 @@ import (
 	"koala/spec/iso7816"
 )
 
-// Configuration options and bits (SET CONFIGURATION).
-const (
-	optionFormat     = 0x00
-	optionDefaultKey = 0x01
-
-	forbidFormat = 0x01
-)
-
 // level says whether the card itself is current, not an application.
 func (a *applet) level() bool { return !a.app.Present() }
 
@@ -139,7 +131,7 @@ func (a *applet) configure(_ *card.Session, cmd byte, in []byte) answer {
 	case !a.level() || !a.asMaster():
 		return says(a.refusal())
 	}
-	n := map[byte]int{optionFormat: 1, optionDefaultKey: desfire.MaxKeySize + 1}[in[0]]
+	n := map[byte]int{desfire.OptionFormat: 1, desfire.OptionDefaultKey: desfire.MaxKeySize + 1}[in[0]]
 	if n == 0 {
 		return says(desfire.Parameter)
 	}
@@ -147,10 +139,10 @@ func (a *applet) configure(_ *card.Session, cmd byte, in []byte) answer {
 	switch {
 	case st != desfire.OK:
 		return says(st)
-	case in[0] == optionDefaultKey:
+	case in[0] == desfire.OptionDefaultKey:
 		a.picc.Write(atDefault, append([]byte{0, data[n-1]}, data[:n-1]...))
 		return gives(nil)
-	case data[0]&^forbidFormat != 0:
+	case data[0]&^desfire.ForbidFormat != 0:
 		return says(desfire.Parameter)
 	}
 	// What is forbidden once stays forbidden.

@@ -324,25 +324,25 @@ func TestCardLevel(t *testing.T) {
 		90CD000009 01 02E1 00 EEEE 100000 00 > 9100
 		9061000000 > 02E1 9100
 	`)
+	b.tap()
+	for range 2 { // without a session and within one
+		if list, err := b.h.DFNames(); err != nil || len(list) != 2 || list[1].ISO != 0xE111 || string(list[1].Name) != "ABC" {
+			t.Errorf("%+v %v", list, err)
+		}
+		b.ok(b.h.Authenticate(0, factoryKey))
+	}
 }
 
 // The master forbids formatting and sets the key of new applications.
 func TestConfiguration(t *testing.T) {
 	b := newBench(t)
 	b.ok(b.h.Authenticate(0, factoryKey))
-	configure := func(option byte, data []byte) error {
-		s := b.h.Session()
-		r, err := b.e.Transmit(desfire.Wrap(desfire.CmdConfigure, s.Command(desfire.CmdConfigure, []byte{option}, data, desfire.Enciphered)))
-		if err != nil || r.SW != desfire.OK.SW() {
-			return &desfire.Refusal{Command: desfire.CmdConfigure, SW: r.SW}
-		}
-		_, err = s.OpenAnswer(r.Data, 0, desfire.Plain)
-		return err
-	}
 	value := bytes.Repeat([]byte{0x5A}, 16)
-	b.ok(configure(1, append(append(value, make([]byte, 8)...), 0x33)))
+	b.ok(b.h.Configure(desfire.OptionDefaultKey, append(append(value, make([]byte, 8)...), 0x33)))
 	b.ok(b.h.CreateApplication(7, 0x0F, 1, desfire.AES))
-	b.ok(configure(0, []byte{1}))
+	b.refused(b.h.Configure(desfire.OptionFormat, []byte{2}), desfire.Parameter)
+	b.ok(b.h.Authenticate(0, factoryKey))
+	b.ok(b.h.Configure(desfire.OptionFormat, []byte{desfire.ForbidFormat}))
 	b.refused(b.h.Format(), desfire.Permission)
 	b.ok(b.h.Select(7))
 	b.ok(b.h.Authenticate(0, desfire.AESKey([16]byte(value), 0x33)))

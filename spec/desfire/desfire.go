@@ -46,49 +46,53 @@ const (
 
 // Native commands.
 const (
-	CmdAuthLegacy      = 0x0A // DES and 2K3DES as on the first DESFire
-	CmdAuthISO         = 0x1A // DES, 2K3DES, 3K3DES with the EV1 messaging
-	CmdAuthAES         = 0xAA
-	CmdMore            = 0xAF
-	CmdChangeKey       = 0xC4
-	CmdKeyVersion      = 0x64
-	CmdKeySettings     = 0x45
-	CmdChangeSettings  = 0x54
-	CmdConfigure       = 0x5C
-	CmdSelect          = 0x5A
-	CmdCreateApp       = 0xCA
-	CmdDeleteApp       = 0xDA
-	CmdApplications    = 0x6A
-	CmdDFNames         = 0x6D
-	CmdVersion         = 0x60
-	CmdFreeMemory      = 0x6E
-	CmdFormat          = 0xFC
-	CmdUID             = 0x51
-	CmdFiles           = 0x6F
-	CmdISOFiles        = 0x61
-	CmdFileSettings    = 0xF5
-	CmdChangeFile      = 0x5F
-	CmdCreateStd       = 0xCD
-	CmdCreateBackup    = 0xCB
-	CmdCreateValue     = 0xCC
-	CmdCreateLinear    = 0xC1
-	CmdCreateCyclic    = 0xC0
-	CmdDeleteFile      = 0xDF
-	CmdReadData        = 0xBD
-	CmdWriteData       = 0x3D
-	CmdGetValue        = 0x6C
-	CmdCredit          = 0x0C
-	CmdDebit           = 0xDC
-	CmdLimitedCredit   = 0x1C
-	CmdReadRecords     = 0xBB
-	CmdWriteRecord     = 0x3B
-	CmdClearRecords    = 0xEB
-	CmdCommit          = 0xC7
-	CmdAbort           = 0xA7
-	configFormat       = 0x00 // option of CmdConfigure: 1 byte, bit 0 forbids CmdFormat
-	configDefaultKey   = 0x01 // option of CmdConfigure: key 24, version 1
-	maxConfigured      = 25
-	configForbidFormat = 0x01
+	CmdAuthLegacy     = 0x0A // DES and 2K3DES as on the first DESFire
+	CmdAuthISO        = 0x1A // DES, 2K3DES, 3K3DES with the EV1 messaging
+	CmdAuthAES        = 0xAA
+	CmdMore           = 0xAF
+	CmdChangeKey      = 0xC4
+	CmdKeyVersion     = 0x64
+	CmdKeySettings    = 0x45
+	CmdChangeSettings = 0x54
+	CmdConfigure      = 0x5C
+	CmdSelect         = 0x5A
+	CmdCreateApp      = 0xCA
+	CmdDeleteApp      = 0xDA
+	CmdApplications   = 0x6A
+	CmdDFNames        = 0x6D
+	CmdVersion        = 0x60
+	CmdFreeMemory     = 0x6E
+	CmdFormat         = 0xFC
+	CmdUID            = 0x51
+	CmdFiles          = 0x6F
+	CmdISOFiles       = 0x61
+	CmdFileSettings   = 0xF5
+	CmdChangeFile     = 0x5F
+	CmdCreateStd      = 0xCD
+	CmdCreateBackup   = 0xCB
+	CmdCreateValue    = 0xCC
+	CmdCreateLinear   = 0xC1
+	CmdCreateCyclic   = 0xC0
+	CmdDeleteFile     = 0xDF
+	CmdReadData       = 0xBD
+	CmdWriteData      = 0x3D
+	CmdGetValue       = 0x6C
+	CmdCredit         = 0x0C
+	CmdDebit          = 0xDC
+	CmdLimitedCredit  = 0x1C
+	CmdReadRecords    = 0xBB
+	CmdWriteRecord    = 0x3B
+	CmdClearRecords   = 0xEB
+	CmdCommit         = 0xC7
+	CmdAbort          = 0xA7
+)
+
+// Options of CmdConfigure and the bit of the first.
+const (
+	OptionFormat     byte = 0x00 // 1 byte: ForbidFormat or nothing
+	OptionDefaultKey byte = 0x01 // key 24, version 1: what the keys of new applications are
+
+	ForbidFormat byte = 0x01
 )
 
 // A Status is the second byte of the status word 91 SS.

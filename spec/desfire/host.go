@@ -219,6 +219,48 @@ func (h *Host) Applications() ([]AID, error) {
 	return list, nil
 }
 
+// A DFName is the ISO identifier and name of an application.
+type DFName struct {
+	AID  AID
+	ISO  uint16
+	Name []byte
+}
+
+// DFNames lists the applications that have an ISO identifier, one frame each.
+func (h *Host) DFNames() ([]DFName, error) {
+	var body []byte
+	if h.session != nil {
+		body = h.session.Command(CmdDFNames, nil, nil, Plain)
+	}
+	var all []byte
+	var list []DFName
+	for frame, st := byte(CmdDFNames), More; st == More; frame = CmdMore {
+		out, next, err := h.exchange(CmdDFNames, frame, body)
+		if err != nil {
+			return nil, err
+		}
+		all, st = append(all, out...), next
+		if st == OK && h.session != nil && len(out) >= macLen {
+			out = out[:len(out)-macLen]
+		}
+		switch {
+		case len(out) == 0 && st == OK:
+		case len(out) < 5 || len(list) == MaxApplications:
+			return nil, fmt.Errorf("DF name: %w: %d bytes", ErrLength, len(out))
+		default:
+			list = append(list, DFName{AIDFrom([3]byte(out[:3])), binary.LittleEndian.Uint16(out[3:]), out[5:]})
+		}
+	}
+	_, err := h.opened(CmdDFNames, all, -1, Plain)
+	return list, err
+}
+
+// Configure is SET CONFIGURATION with one of the options.
+func (h *Host) Configure(option byte, data []byte) error {
+	_, err := h.command(CmdConfigure, []byte{option}, data, Enciphered, 0, Plain)
+	return err
+}
+
 // Files lists the file numbers of the current application.
 func (h *Host) Files() ([]byte, error) { return h.plain(CmdFiles, nil, -1) }
 
