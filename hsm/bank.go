@@ -147,17 +147,7 @@ func (h *HSM) CheckAC(ctx context.Context, c Cryptogram) (pboc.IAD, error) {
 	if ac.Session(c.ATC).MAC(nil, data) != c.AC {
 		return iad, fmt.Errorf("card %s, ATC %d: %w", card, c.ATC, ErrAC)
 	}
-	if iad.Report == pboc.NoReport {
-		return iad, nil
-	}
-	mac, _, err := h.cardKey(LabelCardMAC, card)
-	if err != nil {
-		return iad, err
-	}
-	if !iad.Verify(mac.Session(c.ATC), c.ATC) {
-		return iad, fmt.Errorf("card %s, ATC %d: %w", card, c.ATC, ErrBalance)
-	}
-	return iad, nil
+	return iad, h.checkReport(card, iad, c.ATC)
 }
 
 // ARPC answers a cryptogram with the issuer's response code, two ASCII
@@ -201,22 +191,37 @@ func (h *HSM) ProtectScript(ctx context.Context, c Cryptogram, script ...pboc.Sc
 	return out, nil
 }
 
-// CheckClearing verifies the cryptogram of a clearing record and that the card
-// approved.
-func (h *HSM) CheckClearing(ctx context.Context, c pboc.Clearing) error {
+// CheckClearing verifies the cryptogram of a clearing record, that the card
+// approved, and the balance where 9F10 reports one; it gives 9F10 taken apart.
+func (h *HSM) CheckClearing(ctx context.Context, c pboc.Clearing) (iad pboc.IAD, err error) {
 	if err := ctx.Err(); err != nil {
-		return err
+		return iad, err
 	}
-	card, _, err := Cryptogram{PAN: c.PAN, PSN: c.PSN, IAD: c.IAD}.card()
+	card, iad, err := Cryptogram{PAN: c.PAN, PSN: c.PSN, IAD: c.IAD}.card()
 	if err != nil {
-		return err
+		return iad, err
 	}
 	ac, _, err := h.cardKey(LabelCardAC, card)
 	if err != nil {
-		return err
+		return iad, err
 	}
 	if err := c.Verify(ac); err != nil {
-		return fmt.Errorf("%w: %w", ErrAC, err)
+		return iad, fmt.Errorf("%w: %w", ErrAC, err)
+	}
+	return iad, h.checkReport(card, iad, c.ATC)
+}
+
+// checkReport verifies the card's own MAC over the amounts of 9F10.
+func (h *HSM) checkReport(card BankCard, iad pboc.IAD, atc uint16) error {
+	if iad.Report == pboc.NoReport {
+		return nil
+	}
+	mac, _, err := h.cardKey(LabelCardMAC, card)
+	if err != nil {
+		return err
+	}
+	if !iad.Verify(mac.Session(atc), atc) {
+		return fmt.Errorf("card %s, ATC %d: %w", card, atc, ErrBalance)
 	}
 	return nil
 }
@@ -238,19 +243,6 @@ func (h *HSM) CheckLoadLog(ctx context.Context, card BankCard, raw []byte) (log 
 		return log, fmt.Errorf("load log of card %s: %w", card, ErrBalance)
 	}
 	return log, nil
-}
-
-// SignCredential puts the access host's MAC onto a door's credential for the
-// card with that UID.
-func (h *HSM) SignCredential(ctx context.Context, c desfire.Credential, uid desfire.UID) (desfire.Credential, error) {
-	if err := ctx.Err(); err != nil {
-		return c, err
-	}
-	k, err := h.key(LabelDoorHost, AESRoot, 0)
-	if err != nil {
-		return c, err
-	}
-	return c.Sign([16]byte(k.clear), uid), nil
 }
 
 // CheckSale verifies the MAC of a canteen till's sale.

@@ -15,6 +15,7 @@ import (
 	"koala/hsm"
 	"koala/internal/clock"
 	"koala/internal/db/dbtest"
+	"koala/spec/desfire"
 	"koala/spec/emv"
 	"koala/spec/globalplatform"
 	"koala/spec/iso7816"
@@ -347,4 +348,54 @@ func opened(t *testing.T, e *element, sealed []byte) []byte {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// TestDESFireGroup: keys in an application's group are the card's own, by its
+// UID, and the door's credential carries the access host's MAC for that card.
+func TestDESFireGroup(t *testing.T) {
+	h := bank(t)
+	roots := map[string][16]byte{}
+	for i, label := range []string{hsm.LabelDoor + ".0", hsm.LabelDoor + ".1", hsm.LabelDoorHost} {
+		k := [16]byte(unhex(t, "00112233445566778899AABBCCDDEEFF"))
+		k[0] = byte(i + 1)
+		roots[label] = k
+		if _, err := h.Import(ctx, label, hsm.AESRoot, k[:]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e := &element{kdd: [10]byte{0, 0, 0, 4, 0x78, 0x2E, 0x21, 0x80, 0x1D, 0x80}, keys: globalplatform.FactoryKeys()}
+	uid := desfire.UID(e.kdd[3:])
+	app, err := desfire.Door([2]desfire.SealedKey{}, desfire.Credential{Site: 7, Person: 9}).Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := h.WrapScript(ctx, hsm.Script{HostChallenge: host, InitAnswer: e.initialise(t, host), Level: globalplatform.CMAC | globalplatform.CENC,
+		Commands: []hsm.Plain{{Command: iso7816.Command{CLA: globalplatform.CLA, INS: globalplatform.InsStoreData, P1: 0x88, Le: iso7816.NoLe},
+			Keys: []hsm.KeyRef{{DGI: desfire.DGIApplication, Form: hsm.AESApp, Label: hsm.LabelDoor, Data: app},
+				{DGI: desfire.DGIMaster, Form: hsm.AESMaster, Label: hsm.LabelPICC, Data: []byte{0x0F}}}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, rest, _, err := globalplatform.NextDGI(e.run(t, list)[0].Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := desfire.ParseApplication(d.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, sealed := range got.Keys {
+		k, err := sealed.Open(e.card.DecryptKey)
+		want := desfire.CardKey(desfire.AESKey(roots[fmt.Sprintf("%s.%d", hsm.LabelDoor, i)], 2), uid, desfire.DoorAID, desfire.DoorSystem)
+		if err != nil || k != want {
+			t.Errorf("key %d: %v, %v", i, k == want, err)
+		}
+	}
+	c, err := desfire.ParseCredential(got.Files[0].Content)
+	if err != nil || c.Verify(roots[hsm.LabelDoorHost], uid) != nil || c.Verify(roots[hsm.LabelDoorHost], desfire.UID{}) == nil {
+		t.Errorf("credential %+v, %v", c, err)
+	}
+	if d, _, _, err = globalplatform.NextDGI(rest); err != nil || len(d.Data) != 22 {
+		t.Errorf("master group %X, %v", d.Data, err)
+	}
 }

@@ -132,7 +132,7 @@ func (h *HSM) fill(ctx context.Context, host *globalplatform.Host, a globalplatf
 	}
 	data := append([]byte(nil), c.Data...)
 	for _, r := range p.Keys {
-		g, err := h.group(ctx, host, r)
+		g, err := h.group(ctx, host, a.KDD, r)
 		if err != nil {
 			return c, err
 		}

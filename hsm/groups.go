@@ -2,11 +2,12 @@ package hsm
 
 import (
 	"context"
-	"encoding/hex"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 
+	"koala/spec/coupon"
 	"koala/spec/desfire"
 	"koala/spec/globalplatform"
 	"koala/spec/iso9797"
@@ -28,8 +29,9 @@ const (
 	OpenKeys               // opening keys of industry files, 16 each, secret; Data is one byte per file
 	OpenChecks             // their check values, 3 each
 	Industry               // an industry record behind its key, which is secret; Data is the record
-	AESApp                 // desfire.Application; Data is it without its keys, their masters are Label.0, .1, ...
+	AESApp                 // desfire.Application; Data is it without its keys, their masters are Label.0, .1, ...; a door's credential gets its MAC
 	AESMaster              // desfire.Master; Data is its settings byte
+	CouponKey              // coupon.KeyRecord; Data is its use 1 | owner 8 | holder 8
 )
 
 // A KeyRef names key material of a card: the data grouping it goes into, and
@@ -39,11 +41,11 @@ type KeyRef struct {
 	Form  Form
 	Label string // of the root
 	// Card is what the root is dispersed by: a purse's number (empty for a SAM,
-	// which gets the root), BankCard.Ref, a UID in hexadecimal; of an RSAPart the
-	// ICCKey.
+	// which gets the root), BankCard.Ref; of an RSAPart the ICCKey's id. The AES
+	// forms go by the element's UID and need none.
 	Card  string
 	Kind  purse.KeyKind // of a PurseKey
-	Index byte          // of a PurseKey; 0: 1
+	Index byte          // of a PurseKey, 0: 1; of a CouponKey
 	Data  []byte        // what the form says
 }
 
@@ -86,12 +88,14 @@ func (r KeyRef) Size() int {
 		return head + len(r.Data)
 	case AESMaster:
 		return head + 22
+	case CouponKey:
+		return head + coupon.KeyRecordLen
 	}
 	return head + purse.KeyRecordLen
 }
 
 // group makes the data grouping for the element behind host.
-func (h *HSM) group(ctx context.Context, host *globalplatform.Host, r KeyRef) (g globalplatform.DGI, err error) {
+func (h *HSM) group(ctx context.Context, host *globalplatform.Host, kdd [10]byte, r KeyRef) (g globalplatform.DGI, err error) {
 	g.ID = r.DGI
 	switch r.Form {
 	case PurseKey:
@@ -103,7 +107,9 @@ func (h *HSM) group(ctx context.Context, host *globalplatform.Host, r KeyRef) (g
 	case PINGroup:
 		g.Data, err = h.pinGroup(ctx, host, r)
 	case AESApp, AESMaster:
-		g.Data, err = h.aesGroup(host, r)
+		g.Data, err = h.aesGroup(host, uidOf(kdd), r)
+	case CouponKey:
+		g.Data, err = h.couponKey(host, r)
 	default:
 		g.Data, err = h.bankGroup(host, r)
 	}
@@ -175,18 +181,16 @@ func (h *HSM) pinGroup(ctx context.Context, host *globalplatform.Host, r KeyRef)
 	return host.EncryptKey(iso9797.Pad2(block, 16))
 }
 
+// uidOf reads the UID out of an element's key data: three zeros before it.
+func uidOf(kdd [10]byte) desfire.UID { return desfire.UID(kdd[3:]) }
+
 // aesGroup diversifies the masters by UID and application (AN10922).
-func (h *HSM) aesGroup(host *globalplatform.Host, r KeyRef) ([]byte, error) {
-	raw, err := hex.DecodeString(r.Card)
-	if err != nil || len(raw) != len(desfire.UID{}) {
-		return nil, ErrUsage
-	}
-	uid := desfire.UID(raw)
+func (h *HSM) aesGroup(host *globalplatform.Host, uid desfire.UID, r KeyRef) ([]byte, error) {
 	if r.Form == AESMaster {
 		if len(r.Data) != 1 {
 			return nil, ErrUsage
 		}
-		k, err := h.aesKey(host, r.Label, uid, desfire.Card, "KOALA PICC")
+		k, err := h.aesKey(host, r.Label, uid, desfire.Card, piccSystem)
 		return desfire.Master{Settings: desfire.KeySettings(r.Data[0]), Key: k}.Bytes(), err
 	}
 	app, err := desfire.ParseApplication(r.Data)
@@ -202,7 +206,79 @@ func (h *HSM) aesGroup(host *globalplatform.Host, r KeyRef) ([]byte, error) {
 			return nil, err
 		}
 	}
+	if app.AID == desfire.DoorAID {
+		if err := h.signDoor(&app, uid); err != nil {
+			return nil, err
+		}
+	}
 	return app.Bytes()
+}
+
+// piccSystem diversifies the master key of the whole card.
+const piccSystem = "KOALA PICC"
+
+// signDoor puts the access host's MAC onto the credential in the application.
+func (h *HSM) signDoor(app *desfire.Application, uid desfire.UID) error {
+	k, err := h.key(LabelDoorHost, AESRoot, 0)
+	if err != nil {
+		return err
+	}
+	for i := range app.Files {
+		if app.Files[i].No != desfire.DoorCredential {
+			continue
+		}
+		c, err := desfire.ParseCredential(app.Files[i].Content)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrScript, err)
+		}
+		app.Files[i].Content = c.Sign([16]byte(k.clear), uid).Bytes()
+	}
+	return nil
+}
+
+// couponRoot is the root of one owner's keys: a merchant's or an issuer's.
+func (h *HSM) couponRoot(label string, version byte, use coupon.KeyUse, owner coupon.ID) (root [16]byte, k *key, err error) {
+	if k, err = h.key(label, AESRoot, version); err != nil {
+		return root, nil, err
+	}
+	return iso9797.CMAC(k.clear, append([]byte{byte(use)}, owner[:]...)), k, nil
+}
+
+func (h *HSM) couponKey(host *globalplatform.Host, r KeyRef) ([]byte, error) {
+	if len(r.Data) != 17 {
+		return nil, ErrUsage
+	}
+	use, owner, holder := coupon.KeyUse(r.Data[0]), coupon.ID(r.Data[1:9]), coupon.ID(r.Data[9:])
+	root, k, err := h.couponRoot(r.Label, 0, use, owner)
+	if err != nil {
+		return nil, err
+	}
+	own := coupon.CardKey(root, holder, owner)
+	sealed, err := host.EncryptKey(own[:])
+	if err != nil || len(sealed) != len(own) {
+		return nil, errors.Join(err, globalplatform.ErrKey)
+	}
+	return coupon.KeyRecord{Index: r.Index, Use: use, Version: k.info.Version, Owner: owner, Key: [16]byte(sealed),
+		KCV: iso9797.KCVAES(own[:])}.Bytes(), nil
+}
+
+// CheckRedemption verifies a card's proof that its coupon was redeemed, under
+// any version of the root.
+func (h *HSM) CheckRedemption(ctx context.Context, r coupon.Redemption) error {
+	newest, err := h.key(LabelCoupon, AESRoot, 0)
+	if err != nil {
+		return err
+	}
+	for v := newest.info.Version; v >= 1; v-- {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		root, _, err := h.couponRoot(LabelCoupon, v, coupon.IssuerKey, r.Issuer)
+		if err == nil && r.Verify(root) == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("redemption: %w", ErrAC)
 }
 
 func (h *HSM) aesKey(host *globalplatform.Host, label string, uid desfire.UID, app desfire.AID, system string) (desfire.SealedKey, error) {

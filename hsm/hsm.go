@@ -134,7 +134,7 @@ var bankKeys = []labelled{
 	{LabelCA, CAKey}, {LabelIssuer, IssuerKey}, {LabelZone, ZoneKey}, {LabelPIN, HashKey}, {LabelToken, HashKey},
 	{LabelCanteen + ".0", AESRoot}, {LabelCanteen + ".1", AESRoot}, {LabelCanteen + ".2", AESRoot},
 	{LabelDoor + ".0", AESRoot}, {LabelDoor + ".1", AESRoot}, {LabelDoorHost, AESRoot}, {LabelPICC, AESRoot},
-	{LabelTill, AESRoot}, {LabelCoupon, CardRoot},
+	{LabelTill, AESRoot}, {LabelCoupon, AESRoot},
 }
 
 // KeyInfo is what may be known of a key.

@@ -30,17 +30,19 @@ const (
 	Closing       State = "closing"       // the band and tsm: prove the balance, delete the instance
 	Closed        State = "closed"        // nobody: refunded, number never used again
 	Abandoned     State = "abandoned"     // nobody: never came to life, deposit returned, number never used again
+	Replaced      State = "replaced"      // nobody: lost, its money and history went to another card, number denied for ever
 )
 
 // next lists the allowed transitions.
 var next = map[State][]State{
 	Ordered:       {Personalising, Abandoned},
 	Personalising: {Active, Abandoned},
-	Active:        {Blocked, Closing},
-	Blocked:       {Active, Closing},
+	Active:        {Blocked, Closing, Replaced},
+	Blocked:       {Active, Closing, Replaced},
 	Closing:       {Closed, Active, Blocked},
 	Closed:        {},
 	Abandoned:     {},
+	Replaced:      {},
 }
 
 // May tells whether a card in state s may go to state to.
@@ -54,7 +56,7 @@ func (s State) May(to State) bool {
 }
 
 // Over tells whether nothing can happen to the card any more.
-func (s State) Over() bool { return s == Closed || s == Abandoned }
+func (s State) Over() bool { return s == Closed || s == Abandoned || s == Replaced }
 
 // Words says the state for people, in Chinese if zh.
 func (s State) Words(zh bool) string {
@@ -71,7 +73,7 @@ func (s State) Words(zh bool) string {
 var stateWords = map[State][2]string{
 	Ordered: {"ordered", "已申请"}, Personalising: {"being written", "写卡中"}, Active: {"ready", "可用"},
 	Blocked: {"blocked", "已锁定"}, Closing: {"being returned", "退卡中"}, Closed: {"returned", "已退卡"},
-	Abandoned: {"not issued", "未发成"},
+	Abandoned: {"not issued", "未发成"}, Replaced: {"replaced", "已换卡"},
 }
 
 // A CardID names one issued card of any kind. A transit purse is named by its
@@ -124,6 +126,13 @@ const (
 // Bank tells whether cards of the kind have a PAN and EMV keys.
 func (k Kind) Bank() bool { return k == ECash || k == Debit || k == Credit }
 
+// Money tells whether cards of the kind hold money, which stands on a float.
+func (k Kind) Money() bool { return k == Transit || k.Bank() || k == Canteen }
+
+// Shared tells whether cards of the kind live together in one instance of the
+// element: applications of a DESFire card, coupons of a discount card.
+func (k Kind) Shared() bool { return k == Canteen || k == Door || k == Coupon }
+
 // Words says the kind for people, in Chinese if zh.
 func (k Kind) Words(zh bool) string {
 	w, ok := kindWords[k]
@@ -163,6 +172,7 @@ type Card struct {
 	// its element says; zero: it does not.
 	Suspended time.Time
 	Replaces  CardID // the card it was made in place of
+	Carry     Carry
 }
 
 // Counters are what an element said about a card, and when. Sequences count
@@ -204,19 +214,43 @@ type Application struct {
 	Customer customer.ID
 	Band     string
 	Product  string
+	PAN      *Numbered // of a bank card: what Bank.Number drew
+	Replaces CardID    // the card it is made in place of
+	Carry    Carry     // what goes along from that one
+}
+
+// Carry is what a transit card takes over from the one it replaces: how often
+// and for how much it rode this month, which decides the rebate.
+type Carry struct {
+	Rides int
+	Spent money.Amount
+	At    time.Time // of the last ride that is in it
 }
 
 // What can go wrong.
 var (
-	ErrNotFound  = fail.Define(fail.NotFound, "issuing.card_not_found", "there is no such card")
-	ErrProduct   = fail.Define(fail.NotFound, "issuing.product_not_found", "there is no such card product on sale")
-	ErrHasCard   = fail.Define(fail.Conflict, "issuing.band_has_card", "the band already holds a card of this kind")
-	ErrDiffers   = fail.Define(fail.Conflict, "issuing.reference_differs", "this reference was used for another application")
-	ErrState     = fail.Define(fail.Conflict, "issuing.wrong_state", "the card is not in a state that allows this")
-	ErrExhausted = fail.Define(fail.Broken, "issuing.range_exhausted", "the number range of this product is used up")
-	ErrReused    = fail.Define(fail.Broken, "issuing.number_reused", "a number was about to be given twice")
-	ErrShort     = fail.Define(fail.Broken, "issuing.float_short", "the element proves more money than the books hold for it")
-	ErrBadInput  = fail.Define(fail.Invalid, "issuing.bad_application", "an application needs a reference, a customer, a band and a product")
+	ErrNotFound   = fail.Define(fail.NotFound, "issuing.card_not_found", "there is no such card")
+	ErrProduct    = fail.Define(fail.NotFound, "issuing.product_not_found", "there is no such card product on sale")
+	ErrHasCard    = fail.Define(fail.Conflict, "issuing.band_has_card", "the band already holds a card of this kind")
+	ErrDiffers    = fail.Define(fail.Conflict, "issuing.reference_differs", "this reference was used for another application")
+	ErrState      = fail.Define(fail.Conflict, "issuing.wrong_state", "the card is not in a state that allows this")
+	ErrExhausted  = fail.Define(fail.Broken, "issuing.range_exhausted", "the number range of this product is used up")
+	ErrReused     = fail.Define(fail.Broken, "issuing.number_reused", "a number was about to be given twice")
+	ErrShort      = fail.Define(fail.Broken, "issuing.float_short", "the element proves more money than the books hold for it")
+	ErrKind       = fail.Define(fail.Invalid, "issuing.kind", "cards of this kind do not work that way")
+	ErrTemplate   = fail.Define(fail.Invalid, "issuing.template", "the card template is not in order")
+	ErrNoTemplate = fail.Define(fail.NotFound, "issuing.template_not_found", "there is no such card template")
+	ErrSuspended  = fail.Define(fail.Refused, "issuing.suspended", "the card is suspended; its holder reported it lost")
+	ErrNoLoad     = fail.Define(fail.NotFound, "issuing.load_not_found", "there is no such load")
+	ErrBusyLoad   = fail.Define(fail.Conflict, "issuing.load_open", "an earlier load of this card is not finished")
+	ErrAmount     = fail.Define(fail.Invalid, "issuing.amount", "the amount is not one this card may have")
+	ErrNoAuth     = fail.Define(fail.NotFound, "issuing.no_authorisation", "there is no authorised payment at this counter")
+	ErrNoPIN      = fail.Define(fail.Refused, "issuing.no_pin", "the card has no PIN yet")
+	ErrNoClaim    = fail.Define(fail.NotFound, "issuing.claim_not_found", "the card was not reported lost")
+	ErrNotDue     = fail.Define(fail.Refused, "issuing.claim_not_due", "what was spent before the loss may still come in; the claim is paid when its waiting time is over")
+	ErrNotHeir    = fail.Define(fail.Conflict, "issuing.not_replacement", "this card was not opened in place of the lost one")
+	ErrNoNumber   = fail.Define(fail.Invalid, "issuing.no_number", "a bank card needs a number drawn for its product")
+	ErrBadInput   = fail.Define(fail.Invalid, "issuing.bad_application", "an application needs a reference, a customer, a band and a product")
 )
 
 // MaxRef and MaxBand bound what callers may name, in bytes.

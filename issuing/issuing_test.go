@@ -306,7 +306,7 @@ func TestRangeNeverReuses(t *testing.T) {
 func FuzzPersonalisation(f *testing.F) {
 	c := issuing.Card{ID: "03105170070104791381"}
 	f.Add(issuing.TransitPersonalisation(c, issuing.Product{MaxBalance: money.Fen(100)}).Bytes())
-	f.Add(issuing.Personalisation{Card: "card_x", Privileges: 4, Install: []byte{1}}.Bytes())
+	f.Add(issuing.Personalisation{Card: "card_x", Shared: true, Install: []byte{1}}.Bytes())
 	f.Fuzz(func(t *testing.T, in []byte) {
 		p, err := issuing.ParsePersonalisation(in)
 		if err != nil || in[0] == 1 {

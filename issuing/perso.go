@@ -1,12 +1,23 @@
 package issuing
 
 import (
+	"context"
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
+	"time"
 
+	"koala/calendar"
 	"koala/hsm"
+	"koala/internal/db"
 	"koala/internal/fail"
+	"koala/spec/coupon"
+	"koala/spec/desfire"
+	"koala/spec/emv"
 	"koala/spec/globalplatform"
+	"koala/spec/pan"
+	"koala/spec/pboc"
 	"koala/spec/purse"
 )
 
@@ -20,10 +31,11 @@ var ErrPersonalisation = fail.Define(fail.Broken, "issuing.personalisation", "th
 type Personalisation struct {
 	LoadFile, Module, Instance globalplatform.AID
 	Card                       CardID               // empty for a SAM
-	Privileges                 byte                 // of the instance, first byte (GPCS 2.3.1, table 6-1)
+	Shared                     bool                 // other cards live in the instance too: it is neither replaced nor deleted
 	Install                    []byte               // application specific parameters, tag C9 of INSTALL
 	Groups                     []globalplatform.DGI // files first
 	Keys                       []hsm.KeyRef
+	Remove                     []globalplatform.DGI // takes the card out of a shared instance again
 }
 
 // The stored forms: 1 had purse keys only.
@@ -46,7 +58,7 @@ func TransitPersonalisation(c Card, p Product) Personalisation {
 		Groups: []globalplatform.DGI{
 			{ID: purse.DGIPublic, Data: FileOf(c, p).Bytes()},
 			{ID: purse.DGIRegion, Data: RegionOf(p).Bytes()},
-			{ID: purse.DGITransit, Data: purse.NewTransit(c.ID.Purse()).Bytes()},
+			{ID: purse.DGITransit, Data: railRecord(c).Bytes()},
 			{ID: purse.DGILimits, Data: limits.Bytes()},
 		},
 		Keys: []hsm.KeyRef{
@@ -56,22 +68,41 @@ func TransitPersonalisation(c Card, p Product) Personalisation {
 	}
 }
 
-// Bytes writes the value for sealing: version 2 | AIDs and card | privileges |
-// install parameters | groups | keys, each part behind its length as a varint.
+// railRecord is file 1A of a new card: with what the card it replaces had ridden
+// this month, so that the gates go on with the rebate.
+func railRecord(c Card) purse.Transit {
+	r := purse.NewTransit(c.ID.Purse())
+	if !c.Carry.At.IsZero() {
+		r.Count, r.Accumulated, r.LastAt = uint16(c.Carry.Rides), uint32(c.Carry.Spent.Minor()), purse.StampOf(c.Carry.At)
+	}
+	return r
+}
+
+// Bytes writes the value for sealing: version 2 | AIDs and card | shared |
+// install parameters | groups | keys | groups that remove, each part behind its
+// length as a varint.
 func (p Personalisation) Bytes() []byte {
 	b := []byte{persoVersion}
 	for _, s := range []string{string(p.LoadFile), string(p.Module), string(p.Instance), string(p.Card)} {
 		b = appendPart(b, []byte(s))
 	}
-	b = appendPart(append(b, p.Privileges), p.Install)
-	b = binary.AppendUvarint(b, uint64(len(p.Groups)))
-	for _, g := range p.Groups {
-		b = appendPart(binary.BigEndian.AppendUint16(b, g.ID), g.Data)
+	shared := byte(0)
+	if p.Shared {
+		shared = 1
 	}
+	b = appendGroups(appendPart(append(b, shared), p.Install), p.Groups)
 	b = binary.AppendUvarint(b, uint64(len(p.Keys)))
 	for _, k := range p.Keys {
 		b = append(binary.BigEndian.AppendUint16(b, k.DGI), byte(k.Form), byte(k.Kind), k.Index)
 		b = appendPart(appendPart(appendPart(b, []byte(k.Label)), []byte(k.Card)), k.Data)
+	}
+	return appendGroups(b, p.Remove)
+}
+
+func appendGroups(b []byte, groups []globalplatform.DGI) []byte {
+	b = binary.AppendUvarint(b, uint64(len(groups)))
+	for _, g := range groups {
+		b = appendPart(binary.BigEndian.AppendUint16(b, g.ID), g.Data)
 	}
 	return b
 }
@@ -86,23 +117,32 @@ func ParsePersonalisation(b []byte) (p Personalisation, err error) {
 	p.LoadFile, p.Module, p.Instance = globalplatform.AID(r.part()), globalplatform.AID(r.part()), globalplatform.AID(r.part())
 	p.Card = CardID(r.part())
 	if !old {
-		p.Privileges = r.byte()
+		shared := r.byte()
+		p.Shared, r.bad = shared == 1, r.bad || shared > 1
 		if p.Install = r.part(); len(p.Install) == 0 {
 			p.Install = nil
 		}
 	}
-	for range r.number(maxGroups) {
-		if id := r.take(2); id != nil {
-			p.Groups = append(p.Groups, globalplatform.DGI{ID: binary.BigEndian.Uint16(id), Data: r.part()})
-		}
-	}
+	p.Groups = r.groups()
 	for range r.number(maxGroups) {
 		p.Keys = append(p.Keys, r.key(old, p.Card))
+	}
+	if !old {
+		p.Remove = r.groups()
 	}
 	if r.bad || len(r.b) > 0 {
 		return Personalisation{}, ErrPersonalisation
 	}
 	return p, nil
+}
+
+func (r *reader) groups() (out []globalplatform.DGI) {
+	for range r.number(maxGroups) {
+		if id := r.take(2); id != nil {
+			out = append(out, globalplatform.DGI{ID: binary.BigEndian.Uint16(id), Data: r.part()})
+		}
+	}
+	return out
 }
 
 func (r *reader) key(old bool, card CardID) (k hsm.KeyRef) {
@@ -160,3 +200,252 @@ func (r *reader) byte() byte {
 }
 
 func (r *reader) part() []byte { return r.take(r.number(1 << 16)) }
+
+// An order is what a personalisation is drawn up from.
+type order struct {
+	card     Card
+	product  Product
+	template Template
+	secret   secret
+	nth      int // of the coupons that its band ever had, from 1
+}
+
+// Personalise draws up what the card's element is to be written with. It may
+// be called again: everything in it is derived or kept, so the same card comes
+// out the same.
+func (b *Bank) Personalise(ctx context.Context, id CardID) (Personalisation, error) {
+	p, err := b.personalise(ctx, id)
+	if err != nil {
+		return Personalisation{}, fmt.Errorf("personalising card %s: %w", id.Masked(), err)
+	}
+	return p, nil
+}
+
+func (b *Bank) personalise(ctx context.Context, id CardID) (Personalisation, error) {
+	var o order
+	if err := b.store.Read(ctx, func(q *db.Query) error { return o.load(q, id) }); err != nil {
+		return Personalisation{}, err
+	}
+	switch o.card.Kind {
+	case Transit:
+		return TransitPersonalisation(o.card, o.product), nil
+	case ECash, Debit, Credit:
+		return b.bankCard(ctx, o)
+	case Canteen, Door:
+		return desfireCard(o)
+	case Coupon:
+		return couponCard(o)
+	}
+	return Personalisation{}, fmt.Errorf("kind %s: %w", o.card.Kind, ErrKind)
+}
+
+func (o *order) load(q db.Reader, id CardID) (err error) {
+	if o.card, err = Get(q, id); err != nil {
+		return err
+	}
+	if o.product, err = ProductOn(q, o.card.Product, o.card.Opened); err != nil || o.product.Kind == Transit {
+		return err
+	}
+	if o.template, err = TemplateOf(q, o.product.Template); err != nil {
+		return err
+	}
+	if o.card.Kind.Bank() {
+		o.secret, err = secretOf(q, id)
+		return err
+	}
+	return q.QueryRow(`SELECT COUNT(*) FROM issuing_card WHERE band = $1 AND kind = $2 AND id <= $3`, o.card.Band, o.card.Kind, o.card.ID).Scan(&o.nth)
+}
+
+// begin is a personalisation without groups.
+func (o order) begin() Personalisation {
+	return Personalisation{LoadFile: globalplatform.AID(o.product.Package), Module: globalplatform.AID(o.product.Module),
+		Instance: globalplatform.AID(o.product.Instance), Card: o.card.ID, Shared: o.card.Kind.Shared()}
+}
+
+// The bank's country and currency: China, yuan (ISO 3166, ISO 4217).
+var china = [2]byte{0x01, 0x56}
+
+// bankCard lays a bank card out, certifies its key, and puts references in the
+// place of everything secret.
+func (b *Bank) bankCard(ctx context.Context, o order) (Personalisation, error) {
+	d, err := read[BankData](o.template.Data)
+	if err != nil {
+		return Personalisation{}, err
+	}
+	number, err := b.panOf(ctx, o.secret)
+	if err != nil {
+		return Personalisation{}, err
+	}
+	icc, err := b.keys.TakeICCKey(ctx, string(o.card.ID))
+	if err != nil {
+		return Personalisation{}, err
+	}
+	c := o.layout(d, number)
+	if err := b.certify(ctx, &c, o, icc); err != nil {
+		return Personalisation{}, err
+	}
+	p := o.begin()
+	ref := hsm.BankCard{PAN: string(number), PSN: o.secret.psn, Alg: pboc.Algorithm(o.secret.alg), DKI: o.secret.dki}.Ref()
+	for _, g := range c.Personalisation().DGIs() {
+		switch g.ID {
+		case pboc.DGIKeys, pboc.DGIKeyChecks, pboc.DGIOpenKeys, pboc.DGIOpenChecks:
+		default:
+			p.Groups = append(p.Groups, globalplatform.DGI{ID: g.ID, Data: g.Data})
+		}
+	}
+	p.Keys = []hsm.KeyRef{{DGI: pboc.DGIKeys, Form: hsm.CardKeys, Label: hsm.LabelCardAC, Card: ref},
+		{DGI: pboc.DGIKeyChecks, Form: hsm.CardChecks, Label: hsm.LabelCardAC, Card: ref}}
+	for part := pboc.DGICoefficient; part <= pboc.DGIPrimeP; part++ {
+		p.Keys = append(p.Keys, hsm.KeyRef{DGI: uint16(part), Form: hsm.RSAPart, Label: hsm.LabelIssuer, Card: icc.ID})
+	}
+	if len(c.Files) > 0 {
+		sfis := make([]byte, len(c.Files))
+		p.Keys = append(p.Keys, hsm.KeyRef{DGI: pboc.DGIOpenKeys, Form: hsm.OpenKeys, Label: hsm.LabelOpen, Card: ref, Data: sfis},
+			hsm.KeyRef{DGI: pboc.DGIOpenChecks, Form: hsm.OpenChecks, Label: hsm.LabelOpen, Card: ref, Data: sfis})
+	}
+	return p, nil
+}
+
+// layout is the card as spec/pboc lays it out, without keys and certificates.
+func (o order) layout(d BankData, number pan.PAN) pboc.Card {
+	var aip emv.AIP
+	for _, bit := range []emv.AIPBit{emv.AIPDDA, emv.AIPCVM, emv.AIPTerminalRisk, emv.AIPIssuerAuth} {
+		aip.Set(bit)
+	}
+	var ctq emv.CTQ
+	ctq.Set(emv.CTQOnlineIfODA)
+	ctq.Set(emv.CTQOnlineIfDate)
+	c := pboc.Card{
+		Label: d.Label, Priority: d.Priority, PAN: string(number), PSN: o.secret.psn, Service: d.Service,
+		Effective: yymmdd(o.card.From), Expiry: yymmdd(o.card.To.AddDate(0, 0, -1)), Country: china, Currency: china,
+		AIP: aip, CTQ: ctq, DKI: o.secret.dki, CVN: d.CVN, Alg: pboc.Algorithm(o.secret.alg), Version1: d.FastDDA1,
+		Processing: pboc.Processing(d.Processing), SingleLimit: uint64(d.SingleLimit), ResetThreshold: uint64(d.ResetThreshold),
+		CVMLimit: uint64(d.CVMLimit), TotalLimit: uint64(d.TotalLimit), TotalUpper: uint64(d.TotalUpper),
+		Support: d.Support, OffsetLimit: uint64(d.OffsetLimit),
+	}
+	if d.ECash {
+		c.Report, c.BalanceLimit = pboc.ReportBalance, uint64(o.product.MaxBalance.Minor())
+	}
+	if d.Support != 0 {
+		c.Files = []pboc.File{{SFI: pboc.FirstFile, Kind: pboc.Variable, Read: pboc.Free, Write: pboc.Keyed, MaxRecord: 128, Size: 512}}
+	}
+	return c
+}
+
+// certify puts the chain into the layout. Both certificates are for the same
+// key and data each time, so they are the same bytes.
+func (b *Bank) certify(ctx context.Context, c *pboc.Card, o order, icc hsm.ICCKey) error {
+	last := calendar.Of(o.card.To.AddDate(0, 0, -1), calendar.Beijing)
+	issuer, index, err := b.keys.IssuerCertificate(ctx, c.PAN[:8], [2]byte{0x12, bcd(last.Year)})
+	if err != nil {
+		return err
+	}
+	c.CA, c.IssuerCertificate, c.IssuerRemainder, c.IssuerExponent = index, issuer.Certificate, issuer.Remainder, issuer.Exponent
+	sum := sha256.Sum256([]byte(o.card.ID))
+	own, err := b.keys.ICCCertificate(ctx, emv.KeyInfo{Owner: c.PAN, Expiry: [2]byte{bcd(int(last.Month)), bcd(last.Year)}, Serial: [3]byte(sum[:]), Key: icc.Public}, c.Static())
+	if err != nil {
+		return err
+	}
+	c.ICCCertificate, c.ICCRemainder, c.ICCExponent = own.Certificate, own.Remainder, own.Exponent
+	return nil
+}
+
+// bcd is a number's last two digits.
+func bcd(n int) byte { return byte(n/10%10<<4 | n%10) }
+
+// yymmdd is the Beijing date of t as EMV codes dates.
+func yymmdd(t time.Time) [3]byte {
+	d := calendar.Of(t, calendar.Beijing)
+	return [3]byte{bcd(d.Year), bcd(int(d.Month)), bcd(d.Day)}
+}
+
+// desfireCard is one application of the band's DESFire card. Its keys, and the
+// MAC of a door's credential, are made for the element the hsm is speaking to.
+func desfireCard(o order) (Personalisation, error) {
+	p := o.begin()
+	var app desfire.Application
+	label := hsm.LabelCanteen
+	if o.card.Kind == Canteen {
+		app = desfire.Canteen([3]desfire.SealedKey{})
+	} else {
+		d, err := read[DoorData](o.template.Data)
+		if err != nil {
+			return p, err
+		}
+		label = hsm.LabelDoor
+		person := sha256.Sum256([]byte(o.card.Customer))
+		first := calendar.Of(o.card.From, calendar.Beijing)
+		app = desfire.Door([2]desfire.SealedKey{}, desfire.Credential{Site: d.Site, Person: uint64(person[0])<<56 | uint64(person[1])<<48 |
+			uint64(person[2])<<40 | uint64(person[3])<<32 | uint64(person[4])<<24 | uint64(person[5])<<16 | uint64(person[6])<<8 | uint64(person[7]),
+			From: yyyymmdd(first), To: yyyymmdd(first.AddDays(d.Days - 1))})
+	}
+	body, err := app.Bytes()
+	if err != nil {
+		return p, err
+	}
+	p.Keys = []hsm.KeyRef{{DGI: desfire.DGIMaster, Form: hsm.AESMaster, Label: hsm.LabelPICC, Data: []byte{byte(desfire.DefaultSettings)}},
+		{DGI: desfire.DGIApplication, Form: hsm.AESApp, Label: label, Data: body}}
+	p.Remove = []globalplatform.DGI{{ID: desfire.DGIDelete, Data: desfire.Deletion(app.AID)}}
+	return p, nil
+}
+
+func yyyymmdd(d calendar.Date) [4]byte {
+	return [4]byte{bcd(d.Year / 100), bcd(d.Year), bcd(int(d.Month)), bcd(d.Day)}
+}
+
+// couponID is the eight-byte name of something on discount cards.
+func couponID(kind, name string) (id coupon.ID) {
+	sum := sha256.Sum256([]byte(kind + ":" + name))
+	copy(id[:], sum[:])
+	return id
+}
+
+// coupon is the line of the discount card that a card of this house is.
+func (d CouponData) coupon(c Card, issuer string) (coupon.Coupon, error) {
+	first := calendar.Of(c.Opened, calendar.Beijing)
+	kind, ok := map[string]coupon.Kind{"amount": coupon.AmountOff, "percent": coupon.PercentOff, "stamps": coupon.StampCard, "thing": coupon.Entitlement}[d.Gives]
+	if !ok {
+		return coupon.Coupon{}, fmt.Errorf("%w: a coupon gives amount, percent, stamps or thing", ErrTemplate)
+	}
+	x := coupon.Coupon{ID: couponID("coupon", string(c.ID)), Issuer: couponID("issuer", issuer), Merchant: couponID("merchant", d.Merchant),
+		Kind: kind, Value: d.Value, Ceiling: d.Ceiling, Minimum: d.Minimum, From: yyyymmdd(first), To: yyyymmdd(first.AddDays(d.Days - 1)),
+		Uses: d.Uses, Needed: d.Needed}
+	if _, err := coupon.Parse(x.Bytes()); err != nil {
+		return coupon.Coupon{}, fmt.Errorf("%w: %w", ErrTemplate, err)
+	}
+	return x, nil
+}
+
+// maxCouponKeys is how many coupons of one band have keys of their own index.
+const maxCouponKeys = 127
+
+// couponCard is one coupon in the band's discount card: holder, coupon, and the
+// keys of merchant and issuer for that holder.
+func couponCard(o order) (Personalisation, error) {
+	d, err := read[CouponData](o.template.Data)
+	if err != nil {
+		return Personalisation{}, err
+	}
+	x, err := d.coupon(o.card, o.template.Issuer)
+	if err != nil {
+		return Personalisation{}, err
+	}
+	holder := couponID("holder", o.card.Band)
+	at := byte((o.nth - 1) % maxCouponKeys * 2)
+	x.Key = at + 1
+	p := o.begin()
+	key := func(index byte, use coupon.KeyUse, owner coupon.ID) hsm.KeyRef {
+		return hsm.KeyRef{DGI: coupon.DGIKeyFirst + uint16(index) - 1, Form: hsm.CouponKey, Label: hsm.LabelCoupon, Index: index,
+			Data: append(append([]byte{byte(use)}, owner[:]...), holder[:]...)}
+	}
+	p.Groups = []globalplatform.DGI{{ID: coupon.DGIHolder, Data: holder[:]}, {ID: coupon.DGICoupon, Data: x.Bytes()}}
+	p.Keys = []hsm.KeyRef{key(at+1, coupon.MerchantKey, x.Merchant), key(at+2, coupon.IssuerKey, x.Issuer)}
+	p.Remove = []globalplatform.DGI{{ID: coupon.DGIDelete, Data: x.ID[:]}}
+	return p, nil
+}
+
+// CouponName is how redemptions name a coupon card, and who redeems it.
+func CouponName(c Card, merchant string) (id, shop string) {
+	x, m := couponID("coupon", string(c.ID)), couponID("merchant", merchant)
+	return hex.EncodeToString(x[:]), hex.EncodeToString(m[:])
+}

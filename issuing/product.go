@@ -74,9 +74,12 @@ func Products(q db.Reader, on time.Time) (out []Product, err error) {
 }
 
 // SetProduct adds a version of a product, valid from p.From on, and a number
-// range for its prefix when there is none: digits fill the number to 20.
+// range for its prefix when there is none, where cards of the kind have numbers.
 func SetProduct(tx *db.Tx, p Product) error {
-	if p.Code == "" || len(p.Instance) == 0 || len(p.Prefix) < 8 || len(p.Prefix) > 16 || p.Years < 1 || p.MaxLoad.Sign() <= 0 {
+	numbered := p.Kind == Transit || p.Kind.Bank()
+	digits := rangeOf(p)
+	if p.Code == "" || len(p.Instance) == 0 || p.Years < 1 || numbered && (len(p.Prefix) < 8 || digits < 4 || p.MaxLoad.Sign() <= 0) ||
+		p.Kind != Transit && p.Template == "" {
 		return fmt.Errorf("product %q: %w", p.Code, ErrProduct)
 	}
 	var to int64
@@ -92,7 +95,9 @@ func SetProduct(tx *db.Tx, p Product) error {
 	if err != nil {
 		return fmt.Errorf("product %s: %w", p.Code, err)
 	}
-	digits := 20 - len(p.Prefix)
+	if !numbered {
+		return nil
+	}
 	last := int64(1)
 	for range digits {
 		last *= 10

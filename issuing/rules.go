@@ -47,33 +47,88 @@ func Open(tx *db.Tx, a Application) (Card, error) {
 	if err != nil {
 		return Card{}, fmt.Errorf("application %s: %w", a.Ref, err)
 	}
-	if taken, err := bandHolds(tx, a.Band, p.Instance); err != nil || taken {
+	if taken, err := bandHolds(tx, a.Band, p); err != nil || taken {
 		if err == nil {
 			err = ErrHasCard
 		}
 		return Card{}, fmt.Errorf("application %s, band %s: %w", a.Ref, a.Band, err)
 	}
-	n, err := draw(tx, p)
-	if err != nil {
-		return Card{}, fmt.Errorf("application %s: %w", a.Ref, err)
-	}
 	today := calendar.Of(tx.Now(), calendar.Beijing)
 	c := Card{
-		ID: IDOf(n), Kind: p.Kind, Tail: string(n[len(n)-4:]), Customer: a.Customer, Band: a.Band, Product: p.Code, Instance: p.Instance, State: Ordered, Deposit: p.Deposit,
+		Kind: p.Kind, Customer: a.Customer, Band: a.Band, Product: p.Code, Instance: p.Instance, State: Ordered, Deposit: p.Deposit,
+		Replaces: a.Replaces, Carry: a.Carry,
 		From: today.Start(calendar.Beijing).UTC(), To: today.Start(calendar.Beijing).AddDate(p.Years, 0, 0).UTC(),
 		Opened: tx.Now(), Changed: tx.Now(), Known: Counters{Balance: money.Fen(0), Online: -1, Offline: -1},
 	}
-	if err := insertCard(tx, a.Ref, c); err != nil {
-		return Card{}, fmt.Errorf("application %s: %w", a.Ref, err)
-	}
-	if err := openAccounts(tx, c); err != nil {
-		return Card{}, fmt.Errorf("application %s: %w", a.Ref, err)
+	for _, step := range []func() error{
+		func() error { return inherit(tx, c) },
+		func() error { return name(tx, &c, p, a.PAN) },
+		func() error { return insertCard(tx, a.Ref, c) },
+		func() error { return openAccounts(tx, c) },
+		func() error { return openBank(tx, c, p, a.PAN) },
+	} {
+		if err := step(); err != nil {
+			return Card{}, fmt.Errorf("application %s: %w", a.Ref, err)
+		}
 	}
 	return c, nil
 }
 
+// inherit checks the card that a new one is made in place of: a lost one of the
+// same kind and holder, that no other card replaces.
+func inherit(tx *db.Tx, c Card) error {
+	if c.Replaces == "" {
+		return nil
+	}
+	old, err := Get(tx, c.Replaces)
+	if err != nil {
+		return err
+	}
+	if heir, err := heirOf(tx, old.ID); err != nil || heir != "" {
+		return errors.Join(err, ErrNotHeir)
+	}
+	if old.Customer != c.Customer || old.Kind != c.Kind || old.Suspended.IsZero() || old.State.Over() {
+		return ErrNotHeir
+	}
+	return nil
+}
+
+// heirOf is the living card made in place of another, empty for none.
+func heirOf(q db.Reader, old CardID) (heir CardID, err error) {
+	err = q.QueryRow(`SELECT id FROM issuing_card WHERE replaces = $1 AND state NOT IN ($2, $3) ORDER BY id LIMIT 1`, old, Abandoned, Closed).Scan(&heir)
+	if errors.Is(err, db.ErrNoRows) {
+		err = nil
+	}
+	return heir, err
+}
+
+// name gives a new card its id and tail: a purse the next number of its range,
+// every other card a token.
+func name(tx *db.Tx, c *Card, p Product, n *Numbered) error {
+	switch {
+	case p.Kind == Transit:
+		number, err := draw(tx, p)
+		if err != nil {
+			return err
+		}
+		c.ID, c.Tail = IDOf(number), string(number[len(number)-4:])
+		return nil
+	case p.Kind.Bank() && (n == nil || n.Prefix != p.Prefix || n.Token == "" || len(n.Sealed) == 0):
+		return ErrNoNumber
+	case p.Kind.Bank():
+		c.Tail = n.Tail
+	}
+	c.ID = CardID(tx.NewID("card"))
+	return nil
+}
+
+// openAccounts opens what the card's money stands on: of a card that holds
+// money a float, of one with a deposit that.
 func openAccounts(tx *db.Tx, c Card) error {
-	err := ledger.OpenAccount(tx, ledger.Account{ID: Float(c.ID), Code: codeFloat, Name: "money on a card", Currency: money.CNY, Limits: ledger.Limits{Floor: ledger.AtLeast(0)}})
+	var err error
+	if c.Kind.Money() {
+		err = openFloat(tx, c)
+	}
 	if err != nil || c.Deposit.IsZero() {
 		return err
 	}
@@ -87,6 +142,10 @@ func openAccounts(tx *db.Tx, c Card) error {
 	return err
 }
 
+func openFloat(tx *db.Tx, c Card) error {
+	return ledger.OpenAccount(tx, ledger.Account{ID: Float(c.ID), Code: codeFloat, Name: "money on a card", Currency: money.CNY, Limits: ledger.Limits{Floor: ledger.AtLeast(0)}})
+}
+
 // returnDeposit gives the deposit back to the wallet, once.
 func returnDeposit(tx *db.Tx, c Card) error {
 	if c.Deposit.IsZero() {
@@ -96,17 +155,6 @@ func returnDeposit(tx *db.Tx, c Card) error {
 	e.Kind, e.Text = "card.deposit_back", "card deposit returned"
 	_, err := ledger.Post(tx, e)
 	return err
-}
-
-// draw takes the next number of the product's range. A number is drawn once:
-// the range only counts up, in the same unit that writes the card, and the
-// card's row, which is never removed, has the number as its key.
-func draw(tx *db.Tx, p Product) (purse.Number, error) {
-	serial, digits, err := nextSerial(tx, p.Prefix)
-	if err != nil {
-		return "", err
-	}
-	return purse.ParseNumber(fmt.Sprintf("%s%0*d", p.Prefix, digits, serial))
 }
 
 // Begin says that personalisation data of the card has been sealed and its
@@ -152,6 +200,9 @@ func Close(tx *db.Tx, n CardID, last Counters) error {
 	return move(tx, n, Closed, "returned", func(c Card) error {
 		if err := See(tx, n, last); err != nil {
 			return err
+		}
+		if !c.Kind.Money() {
+			return returnDeposit(tx, c)
 		}
 		b, err := ledger.BalanceOf(tx, Float(n))
 		if err != nil {

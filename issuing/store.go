@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"time"
 
 	"koala/customer"
 	"koala/internal/db"
@@ -70,16 +71,123 @@ var Schema = db.Schema{Owner: "issuing", Steps: []string{
 	UPDATE issuing_card SET tail = substr(id, 17, 4);
 	ALTER TABLE issuing_product ADD COLUMN kind TEXT NOT NULL DEFAULT 'transit';
 	ALTER TABLE issuing_product ADD COLUMN template TEXT NOT NULL DEFAULT ''`,
+	`ALTER TABLE issuing_card ADD COLUMN carry_rides BIGINT NOT NULL DEFAULT 0;
+	ALTER TABLE issuing_card ADD COLUMN carry_fen BIGINT NOT NULL DEFAULT 0;
+	ALTER TABLE issuing_card ADD COLUMN carry_at BIGINT NOT NULL DEFAULT 0;
+	CREATE TABLE issuing_template (
+		id TEXT PRIMARY KEY,
+		issuer TEXT NOT NULL,
+		code TEXT NOT NULL,
+		version BIGINT NOT NULL,
+		kind TEXT NOT NULL,
+		name_en TEXT NOT NULL,
+		name_zh TEXT NOT NULL,
+		art TEXT NOT NULL,
+		space BIGINT NOT NULL,       -- bytes of an element
+		data TEXT NOT NULL,          -- JSON of the kind
+		state TEXT NOT NULL,
+		by_whom TEXT NOT NULL,
+		why TEXT NOT NULL,
+		made BIGINT NOT NULL,
+		decided BIGINT NOT NULL,
+		UNIQUE (issuer, code, version));
+	CREATE TABLE issuing_rule (
+		scope TEXT NOT NULL,         -- card, product, or empty: all
+		rule TEXT NOT NULL,
+		valid_from BIGINT NOT NULL,  -- microseconds, incl.
+		valid_to BIGINT NOT NULL,    -- microseconds, excl.; 0 open
+		value BIGINT NOT NULL,       -- fen, or days
+		source TEXT NOT NULL,
+		PRIMARY KEY (scope, rule, valid_from));
+	INSERT INTO issuing_rule (scope, rule, valid_from, valid_to, value, source) VALUES
+		('', 'once', 0, 0, 500000, 'house rule'),
+		('', 'day', 0, 0, 2000000, 'house rule'),
+		('', 'claim.days', 0, 0, 7, 'house rule: by then every gate has handed in');
+	-- Numbers are sealed by the hsm; token is its keyed hash, to find them by.
+	CREATE TABLE issuing_bank (
+		card TEXT PRIMARY KEY,
+		token TEXT NOT NULL,
+		sealed BYTEA NOT NULL,
+		psn BIGINT NOT NULL,
+		alg BIGINT NOT NULL,
+		dki BIGINT NOT NULL,
+		pin BYTEA NOT NULL,          -- the hsm's reference; empty: none set
+		tries BIGINT NOT NULL,       -- left
+		atc BIGINT NOT NULL,         -- highest of a verified cryptogram, -1 none
+		account TEXT NOT NULL,
+		UNIQUE (token, psn));
+	-- One row per online cryptogram that was answered. The key is the rule that
+	-- a card's transaction counter is answered one way only.
+	CREATE TABLE issuing_auth (
+		card TEXT NOT NULL,
+		atc BIGINT NOT NULL,
+		ac BYTEA NOT NULL,
+		kind TEXT NOT NULL,          -- pay, load
+		day TEXT NOT NULL,           -- Beijing
+		fen BIGINT NOT NULL,
+		balance BIGINT NOT NULL,     -- e-cash as the card reported it, -1 not
+		arc TEXT NOT NULL,
+		state TEXT NOT NULL,         -- held, paid, released, declined
+		payee TEXT NOT NULL,         -- ledger account
+		text TEXT NOT NULL,
+		at BIGINT NOT NULL,
+		PRIMARY KEY (card, atc));
+	CREATE INDEX issuing_auth_day ON issuing_auth (card, day);
+	CREATE TABLE issuing_load (
+		id TEXT PRIMARY KEY,
+		ref TEXT NOT NULL UNIQUE,
+		card TEXT NOT NULL,
+		fen BIGINT NOT NULL,
+		state TEXT NOT NULL,
+		open BOOLEAN NOT NULL,
+		atc BIGINT NOT NULL,         -- bound to, -1 none
+		old BIGINT NOT NULL,         -- balance the card proved before, fen
+		proof TEXT NOT NULL,
+		placed BIGINT NOT NULL,
+		changed BIGINT NOT NULL);
+	CREATE INDEX issuing_load_card ON issuing_load (card, id);
+	-- One row per cleared cryptogram: card, counter and kind are booked once.
+	CREATE TABLE issuing_clearing (
+		card TEXT NOT NULL,
+		atc BIGINT NOT NULL,
+		kind BIGINT NOT NULL,        -- pboc.ClearingKind
+		fen BIGINT NOT NULL,
+		balance BIGINT NOT NULL,     -- e-cash after it as the card reports, -1 not reported
+		payee TEXT NOT NULL,
+		terminal TEXT NOT NULL,
+		stan BIGINT NOT NULL,
+		done BIGINT NOT NULL,        -- by the terminal's clock
+		at BIGINT NOT NULL,
+		PRIMARY KEY (card, atc, kind));
+	-- What could not be booked, with its reason; sealed holds the record.
+	CREATE TABLE issuing_suspense (
+		id TEXT PRIMARY KEY,         -- the hsm's hash of the record
+		card TEXT NOT NULL,          -- empty: not known
+		atc BIGINT NOT NULL,
+		fen BIGINT NOT NULL,
+		payee TEXT NOT NULL,
+		terminal TEXT NOT NULL,
+		why TEXT NOT NULL,
+		sealed BYTEA NOT NULL,
+		at BIGINT NOT NULL,
+		settled BIGINT NOT NULL);    -- 0: waits
+	CREATE TABLE issuing_claim (
+		old TEXT PRIMARY KEY,
+		lost BIGINT NOT NULL,        -- reported
+		due BIGINT NOT NULL,         -- from when on it may be paid
+		new TEXT NOT NULL,           -- empty: not moved yet, or paid to the wallet
+		fen BIGINT NOT NULL,
+		state TEXT NOT NULL)`,
 }}
 
 const cardColumns = `id, kind, tail, customer, band, product, instance, state, was, deposit, valid_from, valid_to,
-	opened, changed, why, balance, online, offline, seen, seen_by, suspended, replaces`
+	opened, changed, why, balance, online, offline, seen, seen_by, suspended, replaces, carry_rides, carry_fen, carry_at`
 
 func scanCard(scan func(...any) error) (c Card, err error) {
 	var instance string
-	var deposit, from, to, opened, changed, balance, seen, suspended int64
+	var deposit, from, to, opened, changed, balance, seen, suspended, spent, carried int64
 	err = scan(&c.ID, &c.Kind, &c.Tail, &c.Customer, &c.Band, &c.Product, &instance, &c.State, &c.Before, &deposit, &from, &to,
-		&opened, &changed, &c.Why, &balance, &c.Known.Online, &c.Known.Offline, &seen, &c.Known.By, &suspended, &c.Replaces)
+		&opened, &changed, &c.Why, &balance, &c.Known.Online, &c.Known.Offline, &seen, &c.Known.By, &suspended, &c.Replaces, &c.Carry.Rides, &spent, &carried)
 	if errors.Is(err, db.ErrNoRows) {
 		err = ErrNotFound
 	}
@@ -89,17 +197,18 @@ func scanCard(scan func(...any) error) (c Card, err error) {
 	c.Instance, err = hex.DecodeString(instance)
 	c.Deposit, c.Known.Balance = money.Fen(deposit), money.Fen(balance)
 	c.From, c.To, c.Opened, c.Changed, c.Known.At = db.Moment(from), db.Moment(to), db.Moment(opened), db.Moment(changed), db.Moment(seen)
-	c.Suspended = db.Moment(suspended)
+	c.Suspended, c.Carry.Spent, c.Carry.At = db.Moment(suspended), money.Fen(spent), db.Moment(carried)
 	return c, err
 }
 
 func insertCard(tx *db.Tx, ref string, c Card) error {
 	n, err := tx.Exec(`INSERT INTO issuing_card (id, kind, tail, ref, customer, band, product, instance, state, was, deposit,
-		valid_from, valid_to, opened, changed, why, balance, online, offline, seen, seen_by, suspended, replaces)
-		VALUES ($1, $12, $13, $2, $3, $4, $5, $6, $7, '', $8, $9, $10, $11, $11, '', 0, -1, -1, 0, '', 0, $14)
+		valid_from, valid_to, opened, changed, why, balance, online, offline, seen, seen_by, suspended, replaces,
+		carry_rides, carry_fen, carry_at)
+		VALUES ($1, $12, $13, $2, $3, $4, $5, $6, $7, '', $8, $9, $10, $11, $11, '', 0, -1, -1, 0, '', 0, $14, $15, $16, $17)
 		ON CONFLICT (id) DO NOTHING`,
 		c.ID, ref, c.Customer, c.Band, c.Product, hex.EncodeToString(c.Instance), c.State, c.Deposit.Minor(),
-		c.From.UnixMicro(), c.To.UnixMicro(), c.Opened.UnixMicro(), c.Kind, c.Tail, c.Replaces)
+		c.From.UnixMicro(), c.To.UnixMicro(), c.Opened.UnixMicro(), c.Kind, c.Tail, c.Replaces, c.Carry.Rides, c.Carry.Spent.Minor(), micros(c.Carry.At))
 	if err == nil && n == 0 {
 		err = ErrReused
 	}
@@ -136,11 +245,25 @@ func byRef(q db.Reader, ref string) (Card, error) {
 	return scanCard(q.QueryRow(`SELECT `+cardColumns+` FROM issuing_card WHERE ref = $1`, ref).Scan)
 }
 
-// bandHolds tells whether a living card has that instance name in the band.
-func bandHolds(q db.Reader, band string, instance []byte) (bool, error) {
+// micros is a time as columns keep it: zero for none.
+func micros(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+// bandHolds tells whether a living card of the band stands in the way of one of
+// product p: one with its instance name, or, where an instance holds many
+// cards, one of the same product.
+func bandHolds(q db.Reader, band string, p Product) (bool, error) {
+	same, name := `instance`, hex.EncodeToString(p.Instance)
+	if p.Kind.Shared() {
+		same, name = `product`, p.Code
+	}
 	var n int64
-	err := q.QueryRow(`SELECT COUNT(*) FROM issuing_card WHERE band = $1 AND instance = $2 AND state NOT IN ($3, $4)`,
-		band, hex.EncodeToString(instance), Closed, Abandoned).Scan(&n)
+	err := q.QueryRow(`SELECT COUNT(*) FROM issuing_card WHERE band = $1 AND `+same+` = $2 AND state NOT IN ($3, $4, $5)`,
+		band, name, Closed, Abandoned, Replaced).Scan(&n)
 	return n > 0, err
 }
 
@@ -183,7 +306,7 @@ func OfCustomer(q db.Reader, who customer.ID) ([]Card, error) {
 
 // InBand reads the living cards of a band.
 func InBand(q db.Reader, band string) ([]Card, error) {
-	return cards(q, `band = $1 AND state NOT IN ($2, $3) ORDER BY id`, band, Closed, Abandoned)
+	return cards(q, `band = $1 AND state NOT IN ($2, $3, $4) ORDER BY id`, band, Closed, Abandoned, Replaced)
 }
 
 // List reads all cards by id, from the one after the given, at most limit.

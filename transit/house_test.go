@@ -51,7 +51,7 @@ func open(t testing.TB, cfg db.Config) *house {
 	if h.store, err = db.Open(ctx, cfg); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.store.Migrate(ctx, outbox.Schema, settlement.Schema, transit.Schema); err != nil {
+	if err := h.store.Migrate(ctx, outbox.Schema, settlement.Schema, transit.Schema, issuing.Schema); err != nil {
 		t.Fatal(err)
 	}
 	if h.book, err = ledger.Open(ctx, h.store, ledger.Config{Inline: true}); err != nil {

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"time"
 
+	"koala/calendar"
 	"koala/fare"
 	"koala/internal/db"
+	"koala/issuing"
 	"koala/money"
 	"koala/spec/purse"
 )
@@ -301,16 +303,56 @@ func foldFrom(q db.Reader, card purse.Number, seq uint16) (lead, from uint16, er
 	return firsts[1], firsts[0], err
 }
 
-// monthsBefore sums what journeys before first counted, by month.
+// monthsBefore sums what journeys before first counted, by month, with all
+// journeys of the cards that this one was made in place of.
 func monthsBefore(q db.Reader, card purse.Number, first uint16) (map[string]money.Amount, error) {
 	months := map[string]money.Amount{}
-	err := db.Each(q, func(scan func(...any) error) error {
+	line, err := issuing.Lineage(q, issuing.IDOf(card))
+	for _, c := range line {
+		limit := int64(first)
+		if c.Purse() != card {
+			limit = everyJourney
+		}
+		if err == nil {
+			err = addMonths(q, months, string(c), limit)
+		}
+	}
+	return months, err
+}
+
+// everyJourney is above the first sequence of any.
+const everyJourney = 1 << 16
+
+func addMonths(q db.Reader, months map[string]money.Amount, card string, first int64) error {
+	return db.Each(q, func(scan func(...any) error) error {
 		var month string
 		var fen int64
 		err := scan(&month, &fen)
-		months[month] = money.Fen(fen)
+		months[month] = money.Fen(0).Add(months[month]).Add(money.Fen(fen))
 		return err
 	}, `SELECT month, CAST(SUM(counts) AS BIGINT) FROM transit_journey WHERE card = $1 AND first < $2 GROUP BY month ORDER BY month`,
-		string(card), int64(first))
-	return months, err
+		card, first)
+}
+
+// CarryOf is what a card that replaces this one takes over: the rides of the
+// month of now that count for the rebate, and what they cost.
+func CarryOf(q db.Reader, card purse.Number, now time.Time) (c issuing.Carry, err error) {
+	c.Spent = money.Fen(0)
+	line, err := issuing.Lineage(q, issuing.IDOf(card))
+	if err != nil {
+		return c, err
+	}
+	for _, id := range line {
+		var rides, fen int64
+		err := q.QueryRow(`SELECT COUNT(*), CAST(COALESCE(SUM(counts), 0) AS BIGINT)
+			FROM transit_journey WHERE card = $1 AND month = $2 AND counts > 0`, string(id), calendar.MonthOf(now).String()).Scan(&rides, &fen)
+		if err != nil {
+			return c, err
+		}
+		c.Rides, c.Spent = c.Rides+int(rides), c.Spent.Add(money.Fen(fen))
+	}
+	if c.Rides > 0 { // the gates look at its month only
+		c.At = now
+	}
+	return c, nil
 }

@@ -1,0 +1,231 @@
+package issuing
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"koala/internal/db"
+	"koala/ledger"
+	"koala/money"
+	"koala/wallet"
+)
+
+// ClaimState is where the claim for a lost card's money stands.
+type ClaimState string
+
+// The states, and who acts next.
+const (
+	ClaimWaiting   ClaimState = "waiting"   // nobody before it is due; then its holder: Move or Refund. Found again: Restore
+	ClaimPaid      ClaimState = "paid"      // nobody: the money went to the wallet, or with the holder's other card
+	ClaimWithdrawn ClaimState = "withdrawn" // nobody: the card was found
+)
+
+// A Claim is the money of a lost card.
+type Claim struct {
+	Old   CardID
+	Lost  time.Time // reported
+	Due   time.Time // paid from then on: by then what was spent has been handed in
+	New   CardID    // the card that took its place; empty: none
+	Fen   money.Amount
+	State ClaimState
+	Rule  Ruling // the waiting time, with its source
+}
+
+// Suspend refuses all living cards of a band from now on, in one act, and opens
+// a claim for the money on each. It returns them: what keeps lists for
+// terminals puts them there in the same unit. Again it changes nothing.
+func Suspend(tx *db.Tx, band string) ([]Card, error) {
+	list, err := InBand(tx, band)
+	if err != nil {
+		return nil, fmt.Errorf("suspending band %s: %w", band, err)
+	}
+	for i := range list {
+		c := &list[i]
+		if !c.Suspended.IsZero() {
+			continue
+		}
+		c.Suspended = tx.Now()
+		if _, err := tx.Exec(`UPDATE issuing_card SET suspended = $2 WHERE id = $1`, c.ID, tx.Now().UnixMicro()); err != nil {
+			return nil, err
+		}
+		if !c.Kind.Money() {
+			continue
+		}
+		rule, err := RuleOn(tx, *c, RuleClaim, tx.Now())
+		if err != nil {
+			return nil, err
+		}
+		_, err = tx.Exec(`INSERT INTO issuing_claim (old, lost, due, new, fen, state) VALUES ($1, $2, $3, '', 0, $4)
+			ON CONFLICT (old) DO UPDATE SET lost = excluded.lost, due = excluded.due, state = excluded.state WHERE issuing_claim.state <> $5`,
+			c.ID, tx.Now().UnixMicro(), tx.Now().AddDate(0, 0, int(rule.Value)).UnixMicro(), ClaimWaiting, ClaimPaid)
+		if err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// Restore lets the cards of a band that was found be used again: all that are
+// suspended and that no other card was opened for. It returns them.
+func Restore(tx *db.Tx, band string) ([]Card, error) {
+	list, err := InBand(tx, band)
+	if err != nil {
+		return nil, fmt.Errorf("restoring band %s: %w", band, err)
+	}
+	var out []Card
+	for _, c := range list {
+		heir, err := heirOf(tx, c.ID)
+		if err != nil {
+			return nil, err
+		}
+		if c.Suspended.IsZero() || heir != "" {
+			continue // what another card took over stays with it
+		}
+		if _, err := tx.Exec(`UPDATE issuing_card SET suspended = 0 WHERE id = $1`, c.ID); err != nil {
+			return nil, err
+		}
+		_, err = tx.Exec(`UPDATE issuing_claim SET state = $2 WHERE old = $1 AND state = $3`, c.ID, ClaimWithdrawn, ClaimWaiting)
+		if err != nil {
+			return nil, err
+		}
+		c.Suspended = time.Time{}
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+// ClaimOf reads the claim for a card, with the rule it waits by.
+func ClaimOf(q db.Reader, old CardID) (c Claim, err error) {
+	var lost, due, fen int64
+	err = q.QueryRow(`SELECT old, lost, due, new, fen, state FROM issuing_claim WHERE old = $1`, old).Scan(&c.Old, &lost, &due, &c.New, &fen, &c.State)
+	if errors.Is(err, db.ErrNoRows) {
+		err = ErrNoClaim
+	}
+	if err != nil {
+		return Claim{}, fmt.Errorf("claim for card %s: %w", old.Masked(), err)
+	}
+	c.Lost, c.Due, c.Fen = db.Moment(lost), db.Moment(due), money.Fen(fen)
+	card, err := Get(q, old)
+	if err != nil {
+		return Claim{}, err
+	}
+	c.Rule, err = RuleOn(q, card, RuleClaim, c.Lost)
+	return c, err
+}
+
+// Move ends a lost card in favour of a living one of the same kind and holder:
+// its money, as the card proved it last and as far as the books hold it, goes
+// to the wallet with the deposit, from where the new card is loaded; the number
+// is closed for ever. What goes along beside the money was given to the new
+// card when it was opened (Application.Replaces and Carry). It returns the
+// claim with the amount. Again it changes nothing.
+func Move(tx *db.Tx, old, to CardID) (Claim, error) {
+	c, err := Get(tx, to)
+	if err == nil && (c.Replaces != old || c.State.Over()) {
+		err = ErrNotHeir
+	}
+	if err != nil {
+		return Claim{}, fmt.Errorf("moving card %s: %w", old.Masked(), err)
+	}
+	return payClaim(tx, old, to, Replaced)
+}
+
+// Refund ends a lost card without another one: the money and the deposit go to
+// the wallet.
+func Refund(tx *db.Tx, old CardID) (Claim, error) { return payClaim(tx, old, "", Closed) }
+
+func payClaim(tx *db.Tx, old, to CardID, end State) (Claim, error) {
+	claim, err := ClaimOf(tx, old)
+	switch {
+	case err != nil:
+	case claim.State == ClaimPaid && claim.New == to:
+		return claim, nil
+	case claim.State != ClaimWaiting:
+		err = ErrState
+	case tx.Now().Before(claim.Due):
+		err = ErrNotDue
+	}
+	if err == nil {
+		err = claim.pay(tx, to, end)
+	}
+	if err != nil {
+		return Claim{}, fmt.Errorf("claim for card %s: %w", old.Masked(), err)
+	}
+	return claim, nil
+}
+
+// pay books a due claim. What the float holds above the proven balance belongs
+// to payments that terminals have not handed in.
+func (k *Claim) pay(tx *db.Tx, to CardID, end State) error {
+	c, err := Get(tx, k.Old)
+	if err != nil {
+		return err
+	}
+	if c.State != Active && c.State != Blocked {
+		return ErrState
+	}
+	if l, err := openLoad(tx, c.ID); err == nil && l.State == LoadBound {
+		return ErrBusyLoad // staff decide it first
+	} else if err == nil {
+		if err := l.end(tx, LoadVoid, "card lost"); err != nil {
+			return err
+		}
+	} else if !errors.Is(err, ErrNoLoad) {
+		return err
+	}
+	b, err := ledger.BalanceOf(tx, Float(c.ID))
+	if err != nil {
+		return err
+	}
+	k.Fen, k.New, k.State = c.Known.Balance, to, ClaimPaid
+	if k.Fen.Cmp(b.Posted) > 0 {
+		k.Fen = b.Posted
+	}
+	if k.Fen.Sign() > 0 {
+		e := ledger.Move("claim:"+string(c.ID), Float(c.ID), wallet.Account(c.Customer), k.Fen)
+		e.Kind, e.Text = KindMoved, fmt.Sprintf("balance of a lost card, proven at counter %d", max(c.Known.Online, c.Known.Offline))
+		if _, err := ledger.Post(tx, e); err != nil {
+			return err
+		}
+	}
+	if err := returnDeposit(tx, c); err != nil {
+		return err
+	}
+	n, err := tx.Exec(`UPDATE issuing_claim SET new = $2, fen = $3, state = $4 WHERE old = $1 AND state = $5`, k.Old, to, k.Fen.Minor(), k.State, ClaimWaiting)
+	if err == nil && n == 0 {
+		err = ErrState
+	}
+	if err != nil {
+		return err
+	}
+	if end == Closed { // as a card that was given back, in the two steps of its table
+		if err := setState(tx, c.ID, c.State, Closing, "lost"); err != nil {
+			return err
+		}
+		c.State = Closing
+	}
+	return setState(tx, c.ID, c.State, end, "lost")
+}
+
+// maxLineage bounds how many cards stand behind one another.
+const maxLineage = 64
+
+// Lineage lists the cards that stand behind a card: itself, the one it
+// replaced, the one before that. What a month has counted goes over all of
+// them.
+func Lineage(q db.Reader, id CardID) ([]CardID, error) {
+	out := []CardID{id}
+	for len(out) < maxLineage {
+		var before CardID
+		err := q.QueryRow(`SELECT replaces FROM issuing_card WHERE id = $1`, out[len(out)-1]).Scan(&before)
+		if errors.Is(err, db.ErrNoRows) || err == nil && before == "" {
+			return out, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("cards before %s: %w", id.Masked(), err)
+		}
+		out = append(out, before)
+	}
+	return out, nil
+}

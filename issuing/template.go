@@ -1,0 +1,312 @@
+package issuing
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"koala/internal/db"
+	"koala/spec/pboc"
+)
+
+// TemplateState is where a template is in its life.
+type TemplateState string
+
+// The states, and who acts next.
+const (
+	Submitted TemplateState = "submitted" // the house's staff: approve or refuse
+	Approved  TemplateState = "approved"  // customers may order; its owner or staff: withdraw
+	Refused   TemplateState = "refused"   // its owner: submit the next version
+	Withdrawn TemplateState = "withdrawn" // nobody: cards already issued live on
+)
+
+var nextTemplate = map[TemplateState][]TemplateState{
+	Submitted: {Approved, Refused, Withdrawn}, Approved: {Withdrawn}, Refused: {}, Withdrawn: {},
+}
+
+// May tells whether a template in state s may go to state to.
+func (s TemplateState) May(to TemplateState) bool {
+	for _, t := range nextTemplate[s] {
+		if t == to {
+			return true
+		}
+	}
+	return false
+}
+
+// House is the issuer of the house's own templates.
+const House = "koala"
+
+// A Template is what cards of a kind are written with, as their issuer
+// describes it. It never changes: a change is the next version, and a card
+// keeps the version it was written with.
+type Template struct {
+	ID             string // tpl_…
+	Issuer         string // who answers for the cards: House, or a firm on the platform
+	Code           string // of the card among the issuer's: a-z, 0-9, dash
+	Version        int    // from 1
+	Kind           Kind
+	NameEN, NameZH string
+	Art            string // key of the drawing on pages
+	Space          int    // bytes of an element that one card takes
+	// Data is the kind's own part as JSON: BankData, CanteenData, DoorData or
+	// CouponData.
+	Data    json.RawMessage
+	State   TemplateState
+	By      string // who decided last
+	Why     string // why it was refused or withdrawn
+	Made    time.Time
+	Decided time.Time
+}
+
+// BankData is the kind's part of ECash, Debit and Credit (CARD.md 1.4, 1.14).
+// Amounts are fen.
+type BankData struct {
+	Label          string `json:"label"`          // tag 50, 1 to 16 letters, digits and spaces
+	Priority       byte   `json:"priority"`       // tag 87, 1 first
+	Service        string `json:"service"`        // service code, three digits
+	CVN            byte   `json:"cvn"`            // 1 or 17
+	SM             bool   `json:"sm,omitempty"`   // SM4 instead of 3DES
+	ECash          bool   `json:"ecash"`          // offline payments draw on an e-cash balance
+	Processing     uint32 `json:"processing"`     // 9F68
+	SingleLimit    int64  `json:"single_limit"`   // 9F78: one offline payment at most
+	ResetThreshold int64  `json:"reset"`          // 9F6D: go online below it
+	CVMLimit       int64  `json:"cvm_limit"`      // 9F6B: above it a PIN or a signature
+	TotalLimit     int64  `json:"total"`          // 9F54: cumulative offline total, go online
+	TotalUpper     int64  `json:"total_upper"`    // 9F5C: the same, decline
+	FastDDA1       bool   `json:"fdda1"`          // fDDA version 01
+	CreditLimit    int64  `json:"credit"`         // of a credit account
+	Years          int    `json:"years"`          // validity
+	Support        byte   `json:"capp,omitempty"` // DF61: 0 none, 1 segment fare, 2 with pre-authorisation
+	OffsetLimit    int64  `json:"offset"`         // DF62: what a segment fare may leave owing
+}
+
+// CanteenData is the kind's part of Canteen.
+type CanteenData struct {
+	Site string `json:"site"` // whose canteen
+}
+
+// DoorData is the kind's part of Door.
+type DoorData struct {
+	Site uint32 `json:"site"` // number of the site, as its doors have it
+	Days int    `json:"days"` // a credential is valid for
+}
+
+// CouponData is the kind's part of Coupon.
+type CouponData struct {
+	Merchant string `json:"merchant"` // who redeems
+	Gives    string `json:"gives"`    // amount, percent, stamps or thing
+	Value    uint32 `json:"value"`    // fen, or hundredths of a percent
+	Ceiling  uint32 `json:"ceiling"`  // of a percentage, fen; 0 none
+	Minimum  uint32 `json:"minimum"`  // spend below which it gives nothing, fen
+	Uses     uint16 `json:"uses"`     // times it may be redeemed
+	Needed   byte   `json:"needed"`   // stamps for one redemption
+	Days     int    `json:"days"`     // valid for, from the day of issue
+}
+
+const maxTemplateText = 60
+
+// read decodes the kind's part strictly: an unknown field is a mistake.
+func read[T any](data json.RawMessage) (d T, err error) {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&d); err != nil {
+		return d, fmt.Errorf("%w: %s", ErrTemplate, strings.TrimPrefix(err.Error(), "json: "))
+	}
+	if dec.More() {
+		return d, fmt.Errorf("%w: something after the data", ErrTemplate)
+	}
+	return d, nil
+}
+
+// check tells what is wrong with a template.
+func (t Template) check() error {
+	bad := func(what string) error { return fmt.Errorf("%w: %s", ErrTemplate, what) }
+	switch {
+	case t.Issuer == "" || len(t.Issuer) > MaxBand || !plain(t.Code) || len(t.Code) > MaxBand:
+		return bad("an issuer and a code of a-z, 0-9 and dash")
+	case t.NameEN == "" || t.NameZH == "" || len(t.NameEN) > maxTemplateText || len(t.NameZH) > maxTemplateText:
+		return bad("names in both languages, at most 60 bytes")
+	case t.Art == "" || len(t.Art) > MaxBand:
+		return bad("a drawing")
+	case t.Space < 0 || t.Space > maxSpace:
+		return bad("space")
+	case t.Kind.Bank() && t.Issuer != House:
+		return bad("bank cards are the house's own")
+	}
+	return t.checkData()
+}
+
+const maxSpace = 64 << 10
+
+func plain(s string) bool {
+	for _, r := range s {
+		if (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func (t Template) checkData() error {
+	bad := func(what string) error { return fmt.Errorf("%w: %s", ErrTemplate, what) }
+	switch t.Kind {
+	case ECash, Debit, Credit:
+		d, err := read[BankData](t.Data)
+		if err != nil {
+			return err
+		}
+		return d.check(t.Kind)
+	case Canteen:
+		d, err := read[CanteenData](t.Data)
+		if err == nil && (d.Site == "" || len(d.Site) > MaxBand) {
+			err = bad("site")
+		}
+		return err
+	case Door:
+		d, err := read[DoorData](t.Data)
+		if err == nil && (d.Site == 0 || d.Days < 1 || d.Days > 3660) {
+			err = bad("site and days of a door card")
+		}
+		return err
+	case Coupon:
+		d, err := read[CouponData](t.Data)
+		if err == nil && (d.Merchant == "" || len(d.Merchant) > MaxBand || d.Uses < 1 || d.Days < 1 || d.Days > 3660) {
+			err = bad("merchant, uses and days of a coupon")
+		}
+		if err == nil {
+			_, err = d.coupon(Card{}, t.Issuer)
+		}
+		return err
+	}
+	return bad("kind " + string(t.Kind))
+}
+
+func (d BankData) check(k Kind) error {
+	bad := func(what string) error { return fmt.Errorf("%w: %s", ErrTemplate, what) }
+	switch {
+	case d.Label == "" || len(d.Label) > 16 || strings.ContainsFunc(d.Label, func(r rune) bool {
+		return (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != ' '
+	}):
+		return bad("label")
+	case d.Priority < 1 || d.Priority > 15 || len(d.Service) != 3 || strings.Trim(d.Service, "0123456789") != "":
+		return bad("priority 1 to 15 and service code of three digits")
+	case d.CVN != pboc.CVN01 && d.CVN != pboc.CVN17:
+		return bad("cryptogram version")
+	case d.Years < 1 || d.Years > 20 || d.Support > pboc.SupportFull:
+		return bad("years or extended application")
+	case k == ECash && !d.ECash, (d.CreditLimit > 0) != (k == Credit):
+		return bad("e-cash of an e-cash card, limit of a credit card")
+	}
+	for _, fen := range []int64{d.SingleLimit, d.ResetThreshold, d.CVMLimit, d.TotalLimit, d.TotalUpper, d.CreditLimit, d.OffsetLimit} {
+		if fen < 0 || fen > 1_000_000_00 {
+			return bad("a limit outside 0 to 1,000,000 yuan")
+		}
+	}
+	return nil
+}
+
+const templateColumns = `id, issuer, code, version, kind, name_en, name_zh, art, space, data, state, by_whom, why, made, decided`
+
+func scanTemplate(scan func(...any) error) (t Template, err error) {
+	var made, decided int64
+	var data string
+	err = scan(&t.ID, &t.Issuer, &t.Code, &t.Version, &t.Kind, &t.NameEN, &t.NameZH, &t.Art, &t.Space, &data, &t.State, &t.By, &t.Why, &made, &decided)
+	if errors.Is(err, db.ErrNoRows) {
+		err = ErrNoTemplate
+	}
+	t.Data, t.Made, t.Decided = json.RawMessage(data), db.Moment(made), db.Moment(decided)
+	return t, err
+}
+
+// TemplateOf reads one template.
+func TemplateOf(q db.Reader, id string) (Template, error) {
+	t, err := scanTemplate(q.QueryRow(`SELECT `+templateColumns+` FROM issuing_template WHERE id = $1`, id).Scan)
+	if err != nil {
+		return Template{}, fmt.Errorf("template %s: %w", id, err)
+	}
+	return t, nil
+}
+
+// Templates reads an issuer's templates, or all of them for "", newest first.
+func Templates(q db.Reader, issuer string, limit int) (out []Template, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
+		t, err := scanTemplate(scan)
+		out = append(out, t)
+		return err
+	}, `SELECT `+templateColumns+` FROM issuing_template WHERE issuer = $1 OR $1 = '' ORDER BY id DESC LIMIT $2`, issuer, min(max(limit, 1), maxPage))
+	return out, err
+}
+
+// Submit hands the next version of a template in. The same content as the
+// newest version gives that one again.
+func Submit(tx *db.Tx, t Template) (Template, error) {
+	if err := t.check(); err != nil {
+		return Template{}, fmt.Errorf("template %s/%s: %w", t.Issuer, t.Code, err)
+	}
+	last, err := scanTemplate(tx.QueryRow(`SELECT `+templateColumns+` FROM issuing_template
+		WHERE issuer = $1 AND code = $2 ORDER BY version DESC LIMIT 1`, t.Issuer, t.Code).Scan)
+	switch {
+	case err == nil && last.Kind != t.Kind:
+		return Template{}, fmt.Errorf("template %s/%s was a %s card: %w", t.Issuer, t.Code, last.Kind, ErrTemplate)
+	case err == nil && last.same(t) && (last.State == Submitted || last.State == Approved):
+		return last, nil
+	case err != nil && !errors.Is(err, ErrNoTemplate):
+		return Template{}, err
+	}
+	t.ID, t.Version, t.State, t.Made, t.By, t.Why = tx.NewID("tpl"), last.Version+1, Submitted, tx.Now(), "", ""
+	_, err = tx.Exec(`INSERT INTO issuing_template (`+templateColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, '', '', $12, 0)`,
+		t.ID, t.Issuer, t.Code, t.Version, t.Kind, t.NameEN, t.NameZH, t.Art, t.Space, string(t.Data), t.State, t.Made.UnixMicro())
+	return t, err
+}
+
+func (t Template) same(u Template) bool {
+	return t.NameEN == u.NameEN && t.NameZH == u.NameZH && t.Art == u.Art && t.Space == u.Space && bytes.Equal(t.Data, u.Data)
+}
+
+// Approve puts a template's card on sale, as product "issuer/code", from now
+// on: it replaces the version before. by names the member of staff.
+func Approve(tx *db.Tx, id, by string) (Template, error) {
+	t, err := decide(tx, id, Approved, by, "")
+	if err != nil || t.Issuer == House {
+		return t, err // the house's own products have terms of their own
+	}
+	p := Product{Code: t.Issuer + "/" + t.Code, Kind: t.Kind, Template: t.ID, From: tx.Now(), NameEN: t.NameEN, NameZH: t.NameZH, Art: t.Art,
+		Years: 1, Source: "template " + t.ID + " approved by " + by}
+	if p, err = placed(p); err != nil {
+		return Template{}, err
+	}
+	return t, SetProduct(tx, p)
+}
+
+// Refuse sends a submitted template back with a reason.
+func Refuse(tx *db.Tx, id, by, why string) (Template, error) {
+	return decide(tx, id, Refused, by, why)
+}
+
+// Withdraw takes a template back, or off sale; by is its issuer or staff.
+func Withdraw(tx *db.Tx, id, by, why string) (Template, error) {
+	t, err := decide(tx, id, Withdrawn, by, why)
+	if err != nil {
+		return t, err
+	}
+	_, err = tx.Exec(`UPDATE issuing_product SET valid_to = $2 WHERE template = $1 AND (valid_to = 0 OR valid_to > $2)`, id, tx.Now().UnixMicro())
+	return t, err
+}
+
+// decide moves a template on; the same decision again is no news.
+func decide(tx *db.Tx, id string, to TemplateState, by, why string) (Template, error) {
+	t, err := TemplateOf(tx, id)
+	if err != nil || t.State == to {
+		return t, err
+	}
+	if by == "" || len(why) > 200 || !t.State.May(to) {
+		return Template{}, fmt.Errorf("template %s from %s to %s: %w", id, t.State, to, ErrState)
+	}
+	t.State, t.By, t.Why, t.Decided = to, by, why, tx.Now()
+	_, err = tx.Exec(`UPDATE issuing_template SET state = $2, by_whom = $3, why = $4, decided = $5 WHERE id = $1`, id, to, by, why, t.Decided.UnixMicro())
+	return t, err
+}
