@@ -1,6 +1,7 @@
 package dialogue
 
 import (
+	"fmt"
 	"strings"
 
 	"koala/spec/iso7816"
@@ -112,4 +113,68 @@ func (s *Session) shown(raw, mask []byte, hide []hiding) string {
 		}
 	}
 	return string(out)
+}
+
+// Hex reads hexadecimal with or without spaces, colons, commas and 0x. A digit
+// written as ".", "X", "*" or "?" is not known: its bits are set in mask and
+// zero in raw; mask is nil when everything is known.
+func Hex(s string) (raw, mask []byte, err error) {
+	hidden := false
+	var digits, masks []byte
+	for _, token := range strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(" \t\r\n:,-_|", r) }) {
+		if len(token) > 2 && token[0] == '0' && (token[1] == 'x' || token[1] == 'X') && len(token)%2 == 0 && isHex(token[2:]) {
+			token = token[2:]
+		}
+		if len(token) == 1 { // tools that print a byte below 10 as one digit
+			token = "0" + token
+		}
+		for _, r := range token {
+			d, ok := digit(r)
+			if !ok {
+				return nil, nil, fmt.Errorf("%w: %q", ErrHex, r)
+			}
+			if d == unknownDigit {
+				hidden = true
+				digits, masks = append(digits, 0), append(masks, 0x0F)
+				continue
+			}
+			digits, masks = append(digits, d), append(masks, 0)
+		}
+	}
+	if len(digits)%2 != 0 {
+		return nil, nil, fmt.Errorf("%w: %d digits", ErrHex, len(digits))
+	}
+	for i := 0; i < len(digits); i += 2 {
+		raw = append(raw, digits[i]<<4|digits[i+1])
+		mask = append(mask, masks[i]<<4|masks[i+1])
+	}
+	if !hidden {
+		mask = nil
+	}
+	return raw, mask, nil
+}
+
+const unknownDigit = 0x10
+
+func isHex(s string) bool {
+	for _, r := range s {
+		if d, ok := digit(r); !ok || d == unknownDigit {
+			return false
+		}
+	}
+	return true
+}
+
+func digit(r rune) (byte, bool) {
+	switch {
+	case r >= '0' && r <= '9':
+		return byte(r - '0'), true
+	case r >= 'a' && r <= 'f':
+		return byte(r-'a') + 10, true
+	case r >= 'A' && r <= 'F':
+		return byte(r-'A') + 10, true
+	case strings.ContainsRune(".xX*?•", r):
+		return unknownDigit, true
+	}
+	return 0, false
 }
