@@ -86,7 +86,9 @@ func (f *bandFlags) make(out io.Writer, path, protocol string, testCards bool) e
 
 // freshBand makes a band as it leaves the factory.
 func freshBand(name string, kind gp.KeyType, chance io.Reader) (*band.Band, error) {
-	uid := [7]byte{0x08}
+	// The first byte of seven names the maker. Libraries take a DESFire card for
+	// one only when it says NXP (04).
+	uid := [7]byte{0x04}
 	if _, err := io.ReadFull(chance, uid[1:]); err != nil {
 		return nil, err
 	}

@@ -42,7 +42,7 @@ func showBand(t *testing.T, path string) (v bandView) {
 func TestBandNewListShow(t *testing.T) {
 	path := newTestBand(t)
 	v := showBand(t, path)
-	if v.Band != "blue" || v.UID[:2] != "08" || v.State != "01" || len(v.Cards) != len(testCards) {
+	if v.Band != "blue" || v.UID[:2] != "04" || v.State != "01" || len(v.Cards) != len(testCards) {
 		t.Errorf("%+v", v)
 	}
 	for i, want := range []string{"t-union", "qpboc", "desfire", "coupon"} {
