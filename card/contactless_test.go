@@ -205,6 +205,18 @@ func names(r card.Registry) (list []card.AID) {
 	return list
 }
 
+// A partial SELECT finds the preferred application first, and the next ones in
+// the order in which the registry has them.
+func TestPartialSelectFollowsTheOrder(t *testing.T) {
+	e := three(t)
+	two := entry(t, e, "AAAAA\x02")
+	work(t, e, func(s *card.Session) iso7816.SW { s.Registry().Prefer(two.ID); return iso7816.OK })
+	if err := e.PowerOn(card.Contactless); err != nil {
+		t.Fatal(err)
+	}
+	run(t, e, "00A4040005 4141414141 00 > 414141414102 9000\n00A4040205 4141414141 00 > 414141414101 9000\n00A4040205 4141414141 00 > 41414141410303 9000\n00A4040205 4141414141 00 > 6A82")
+}
+
 // A preference outlives taps, is no part of the image, and goes with what it
 // preferred.
 func TestPreferenceIsVolatile(t *testing.T) {

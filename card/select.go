@@ -131,30 +131,36 @@ func (e *Element) selectName(n int, c iso7816.Command) iso7816.Response {
 }
 
 // find looks an application up by the leading bytes of its name. The whole name
-// wins over a longer one that begins with it; "next" starts behind the current
+// wins over a longer one that begins with it. Several that begin with it come in
+// the order of preference, the domain first; "next" goes on behind the current
 // selection of the channel.
 func (e *Element) find(n int, name string, next bool) (Entry, bool) {
-	current := e.channels[n].session.Self
-	passed := false
-	var found Entry
-	for id, c := range e.registry().rows() {
-		if next && id == current {
+	r := e.registry()
+	if !next {
+		for id, c := range r.named(name) {
+			if int(c[8]) != len(name) {
+				continue
+			}
+			if x := decodeEntry(id, c); x.reachable(e.iface) {
+				return x, true
+			}
+		}
+	}
+	list := r.Ordered()
+	if domain, ok := r.Domain(); ok {
+		list = append([]Entry{domain}, list...)
+	}
+	current, passed := e.channels[n].session.Self, !next
+	for _, x := range list {
+		if next && x.ID == current {
 			passed = true
 			continue
 		}
-		if next && !passed || len(name) > int(c[8]) || string(c[9:9+len(name)]) != name {
-			continue
-		}
-		x := decodeEntry(id, c)
-		switch {
-		case !x.reachable(e.iface):
-		case !next && len(x.AID) == len(name):
+		if passed && x.reachable(e.iface) && len(x.AID) >= len(name) && string(x.AID[:len(name)]) == name {
 			return x, true
-		case found.ID == 0:
-			found = x
 		}
 	}
-	return found, found.ID != 0
+	return Entry{}, false
 }
 
 // busy tells whether another channel has the instance selected and it is not

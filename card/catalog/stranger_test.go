@@ -114,13 +114,15 @@ func TestProbingChangesNothing(t *testing.T) {
 	e, names := full(t)
 	size := len(e.Image())
 	shapes := []iso7816.Command{{Le: iso7816.NoLe}, {}, {P1: 0xFF, P2: 0xFF}, {P1: 1, P2: 2, Data: []byte{1}}, {P2: 0x0C, Data: bytes.Repeat([]byte{0xA5}, 40)}}
-	for _, aid := range names {
-		for _, cla := range []byte{0x00, 0x04, 0x80, 0x84, 0x90, 0xA0, 0xB0} {
-			for ins := range 256 {
-				for _, c := range shapes {
-					c.CLA, c.INS = cla, byte(ins)
-					probe(t, e, aid, c)
-				}
+	for _, i := range []card.Interface{card.Contact, card.Contactless} {
+		if err := e.PowerOn(i); err != nil {
+			t.Fatal(err)
+		}
+		for _, aid := range names {
+			for n := range 7 * 256 * len(shapes) {
+				c := shapes[n%len(shapes)]
+				c.INS, c.CLA = byte(n/len(shapes)), []byte{0x00, 0x04, 0x80, 0x84, 0x90, 0xA0, 0xB0}[n/len(shapes)/256]
+				probe(t, e, aid, c)
 			}
 		}
 	}
