@@ -11,6 +11,7 @@ import (
 	"koala/spec/emv"
 	"koala/spec/iso7816"
 	"koala/spec/pboc"
+	"koala/spec/purse"
 	"koala/spec/tlv"
 )
 
@@ -228,6 +229,21 @@ func TestContextDecides(t *testing.T) {
 		{"00A4040007D2760000850100 9000 9060000000 91AF", "more follows"},
 		{"00A4040007D2760000850100 9000 906C0000010000 88130000" + "9100", ": 5000"},
 		{"FFCA000000 041122339000", "the card's UID"},
+		{"FFCA010000 041122339000", "historical bytes"},
+		{"FF00400000 9000", "for the reader itself"},
+		{"00A4040008F06B6F616C610201 9000 80700000245A6B7C8D042D000001F4092024122914174001005170070104791381" + "01011000FFFFFFFF08 0000102A9AA6390B9000", "INIT_SAM_FOR_PURCHASE"},
+		{"00A4040008A000000632010105 9000 80500000081122334455667788 6A88", "ask for a secure channel"},
+		{"00A4040008A000000151000000 9000 848200001000112233445566778899AABBCCDDEEFF 9000", "open the secure channel"},
+		{"80F28002024F0000 6A88", "list the issuer security domain"},
+		{"00A4040008A000000333010101 9000 80B400A8022703 20212223249000", "READ CAPP DATA of file 15"},
+		{"00A4040008A000000333010101 9000 805A0000020240 11223344556677889000", "TC | 交易证书 TC: 1122334455667788"},
+		{"00A4040008A000000333010101 9000 04E200A8062703AF3E93B3 9000", "APPEND RECORD to file 15"},
+		{"00A4040008A000000333010101 9000 00880000047863AFC6 77049F4B01119000", "9F4B Signed Dynamic Application Data"},
+		{"00A4040008A000000333010101 9000 00C0000005 6A86", "GET RESPONSE, the answer to SELECT UnionPay debit"},
+		{"00C0000005 6A86", "GET RESPONSE: 6A86"},
+		{"00B201C417 0002000000000002F40930010000000120210509112135" + "9000", "line's name | 线路名称: Line1"},
+		{"00B095001E 01011000FFFFFFFF02010310517007010479138120190718204012310000" + "9000", "t-union  03105170070104791381"},
+		{"7081038701" + "01", "87 Application Priority Indicator"},
 		{"80120000 6D00", "command 80 12: 6D00 instruction not supported"},
 		{"00A4040008A0000000031010FF 6A82", "SELECT Visa debit or credit: 6A82 file or application not found"},
 	} {
@@ -252,6 +268,34 @@ func TestExchangeOfValues(t *testing.T) {
 	e = s.Exchange(iso7816.Command{CLA: 0x80, INS: iso7816.InsGetData, P1: 0x9F, P2: 0x36}, iso7816.Response{Data: []byte{0x9F, 0x36, 2, 0, 5}, SW: iso7816.OK})
 	if len(e.Fields) != 1 || e.Fields[0].Name != "9F36 Application Transaction Counter (ATC)" || e.Fields[0].Value != "0005 5" {
 		t.Errorf("%+v", e)
+	}
+}
+
+// The rail record names its stations where somebody knows them.
+func TestRailRecord(t *testing.T) {
+	x := purse.NewTransit("03105170070104791381")
+	x.Status, x.EntryStation, x.ExitStation = purse.Left, purse.StationBytes(10118), purse.StationBytes(10119)
+	x.Actual, x.Accumulated, x.Count = 300, 1200, 4
+	list := []dialogue.Exchange{selecting("\xA0\x00\x00\x06\x32\x01\x01\x05", nil), {Command: iso7816.ReadRecordByID(0x27, purse.SFITransit, 0).Bytes(), Response: ok(x.Bytes())}}
+	names := map[uint32]string{10118: "东单", 10119: "建国门"}
+	r := dialogue.Explain(list, dialogue.Options{Station: func(code uint32) (string, bool) { s, ok := names[code]; return s, ok }})
+	got := rendered(dialogue.Transcript{}, r)
+	for _, want := range []string{"record rail record 1A 39 status=left", "amount_fen=3.00 CNY month_fen=12.00 CNY month_rides=4 entry_name=东单 exit_name=建国门", "entered at | 进站站名: 东单"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not in\n%s", want, got)
+		}
+	}
+}
+
+func TestAmount(t *testing.T) {
+	for _, tt := range []struct {
+		n        int64
+		currency string
+		want     string
+	}{{740, "156", "7.40 CNY"}, {-5, "156", "-0.05 CNY"}, {1234, "0392", "1234 JPY"}, {7, "", "0.07"}, {0, "978", "0.00 EUR"}} {
+		if got := dialogue.Amount(tt.n, tt.currency); got != tt.want {
+			t.Errorf("%d %s: %s, want %s", tt.n, tt.currency, got, tt.want)
+		}
 	}
 }
 

@@ -29,6 +29,7 @@ func (t *telling) dispatch() {
 	case t.native():
 	case base == 0x80 && ins == iso7816.InsGetData, base == 0 && ins == iso7816.InsGetData:
 		t.getData()
+	case ins == globalplatform.InsInitializeUpdate && len(t.c.Data) == 8 && t.management():
 	case (t.app.kind.Payment() || t.app.kind == Directory || t.app.kind == GeldKarte) && t.payment():
 	case t.app.kind == GlobalPlatform && t.management():
 	case t.app.kind.Purse() && t.purse():

@@ -123,6 +123,7 @@ var aidNames = []aidName{
 	{"\xD2\x76\x00\x00\x25", GeldKarte, "GeldKarte or girocard of the German banks", "德国银行 GeldKarte/girocard"},
 	{"\xD2\x76\x00\x00\x85\x01\x00", DESFire, "DESFire", "DESFire"},
 	{"\xD2\x76\x00\x00\x85\x01\x01", OtherCard, "NFC Forum tag (NDEF)", "NFC 论坛标签 (NDEF)"},
+	{"\xF0koala\x02", PSAM, "PSAM of a terminal", "终端 PSAM 卡"},
 	{"\xF0koala\x04", Coupons, "koala discount card", "koala 优惠卡"},
 	{"\xF0koala", OtherCard, "koala application", "koala 应用"},
 	{string(globalplatform.IssuerDomain), GlobalPlatform, "issuer security domain", "发卡方安全域"},
