@@ -40,11 +40,18 @@ func (r *run) tap() error {
 	if !ok {
 		return end(SelectNext, NoApplication)
 	}
+	if r.ride != nil {
+		if err := r.board(); err != nil {
+			return err
+		}
+	}
 	kind, err := r.options(d)
 	if err != nil {
 		return err
 	}
-	r.out.CID = kind
+	if r.out.CID = kind; r.ride != nil && kind != emv.TC {
+		return end(Declined, CardDecided)
+	}
 	switch kind {
 	case emv.TC:
 		return r.tapOffline(d)
@@ -163,6 +170,11 @@ func (r *run) tapOffline(d dialect) error {
 	afl, err := emv.ParseAFL(r.icc[emv.TagAFL])
 	if err != nil {
 		return errCard
+	}
+	if r.ride != nil {
+		if err := r.update(); err != nil {
+			return err
+		}
 	}
 	ids := afl.Records()
 	for _, id := range ids[:len(ids)-1] {

@@ -123,6 +123,9 @@ type run struct {
 	cvm      emv.CVMResults
 	pin      []byte           // block for the host
 	serve    func(*run) error // what runs once the application is selected
+	ride     *Ride            // of a transit gate, nil at a till
+	record   []byte           // the operator's record to be written
+	expect   string           // the number the card gave before
 	again    bool             // a doubt of this card has been looked into
 	out      Outcome
 }
@@ -253,6 +256,9 @@ func (r *run) identify() error {
 		}
 	}
 	if !ok {
+		return errCard
+	}
+	if r.expect != "" && pan != "" && pan != r.expect {
 		return errCard
 	}
 	r.out.PAN = pan
