@@ -10,7 +10,10 @@
 // not at hand.
 package pboc
 
-import "koala/spec/tlv"
+import (
+	"koala/spec/emv"
+	"koala/spec/tlv"
+)
 
 // RID is UnionPay's registered application provider.
 const RID = "\xA0\x00\x00\x03\x33"
@@ -25,15 +28,15 @@ const (
 
 // Instructions beyond those of ISO 7816-4 (CARD 1.3, 1.9, 1.10, 1.12).
 const (
-	InsGPO        = 0xA8 // GET PROCESSING OPTIONS, CLA 80
-	InsGenerateAC = 0xAE // GENERATE AC, CLA 80
-	InsReadCAPP   = 0xB4 // READ CAPP DATA, CLA 80
-	InsUpdateCAPP = 0xDE // UPDATE CAPP DATA CACHE, CLA 84
-	InsProve      = 0x5A // GET TRANS PROVE, CLA 80
-	InsCardBlock  = 0x16 // CLA 84
-	InsAppUnblock = 0x18 // CLA 84
-	InsAppBlock   = 0x1E // CLA 84
-	InsPINChange  = 0x24 // PIN CHANGE/UNBLOCK, CLA 84
+	InsGPO        = emv.InsGPO        // GET PROCESSING OPTIONS, CLA 80
+	InsGenerateAC = emv.InsGenerateAC // GENERATE AC, CLA 80
+	InsReadCAPP   = 0xB4              // READ CAPP DATA, CLA 80
+	InsUpdateCAPP = 0xDE              // UPDATE CAPP DATA CACHE, CLA 84
+	InsProve      = 0x5A              // GET TRANS PROVE, CLA 80
+	InsCardBlock  = emv.InsCardBlock  // CLA 84
+	InsAppUnblock = emv.InsAppUnblock // CLA 84
+	InsAppBlock   = emv.InsAppBlock   // CLA 84
+	InsPINChange  = emv.InsPINChange  // PIN CHANGE/UNBLOCK, CLA 84
 )
 
 // Data objects of card risk management and of a second e-cash that spec/emv does
