@@ -57,6 +57,9 @@ func TestPrivilegesThatCannotBe(t *testing.T) {
 	b := newBench(t, gp.AES)
 	b.open(0x01)
 	in := domainInstance()
+	in.App, in.Params = foreign, tlv.Append(nil, gp.TagParams, unhexConst("8102021582018083018084008602010287028000")) // as a public host library writes them
+	b.must(in.Command())
+	in.App = spDomain
 	in.Params = tlv.Append(nil, gp.TagParams, []byte{0x81, 2, 0x01, 0x05})
 	if r := b.do(in.Command()); r.SW != iso7816.SWData {
 		t.Errorf("a domain that speaks SCP01: %v", r.SW)

@@ -47,7 +47,9 @@ func (d Delete) Command() iso7816.Command {
 	return plain(InsDelete, 0, p2, data)
 }
 
-// ParseDelete reads the command in plain. A token (9E) may follow the AID.
+// ParseDelete reads the command in plain. A token (9E) may follow the AID. Of the
+// old form that names several applications nothing would be known to be deleted
+// when one cannot be, so it is refused.
 func ParseDelete(c iso7816.Command) (d Delete, err error) {
 	if err := expect(c, InsDelete); err != nil {
 		return d, err
@@ -64,7 +66,7 @@ func ParseDelete(c iso7816.Command) (d Delete, err error) {
 			return d, bad
 		}
 		switch {
-		case tag == tagAID && AID(v).valid():
+		case tag == tagAID && AID(v).valid() && d.App == "": // one at a time
 			d.App = AID(v)
 		case tag == tagKeyID && len(v) == 1:
 			d.KeyID = v[0]

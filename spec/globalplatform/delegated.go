@@ -293,7 +293,7 @@ func (f KeyField) Public() (crypto.PublicKey, error) {
 			return nil, ErrKey
 		}
 		return &rsa.PublicKey{N: new(big.Int).SetBytes(f.Cipher), E: e}, nil
-	case f.Type == ECC && bytes.Equal(f.Reference, []byte{0}):
+	case f.Type == ECC && len(bytes.Trim(f.Reference, "\x00")) == 0: // curve 0 in one byte or more
 		pub, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), f.Cipher)
 		if err != nil {
 			return nil, ErrKey

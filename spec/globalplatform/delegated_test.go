@@ -55,6 +55,21 @@ func TestTokenData(t *testing.T) {
 			t.Errorf("%s: %X %X %v, want %X", tt.name, signed, token, err, want)
 		}
 	}
+	// The test vectors of a public host library.
+	domain, app := AID("\xD4\xD4\xD4\xD4\xD4\x01\x01\x01"), AID("\xD0\xD1\xD2\xD3\xD4\xD5\x01\x01")
+	for want, c := range map[string]iso7816.Command{
+		"10001508D4D4D4D4D40101010008D0D1D2D3D4D501010000": Install{For: ForExtradition, Domain: domain, App: app}.Command(),
+		"0080134F07D0D1D2D3D4D5014F08D0D1D2D3D4D50101":     {CLA: CLA, INS: InsDelete, P2: 0x80, Data: unhex(t, "4F07D0D1D2D3D4D5014F08D0D1D2D3D4D50101")},
+	} {
+		if signed, _, err := TokenData(c); err != nil || fmt.Sprintf("%X", signed) != want {
+			t.Errorf("%X %v, want %s", signed, err, want)
+		}
+		if c.INS == InsDelete {
+			if d, err := ParseDelete(c); err == nil {
+				t.Errorf("two at once: %+v", d)
+			}
+		}
+	}
 	long := Install{For: ForInstall, LoadFile: pkg, Module: pkg, App: inst, Params: append([]byte{0xC9, 0x82, 1, 0}, make([]byte, 256)...)}
 	if signed, _, err := TokenData(long.Command()); err != nil || signed[2] != 0 || int(signed[3])<<8|int(signed[4]) != len(signed)-5 {
 		t.Errorf("a long INSTALL signs %X.. %v", signed[:6], err)
