@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"koala/firmware"
 	"koala/hsm"
 	"koala/spec/purse"
 	"koala/web/device"
@@ -21,11 +22,15 @@ func (h *House) provision(ctx context.Context) error {
 	if err := h.Keys.Provision(ctx); err != nil {
 		return err
 	}
-	if _, err := h.Keys.PublicKey(ctx, deviceKey); err == nil {
-		return nil
+	for _, label := range []string{deviceKey, firmware.Label} {
+		if _, err := h.Keys.PublicKey(ctx, label); err == nil {
+			continue
+		}
+		if _, err := h.Keys.Generate(ctx, label, hsm.Signing); err != nil {
+			return err
+		}
 	}
-	_, err := h.Keys.Generate(ctx, deviceKey, hsm.Signing)
-	return err
+	return nil
 }
 
 // DeviceToken is the bearer token of a device, given to it when it is
@@ -104,5 +109,5 @@ func (t terminals) DenyPack(ctx context.Context, id string, have uint32) ([]byte
 }
 
 func newDeviceDoor(h *House) http.Handler {
-	return device.New(device.Deps{TSM: h.TSM, Terminals: terminals{h}, Devices: h, Log: h.Config.Log})
+	return device.New(device.Deps{Store: h.Store, TSM: h.TSM, Terminals: terminals{h}, Devices: h, Log: h.Config.Log})
 }

@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"time"
 
+	"koala/activity"
 	"koala/customer"
+	"koala/firmware"
 	"koala/hsm"
 	"koala/internal/db"
 	"koala/internal/outbox"
@@ -38,7 +40,7 @@ type House struct {
 
 // schemas are the tables of the house, in the order they are made.
 var schemas = []db.Schema{outbox.Schema, customer.Schema, wallet.Schema,
-	settlement.Schema, issuing.Schema, tsm.Schema, transit.Schema, ops.Schema}
+	settlement.Schema, issuing.Schema, tsm.Schema, transit.Schema, activity.Schema, firmware.Schema, ops.Schema}
 
 // New opens the house: it makes what a fresh folder lacks and loads the rest.
 func New(ctx context.Context, cfg Config) (*House, error) {

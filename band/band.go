@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"koala/card"
 	"koala/spec/firmware"
@@ -44,12 +45,13 @@ type Band struct {
 	Battery int    // percent
 	Policy  Policy // of a locked band
 
-	worn  bool
-	lock  lock
-	fw    slots
-	bonds []Bond
-	hours []Hour
-	told  told // what the agent still has to tell
+	worn   bool
+	lock   lock
+	fw     slots
+	bonds  []Bond
+	hours  []Hour
+	synced time.Time // start of the last hour handed over; volatile: telling again changes nothing
+	told   told      // what the agent still has to tell
 }
 
 // New makes a band around an element: worn, fully charged.

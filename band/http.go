@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"koala/spec/iso7816"
 )
@@ -26,6 +27,9 @@ var ErrLink = errors.New("band: the house did not answer as agreed")
 //
 //	POST {Base}/bands/{id}/next     HelloJSON  → ScriptJSON
 //	POST {Base}/bands/{id}/report   ReportJSON → 204
+//	GET  {Base}/bands/{id}/firmware?have=N      → a signed release, or 204
+//	POST {Base}/bands/{id}/firmware OutcomeJSON → 204
+//	POST {Base}/bands/{id}/activity [HourJSON…] → 204
 //
 // The client's timeout bounds every call.
 type HTTPLink struct {
@@ -82,17 +86,71 @@ func (l *HTTPLink) Report(ctx context.Context, bandID, scriptID string, answers 
 	return l.post(ctx, bandID, "report", in, nil)
 }
 
+// OutcomeJSON is what became of a release, on the wire: kept or undone.
+type OutcomeJSON struct {
+	Version uint32 `json:"version"`
+	Outcome string `json:"outcome"`
+}
+
+// HourJSON is Hour on the wire; start in RFC 3339, UTC.
+type HourJSON struct {
+	Start  time.Time `json:"start"`
+	Steps  uint32    `json:"steps"`
+	Asleep byte      `json:"asleep"`
+}
+
+// Release asks for a newer release.
+func (l *HTTPLink) Release(ctx context.Context, bandID string, have uint32) ([]byte, error) {
+	raw, err := l.do(ctx, http.MethodGet, bandID, fmt.Sprintf("firmware?have=%d", have), nil)
+	if err != nil || len(raw) == 0 {
+		return nil, err
+	}
+	return raw, nil
+}
+
+// Outcome tells what became of a release.
+func (l *HTTPLink) Outcome(ctx context.Context, bandID string, version uint32, kept bool) error {
+	out := OutcomeJSON{Version: version, Outcome: "undone"}
+	if kept {
+		out.Outcome = "kept"
+	}
+	return l.post(ctx, bandID, "firmware", out, nil)
+}
+
+// Activity hands hours over, in pieces the house takes.
+func (l *HTTPLink) Activity(ctx context.Context, bandID string, hours []Hour) error {
+	out := make([]HourJSON, len(hours))
+	for i, h := range hours {
+		out[i] = HourJSON(h)
+	}
+	return l.post(ctx, bandID, "activity", out, nil)
+}
+
 func (l *HTTPLink) post(ctx context.Context, bandID, verb string, in, out any) error {
 	body, err := json.Marshal(in)
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", verb, err)
 	}
-	at := strings.TrimRight(l.Base, "/") + "/bands/" + url.PathEscape(bandID) + "/" + verb
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, at, bytes.NewReader(body))
-	if err != nil {
+	raw, err := l.do(ctx, http.MethodPost, bandID, verb, body)
+	if err != nil || out == nil {
+		return err
+	}
+	if err := json.Unmarshal(raw, out); err != nil {
 		return fmt.Errorf("%w: %w", ErrLink, err)
 	}
-	req.Header.Set("Content-Type", "application/json")
+	return nil
+}
+
+// do makes one request and gives its answer's body.
+func (l *HTTPLink) do(ctx context.Context, method, bandID, verb string, body []byte) ([]byte, error) {
+	at := strings.TrimRight(l.Base, "/") + "/bands/" + url.PathEscape(bandID) + "/" + verb
+	req, err := http.NewRequestWithContext(ctx, method, at, bytes.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrLink, err)
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
 	if l.Token != "" {
 		req.Header.Set("Authorization", "Bearer "+l.Token)
 	}
@@ -102,26 +160,20 @@ func (l *HTTPLink) post(ctx context.Context, bandID, verb string, in, out any) e
 	}
 	res, err := client.Do(req)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrLink, err)
+		return nil, fmt.Errorf("%w: %w", ErrLink, err)
 	}
 	defer res.Body.Close()
 	if res.StatusCode/100 != 2 {
-		return fmt.Errorf("%w: %s of band %s: %s", ErrLink, verb, bandID, res.Status)
-	}
-	if out == nil {
-		return nil
+		return nil, fmt.Errorf("%w: %s of band %s: %s", ErrLink, verb, bandID, res.Status)
 	}
 	raw, err := io.ReadAll(io.LimitReader(res.Body, maxBody+1))
 	switch {
 	case err != nil:
-		return fmt.Errorf("%w: %w", ErrLink, err)
+		return nil, fmt.Errorf("%w: %w", ErrLink, err)
 	case len(raw) > maxBody:
-		return fmt.Errorf("%w: more than %d bytes", ErrLink, maxBody)
+		return nil, fmt.Errorf("%w: more than %d bytes", ErrLink, maxBody)
 	}
-	if err := json.Unmarshal(raw, out); err != nil {
-		return fmt.Errorf("%w: %w", ErrLink, err)
-	}
-	return nil
+	return raw, nil
 }
 
 // script reads the wire form.

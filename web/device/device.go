@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"strings"
 
+	"koala/internal/db"
 	"koala/internal/fail"
 	"koala/tsm"
 	"koala/web"
@@ -38,6 +39,7 @@ type Registry interface {
 
 // Deps is what the door is made of.
 type Deps struct {
+	Store     *db.Store // of firmware and activity
 	TSM       *tsm.Manager
 	Terminals Terminals
 	Devices   Registry
@@ -55,6 +57,9 @@ func New(d Deps) http.Handler {
 	m := http.NewServeMux()
 	m.HandleFunc("POST /device/bands/{id}/next", d.band(d.next))
 	m.HandleFunc("POST /device/bands/{id}/report", d.band(d.report))
+	m.HandleFunc("GET /device/bands/{id}/firmware", d.band(d.release))
+	m.HandleFunc("POST /device/bands/{id}/firmware", d.band(d.outcome))
+	m.HandleFunc("POST /device/bands/{id}/activity", d.band(d.activity))
 	m.HandleFunc("POST /device/terminals/{id}/debits", d.terminal(d.debits))
 	m.HandleFunc("GET /device/terminals/{id}/tariff", d.terminal(d.tariff))
 	m.HandleFunc("GET /device/terminals/{id}/deny", d.terminal(d.deny))
