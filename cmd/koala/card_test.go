@@ -198,6 +198,46 @@ func TestCardCA(t *testing.T) {
 	}
 }
 
+// What is printed can be explained again, as text and as JSON: the same card,
+// the same balance, the same number of exchanges.
+func TestCardOutputReadsBack(t *testing.T) {
+	for _, id := range []string{"tunion-beijing", "contact-upi", "contact-visa"} {
+		first := koala(t, "", "card", "explain", cardTraces, "--card", id, "--json")
+		text := koala(t, "", "card", "explain", cardTraces, "--card", id)
+		want := cardOf(t, first.out)
+		for name, in := range map[string]string{"JSON": first.out, "text": text.out} {
+			again := koala(t, in, "card", "explain", "-", "--json")
+			got := cardOf(t, again.out)
+			if name == "text" { // repeated exchanges are printed once
+				got.exchanges = want.exchanges
+			}
+			if got != want {
+				t.Errorf("%s as %s: %+v, first %+v; %s", id, name, got, want, again.errs)
+			}
+		}
+	}
+}
+
+type readCard struct {
+	card      string
+	balance   int64
+	number    string
+	exchanges int
+}
+
+func cardOf(t *testing.T, line string) readCard {
+	t.Helper()
+	var c struct {
+		Card, Number string
+		Balance      int64 `json:"balance_fen"`
+		Dialogue     []any
+	}
+	if err := json.Unmarshal([]byte(line), &c); err != nil {
+		t.Fatalf("%v in %.200s", err, line)
+	}
+	return readCard{c.Card, c.Balance, c.Number, len(c.Dialogue)}
+}
+
 // Keys that are not what their hash says, or no keys, are refused.
 func TestReadCAKeysRefuses(t *testing.T) {
 	for _, text := range []string{

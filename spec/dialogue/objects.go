@@ -212,8 +212,11 @@ func (t *telling) object(tag tlv.Tag, val []byte, p place) {
 		o.Text, o.TextZH = t.words(tag, val)
 	}
 	t.objects = append(t.objects, o)
-	if p.side == received && t.certain(val, p) {
+	switch {
+	case p.side == received && t.certain(val, p):
 		t.learn(tag, val, p)
+	case p.side == received && (tag == emv.TagPAN || tag == emv.TagTrack2) && t.app.number == "":
+		t.app.number = t.partly(val, p)
 	}
 	if inner {
 		t.walk(val, place{p.side, p.at, p.depth + 1, tag})
@@ -240,6 +243,23 @@ func (t *telling) certain(val []byte, p place) bool {
 		m = t.in.CommandMask
 	}
 	return m == nil || p.at+len(val) > len(m) || len(bytes.Trim(m[p.at:p.at+len(val)], "\x00")) == 0
+}
+
+// partly is a PAN of which some digits were not written down.
+func (t *telling) partly(val []byte, p place) string {
+	m := t.in.ResponseMask[p.at : p.at+len(val)]
+	out := []rune(fmt.Sprintf("%X", val)[:panDigits(val)])
+	for i := range out {
+		if m[i/2]>>(4*(1-i%2))&0x0F != 0 {
+			out[i] = '•'
+		}
+	}
+	if n := len(out); n > 10 && !t.options.Clear {
+		for i := 6; i < n-4; i++ {
+			out[i] = '•'
+		}
+	}
+	return string(out)
 }
 
 // hex shows a value with what names a person masked.

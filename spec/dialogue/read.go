@@ -85,6 +85,7 @@ func eachMeans(items []string) bool {
 // names in use.
 type jsonEntry struct {
 	ID, Card, Title       string
+	Where                 string // which of several cards, as koala trace says
 	C, Command, Cmd, APDU *string
 	R, Response, Answer   *string
 	Exchanges, Dialogue   []jsonEntry
@@ -154,7 +155,7 @@ func readJSON(text []byte) (out []Transcript, err error) {
 			return nil, fmt.Errorf("%w: before byte %d", ErrJSON, dec.InputOffset())
 		}
 	}
-	var loose Transcript
+	loose := map[string]int{} // place in out of the exchanges outside cards, by card
 	for i, j := range entries {
 		if len(j.Exchanges)+len(j.Dialogue) > 0 {
 			t, err := j.transcript()
@@ -169,11 +170,14 @@ func readJSON(text []byte) (out []Transcript, err error) {
 			return nil, fmt.Errorf("entry %d: %w", i+1, err)
 		}
 		if ok {
-			loose.Exchanges = append(loose.Exchanges, e)
+			at, seen := loose[j.Where]
+			if !seen {
+				at = len(out)
+				loose[j.Where] = at
+				out = append(out, Transcript{ID: j.Where})
+			}
+			out[at].Exchanges = append(out[at].Exchanges, e)
 		}
-	}
-	if len(loose.Exchanges) > 0 {
-		out = append(out, loose)
 	}
 	if len(out) == 0 {
 		return nil, ErrText
@@ -233,7 +237,7 @@ type collector struct {
 	dump    []byte // bytes of the dump so far
 	want    int    // bytes of the dump, -1 when not said
 	status  []byte // status word that goes behind the dump
-	long    bool   // the line before was long enough to be continued
+	long    side   // whose line before was long enough to be continued
 }
 
 func readLines(lines []string) ([]Exchange, error) {
@@ -309,7 +313,7 @@ func (c *collector) endDump() {
 	if c.dumping != nobody {
 		c.add(c.dumping, append(c.dump, c.status...), nil)
 	}
-	c.dumping, c.dump, c.status, c.want, c.long = nobody, nil, nil, -1, false
+	c.dumping, c.dump, c.status, c.want, c.long = nobody, nil, nil, -1, nobody
 }
 
 // longLine is from how many columns on a tool may have broken a line.
@@ -321,10 +325,11 @@ func (c *collector) plainLine(line string) error {
 	switch {
 	case who == noise:
 	case who == nobody && c.marked:
-		if err == nil && c.long {
+		if err == nil && len(raw) > 0 {
 			c.continued(raw, mask)
+		} else {
+			c.long = nobody
 		}
-		c.long = c.long && len(line) >= longLine
 		return nil
 	case who == nobody:
 		if err != nil {
@@ -338,14 +343,20 @@ func (c *collector) plainLine(line string) error {
 	default:
 		c.add(who, raw, mask)
 	}
-	c.long = who == card && len(line) >= longLine
+	if c.long = nobody; len(line) >= longLine {
+		c.long = who
+	}
 	return nil
 }
 
-// continued adds to the last answer what a tool printed on the next line.
+// continued adds what a tool printed on the next line.
 func (c *collector) continued(raw, mask []byte) {
-	if x := c.last(); x != nil && len(x.Response) > 0 {
+	switch x := c.last(); {
+	case x == nil:
+	case c.long == card:
 		x.Response, x.ResponseMask = join(x.Response, x.ResponseMask, raw, mask)
+	case c.long == reader:
+		x.Command, x.CommandMask = join(x.Command, x.CommandMask, raw, mask)
 	}
 }
 
