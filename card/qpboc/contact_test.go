@@ -391,3 +391,19 @@ func TestVerify(t *testing.T) {
 	b.insert()
 	b.want(iso7816.SWReferenceNotFound, b.raw(right))
 }
+
+// A total without limit does not run over.
+func TestTotalStaysWithinN12(t *testing.T) {
+	b := newBench(t, issued(func(c *pboc.Card) { c.TotalLimit = 0 }))
+	for range 3 {
+		b.insert()
+		b.set(emv.TagAmount, amount(pboc.MaxFen))
+		b.want(iso7816.OK, b.gpo())
+		if x := b.answered(b.generate(emv.TagCDOL1, 0x40)); x.cid != 0x40 {
+			t.Errorf("%02X", x.cid)
+		}
+	}
+	if m, _ := b.money2(); m.total != pboc.MaxFen {
+		t.Errorf("total %d", m.total)
+	}
+}

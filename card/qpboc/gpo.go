@@ -15,6 +15,7 @@ type path byte
 
 const (
 	noPath    path = iota // selected only
+	deadPath              // the card has none for this terminal
 	quickPath             // qPBOC: decided at GPO, money with the last record
 	fullPath              // debit and credit: decided by GENERATE AC
 	cashPath              // e-cash by contact: the same, money from the balance
@@ -88,16 +89,18 @@ func (a *applet) processingOptions(s *card.Session, c iso7816.Command) iso7816.R
 	if sw != iso7816.OK {
 		return fails(sw)
 	}
-	way := a.way(s, &t)
-	if way == noPath || way == quickPath && a.byteAt(atLife) == blocked {
+	t.path = a.way(s, &t)
+	if t.path == quickPath && a.byteAt(atLife) == blocked {
 		return fails(iso7816.SWConditions)
 	}
 	if sw := a.nextATC(s); sw != iso7816.OK {
 		return fails(sw)
 	}
-	t.path = way
 	a.tx = t
-	if way == quickPath {
+	switch t.path {
+	case deadPath:
+		return fails(iso7816.SWConditions)
+	case quickPath:
 		return a.quick(s)
 	}
 	return a.contactOptions(s)
@@ -138,7 +141,7 @@ func (t *transaction) ttq() (q emv.TTQ) {
 	return q
 }
 
-// way chooses the path by interface and terminal; noPath when the card has none.
+// way chooses the path by interface and terminal.
 func (a *applet) way(s *card.Session, t *transaction) path {
 	if s.Interface != card.Contact {
 		switch q := t.ttq(); {
@@ -147,7 +150,7 @@ func (a *applet) way(s *card.Session, t *transaction) path {
 		case q.Has(emv.TTQQuick):
 			return quickPath
 		}
-		return noPath
+		return deadPath
 	}
 	if a.cashFits(t) {
 		return cashPath
@@ -340,7 +343,7 @@ func (a *applet) quickAnswer(s *card.Session, v verdict, iad pboc.IAD, after bal
 		b = tlv.Append(b, emv.TagAFL, o.AFL)
 	}
 	b = tlv.Append(b, emv.TagATC, atc)
-	if len(o.Track2) > 0 && (v.decision != pboc.TC || !a.inRecords(s, emv.TagTrack2, emv.TagPAN)) {
+	if len(o.Track2) > 0 && (v.decision != pboc.TC || a.inRecord(s, emv.TagTrack2) == nil) {
 		b = tlv.Append(b, emv.TagTrack2, o.Track2)
 	}
 	b = tlv.Append(b, emv.TagIAD, iad.Bytes())

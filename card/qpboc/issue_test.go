@@ -55,7 +55,7 @@ func issued(t *testing.T, alg pboc.Algorithm) pboc.Card {
 		Country: [2]byte{1, 0x56}, Currency: [2]byte{1, 0x56}, AIP: [2]byte{0x7C, 0}, DKI: 1, CVN: pboc.CVN17, Alg: alg, Report: pboc.ReportBalance,
 		AC: [16]byte{1}, MAC: [16]byte{2}, ENC: [16]byte{3}, CA: 0x80, Private: pki.icc.CRT(), Version1: true, PIN: pin[:], PINLimit: 3,
 		Processing: pboc.ProcECash | pboc.ProcAvailable | pboc.ProcLog | pboc.ProcSignature,
-		Balance: 20_00, BalanceLimit: 1000_00, Support: pboc.SupportFull, OffsetLimit: 20_00,
+		Balance:    20_00, BalanceLimit: 1000_00, Support: pboc.SupportFull, OffsetLimit: 20_00,
 		Files:  []pboc.File{{SFI: 0x15, Kind: pboc.Variable, MaxRecord: 128, Size: 512, Key: [16]byte{4}}},
 		Opened: []pboc.Opened{{SFI: 0x15, Number: 1, Key: [16]byte{5}, Data: pboc.Bus{Valid: 1}.Bytes()}},
 	}

@@ -75,10 +75,10 @@ type charge struct {
 }
 
 // after is the balances once the charge is done. The caller has checked that they
-// suffice.
+// suffice; a total without limit stays at the end of n12.
 func (b balances) after(c charge) balances {
 	if c.toTotal {
-		b.total += c.amount
+		b.total = min(b.total+c.amount, pboc.MaxFen)
 	}
 	switch {
 	case !c.fromCash:

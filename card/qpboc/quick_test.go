@@ -89,7 +89,7 @@ func TestOfflinePayment(t *testing.T) {
 		b := newBench(t, issued(func(c *pboc.Card) { c.Version1 = version == 1 }))
 		b.set(emv.TagAmount, amount(12_34))
 		r := b.want(iso7816.OK, b.gpo())
-		if got := tags(r); got != "82 94 9F36 9F10 9F26 5F34 9F6C 9F5D 9F4B" {
+		if got := tags(r); got != "82 94 9F36 57 9F10 9F26 5F34 9F6C 9F5D 9F4B" {
 			t.Fatalf("GPO: %s", got)
 		}
 		if x := iadOf(t, r); x.CVR.First() != pboc.TC || x.Amounts[0] != 100_00-12_34 || !x.Verify(pboc.NewKey(pboc.TripleDES, keyMAC).Session(1), 1) {
@@ -177,7 +177,7 @@ func TestOutcomes(t *testing.T) {
 		decision pboc.Cryptogram
 		sw       iso7816.SW
 	}{
-		{"approved", "26000080", 50_00, "82 94 9F36 9F10 9F26 5F34 9F6C 9F5D 9F4B", pboc.TC, 0x9000},
+		{"approved", "26000080", 50_00, "82 94 9F36 57 9F10 9F26 5F34 9F6C 9F5D 9F4B", pboc.TC, 0x9000},
 		{"online", "26800080", 50_00, "82 9F36 57 9F10 9F26 5F34 9F6C 9F5D", pboc.ARQC, 0x9000},
 		{"declined", "2E000080", 150_00, "82 9F36 57 9F10 9F26 5F34 9F6C", pboc.AAC, 0x9000},
 		{"refused", "10000080", 50_00, "", 0, iso7816.SWConditions},
@@ -190,7 +190,7 @@ func TestOutcomes(t *testing.T) {
 		if tt.sw.OK() && (tags(r) != tt.tags || iadOf(t, r).CVR.First() != tt.decision) {
 			t.Errorf("%s: %s, CVR %06X", tt.name, tags(r), uint32(iadOf(t, r).CVR))
 		}
-		if tt.name != "refused" && b.atc() != 1 {
+		if b.atc() != 1 {
 			t.Errorf("%s: ATC %d", tt.name, b.atc())
 		}
 		b.want(iso7816.SWConditions, b.gpo())
@@ -347,4 +347,93 @@ func TestDirectory(t *testing.T) {
 			t.Errorf("%X, want %s", got, want)
 		}
 	})
+}
+
+// Prepaid: an online request takes the money in the unit of GPO; a card that prefers
+// the contact interface sends the reader there.
+func TestOnlineRequests(t *testing.T) {
+	b := newBench(t, issued(func(c *pboc.Card) { c.Processing |= pboc.ProcPrepaid }))
+	b.set(emv.TagTTQ, unhex("26800080"))
+	r, _ := b.pay(30_00)
+	if x := iadOf(t, r); x.CVR.First() != pboc.ARQC || x.Amounts[0] != 70_00 || b.fen(emv.TagECBalance) != 70_00 {
+		t.Errorf("%+v, balance %d", x, b.fen(emv.TagECBalance))
+	}
+	for _, fen := range []uint64{0, 70_01} {
+		if r, _ = b.pay(fen); iadOf(t, r).CVR.First() != pboc.AAC || b.fen(emv.TagECBalance) != 70_00 {
+			t.Errorf("%d: %s", fen, iadOf(t, r).CVR.Words(false))
+		}
+	}
+	b = newBench(t, issued(func(c *pboc.Card) { c.Processing |= pboc.ProcPreferContact }))
+	b.set(emv.TagTTQ, unhex("36800080"))
+	b.want(iso7816.SWConditions, b.gpo())
+	b.want(iso7816.SWConditions, b.gpo())
+}
+
+// What can be spent offline, and what the issuer is told, by what the card checks.
+func TestSpendingAmount(t *testing.T) {
+	for _, tt := range []struct {
+		name        string
+		cpp         pboc.Processing
+		report      pboc.ReportID
+		fen         uint64
+		available   uint64
+		amounts     [2]uint64
+		have, total uint64
+	}{
+		{"e-cash", pboc.ProcECash, pboc.ReportAvailable, 10_00, 90_00, [2]uint64{90_00}, 90_00, 0},
+		{"both must do", pboc.ProcECashAndTotal, pboc.ReportBalanceTotal, 10_00, 40_00, [2]uint64{90_00, 10_00}, 90_00, 10_00},
+		{"either does", pboc.ProcECashOrTotal, pboc.ReportAvailable, 10_00, 140_00, [2]uint64{140_00}, 90_00, 0},
+		{"either does, the total", pboc.ProcECashOrTotal, pboc.ReportTotalAndLimit, 45_00, 15_00, [2]uint64{45_00, 50_00}, 10_00, 45_00},
+	} {
+		b := newBench(t, issued(func(c *pboc.Card) {
+			c.Processing = tt.cpp | pboc.ProcAvailable
+			c.Report, c.TotalLimit = tt.report, 50_00
+			if tt.fen > 40_00 {
+				c.Balance = 10_00
+			}
+		}))
+		r, last := b.pay(tt.fen)
+		b.want(iso7816.OK, last)
+		if x := iadOf(t, r); x.Amounts != tt.amounts || !bytes.Equal(value(r, emv.TagAvailable), amount(tt.available)) {
+			t.Errorf("%s: %+v, 9F5D %X", tt.name, x, value(r, emv.TagAvailable))
+		}
+		if m, _ := b.money2(); m.have != tt.have || m.total != tt.total || b.fen(emv.TagAvailable) != tt.available {
+			t.Errorf("%s: %+v", tt.name, m)
+		}
+	}
+}
+
+// Transactions in another currency are counted with the last record.
+func TestForeign(t *testing.T) {
+	b := newBench(t, issued(func(c *pboc.Card) { c.Processing |= pboc.ProcForeignOffline; c.ForeignLimit = 2 }))
+	b.set(emv.TagCurrency, unhex("0840"))
+	for i := range 4 {
+		r, _ := b.pay(10_00)
+		if got := iadOf(t, r).CVR.First(); (got == pboc.TC) != (i < 2) {
+			t.Errorf("%d: %v", i, got)
+		}
+	}
+	if b.fen(emv.TagECBalance) != 100_00 {
+		t.Error("paid in another currency from the e-cash")
+	}
+}
+
+// NFSEE asks for one fen and reads the number from 57: a reader that only looks pays
+// nothing.
+func TestReaderNFSEE(t *testing.T) {
+	b := newBench(t, issued())
+	b.set(emv.TagTTQ, unhex("26000000")).set(emv.TagUN, unhex("11223344"))
+	r := b.want(iso7816.OK, b.gpo())
+	if !bytes.Equal(value(r, emv.TagTrack2), unhex("6228000100001D3412220F")) {
+		t.Errorf("57 %X", value(r, emv.TagTrack2))
+	}
+	for _, tag := range []tlv.Tag{0x9F79, 0x9F17, 0x9F36, 0x9F13, 0x9F4F} {
+		if b.data(tag) == nil {
+			t.Errorf("%v is not readable", tag)
+		}
+	}
+	b.want(iso7816.SWRecordNotFound, b.send(iso7816.ReadRecord(1, pboc.LogSFI, 0)))
+	if b.fen(emv.TagECBalance) != 100_00 {
+		t.Error("looking costs money")
+	}
 }

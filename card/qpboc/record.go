@@ -149,17 +149,6 @@ func allZero(b []byte) bool {
 	return true
 }
 
-// inRecords tells whether a record of the transaction's file locator holds one of
-// the tags: the answer to GPO must not say it twice.
-func (a *applet) inRecords(s *card.Session, tags ...tlv.Tag) bool {
-	for _, tag := range tags {
-		if a.inRecord(s, tag) != nil {
-			return true
-		}
-	}
-	return false
-}
-
 // inRecord finds an object in the records of the transaction's file locator.
 func (a *applet) inRecord(s *card.Session, want tlv.Tag) []byte {
 	for e := a.tx.options.AFL; len(e) >= 4; e = e[4:] {
