@@ -180,6 +180,10 @@ func (e *Element) stock() error {
 	if !ok || r.Generation() >= c.Generation() {
 		return nil
 	}
+	// What a cut has left half done comes first: stocking writes units of its own.
+	if err := e.mem.recover(); err != nil {
+		return err
+	}
 	switch sw := c.Stock(&Session{e: e, Self: domainID, Interface: Contact}); {
 	case sw == iso7816.SWNoSpace:
 		e.mem.Rollback()

@@ -117,3 +117,48 @@ func TestOldFullElement(t *testing.T) {
 		t.Errorf("the purse holds %d", got)
 	}
 }
+
+// An element that was cut in the middle of a command and is then given a larger
+// catalogue: the command is finished or forgotten first, as without one.
+func TestStockAfterACut(t *testing.T) {
+	larger := catalog.New(isd.Config{})
+	larger.Add("\xF0koala\x77", "\xF0koala\x77\x01", card.Module{New: func() card.Applet { return nil }})
+	purse := gp.AID(catalog.PurseModule)
+	install := gp.InstallApplet(gp.AID(catalog.PurseLoadFile), purse, purse, gp.Privileges{}, nil).Command()
+	seen := map[bool]bool{}
+	for n := 1; ; n++ {
+		m := newManager(t, gp.AES)
+		m.open(0x01)
+		w, err := m.h.Wrap(install)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.e.Memory().CutAt(n, 64)
+		_, err = m.e.Transmit(w)
+		image := m.e.Image()
+		var there [2]bool
+		for i, c := range []*catalog.Catalog{catalog.New(isd.Config{}), larger} {
+			e, err := c.Restore(image, clock.Random(5))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := e.PowerOn(card.Contact); err != nil {
+				t.Fatal(err)
+			}
+			_, there[i] = (&manager{t: t, e: e}).find(card.AID(purse))
+			if _, ok := (&manager{t: t, e: e}).find("\xF0koala\x77"); ok != (i == 1) {
+				t.Errorf("write %d: the new load file is there: %v", n, ok)
+			}
+		}
+		if there[0] != there[1] {
+			t.Fatalf("write %d: installed %v, with the larger catalogue %v", n, there[0], there[1])
+		}
+		seen[there[0]] = true
+		if err == nil {
+			break
+		}
+	}
+	if len(seen) != 2 {
+		t.Errorf("only %v was seen", seen)
+	}
+}
