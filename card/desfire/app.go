@@ -132,12 +132,13 @@ func (a *applet) listing() desfire.Status {
 	return a.may(desfire.FreeListing)
 }
 
-// dfNames is GET DF NAMES: one frame per application with an ISO identifier.
+// dfNames is GET DF NAMES: one frame per application with an ISO identifier, and
+// no MAC, which readers would take for a part of the last name.
 func (a *applet) dfNames(*card.Session, []byte) answer {
 	if st := a.listing(); st != desfire.OK {
 		return says(st)
 	}
-	var r answer
+	r := answer{bare: true}
 	for _, x := range a.apps() {
 		if x.iso() == 0 {
 			continue
@@ -147,7 +148,7 @@ func (a *applet) dfNames(*card.Session, []byte) answer {
 		r.data, r.frames = append(r.data, one...), append(r.frames, len(one))
 	}
 	if n := len(r.frames); n > 0 {
-		r.frames = r.frames[:n-1] // the last one carries the MAC
+		r.frames = r.frames[:n-1] // the last frame is what remains
 	}
 	return r
 }

@@ -49,7 +49,7 @@ type answer struct {
 	data   []byte
 	mode   desfire.Mode // how the data travel in a session
 	whole  bool         // the reader did not say how many it wants
-	bare   bool         // no MAC: the session has just ended
+	bare   bool         // no MAC: the session has just ended, or the command has none
 	frames []int        // lengths of the first frames, where the command has its own
 }
 

@@ -227,23 +227,18 @@ type DFName struct {
 }
 
 // DFNames lists the applications that have an ISO identifier, one frame each.
+// The answer carries no MAC.
 func (h *Host) DFNames() ([]DFName, error) {
-	var body []byte
 	if h.session != nil {
-		body = h.session.Command(CmdDFNames, nil, nil, Plain)
+		h.session.Command(CmdDFNames, nil, nil, Plain)
 	}
-	var all []byte
 	var list []DFName
 	for frame, st := byte(CmdDFNames), More; st == More; frame = CmdMore {
-		out, next, err := h.exchange(CmdDFNames, frame, body)
+		out, next, err := h.exchange(CmdDFNames, frame, nil)
 		if err != nil {
 			return nil, err
 		}
-		all, st = append(all, out...), next
-		if st == OK && h.session != nil && len(out) >= macLen {
-			out = out[:len(out)-macLen]
-		}
-		switch {
+		switch st = next; {
 		case len(out) == 0 && st == OK:
 		case len(out) < 5 || len(list) == MaxApplications:
 			return nil, fmt.Errorf("DF name: %w: %d bytes", ErrLength, len(out))
@@ -251,8 +246,7 @@ func (h *Host) DFNames() ([]DFName, error) {
 			list = append(list, DFName{AIDFrom([3]byte(out[:3])), binary.LittleEndian.Uint16(out[3:]), out[5:]})
 		}
 	}
-	_, err := h.opened(CmdDFNames, all, -1, Plain)
-	return list, err
+	return list, nil
 }
 
 // Configure is SET CONFIGURATION with one of the options.

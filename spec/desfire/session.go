@@ -118,12 +118,13 @@ func (s *Session) OpenCommand(cmd byte, header, body []byte, n int, mode Mode) (
 }
 
 // Answer protects the card's answer with status 00. Enciphered takes a length
-// the reader did not name (whole) with 80 before the padding.
+// the reader did not name (whole) with 80 before the padding, if there is any:
+// readers look for the checksum no further than a block from the end.
 func (s *Session) Answer(data []byte, mode Mode, whole bool) []byte {
 	switch {
 	case mode == Enciphered && len(data) > 0:
 		clear := append(append([]byte(nil), data...), s.answerCheck(data)...)
-		if whole {
+		if whole && len(clear) < s.padded(len(clear)) {
 			clear = append(clear, 0x80)
 		}
 		return s.sealAnswer(clear)
@@ -172,18 +173,17 @@ func (s *Session) openAnswer(body []byte, n int) ([]byte, error) {
 		return nil, fmt.Errorf("enciphered answer: %w: %d bytes", ErrLength, len(body))
 	}
 	clear := decryptCBC(s.mac, s.start(), body)
-	if n < 0 {
-		// The data ends before the checksum, which ends before 80 00..
-		end := len(clear) - 1
-		for end > 0 && clear[end] == 0 {
-			end--
+	first, last := n, n
+	if n < 0 { // the checksum is where the padding begins, whatever that is
+		last = len(clear) - s.checkLen()
+		first = max(0, last-size)
+	}
+	for n = last; n >= first; n-- {
+		if n+s.checkLen() <= len(clear) && endsAfter(clear, n, s.answerCheck(clear[:n])) {
+			return clear[:n], nil
 		}
-		n = end - s.checkLen()
 	}
-	if n < 0 || n+s.checkLen() > len(clear) || !endsAfter(clear, n, s.answerCheck(clear[:n])) {
-		return nil, fmt.Errorf("answer: %w", ErrMAC)
-	}
-	return clear[:n], nil
+	return nil, fmt.Errorf("answer: %w", ErrMAC)
 }
 
 // endsAfter says that clear is n bytes, the checksum and padding: zeros, or 80
