@@ -34,6 +34,16 @@ func bare(sw iso7816.SW) bool {
 	return sw != iso7816.OK && sw>>8 != 0x62 && sw>>8 != 0x63
 }
 
+// appendLc codes the length of command data in a MAC as it stands on the wire:
+// one byte, or extended 00 and two. Hosts here send short commands only; a card
+// takes the long ones in which others put RSA keys.
+func appendLc(dst []byte, n int) []byte {
+	if n > maxShort {
+		return append(dst, 0, byte(n>>8), byte(n))
+	}
+	return append(dst, byte(n))
+}
+
 // InitializeUpdate starts a session with the key set version (00: the card's
 // choice) and the host's challenge (GPCS D.4.1, Amendment D 7.1.1).
 func InitializeUpdate(version byte, host [8]byte) iso7816.Command {

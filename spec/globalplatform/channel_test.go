@@ -384,3 +384,28 @@ func TestTooLongForOneCommand(t *testing.T) {
 		t.Errorf("the refused command moved the chain: %v", err)
 	}
 }
+
+// A command in extended length, as some hosts send RSA keys: its MAC is over the
+// length of three bytes.
+func TestExtendedLength(t *testing.T) {
+	keys := FactoryKeys()
+	two, a2, _ := NewCard02(keys, [10]byte{}, 1, [6]byte{}, [8]byte{})
+	three, a3, _ := NewCard03(keys, [10]byte{}, 1, IssuerDomain, [8]byte{})
+	for i, k := range []*Card{two, three} {
+		h, auth, err := NewHost(keys, [8]byte{}, []InitAnswer{a2, a3}[i], CMAC)
+		if err != nil || k.Authenticate(auth) != nil {
+			t.Fatal(err)
+		}
+		c := iso7816.Command{CLA: CLASecure, INS: InsPutKey, P2: 1, Data: bytes.Repeat([]byte{0xA5}, 267)}
+		mac := h.ch.commandMAC(c)
+		c.Data = append(c.Data, mac[:]...)
+		got, err := k.Open(c)
+		if err != nil || len(got.Data) != 267 || got.CLA != CLA {
+			t.Errorf("SCP0%d: %d bytes, %v", 2+i, len(got.Data), err)
+		}
+		c.Data[0] ^= 1
+		if _, err := k.Open(c); err == nil {
+			t.Errorf("SCP0%d: any long command opens", 2+i)
+		}
+	}
+}

@@ -71,8 +71,8 @@ func (s *scp02) commandMAC(c iso7816.Command) [8]byte {
 		iv = make([]byte, 8)
 		s.macLeft.EncryptBlock(iv, s.icv)
 	}
-	in := append([]byte{c.CLA | 0x04, c.INS, c.P1, c.P2, byte(len(c.Data) + 8)}, c.Data...)
-	mac := s.mac.MAC(iv, in)
+	in := appendLc([]byte{c.CLA | 0x04, c.INS, c.P1, c.P2}, len(c.Data)+8)
+	mac := s.mac.MAC(iv, append(in, c.Data...))
 	s.icv = mac[:]
 	return mac
 }
@@ -127,7 +127,8 @@ func (s *scp02) unwrap(c iso7816.Command) (iso7816.Command, mark, error) {
 // (GPCS D.3.5).
 func (s *scp02) responseMAC(m mark, data []byte, sw iso7816.SW) [8]byte {
 	c := m.command
-	in := append([]byte{c.CLA &^ 0x07, c.INS, c.P1, c.P2, byte(len(c.Data))}, c.Data...)
+	in := appendLc([]byte{c.CLA &^ 0x07, c.INS, c.P1, c.P2}, len(c.Data))
+	in = append(in, c.Data...)
 	in = append(append(in, byte(len(data))), data...)
 	s.ricv = s.rmac.MAC(s.ricv[:], append(in, byte(sw>>8), byte(sw)))
 	return s.ricv

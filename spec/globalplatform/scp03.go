@@ -79,7 +79,8 @@ func (s *scp03) open(l Level, _ [8]byte) { s.level = l }
 // commandMAC moves the chain on and gives the C-MAC of a command whose data is
 // as sent, after encryption (Amendment D, 6.2.4).
 func (s *scp03) commandMAC(c iso7816.Command) (mac [8]byte) {
-	in := append(s.chain[:len(s.chain):len(s.chain)], c.CLA|0x04, c.INS, c.P1, c.P2, byte(len(c.Data)+8))
+	in := append(s.chain[:len(s.chain):len(s.chain)], c.CLA|0x04, c.INS, c.P1, c.P2)
+	in = appendLc(in, len(c.Data)+8)
 	s.chain = s.mac.CMAC(append(in, c.Data...))
 	copy(mac[:], s.chain[:])
 	return mac
