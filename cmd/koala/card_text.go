@@ -174,7 +174,11 @@ func (p *cardPage) records(b *strings.Builder, list []dialogue.Record) {
 		if len(parts) == 0 {
 			parts = append(parts, upper(r.Raw))
 		}
-		fmt.Fprintf(b, "  %2d  %s\n", r.Index, strings.Join(parts, p.paint(dim, ", ")))
+		index := "  "
+		if r.Index > 0 {
+			index = fmt.Sprintf("%2d", r.Index)
+		}
+		fmt.Fprintf(b, "  %s  %s\n", index, strings.Join(parts, p.paint(dim, ", ")))
 	}
 }
 

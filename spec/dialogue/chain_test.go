@@ -127,6 +127,9 @@ func TestContactlessSignatures(t *testing.T) {
 		if g := strings.Join(got, ", "); g != tt.want || r.Sound() != tt.sound {
 			t.Errorf("%s: %s, sound %t", tt.name, g, r.Sound())
 		}
+		if en := r.Lines[2].Explanation.EN; !strings.HasSuffix(en, ", signed") || !strings.HasSuffix(r.Lines[3].Explanation.EN, "the card commits the payment") {
+			t.Errorf("%s: %s, then %s", tt.name, en, r.Lines[3].Explanation.EN)
+		}
 		if r.Card != dialogue.UnionPay || r.Interface != dialogue.Contactless || r.Balance.Fen != 975 || r.To != "2035-12-31" {
 			t.Errorf("%s: %s %s %+v %s", tt.name, r.Card, r.Interface, r.Balance, r.To)
 		}
@@ -280,7 +283,7 @@ func TestRailRecord(t *testing.T) {
 	names := map[uint32]string{10118: "东单", 10119: "建国门"}
 	r := dialogue.Explain(list, dialogue.Options{Station: func(code uint32) (string, bool) { s, ok := names[code]; return s, ok }})
 	got := rendered(dialogue.Transcript{}, r)
-	for _, want := range []string{"record rail record 1A 39 status=left", "amount_fen=3.00 CNY month_fen=12.00 CNY month_rides=4 entry_name=东单 exit_name=建国门", "entered at | 进站站名: 东单"} {
+	for _, want := range []string{"record rail record 1A 0 status=left", "amount_fen=3.00 CNY month_fen=12.00 CNY month_rides=4 entry_name=东单 exit_name=建国门", "entered at | 进站站名: 东单"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q is not in\n%s", want, got)
 		}

@@ -116,7 +116,7 @@ const (
 type Record struct {
 	Kind   RecordKind
 	SFI    byte
-	Index  byte // record number, 1 is the newest
+	Index  byte // record number, 1 is the newest; 0: read by its identifier
 	Raw    []byte
 	Values []Value
 }

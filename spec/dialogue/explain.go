@@ -250,6 +250,12 @@ func (t *telling) purse() bool {
 		return false
 	}
 	t.e, t.known = e, true
+	switch t.c.INS {
+	case purse.InsSAMPurchase, purse.InsSAMCredit, purse.InsSAMKeySelect, purse.InsSAMCipher:
+		if t.app == t.loose && t.app.kind == Unknown {
+			t.app.kind = PSAM
+		}
+	}
 	t.learnPurse()
 	return true
 }

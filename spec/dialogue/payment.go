@@ -98,10 +98,7 @@ func (t *telling) cryptogramKind() (byte, bool) {
 	if cid := t.app.objects[emv.TagCID]; len(cid) == 1 {
 		return emv.CID(cid[0]).Kind(), true
 	}
-	if iad, err := pboc.ParseIAD(t.app.objects[emv.TagIAD]); err == nil {
-		return iad.CVR.First().CID(), true
-	}
-	return 0, false
+	return cryptogramOf(t.app.objects[emv.TagIAD], false)
 }
 
 var cryptogramWords = map[byte][2]string{
@@ -233,10 +230,31 @@ func (t *telling) readRecord() {
 	if t.app.kind == GeldKarte && t.geldKarte(sfi) {
 		return
 	}
+	t.located(sfi)
 	if !t.unsure() {
 		t.app.answers[fileRecord{sfi, t.c.P1}] = bytes.Clone(t.r.Data)
 	}
 	t.tree(t.r.Data, 0)
+}
+
+// located says what the file locator has about the record: whether it is
+// signed, and whether reading it commits an offline payment (CARD.md 1.3).
+func (t *telling) located(sfi byte) {
+	afl, err := emv.ParseAFL(t.app.objects[emv.TagAFL])
+	if err != nil {
+		return
+	}
+	for _, id := range afl.Records() {
+		if id.SFI == sfi && id.Number == t.c.P1 && id.ODA {
+			t.e.EN += ", signed"
+			t.e.ZH += "，参与数据认证"
+		}
+	}
+	kind, ok := t.cryptogramKind()
+	if last, any := afl.Last(); any && last.SFI == sfi && last.Number == t.c.P1 && t.app.kind == UnionPay && t.iface == Contactless && ok && kind == emv.TC {
+		t.e.EN += ", the last: the card commits the payment"
+		t.e.ZH += "，末条记录：卡片提交交易"
+	}
 }
 
 // logFile says which log a file is, by the log entries the card announced.

@@ -24,12 +24,13 @@ func (t *telling) public(b []byte) {
 	if t.app == t.loose && t.app.kind == Unknown {
 		t.app.kind = TUnion
 	}
-	e := &t.e
-	*e = e.Add("issuer", "发卡机构标识", fmt.Sprintf("%X", f.Issuer))
-	*e = e.Add("card number", "卡号", string(f.Number))
-	*e = e.Add("valid", "有效期", t.app.from+" – "+t.app.to)
+	if t.c.INS != iso7816.InsReadBinary { // which names its fields itself
+		t.add("issuer", "发卡机构标识", fmt.Sprintf("%X", f.Issuer))
+		t.add("card number", "卡号", string(f.Number))
+		t.add("valid", "有效期", t.app.from+" – "+t.app.to)
+	}
 	if city, ok := regionName([2]byte(f.Issuer[2:4])); ok {
-		*e = e.Add("issuer's city", "发卡城市", city)
+		t.add("issuer's city", "发卡城市", city)
 	}
 }
 
@@ -55,7 +56,11 @@ func (t *telling) learnPurse() {
 	case iso7816.InsReadBinary:
 		t.learnFile(c.P1, c.P2, data)
 	case iso7816.InsReadRecord:
-		t.learnRecord(c.P2>>3, c.P1, data)
+		number := c.P1
+		if c.P2&0x04 == 0 {
+			number = 0 // read by identifier
+		}
+		t.learnRecord(c.P2>>3, number, data)
 	}
 }
 
@@ -116,7 +121,7 @@ func (t *telling) learnRecord(sfi, n byte, data []byte) {
 	}
 	if len(bytes.Trim(data, "\x00")) == 0 {
 		t.e.Fields = nil
-		t.add("record", "记录", fmt.Sprintf("%d, never written 未写入", n))
+		t.add("record", "记录", fmt.Sprintf("%d, never written 未写入", t.c.P1))
 		return
 	}
 	r.Index = n

@@ -61,28 +61,37 @@ func (t *telling) currency() string {
 // cryptogram version, what the card decided, and the balance PBOC reports
 // (CARD.md 1.5, 1.15).
 func applicationData(val []byte, second bool) (string, string) {
-	if x, err := pboc.ParseIAD(val); err == nil {
-		w := cryptogramWords[x.CVR.First().CID()]
-		if second {
-			w = cryptogramWords[x.CVR.Second().CID()]
-		}
-		en := fmt.Sprintf("key %02X, cryptogram version %02X, %s", x.DKI, x.CVN, w[0])
-		zh := fmt.Sprintf("密钥 %02X，密文版本 %02X，%s", x.DKI, x.CVN, w[1])
-		if x.Report == pboc.ReportBalance {
-			en += ", balance " + yuan(int64(x.Amounts[0]))
-			zh += "，余额 " + yuan(int64(x.Amounts[0]))
-		}
-		return en, zh
+	kind, ok := cryptogramOf(val, second)
+	if !ok {
+		return "", ""
 	}
-	if len(val) >= 7 && val[0] == 0x06 && val[3] == 0x03 {
-		w := cryptogramWords[val[4]>>4&0x03<<6]
-		if second {
-			w = cryptogramWords[val[4]&0xC0]
-		}
-		return fmt.Sprintf("key %02X, cryptogram version %d, %s", val[1], val[2], w[0]),
-			fmt.Sprintf("密钥 %02X，密文版本 %d，%s", val[1], val[2], w[1])
+	w := cryptogramWords[kind]
+	en := fmt.Sprintf("key %02X, cryptogram version %d, %s", val[1], val[2], w[0])
+	zh := fmt.Sprintf("密钥 %02X，密文版本 %d，%s", val[1], val[2], w[1])
+	if x, err := pboc.ParseIAD(val); err == nil && x.Report == pboc.ReportBalance {
+		en += ", balance " + yuan(int64(x.Amounts[0]))
+		zh += "，余额 " + yuan(int64(x.Amounts[0]))
 	}
-	return "", ""
+	return en, zh
+}
+
+// cryptogramOf is the kind of cryptogram that the card verification results in
+// the issuer application data name: of PBOC (07 DKI CVN 03 CVR) or of Visa (06
+// DKI CVN 03 CVR), the first or the second of the transaction.
+func cryptogramOf(iad []byte, second bool) (byte, bool) {
+	if x, err := pboc.ParseIAD(iad); err == nil {
+		if second {
+			return x.CVR.Second().CID(), true
+		}
+		return x.CVR.First().CID(), true
+	}
+	if len(iad) < 7 || iad[0] != 0x06 || iad[3] != 0x03 {
+		return 0, false
+	}
+	if second {
+		return iad[4] & 0xC0, true
+	}
+	return iad[4] << 2 & 0xC0, true
 }
 
 // Fields gives an explanation's fields with the objects of the exchange behind
