@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"strconv"
 	"strings"
 	"time"
@@ -33,9 +34,10 @@ type ClearingKind byte
 // Kinds of clearing records.
 const (
 	ClearSale     ClearingKind = 1 // the card paid, the goods were given: pay the merchant
-	ClearReversal ClearingKind = 2 // the card paid, nothing was given: give the card its money back
+	ClearReversal ClearingKind = 2 // the card paid offline, nothing was given: give the card its money back
 	ClearRefund   ClearingKind = 3 // goods came back: credit the card's account
-	ClearOnline   ClearingKind = 4 // the host approved it itself: for reconciliation
+	ClearOnline   ClearingKind = 4 // the host approved it and the goods were given: complete it
+	ClearCancel   ClearingKind = 5 // the host was asked and may have approved, nothing was given: release it
 )
 
 // A Clearing is one transaction that a terminal tells the host of afterwards:
@@ -113,7 +115,7 @@ func (c Clearing) Moment(zone *time.Location) (time.Time, error) {
 func (c Clearing) Validate() error {
 	_, when := c.Moment(time.UTC)
 	switch {
-	case c.Kind < ClearSale || c.Kind > ClearOnline:
+	case c.Kind < ClearSale || c.Kind > ClearCancel:
 		return fmt.Errorf("%w: kind %d", ErrClearing, c.Kind)
 	case len(c.PAN) < 12 || len(c.PAN) > 19 || !digits(c.PAN):
 		return fmt.Errorf("%w: PAN of %d digits", ErrClearing, len(c.PAN))
@@ -156,8 +158,9 @@ func (c Clearing) ACData() ([]byte, error) {
 }
 
 // Verify makes the cryptogram again with the card's master key for
-// cryptograms and compares. A record that does not verify, or whose 9F10 does
-// not say that the card approved, is ErrTC.
+// cryptograms and compares. A record that does not verify is ErrTC. So is a
+// sale or a reversal whose 9F10 does not say that the card approved; the other
+// kinds stand on a request (ARQC), which a host approves.
 func (c Clearing) Verify(mk *Key) error {
 	if err := c.Validate(); err != nil {
 		return err
@@ -167,7 +170,11 @@ func (c Clearing) Verify(mk *Key) error {
 		return err
 	}
 	iad, err := ParseIAD(c.IAD)
-	if err != nil || iad.CVR.First() != TC && iad.CVR.Second() != TC {
+	if err != nil {
+		return fmt.Errorf("%v: %w", c, err)
+	}
+	first, second := iad.CVR.First(), iad.CVR.Second()
+	if first != TC && second != TC && (c.Kind == ClearSale || c.Kind == ClearReversal || first != ARQC) {
 		return fmt.Errorf("%v: %w: the card did not approve", c, ErrTC)
 	}
 	if mac := mk.Session(c.ATC).MAC(nil, data); subtle.ConstantTimeCompare(mac[:], c.AC[:]) != 1 {
@@ -393,3 +400,70 @@ func printable(s string) bool {
 }
 
 func bcd(b byte) bool { return b>>4 <= 9 && b&0x0F <= 9 }
+
+// MaxClearingBatch bounds one batch, in records.
+const MaxClearingBatch = 1000
+
+// A ClearingBatch is what a terminal hands over at once: records with its own
+// running numbers First, First+1, …, so that gaps and repetitions show.
+type ClearingBatch struct {
+	TID     string // 8 characters
+	First   uint32
+	Records []Clearing
+}
+
+var clearingMagic = []byte("KCB\x01")
+
+// MarshalBinary writes the batch: magic 4, TID 8, first number 4, count 2,
+// then each record behind its length of 2, and CRC-32 (IEEE) 4 over all of it.
+func (b ClearingBatch) MarshalBinary() ([]byte, error) {
+	if len(b.TID) != 8 || !printable(b.TID) || len(b.Records) > MaxClearingBatch {
+		return nil, fmt.Errorf("%w: batch of %d records", ErrClearing, len(b.Records))
+	}
+	out := append(append([]byte(nil), clearingMagic...), b.TID...)
+	out = binary.BigEndian.AppendUint32(out, b.First)
+	out = binary.BigEndian.AppendUint16(out, uint16(len(b.Records)))
+	for _, c := range b.Records {
+		wire, err := c.MarshalBinary()
+		if err != nil {
+			return nil, err
+		}
+		out = append(binary.BigEndian.AppendUint16(out, uint16(len(wire))), wire...)
+	}
+	return binary.BigEndian.AppendUint32(out, crc32.ChecksumIEEE(out)), nil
+}
+
+// ParseClearingBatch reads one batch and nothing after it.
+func ParseClearingBatch(in []byte) (ClearingBatch, error) {
+	bad := func(why string) (ClearingBatch, error) {
+		return ClearingBatch{}, fmt.Errorf("%w: batch: %s", ErrClearing, why)
+	}
+	end := len(in) - 4
+	if end < 18 || string(in[:4]) != string(clearingMagic) {
+		return bad("not one")
+	}
+	if crc32.ChecksumIEEE(in[:end]) != binary.BigEndian.Uint32(in[end:]) {
+		return bad("check sum")
+	}
+	b := ClearingBatch{TID: string(in[4:12]), First: binary.BigEndian.Uint32(in[12:])}
+	n := int(binary.BigEndian.Uint16(in[16:]))
+	if n > MaxClearingBatch || !printable(b.TID) {
+		return bad("header")
+	}
+	rest := in[18:end]
+	for range n {
+		if len(rest) < 2 || len(rest) < 2+int(binary.BigEndian.Uint16(rest)) {
+			return bad("ends early")
+		}
+		size := 2 + int(binary.BigEndian.Uint16(rest))
+		c, err := ParseClearing(rest[2:size])
+		if err != nil {
+			return ClearingBatch{}, err
+		}
+		b.Records, rest = append(b.Records, c), rest[size:]
+	}
+	if len(rest) > 0 {
+		return bad("bytes after the end")
+	}
+	return b, nil
+}

@@ -59,9 +59,14 @@ func TestClearingVerifies(t *testing.T) {
 	if err != nil || mk.Session(c.ATC).MAC(nil, data) != c.AC {
 		t.Fatalf("%X %v", data, err)
 	}
-	if err := c.Verify(mk); !errors.Is(err, pboc.ErrTC) {
-		t.Errorf("an ARQC passes as approval: %v", err)
+	for kind, good := range map[pboc.ClearingKind]bool{
+		pboc.ClearSale: false, pboc.ClearReversal: false, pboc.ClearRefund: true, pboc.ClearOnline: true, pboc.ClearCancel: true,
+	} {
+		if c.Kind = kind; good != (c.Verify(mk) == nil) {
+			t.Errorf("an ARQC in a record of kind %d: %v", kind, c.Verify(mk))
+		}
 	}
+	c.Kind = pboc.ClearSale
 	c.IAD[4] = 0x90 // TC
 	data, _ = c.ACData()
 	c.AC = mk.Session(c.ATC).MAC(nil, data)
@@ -165,6 +170,53 @@ func TestClearingKeysAreUnique(t *testing.T) {
 		}
 		if back, err := pboc.ParseClearing(wire); err != nil || back.Key() != a.Key() || !bytes.Equal(back.Get(emv.TagPAN), a.Get(emv.TagPAN)) {
 			t.Fatalf("%v %v", back, err)
+		}
+	})
+}
+
+func TestClearingBatch(t *testing.T) {
+	one, two := sale(), sale()
+	two.STAN, two.Kind = 43, pboc.ClearReversal
+	b := pboc.ClearingBatch{TID: "30008900", First: 7, Records: []pboc.Clearing{one, two}}
+	wire, err := b.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := pboc.ParseClearingBatch(wire)
+	if err != nil || back.TID != b.TID || back.First != 7 || len(back.Records) != 2 || back.Records[1].Key() != two.Key() {
+		t.Errorf("%+v %v", back, err)
+	}
+	for n := range wire {
+		bad := bytes.Clone(wire)
+		bad[n] ^= 0x10
+		if _, err := pboc.ParseClearingBatch(bad); err == nil {
+			t.Errorf("byte %d changed, and it reads", n)
+		}
+	}
+	one.STAN = 0
+	if _, err := (pboc.ClearingBatch{TID: "30008900", Records: []pboc.Clearing{one}}).MarshalBinary(); !errors.Is(err, pboc.ErrClearing) {
+		t.Errorf("a bad record goes out: %v", err)
+	}
+	if _, err := (pboc.ClearingBatch{TID: "3"}).MarshalBinary(); !errors.Is(err, pboc.ErrClearing) {
+		t.Errorf("no terminal: %v", err)
+	}
+}
+
+func FuzzParseClearingBatch(f *testing.F) {
+	for _, b := range []pboc.ClearingBatch{{TID: "30008900", First: 1}, {TID: "30008900", First: 7, Records: []pboc.Clearing{sale()}}} {
+		wire, err := b.MarshalBinary()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(wire)
+	}
+	f.Fuzz(func(t *testing.T, in []byte) {
+		b, err := pboc.ParseClearingBatch(in)
+		if err != nil {
+			return
+		}
+		if again, err := b.MarshalBinary(); err != nil || !bytes.Equal(again, in) {
+			t.Errorf("%X writes %X, %v", in, again, err)
 		}
 	})
 }

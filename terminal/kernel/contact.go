@@ -32,7 +32,7 @@ func (k *Kernel) Insert(card iso7816.Transmit, tx Transaction, s Seams) (Outcome
 	if err != nil {
 		return begin(Candidate{combination: open[0]}).finish(err)
 	}
-	return k.tryEach(chosen(found, tx, s), tx, begin, (*run).insert)
+	return k.tryEach(chosen(found, tx, s), begin, (*run).insert)
 }
 
 // directory makes the candidate list of a contact card: from its directory,

@@ -117,7 +117,7 @@ func TestTapRefusedAtEveryCommand(t *testing.T) {
 		result kernel.Result
 		reason kernel.Reason
 	}{
-		2: {kernel.EndApplication, kernel.CardRefused}, 3: {kernel.EndApplication, kernel.CardRefused},
+		2: {kernel.OtherInterface, kernel.CardRefused}, 3: {kernel.OtherInterface, kernel.CardRefused},
 		4: {kernel.EndApplication, kernel.CardRefused}, 7: {kernel.Declined, kernel.CardRefused},
 	} {
 		p := newPaper()

@@ -71,14 +71,14 @@ func (k *Kernel) Tap(card iso7816.Transmit, tx Transaction, s Seams) (Outcome, e
 		r := k.newRun(card, tx, s, open[0], false)
 		return r.finish(err)
 	}
-	return k.tryEach(found, tx, func(c Candidate) *run { return k.newRun(card, tx, s, c.combination, false) }, (*run).tap)
+	return k.tryEach(found, func(c Candidate) *run { return k.newRun(card, tx, s, c.combination, false) }, (*run).tap)
 }
 
 // contact says whether the terminal has contacts to change to.
 func (k *Kernel) contact() bool { return emv.TTQ(k.cfg.TTQ).Has(emv.TTQContact) }
 
 // tryEach goes through the candidates until one comes to an end that counts.
-func (k *Kernel) tryEach(found []Candidate, tx Transaction, begin func(Candidate) *run, serve func(*run) error) (Outcome, error) {
+func (k *Kernel) tryEach(found []Candidate, begin func(Candidate) *run, serve func(*run) error) (Outcome, error) {
 	last := Outcome{Result: EndApplication, Reason: NoApplication}
 	for _, c := range found {
 		r := begin(c)
@@ -93,6 +93,9 @@ func (k *Kernel) tryEach(found []Candidate, tx Transaction, begin func(Candidate
 		}
 		last = o
 		last.Result = EndApplication
+		if !o.Contact && o.SW == iso7816.SWConditions && k.contact() {
+			last.Result = OtherInterface // a card that wants the contacts refuses so (CARD.md 1.4)
+		}
 	}
 	return last, nil
 }

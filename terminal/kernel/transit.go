@@ -74,7 +74,7 @@ func (k *Kernel) Ride(card iso7816.Transmit, tx Transaction, s Seams, ride Ride)
 	if err != nil {
 		return begin(Candidate{combination: open[0]}).finish(err)
 	}
-	return k.tryEach(found, tx, begin, (*run).tap)
+	return k.tryEach(found, begin, (*run).tap)
 }
 
 // board reads record and balance before the transaction begins and has the

@@ -26,7 +26,7 @@ func BenchmarkQuickpass(b *testing.B) {
 			if _, _, err := s.till.Close(); err != nil {
 				b.Fatal(err)
 			}
-			if err := s.till.Release(s.till.Batch(1000).Records[s.till.Waiting()-1].Number); err != nil {
+			if err := s.till.Release(s.till.Batch(1).First + uint32(s.till.Waiting()) - 1); err != nil {
 				b.Fatal(err)
 			}
 			b.StartTimer()

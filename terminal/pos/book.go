@@ -16,10 +16,11 @@ const maxNumber = 999_999
 // failure at most so many are passed over.
 const reserved = 100
 
-// Totals are what a batch comes to, minor units.
+// Totals are what a batch comes to, minor units. Returned are payments for
+// nothing: they were never among the sales, and the host gives them back.
 type Totals struct {
-	Sales, Refunds, Reversals, Online             uint32 // number of records
-	SalesFen, RefundsFen, ReversalsFen, OnlineFen uint64
+	Sales, Refunds, Reversals, Online, Returned                uint32 // number of records
+	SalesFen, RefundsFen, ReversalsFen, OnlineFen, ReturnedFen uint64
 }
 
 // Net is what the merchant is owed: sales and online approvals without
@@ -28,18 +29,45 @@ func (t Totals) Net() int64 {
 	return int64(t.SalesFen) + int64(t.OnlineFen) - int64(t.RefundsFen) - int64(t.ReversalsFen)
 }
 
-func (t *Totals) add(c pboc.Clearing) {
-	n, fen := &t.Sales, &t.SalesFen
-	switch c.Kind {
-	case pboc.ClearRefund:
-		n, fen = &t.Refunds, &t.RefundsFen
-	case pboc.ClearReversal:
-		n, fen = &t.Reversals, &t.ReversalsFen
-	case pboc.ClearOnline:
-		n, fen = &t.Online, &t.OnlineFen
+// totalsOf sums records up. A load is not the merchant's money.
+func totalsOf(records []pboc.Clearing) Totals {
+	var t Totals
+	given := map[string]bool{}
+	for _, c := range records {
+		given[c.Key()] = true
 	}
-	*n++
-	*fen += c.Fen
+	for _, c := range records {
+		n, fen := &t.Returned, &t.ReturnedFen
+		switch {
+		case c.Type == Load:
+			continue
+		case c.Kind == pboc.ClearSale:
+			n, fen = &t.Sales, &t.SalesFen
+		case c.Kind == pboc.ClearOnline:
+			n, fen = &t.Online, &t.OnlineFen
+		case c.Kind == pboc.ClearRefund:
+			n, fen = &t.Refunds, &t.RefundsFen
+		case given[as(c, pboc.ClearSale).Key()] || given[as(c, pboc.ClearOnline).Key()]:
+			n, fen = &t.Reversals, &t.ReversalsFen
+		}
+		*n++
+		*fen += c.Fen
+	}
+	return t
+}
+
+// as is a record as one of another kind.
+func as(c pboc.Clearing, kind pboc.ClearingKind) pboc.Clearing {
+	c.Kind = kind
+	return c
+}
+
+// undo is the record that takes another one back.
+func undo(c pboc.Clearing) pboc.Clearing {
+	if c.Kind == pboc.ClearOnline {
+		return as(c, pboc.ClearCancel)
+	}
+	return as(c, pboc.ClearReversal)
 }
 
 // A book holds the till's counters in a Bank: the STAN up to which numbers are
@@ -81,15 +109,15 @@ func openBook(f *terminal.Flash) (*book, error) {
 	return b, nil
 }
 
-// bookLen: bound 4, batch 4, first item 4, four counts of 4, four sums of 8.
-const bookLen = 12 + 4*4 + 4*8
+// bookLen: bound 4, batch 4, first item 4, five counts of 4, five sums of 8.
+const bookLen = 12 + 5*4 + 5*8
 
 func (t *Totals) counts() []*uint32 {
-	return []*uint32{&t.Sales, &t.Refunds, &t.Reversals, &t.Online}
+	return []*uint32{&t.Sales, &t.Refunds, &t.Reversals, &t.Online, &t.Returned}
 }
 
 func (t *Totals) sums() []*uint64 {
-	return []*uint64{&t.SalesFen, &t.RefundsFen, &t.ReversalsFen, &t.OnlineFen}
+	return []*uint64{&t.SalesFen, &t.RefundsFen, &t.ReversalsFen, &t.OnlineFen, &t.ReturnedFen}
 }
 
 func (b *book) write(bound, batch, first uint32, last Totals) error {
@@ -130,21 +158,15 @@ type Numbered struct {
 	pboc.Clearing
 }
 
-// A Batch is records on their way to the host.
-type Batch struct {
-	TID, MID string
-	First    uint32 // number of the first record: gaps and repetitions show
-	Records  []Numbered
-}
-
-// Batch gives up to limit of the oldest records. They stay until Release.
-func (t *Till) Batch(limit int) Batch {
-	b := Batch{TID: t.cfg.Kernel.TerminalID, MID: t.cfg.Kernel.MerchantID, First: t.shelf.Next()}
-	for i, item := range t.shelf.Batch(limit) {
+// Batch gives up to limit of the oldest records as the till hands them over.
+// They stay until Release.
+func (t *Till) Batch(limit int) pboc.ClearingBatch {
+	b := pboc.ClearingBatch{TID: t.cfg.Kernel.TerminalID, First: t.shelf.Next()}
+	for i, item := range t.shelf.Batch(min(limit, pboc.MaxClearingBatch)) {
 		if i == 0 {
 			b.First = item.Number
 		}
-		b.Records = append(b.Records, Numbered{item.Number, parsed(item.Wire)})
+		b.Records = append(b.Records, parsed(item.Wire))
 	}
 	return b
 }
@@ -169,13 +191,13 @@ func (t *Till) Release(upto uint32) error {
 
 // Totals are those of the open batch.
 func (t *Till) Totals() Totals {
-	var sum Totals
+	var open []pboc.Clearing
 	for _, item := range t.shelf.Batch(t.shelf.Waiting()) {
 		if item.Number >= t.book.first {
-			sum.add(parsed(item.Wire))
+			open = append(open, parsed(item.Wire))
 		}
 	}
-	return sum
+	return totalsOf(open)
 }
 
 // Last are the totals of the batch closed last.

@@ -99,7 +99,7 @@ func (a *act) finishLoad(res *LoadResult, card iso7816.Transmit) error {
 	if a.begun == "" || res.Outcome.Online && !approves(res.Outcome.ARC) {
 		return a.drop()
 	}
-	return a.keep(&res.Result, pboc.ClearReversal)
+	return a.keep(&res.Result, pboc.ClearCancel)
 }
 
 // Prove reads what a card says about its loads: the balance, and the signed

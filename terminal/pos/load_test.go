@@ -42,8 +42,8 @@ func TestLoad(t *testing.T) {
 		{"to the limit", nil, 900_00, pos.Loaded, iso7816.OK, 1000_00, pboc.ClearOnline, kernel.NoReason},
 		{"over the limit", nil, 900_01, pos.NotLoaded, 0, 100_00, 0, kernel.AmountTooHigh},
 		{"the host declines", func(b *bank) { b.arc = "51" }, 50_00, pos.NotLoaded, 0, 100_00, 0, kernel.HostDeclined},
-		{"the host is silent", func(b *bank) { b.silent = true }, 50_00, pos.NotLoaded, 0, 100_00, pboc.ClearReversal, kernel.NoHost},
-		{"wrong script MAC", func(b *bank) { b.load = spoil }, 50_00, pos.NotLoaded, iso7816.SWSecureWrong, 100_00, pboc.ClearReversal, kernel.NoReason},
+		{"the host is silent", func(b *bank) { b.silent = true }, 50_00, pos.NotLoaded, 0, 100_00, pboc.ClearCancel, kernel.NoHost},
+		{"wrong script MAC", func(b *bank) { b.load = spoil }, 50_00, pos.NotLoaded, iso7816.SWSecureWrong, 100_00, pboc.ClearCancel, kernel.NoReason},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p, s := issue(t), newShop(t)
@@ -133,7 +133,7 @@ func TestLoadPowerCut(t *testing.T) {
 		loaded, told := p.holds() == 150_00, 0
 		for _, r := range s.till.Batch(10).Records {
 			if told++; r.Kind != pboc.ClearOnline || !loaded {
-				t.Fatalf("write %d: %v, card holds %d", n, r.Clearing, p.holds())
+				t.Fatalf("write %d: %v, card holds %d", n, r, p.holds())
 			}
 		}
 		if asked := len(s.bank.asked); asked != told+len(s.till.Doubts()) {

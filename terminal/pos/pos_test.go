@@ -35,6 +35,10 @@ func TestOfflineSale(t *testing.T) {
 			t.Errorf("totals %+v", sum)
 		}
 		b := s.till.Batch(10)
+		wire := must(b.MarshalBinary())
+		if back := must(pboc.ParseClearingBatch(wire)); back.Records[0].Verify(openAC) != nil {
+			t.Error("the batch does not read back")
+		}
 		if len(b.Records) != 1 || b.First != 1 || b.Records[0].Batch != 1 || b.Records[0].STAN != r.STAN || s.till.BatchNumber() != 1 {
 			t.Errorf("batch %+v", b)
 		}
@@ -72,7 +76,7 @@ func TestSales(t *testing.T) {
 		{"all the card has", nil, nil, nil, false, 100_00, kernel.Approved, kernel.NoReason, 0, pboc.ClearSale},
 		{"more than it has: the host", nil, nil, nil, false, 100_01, kernel.Approved, kernel.NoReason, 100_00, pboc.ClearOnline},
 		{"the host declines", nil, nil, func(b *bank) { b.arc = "51" }, false, 100_01, kernel.Declined, kernel.HostDeclined, 100_00, 0},
-		{"the host is silent", nil, nil, func(b *bank) { b.silent = true }, false, 100_01, kernel.Declined, kernel.NoHost, 100_00, pboc.ClearReversal},
+		{"the host is silent", nil, nil, func(b *bank) { b.silent = true }, false, 100_01, kernel.Declined, kernel.NoHost, 100_00, pboc.ClearCancel},
 		{"no line", nil, func(c *pos.Config) { c.Issuer = nil }, nil, false, 100_01, kernel.Declined, kernel.NoHost, 100_00, 0},
 		{"offline only till", nil, func(c *pos.Config) { c.Kernel.TTQ[0] |= 0x08 }, nil, false, 100_01, kernel.Declined, kernel.CardDecided, 100_00, 0},
 		{"expired", func(c *pboc.Card) { c.Expiry = [3]byte{0x26, 0x12, 0x31} }, nil, nil, false, 1, kernel.Declined, kernel.Expired, 100_00, 0},
@@ -80,7 +84,7 @@ func TestSales(t *testing.T) {
 		{"inserted, e-cash", nil, nil, nil, true, 12_00, kernel.Approved, kernel.NoReason, 88_00, pboc.ClearSale},
 		{"inserted, the host", nil, nil, nil, true, 600_00, kernel.Approved, kernel.NoReason, 100_00, pboc.ClearOnline},
 		{"inserted, the host declines", nil, nil, func(b *bank) { b.arc = "51" }, true, 600_00, kernel.Declined, kernel.HostDeclined, 100_00, 0},
-		{"inserted, silent", nil, nil, func(b *bank) { b.silent = true }, true, 600_00, kernel.Declined, kernel.NoHost, 100_00, pboc.ClearReversal},
+		{"inserted, silent", nil, nil, func(b *bank) { b.silent = true }, true, 600_00, kernel.Declined, kernel.NoHost, 100_00, pboc.ClearCancel},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var cards []func(*pboc.Card)
@@ -108,7 +112,7 @@ func TestSales(t *testing.T) {
 			if p.holds() != tt.holds || kind != tt.kind || s.bank.refused > 0 || len(s.till.Doubts()) > 0 {
 				t.Errorf("card holds %d, record %d, bank refused %d, doubts %v", p.holds(), kind, s.bank.refused, s.till.Doubts())
 			}
-			if kind == pboc.ClearSale {
+			if kind != 0 {
 				if err := r.Record.Verify(openAC); err != nil {
 					t.Error(err)
 				}

@@ -68,7 +68,7 @@ func yuan(fen uint64) string { return fmt.Sprintf("%d.%02d", fen/100, fen%100) }
 
 // TotalsSlip is what the till prints when a batch is closed.
 func (t *Till) TotalsSlip(batch uint32, sum Totals, zh bool) []string {
-	rows := [][2]string{{"offline sales", "脱机消费"}, {"online sales", "联机消费"}, {"refunds", "退货"}, {"reversals", "冲正"}}
+	rows := [][2]string{{"offline sales", "脱机消费"}, {"online sales", "联机消费"}, {"refunds", "退货"}, {"reversals", "冲正"}, {"returned to cards", "退回持卡人"}}
 	title, net := "batch %06d", "net %s"
 	if zh {
 		title, net = "批次号 %06d 结算", "净额 %s 元"
@@ -77,7 +77,7 @@ func (t *Till) TotalsSlip(batch uint32, sum Totals, zh bool) []string {
 	for i, x := range []struct {
 		n   uint32
 		fen uint64
-	}{{sum.Sales, sum.SalesFen}, {sum.Online, sum.OnlineFen}, {sum.Refunds, sum.RefundsFen}, {sum.Reversals, sum.ReversalsFen}} {
+	}{{sum.Sales, sum.SalesFen}, {sum.Online, sum.OnlineFen}, {sum.Refunds, sum.RefundsFen}, {sum.Reversals, sum.ReversalsFen}, {sum.Returned, sum.ReturnedFen}} {
 		name := rows[i][0]
 		if zh {
 			name = rows[i][1]

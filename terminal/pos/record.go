@@ -103,7 +103,7 @@ func (a *act) settle(d kernel.Doubt, f kernel.Found) (accept bool, err error) {
 		a.recovered, err = a.t.keep(c)
 		return err == nil, err
 	}
-	if _, err := a.t.keep(reversalOf(c)); err != nil {
+	if _, err := a.t.keep(undo(c)); err != nil {
 		return false, err
 	}
 	return false, a.t.shelf.Settle(d.Key)
@@ -128,14 +128,14 @@ func zoneOf(c kernel.Config) *time.Location {
 func (t *Till) finishOld() error {
 	for _, u := range t.shelf.Unsettled() {
 		c := parsed(u.Wire)
-		_, reversed := t.shelf.Kept(reversalOf(c).Key())
-		asked := c.Kind == pboc.ClearOnline && c.Type != Load
-		if asked && !reversed {
-			if _, err := t.keep(reversalOf(c)); err != nil {
+		_, over := t.shelf.Kept(undo(c).Key())
+		if asked := c.Kind == pboc.ClearOnline && c.Type != Load; asked && !over {
+			if _, err := t.keep(undo(c)); err != nil {
 				return err
 			}
+			over = true
 		}
-		if asked || reversed {
+		if over {
 			if err := t.shelf.Settle(c.Key()); err != nil {
 				return err
 			}

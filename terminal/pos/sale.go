@@ -12,12 +12,11 @@ import (
 	"koala/terminal/kernel"
 )
 
-// Transaction types, tag 9C. That of a load is not in a public text; the 60s
-// are read as loads (CARD.md 1.11).
+// Transaction types, tag 9C. Load is from the card's own account.
 const (
 	Goods  = 0x00
 	Refund = 0x20
-	Load   = 0x63
+	Load   = 0x60
 )
 
 // A Sale is what the cashier keys in.
@@ -183,10 +182,10 @@ func (a *act) finish(res *Result) error {
 		return a.keep(res, a.kind(o))
 	case o.Committed && o.Result == kernel.TryAgain:
 		return nil // the intent stays until the card comes back
-	case o.Committed, o.Online && approves(o.ARC), o.Reason == kernel.NoHost && a.begun != "":
-		if err := a.keep(res, pboc.ClearReversal); err != nil {
-			return err
-		}
+	case o.Committed:
+		return a.keep(res, pboc.ClearReversal)
+	case o.Online && approves(o.ARC), o.Reason == kernel.NoHost && a.begun != "":
+		return a.keep(res, pboc.ClearCancel)
 	}
 	return a.drop()
 }
@@ -250,32 +249,23 @@ func (t *Till) keep(c pboc.Clearing) (*Numbered, error) {
 // Reverse takes back a sale of the open batch whose goods were not given: the
 // card's money goes back by way of its issuer.
 func (t *Till) Reverse(stan uint32) (Numbered, error) {
-	var sale *pboc.Clearing
 	for _, item := range t.shelf.Batch(t.shelf.Waiting()) {
-		if c := parsed(item.Wire); item.Number >= t.book.first && c.STAN == stan {
-			if c.Kind == pboc.ClearReversal {
-				return Numbered{item.Number, c}, fmt.Errorf("STAN %06d: %w", stan, ErrReversed)
-			}
-			sale = &c
-			if n, ok := t.shelf.Kept(reversalOf(c).Key()); ok {
-				return Numbered{n, reversalOf(c)}, fmt.Errorf("STAN %06d: %w", stan, ErrReversed)
-			}
+		c := parsed(item.Wire)
+		if item.Number < t.book.first || c.STAN != stan || c.Kind != pboc.ClearSale && c.Kind != pboc.ClearOnline || c.Type == Load {
+			continue
 		}
+		back := undo(c)
+		if n, ok := t.shelf.Kept(back.Key()); ok {
+			return Numbered{n, back}, fmt.Errorf("STAN %06d: %w", stan, ErrReversed)
+		}
+		if err := t.shelf.Room(); err != nil {
+			return Numbered{}, t.failed(err)
+		}
+		n, err := t.keep(back)
+		if err != nil {
+			return Numbered{}, t.failed(err)
+		}
+		return *n, nil
 	}
-	if sale == nil || sale.Kind == pboc.ClearRefund {
-		return Numbered{}, fmt.Errorf("STAN %06d: %w", stan, ErrNoSale)
-	}
-	if err := t.shelf.Room(); err != nil {
-		return Numbered{}, t.failed(err)
-	}
-	n, err := t.keep(reversalOf(*sale))
-	if err != nil {
-		return Numbered{}, t.failed(err)
-	}
-	return *n, nil
-}
-
-func reversalOf(c pboc.Clearing) pboc.Clearing {
-	c.Kind = pboc.ClearReversal
-	return c
+	return Numbered{}, fmt.Errorf("STAN %06d: %w", stan, ErrNoSale)
 }

@@ -50,7 +50,7 @@ func balanced(t testing.TB, name string, n int, p *purchaser, s *shop, sales int
 	seen, count := map[string]bool{}, 0
 	for _, r := range s.till.Batch(1000).Records {
 		if seen[r.Key()] {
-			t.Fatalf("%s %d: %v twice", name, n, r.Clearing)
+			t.Fatalf("%s %d: %v twice", name, n, r)
 		}
 		seen[r.Key()] = true
 		if err := r.Verify(openAC); err != nil {
@@ -153,10 +153,10 @@ func TestOnlinePowerCut(t *testing.T) {
 			sellUntilDone(t, "online", n, p, s, 600_00-uint64(i)*1, i)
 			approvals, back := map[uint16]bool{}, 0
 			for _, r := range s.till.Batch(100).Records {
-				if r.Kind == pboc.ClearReversal {
+				if r.Kind == pboc.ClearCancel {
 					back++
 				} else if approvals[r.ATC] = true; r.Kind != pboc.ClearOnline {
-					t.Fatalf("online %d: %v", n, r.Clearing)
+					t.Fatalf("online %d: %v", n, r)
 				}
 			}
 			if len(s.bank.asked) != len(approvals)+back || len(approvals) != 1 || len(s.till.Doubts()) != 0 {
