@@ -69,6 +69,9 @@ func (r Registry) within(x Entry) bool {
 	if q := x.Quota.Own; q != 0 && r.Used(x.ID) > int(q) {
 		return false
 	}
+	if x.Quota.OwnVolatile != 0 && r.VolatileUnder(domainID) > volatileMemory {
+		return false
+	}
 	for range MaxEntries {
 		if q := x.Quota.Granted; q != 0 && r.UsedUnder(x.ID) > int(q) {
 			return false
@@ -85,7 +88,7 @@ func (r Registry) within(x Entry) bool {
 		}
 		x = above
 	}
-	return r.VolatileUnder(domainID) <= volatileMemory
+	return true
 }
 
 // Within tells whether an entry and the domains above it keep to their quotas,
