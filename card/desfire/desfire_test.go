@@ -405,6 +405,42 @@ func TestPersonalisation(t *testing.T) {
 	}
 }
 
+// The first application over the air ends what the factory's key could do.
+func TestHouseCardIsLocked(t *testing.T) {
+	b := newBench(t, publicApp())
+	b.refused(b.h.Authenticate(0, factoryKey), desfire.AuthError)
+	b.refused(b.h.Authenticate(0, desfire.AESKey([16]byte{}, 0)), desfire.AuthError)
+	b.refused(b.h.CreateApplication(9, 0x0F, 1, desfire.AES), desfire.AuthError)
+	b.refused(b.h.Format(), desfire.AuthError)
+	if list, err := b.h.Applications(); err != nil || len(list) != 1 {
+		t.Errorf("%v %v", list, err)
+	}
+	b.own()
+	b.ok(b.h.Authenticate(0, masterKey))
+	b.ok(b.h.Format())
+}
+
+// Where the policy allows it, a kiosk reads the canteen's balance without a key,
+// and the till goes on enciphered.
+func TestOpenBalance(t *testing.T) {
+	keys := [3]desfire.SealedKey{sealed(masterKey), sealed(tillKey), sealed(hostKey)}
+	for _, open := range []bool{true, false} {
+		app := desfire.Canteen(keys)
+		if open {
+			app = app.OpenBalance()
+		}
+		b := newBench(t, app)
+		b.ok(b.h.Select(desfire.CanteenAID))
+		if _, err := b.h.Value(desfire.CanteenValue, desfire.Plain); (err == nil) != open {
+			t.Errorf("open %v: %v", open, err)
+		}
+		b.ok(b.h.Authenticate(desfire.CanteenTill, tillKey))
+		if _, err := b.h.Value(desfire.CanteenValue, desfire.Enciphered); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // What is deleted is wiped: no byte of a key or file stays in the memory.
 func TestDeletedIsWiped(t *testing.T) {
 	secret := desfire.AESKey([16]byte(bytes.Repeat([]byte{0xC5, 0x3A}, 8)), 1)
@@ -419,14 +455,14 @@ func TestDeletedIsWiped(t *testing.T) {
 		return bytes.Contains(image, secret.Bytes()) || bytes.Contains(image, []byte("secret!secret!"))
 	}
 	for name, act := range map[string]func(b *bench){
-		"application": func(b *bench) { b.ok(b.h.Authenticate(0, factoryKey)); b.ok(b.h.DeleteApplication(3)) },
-		"format":      func(b *bench) { b.ok(b.h.Authenticate(0, factoryKey)); b.ok(b.h.Format()) },
+		"application": func(b *bench) { b.ok(b.h.Authenticate(0, masterKey)); b.ok(b.h.DeleteApplication(3)) },
+		"format":      func(b *bench) { b.ok(b.h.Authenticate(0, masterKey)); b.ok(b.h.Format()) },
 	} {
 		b := newBench(t, app)
 		if !holds(b) {
 			t.Fatal("not there to begin with")
 		}
-		b.tap()
+		b.own()
 		act(b)
 		// The journal keeps what was not written over: a large unit goes over it.
 		b.ok(b.h.CreateApplication(8, 0x0F, 1, desfire.AES))

@@ -116,6 +116,13 @@ func (b *bench) store(dgi uint16, data []byte) {
 	b.factory(func(s *card.Session) iso7816.SW { return s.Personalise(b.self, dgi, data, clear) })
 }
 
+// own gives the card a master key that the test knows, and all its settings.
+func (b *bench) own() {
+	b.t.Helper()
+	b.store(desfire.DGIMaster, desfire.Master{Settings: desfire.DefaultSettings, Key: sealed(masterKey)}.Bytes())
+	b.tap()
+}
+
 // tap brings the card into the field and selects it.
 func (b *bench) tap() {
 	b.t.Helper()

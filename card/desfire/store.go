@@ -67,6 +67,7 @@ func (a *applet) storeApp(s *card.Session, data []byte) iso7816.SW {
 			return iso7816.SWData
 		}
 	}
+	a.lock(s)
 	if old := a.find(in.AID); old.Present() {
 		a.remove(old.Region)
 	}
@@ -87,6 +88,20 @@ func (a *applet) storeApp(s *card.Session, data []byte) iso7816.SW {
 		made.fill(f.Content)
 	}
 	return iso7816.OK
+}
+
+// lock takes a card with an application of the house out of the hands of
+// strangers who know the factory's master key: nobody knows the new one, and
+// applications come and go over the air until the domain sets another.
+func (a *applet) lock(s *card.Session) {
+	if a.master() != desfire.DESKey([16]byte{}) {
+		return
+	}
+	var value [16]byte
+	s.Random(value[:])
+	a.setMaster(desfire.AESKey(value, 0))
+	settings := desfire.KeySettings(a.picc.Bytes()[atSettings])
+	a.picc.Write(atSettings, []byte{byte(settings &^ desfire.FreeCreate)})
 }
 
 // fill writes the content a file is born with.

@@ -168,7 +168,6 @@ func TestApplicationIsCutAtEveryWrite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	person := desfire.DESKey([16]byte{})
 	for name, act := range map[string]func(b *bench) error{
 		"store": func(b *bench) error {
 			b.e.PowerOff()
@@ -182,7 +181,8 @@ func TestApplicationIsCutAtEveryWrite(t *testing.T) {
 			b := newBench(t, publicApp())
 			if name != "store" {
 				b = newBench(t, publicApp(), mixedApp())
-				b.ok(b.h.Authenticate(0, person))
+				b.own()
+				b.ok(b.h.Authenticate(0, masterKey))
 			}
 			b.e.Memory().CutAfter(n)
 			err := act(b)

@@ -75,6 +75,14 @@ func Canteen(keys [3]SealedKey) Application {
 	}
 }
 
+// OpenBalance lets anybody read the value of a canteen application without a
+// key, in the clear, for balance kiosks where the canteen's policy allows them.
+func (a Application) OpenBalance() Application {
+	a.Files = append([]InitialFile(nil), a.Files...)
+	a.Files[CanteenValue].Settings.FreeValue = true
+	return a
+}
+
 // A Log is one record of the canteen's log on the card, 17 bytes, big endian:
 // amount 4 (negative: given back) | till 4 | date and time 7 | till's number 2.
 type Log struct {

@@ -371,3 +371,22 @@ func TestMoneyModel(t *testing.T) {
 		}
 	})
 }
+
+func BenchmarkSell(b *testing.B) {
+	x, c := newEater(b, uid, 500_00), newCounter(b, number, clock.NewVirtual(noon))
+	for n := 0; b.Loop(); n++ {
+		if o := c.sell(x, canteen.Order{Fen: 1}); o.Result != canteen.Served {
+			b.Fatal(o.Words(false))
+		}
+		if n%10 == 9 {
+			if err := c.c.Release(uint32(n + 1)); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if n%50_000 == 49_999 {
+			b.StopTimer()
+			x.topUp(499_99)
+			b.StartTimer()
+		}
+	}
+}

@@ -246,14 +246,14 @@ func TestForgeries(t *testing.T) {
 	}
 	want(t, "under a false UID", o, terminal.Refused, door.NotGenuine)
 
-	if _, err := strange.TransmitRaw([]byte{0, 0xA4, 4, 0, 7, 0xD2, 0x76, 0, 0, 0x85, 1, 0}); err != nil {
-		t.Fatal(err)
+	strange.PowerOff()
+	if sw, err := strange.Factory(func(s *card.Session) iso7816.SW {
+		x, _ := s.Registry().Find(cardAID)
+		return s.Personalise(x.ID, desfire.DGIDelete, desfire.Deletion(desfire.DoorAID), clear)
+	}); err != nil || !sw.OK() {
+		t.Fatal(sw, err)
 	}
-	h := desfire.NewHost(strange.Transmit, clock.Random(1))
-	if err := errors.Join(h.Authenticate(0, desfire.DESKey([16]byte{})), h.Format()); err != nil {
-		t.Fatal(err)
-	}
-	want(t, "formatted", p.tap(strange), terminal.Refused, door.NoCredential)
+	want(t, "taken away", p.tap(strange), terminal.Refused, door.NoCredential)
 	o, err = p.d.Tap(func(iso7816.Command) (iso7816.Response, error) {
 		return iso7816.Response{SW: iso7816.SWFileNotFound}, nil
 	})
@@ -388,4 +388,13 @@ func TestPlans(t *testing.T) {
 	p.cfg.Plan = terminal.NewFlash(2)
 	p.boot()
 	want(t, "no plan", p.tap(e), terminal.OutOfService, door.NoPlan)
+}
+
+func BenchmarkTap(b *testing.B) {
+	e, p := issue(b, annsCard, ann), newPost(b, lobby)
+	p.cfg.Unlogged = true
+	p.boot()
+	for b.Loop() {
+		p.tap(e)
+	}
 }
