@@ -124,6 +124,23 @@ func TestSpaceOfADomain(t *testing.T) {
 	if b.world() != before {
 		t.Error("the refused commands left something")
 	}
+}
+
+// The quotas of an application itself, and what a load file asks for.
+func TestSpaceOfAnApplication(t *testing.T) {
+	b := newBench(t, gp.AES)
+	b.open(0x01)
+	b.must(noteInstance().Command())
+	x, _ := find(b.e, card.AID(noteAID))
+	note := 0
+	b.e.PowerOff()
+	_, _ = b.e.Factory(func(s *card.Session) iso7816.SW {
+		note = s.Registry().Used(x.ID)
+		return iso7816.OK
+	})
+	b.power()
+	third := noteInstance()
+	third.App = foreign
 	b.open(0x01)
 	for p, want := range map[*gp.SystemParams]iso7816.SW{
 		{NonVolatile: uint32(note)}:     iso7816.OK,
