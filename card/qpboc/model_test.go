@@ -189,8 +189,13 @@ func FuzzAPDUs(f *testing.F) {
 		atc := b.atcNow()
 		for len(in) > 0 {
 			n := min(int(in[0]), len(in)-1)
-			if _, err := b.e.TransmitRaw(in[1 : 1+n]); err != nil {
+			was := b.settled()
+			r, err := b.e.TransmitRaw(in[1 : 1+n])
+			if err != nil {
 				t.Fatalf("%X: %v", in[1:1+n], err)
+			}
+			if sw := r[len(r)-2]; sw != 0x90 && sw != 0x62 && b.settled() != was {
+				t.Fatalf("%X: refused with %X, but changed the card", in[1:1+n], r)
 			}
 			if now := b.atcNow(); now < atc {
 				t.Fatal("the transaction counter went back")
@@ -207,6 +212,17 @@ func FuzzAPDUs(f *testing.F) {
 			t.Fatal("a record changed")
 		}
 	})
+}
+
+// settled is the card's memory without what a refused command may move: the
+// transaction counter with the answer kept before it, the counts of failures and
+// their indicators.
+func (b *bench) settled() string {
+	state := []byte(b.memory2())
+	for _, at := range []int{atATC, atATC + 1, atTries, atFlags, atAuthFails, atMACFails, atBackup} {
+		state[at] = 0
+	}
+	return string(state) + b.memoryOf(2) + b.memoryOf(3) + b.memoryOf(industryTag(busSFI)) + b.memoryOf(industryTag(trailSFI))
 }
 
 func (b *bench) memoryOf(tag uint16) string {

@@ -78,6 +78,9 @@ func (a *applet) Select(s *card.Session) iso7816.Response {
 	x, _ := s.Registry().Entry(s.Self)
 	b := tlv.Append(nil, emv.TagDFName, []byte(x.AID))
 	r := answer(tlv.Append(nil, emv.TagFCI, tlv.Append(b, emv.TagFCIProprietary, fci)))
+	if told, _ := tlv.Find(r.Data, emv.TagCAPPCard); len(told) == 1 {
+		copy(told, a.object(emv.TagCAPPCard)) // a script may have changed what the card supports
+	}
 	if a.byteAt(atLife) == blocked {
 		r.SW = iso7816.SWSelectedBlocked
 	}

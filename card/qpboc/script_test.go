@@ -106,7 +106,9 @@ func TestPutData(t *testing.T) {
 			t.Errorf("%s: CVR %06X", tt.name, uint32(y.iad.CVR))
 		}
 		if tt.sw.OK() {
-			b.tap()
+			if v := value(b.tap(), emv.TagCAPPCard); tt.tag == 0xDF61 && !bytes.Equal(v, tt.value) {
+				t.Errorf("%s: FCI %X", tt.name, v)
+			}
 			if v := b.data(tlv.Tag(tt.tag)); len(v) != len(tt.value) {
 				t.Errorf("%s: reads %X", tt.name, v)
 			}

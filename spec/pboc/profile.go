@@ -122,7 +122,7 @@ func (c Card) version() []byte {
 // the card's certificate covers (CARD 1.7): signed record, then AIP.
 func (c Card) Static() []byte { return append(c.signedRecord(), c.AIP[:]...) }
 
-// FCI is the contents of template A5 on the interface.
+// fci is the contents of template A5 with the list of one interface.
 func (c Card) fci(dol []byte) []byte {
 	b := tlv.Append(nil, 0x50, []byte(c.Label))
 	b = tlv.Append(b, 0x87, []byte{c.Priority})

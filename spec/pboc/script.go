@@ -22,10 +22,15 @@ func script(cla, ins, p1, p2 byte, data []byte) Script {
 	return Script{CLA: cla, INS: ins, P1: p1, P2: p2, Data: data, Le: iso7816.NoLe}
 }
 
-// AppBlock, AppUnblock and CardBlock build the commands of CARD 1.10.
-func AppBlock() Script   { return script(claSecure, InsAppBlock, 0, 0, nil) }
-func AppUnblock() Script { return script(claSecure, InsAppUnblock, 0, 0, nil) } // AppUnblock lifts AppBlock
-func CardBlock() Script  { return script(claSecure, InsCardBlock, 0, 0, nil) }  // CardBlock is for ever
+// AppBlock stops payments until AppUnblock; the application can still be selected
+// (CARD 1.10).
+func AppBlock() Script { return script(claSecure, InsAppBlock, 0, 0, nil) }
+
+// AppUnblock lifts AppBlock.
+func AppUnblock() Script { return script(claSecure, InsAppUnblock, 0, 0, nil) }
+
+// CardBlock ends the application for ever.
+func CardBlock() Script { return script(claSecure, InsCardBlock, 0, 0, nil) }
 
 // PutData writes a data object of the list in CARD 1.8.
 func PutData(tag uint16, value []byte) Script {
