@@ -18,6 +18,7 @@ import (
 	"koala/pcsc"
 	"koala/spec/dialogue"
 	"koala/spec/emv"
+	"koala/spec/purse"
 )
 
 // newTestBand makes a band with the published cards and gives its file.
@@ -335,5 +336,29 @@ func TestPublishedBankCardPays(t *testing.T) {
 	}
 	if v := showBand(t, path); *v.Cards[1].Fen != testCash-1_00 || *v.Cards[1].Counter != 1 {
 		t.Errorf("%+v", v.Cards[1])
+	}
+}
+
+// docs/test-cards.md says what is written on the cards.
+func TestTestCardsAreWrittenDown(t *testing.T) {
+	text, err := os.ReadFile("../../docs/test-cards.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca, err := testAuthority()
+	if err != nil {
+		t.Fatal(err)
+	}
+	flat := strings.Join(strings.Fields(string(text)), "")
+	for _, want := range []string{testNumber, testFile15, testFile17, testPAN, testMasterAC, testMasterMA, testMasterEN, upper(ca.Modulus), upper(ca.Hash[:]),
+		testHolder.String(), testShop.String(), testBrand.String(), upper(testMerchantRoot[:]), upper(testIssuerRoot[:])} {
+		if !strings.Contains(flat, want) {
+			t.Errorf("%s is not in it", want)
+		}
+	}
+	for _, r := range testRoots {
+		if key := testKey(r.kind); !strings.Contains(flat, r.root) || r.kind != purse.DAMK && !strings.Contains(flat, upper(key[:])) {
+			t.Errorf("root %s is not in it", r.root)
+		}
 	}
 }
