@@ -3,7 +3,9 @@
 // keys until they have their own (GlobalPlatform Card Specification 2.3.1). It
 // speaks SCP02 (i = 15) with 3DES key sets and SCP03 (i = 70) with AES sets and
 // manages native applets: list, load, install, personalise, lock, delete, keys.
-// What is on the wire is in spec/globalplatform. Start with Process.
+// A supplementary domain with delegated management does so by tokens of the card
+// issuer and answers with receipts (delegated.go). What is on the wire is in
+// spec/globalplatform. Start with Process.
 //
 // A command that ends in an error changes nothing; one that ends well is one
 // unit of the element, whatever it touched.

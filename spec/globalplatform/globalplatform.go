@@ -2,8 +2,9 @@
 // (GPCS) says both ends of a card management session must agree on: the secure
 // channels SCP02 (i = 15) and SCP03 (Amendment D, i = 70) from the host's and
 // from the card's side, the content management commands and their answers, the
-// registry's coding, life cycles, privileges, card data and key
-// diversification. It moves bytes and does no I/O. Start at NewHost for a
+// registry's coding, life cycles, privileges, card data, key diversification,
+// the tokens and receipts of delegated management, and the contactless registry
+// (Amendment C). It moves bytes and does no I/O. Start at NewHost for a
 // session and at Install for what is sent through it.
 package globalplatform
 
