@@ -242,7 +242,7 @@ func (s *Shelf) Keep(wire []byte) (number uint32, err error) {
 		return 0, fmt.Errorf("item: %w", err)
 	}
 	if n, ok := s.kept[key]; ok {
-		return n, nil
+		return n, s.Settle(key)
 	}
 	n := s.next
 	sector, err := s.j.append(kindItem, append(binary.BigEndian.AppendUint32(nil, n), wire...))

@@ -223,6 +223,9 @@ func (r *run) generate(kind byte, values []byte) (cryptogram, error) {
 	if c.cid = emv.CID(o[emv.TagCID][0]); c.cid.Kind() == 0xC0 {
 		return cryptogram{}, errCard
 	}
+	if known, ok := r.icc[emv.TagATC]; ok && !bytes.Equal(known, o[emv.TagATC]) {
+		return cryptogram{}, errCard // it counts once a transaction
+	}
 	for _, tag := range []tlv.Tag{emv.TagCID, emv.TagATC, emv.TagAC, emv.TagIAD} {
 		if v, ok := o[tag]; ok {
 			r.icc[tag] = v

@@ -273,8 +273,8 @@ func (r *run) before(d dialect, all bool) error {
 // after makes the checks that were not possible before. The card has paid.
 func (r *run) after(d dialect) error {
 	unpaid := end(Declined, PaidNotAccepted)
-	known := r.out.PAN
-	if err := r.identify(); err != nil || r.out.PAN == "" || known != "" && known != r.out.PAN {
+	r.expect = r.out.PAN // a card that names itself otherwise now stays the one it was
+	if err := r.identify(); err != nil || r.out.PAN == "" {
 		return unpaid
 	}
 	if r.listed() || !r.has(emv.TagExpiry) || r.expired() {

@@ -97,6 +97,10 @@ func (s *stop) Error() string {
 
 func end(r Result, why Reason) error { return &stop{Result: r, Reason: why} }
 
+// Refuse is what a Seam returns to decline a card for a reason, without an
+// error of the device.
+func Refuse(why Reason) error { return end(Declined, why) }
+
 var errCard = &stop{Result: EndApplication, Reason: CardError}
 
 // A run is one transaction with one application of one card.

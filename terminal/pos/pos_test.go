@@ -18,7 +18,7 @@ import (
 // from the record alone, settled.
 func TestOfflineSale(t *testing.T) {
 	for _, version := range []bool{false, true} {
-		p := issue(t, func(c *pboc.Card) { c.Version1 = version })
+		p := issue(t, func(c *pboc.Card) { c.Version1 = version }) // fDDA 00 and 01
 		s := newShop(t, func(c *pos.Config) { c.Record = true })
 		r := s.tap(p, 12_00)
 		if want(t, r.Outcome, kernel.Approved, kernel.NoReason); p.holds() != 88_00 || r.Record == nil || r.Record.Kind != pboc.ClearSale || len(s.bank.asked) != 0 {
@@ -234,4 +234,66 @@ func TestStrangers(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(t, r.Outcome, kernel.TryAgain, kernel.Torn)
+}
+
+// A card whose keys are SM4's pays the same way; its cryptogram is another.
+func TestOfflineSaleSM4(t *testing.T) {
+	p, s := issue(t, func(c *pboc.Card) { c.Alg = pboc.SM4 }), newShop(t)
+	r := s.tap(p, 12_00)
+	want(t, r.Outcome, kernel.Approved, kernel.NoReason)
+	if err := r.Record.Verify(pboc.NewKey(pboc.SM4, keyAC)); err != nil {
+		t.Error(err)
+	}
+	if err := r.Record.Verify(openAC); !errors.Is(err, pboc.ErrTC) {
+		t.Errorf("verifies under triple DES: %v", err)
+	}
+}
+
+// A card of random answers, at a till with its store: never an approval, never
+// an error of the till, nothing kept.
+func FuzzHostileCard(f *testing.F) {
+	p := issue(f)
+	send := p.present(card.Contactless)
+	var seed []byte
+	for _, c := range []iso7816.Command{
+		iso7816.Select([]byte("2PAY.SYS.DDF01")), iso7816.Select([]byte(pboc.AIDDebit)), iso7816.ReadRecord(1, 2, 0), iso7816.ReadRecord(1, 3, 0),
+	} {
+		r, _ := send(c)
+		seed = append(append(seed, byte(len(r.Data))), r.Data...)
+	}
+	f.Add(seed, byte(0))
+	f.Add(seed, byte(1))
+	f.Add([]byte{2, 0x77, 0}, byte(2))
+	s := newShop(f)
+	f.Fuzz(func(t *testing.T, in []byte, way byte) {
+		script := in
+		hostile := func(iso7816.Command) (iso7816.Response, error) {
+			if len(script) == 0 {
+				return iso7816.Response{SW: iso7816.SWFileNotFound}, nil
+			}
+			n := min(int(script[0]), len(script)-1)
+			r := iso7816.Response{Data: script[1 : 1+n], SW: iso7816.OK}
+			script = script[1+n:]
+			return r, nil
+		}
+		var o kernel.Outcome
+		var err error
+		switch way % 3 {
+		case 0:
+			var r pos.Result
+			r, err = s.till.Tap(hostile, pos.Sale{Fen: 1})
+			o = r.Outcome
+		case 1:
+			var r pos.Result
+			r, err = s.till.Insert(hostile, pos.Sale{Fen: 1})
+			o = r.Outcome
+		case 2:
+			var r pos.LoadResult
+			r, err = s.till.Load(hostile, 1)
+			o = r.Outcome
+		}
+		if err != nil || o.Result == kernel.Approved || s.till.Waiting() > 0 {
+			t.Fatalf("%v %v, %d kept", o, err, s.till.Waiting())
+		}
+	})
 }

@@ -126,9 +126,18 @@ func zoneOf(c kernel.Config) *time.Location {
 // to take it back, and a sale whose reversal is kept is over. Torn offline
 // sales and loads wait for their card.
 func (t *Till) finishOld() error {
+	type transaction struct {
+		pan string
+		atc uint16
+	}
+	done := map[transaction]bool{}
+	for _, item := range t.shelf.Batch(t.shelf.Waiting()) {
+		c := parsed(item.Wire)
+		done[transaction{c.PAN, c.ATC}] = true
+	}
 	for _, u := range t.shelf.Unsettled() {
 		c := parsed(u.Wire)
-		_, over := t.shelf.Kept(undo(c).Key())
+		over := done[transaction{c.PAN, c.ATC}]
 		if asked := c.Kind == pboc.ClearOnline && c.Type != Load; asked && !over {
 			if _, err := t.keep(undo(c)); err != nil {
 				return err

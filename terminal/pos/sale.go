@@ -139,8 +139,8 @@ func (a *act) begin(o *kernel.Outcome, kind pboc.ClearingKind) error {
 		return err
 	}
 	c, err := a.t.clearing(o, kind, a.stan)
-	if err != nil {
-		return err
+	if err != nil { // what the card says of itself fits no record
+		return kernel.Refuse(kernel.CardError)
 	}
 	wire, err := c.MarshalBinary()
 	if err != nil {
@@ -208,6 +208,10 @@ func (a *act) kind(o *kernel.Outcome) pboc.ClearingKind {
 func (a *act) askHost(o *kernel.Outcome) error {
 	if a.t.cfg.Issuer == nil {
 		o.Answered(kernel.Answer{}, kernel.ErrNoHost)
+		return nil
+	}
+	if _, err := a.t.clearing(o, pboc.ClearOnline, a.stan); err != nil {
+		o.Result, o.Reason = kernel.Declined, kernel.CardError
 		return nil
 	}
 	if err := a.online(o); err != nil {
