@@ -405,21 +405,6 @@ func TestPersonalisation(t *testing.T) {
 	}
 }
 
-// The first application over the air ends what the factory's key could do.
-func TestHouseCardIsLocked(t *testing.T) {
-	b := newBench(t, publicApp())
-	b.refused(b.h.Authenticate(0, factoryKey), desfire.AuthError)
-	b.refused(b.h.Authenticate(0, desfire.AESKey([16]byte{}, 0)), desfire.AuthError)
-	b.refused(b.h.CreateApplication(9, 0x0F, 1, desfire.AES), desfire.AuthError)
-	b.refused(b.h.Format(), desfire.AuthError)
-	if list, err := b.h.Applications(); err != nil || len(list) != 1 {
-		t.Errorf("%v %v", list, err)
-	}
-	b.own()
-	b.ok(b.h.Authenticate(0, masterKey))
-	b.ok(b.h.Format())
-}
-
 // Where the policy allows it, a kiosk reads the canteen's balance without a key,
 // and the till goes on enciphered.
 func TestOpenBalance(t *testing.T) {

@@ -9,7 +9,9 @@ import (
 )
 
 // StoreData personalises the card over the air, one application at a time. An
-// application that is there already is replaced, in the same unit.
+// application that is there already is replaced, in the same unit. The master key
+// stays the factory's, which everybody knows, until grouping DGIMaster has come:
+// an issuer sends that one first.
 func (a *applet) StoreData(s *card.Session, dgi uint16, data []byte) iso7816.SW {
 	if !a.open(s) {
 		return iso7816.SWMemory
@@ -67,7 +69,6 @@ func (a *applet) storeApp(s *card.Session, data []byte) iso7816.SW {
 			return iso7816.SWData
 		}
 	}
-	a.lock(s)
 	if old := a.find(in.AID); old.Present() {
 		a.remove(old.Region)
 	}
@@ -88,20 +89,6 @@ func (a *applet) storeApp(s *card.Session, data []byte) iso7816.SW {
 		made.fill(f.Content)
 	}
 	return iso7816.OK
-}
-
-// lock takes a card with an application of the house out of the hands of
-// strangers who know the factory's master key: nobody knows the new one, and
-// applications come and go over the air until the domain sets another.
-func (a *applet) lock(s *card.Session) {
-	if a.master() != desfire.DESKey([16]byte{}) {
-		return
-	}
-	var value [16]byte
-	s.Random(value[:])
-	a.setMaster(desfire.AESKey(value, 0))
-	settings := desfire.KeySettings(a.picc.Bytes()[atSettings])
-	a.picc.Write(atSettings, []byte{byte(settings &^ desfire.FreeCreate)})
 }
 
 // fill writes the content a file is born with.
