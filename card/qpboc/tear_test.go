@@ -245,3 +245,28 @@ func TestPINTryIsNotGivenBack(t *testing.T) {
 		}
 	}
 }
+
+// A prepaid card's online request takes its money at GPO: cut there, the counter may
+// have moved alone, or everything has.
+func TestCutInPrepaidOptions(t *testing.T) {
+	prepaid := func(c *pboc.Card) { c.Processing |= pboc.ProcPrepaid }
+	for n := 1; ; n++ {
+		b := newBench(t, issued(prepaid))
+		b.set(emv.TagTTQ, unhex("26800080")).set(emv.TagAmount, amount(30_00))
+		c := b.gpoCommand()
+		b.e.Memory().CutAfter(n)
+		_, err := b.e.Transmit(c)
+		b.e.Memory().CutAfter(0)
+		if err == nil {
+			if n < 4 {
+				t.Errorf("GPO of %d writes", n-1)
+			}
+			return
+		}
+		b.tap()
+		m, _ := b.money2()
+		if paid := m.have == 70_00; !paid && m.have != 100_00 || paid && b.atc() != 1 {
+			t.Errorf("cut %d: balance %d, ATC %d", n, m.have, b.atc())
+		}
+	}
+}
