@@ -204,6 +204,32 @@ func TestLogs(t *testing.T) {
 	}
 }
 
+// The load log with the card's MAC is one answer with all records.
+func TestSignedLoadLog(t *testing.T) {
+	log := pboc.SignedLoadLog{ATC: 9, MAC: [4]byte{1, 2, 3, 4}, Entries: []pboc.LoadEntry{
+		{Tag: 0x9F79, Old: 100, New: 5100, Date: [3]byte{0x15, 9, 0x16}, Time: [3]byte{8, 0, 0}, ATC: 8}, {Tag: 0x9F79, New: 100, Date: [3]byte{0x15, 9, 1}, ATC: 2}}}
+	r := dialogue.Explain([]dialogue.Exchange{
+		selecting(pboc.AIDECash, tlv.Append(nil, emv.TagFCIProprietary, tlv.Append(nil, emv.TagLoadLogEntry, []byte{0x0C, 0x0A}))),
+		{Command: pboc.ReadSignedLoadLog(0x0C).Bytes(), Response: ok(log.Bytes())},
+		{Command: pboc.ReadSignedLoadLog(0x0C).Bytes(), Response: ok([]byte{1, 2, 3})},
+	}, dialogue.Options{})
+	if len(r.Records) != 2 || num(r.Records[0], "new_fen") != 5100 || num(r.Records[1], "atc") != 2 || !strings.Contains(r.Lines[1].Explanation.EN, "load log with the card's MAC") {
+		t.Errorf("%+v %s", r.Records, r.Lines[1].Explanation.EN)
+	}
+}
+
+// What is selected on one logical channel says nothing about another.
+func TestChannels(t *testing.T) {
+	x, err := dialogue.ReadItems(strings.Fields("00A4040008A000000632010105 9000 01A4040008A000000333010101 9000 01B201C400 6A83 00B201C417 6A83 02B201C400 6A83"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := rendered(x, dialogue.Explain(x.Exchanges, dialogue.Options{}))
+	if strings.Count(got, "READ RECORD: file 18, transaction log") != 2 || strings.Count(got, "READ RECORD 1 of file 18:") != 1 {
+		t.Error(got)
+	}
+}
+
 // A session says the same exchange by exchange as the whole dialogue does.
 func TestSessionAndWholeAgree(t *testing.T) {
 	for _, x := range traces(t) {
@@ -233,6 +259,7 @@ func TestContextDecides(t *testing.T) {
 		{"00A4040007D2760000850100 9000 906C0000010000 88130000" + "9100", ": 5000"},
 		{"FFCA000000 041122339000", "the card's UID"},
 		{"FFCA010000 041122339000", "historical bytes"},
+		{"00A4040009A00000000386980701 9000 00B095001E 00002000FFFFFFFF02010000000012345678" + "0000" + "20100101203012310000" + "9000", "issuer's city | 发卡城市: Shanghai 上海"},
 		{"FF00400000 9000", "for the reader itself"},
 		{"00A4040008F06B6F616C610201 9000 80700000245A6B7C8D042D000001F4092024122914174001005170070104791381" + "01011000FFFFFFFF08 0000102A9AA6390B9000", "INIT_SAM_FOR_PURCHASE"},
 		{"00A4040008A000000632010105 9000 80500000081122334455667788 6A88", "ask for a secure channel"},

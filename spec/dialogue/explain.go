@@ -20,7 +20,7 @@ import (
 func (t *telling) dispatch() {
 	base := iso7816.Base(t.c.CLA)
 	switch ins := t.c.INS; {
-	case t.c.CLA == 0xFF:
+	case t.c.CLA == claReader:
 		t.reader()
 	case base == 0 && ins == iso7816.InsSelect && t.c.P1 == 0x04:
 		t.selectName(t.c.Data)
@@ -88,6 +88,9 @@ func (t *telling) unknown() {
 		t.add("data received", "接收数据", fmt.Sprintf("%d bytes", n))
 	}
 }
+
+// claReader marks commands that the reader itself answers (PC/SC part 3).
+const claReader = 0xFF
 
 // reader is a command that the reader itself answers (PC/SC part 3).
 func (t *telling) reader() {
@@ -164,14 +167,14 @@ func (t *telling) enter(aid []byte, name aidName) {
 	if a := t.find(aid); a != nil {
 		t.certify(a)
 		a.again()
-		t.current = a
+		t.app = a
 	} else {
 		a := newApplication(bytes.Clone(aid))
 		a.kind, a.name = name.kind, name
 		t.apps = append(t.apps, a)
-		t.current = a
+		t.app = a
 	}
-	t.app = t.current
+	t.current[t.channel] = t.app
 	switch {
 	case bytes.Equal(aid, namePPSE):
 		t.iface = Contactless

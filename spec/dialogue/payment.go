@@ -223,6 +223,10 @@ func (t *telling) readRecord() {
 		return
 	}
 	log := logRecord{fileRecord{sfi, t.c.P1}, t.logFile(sfi) == LoadLog, bytes.Clone(t.r.Data)}
+	if t.logFile(sfi) == LoadLog && t.c.P1 == 0 {
+		t.loads(t.r.Data)
+		return
+	}
 	if t.logFile(sfi) != "" {
 		t.logged(log)
 		return

@@ -422,12 +422,12 @@ func formsCommand(raw []byte) bool {
 		return false
 	}
 	high := c.CLA & 0xF0
-	return c.CLA == 0xFF || high == 0x00 || high == 0x80 || high == 0x40 || high == 0xC0 || c.CLA == desfire.CLA && c.P1 == 0 && c.P2 == 0
+	return c.CLA == claReader || high == 0x00 || high == 0x80 || high == 0x40 || high == 0xC0 || c.CLA == desfire.CLA && c.P1 == 0 && c.P2 == 0
 }
 
 // looksCommand says that it also has an instruction that cards know.
 func looksCommand(raw []byte) bool {
-	return formsCommand(raw) && (raw[0] == 0xFF || raw[0] == desfire.CLA || knownInstruction(raw[0], raw[1]))
+	return formsCommand(raw) && (raw[0] == claReader || raw[0] == desfire.CLA || knownInstruction(raw[0], raw[1]))
 }
 
 // looksAnswer says that raw ends with a status word.

@@ -34,6 +34,35 @@ func (t *telling) logged(l logRecord) {
 	}
 }
 
+// loads shows the whole load log, which the card gives with a MAC as record 00
+// (CARD.md 1.8): proof to the issuer that a load arrived.
+func (t *telling) loads(data []byte) {
+	t.e.EN += ", the load log with the card's MAC"
+	t.e.ZH += "，圈存明细及卡片 MAC"
+	x, err := pboc.ParseSignedLoadLog(data)
+	if err != nil {
+		t.add("record", "记录", fmt.Sprintf("%X", data))
+		return
+	}
+	t.add("transaction counter", "交易计数器", fmt.Sprint(x.ATC))
+	for i, e := range x.Entries {
+		name := nameOf(tagOf(e.Tag), t.app.kind)
+		r := Record{Kind: LoadLog, SFI: t.c.P2 >> 3, Index: byte(i + 1), Raw: e.Bytes()}
+		r.words("object", "object", "数据对象", name.en, name.zh)
+		r.money("old_fen", "before", "圈存前", int64(e.Old))
+		r.money("new_fen", "after", "圈存后", int64(e.New))
+		r.text("date", "date", "日期", shortDate(e.Date[:]))
+		r.text("time", "time", "时间", fmt.Sprintf("%X", e.Time))
+		r.number("atc", "transaction counter", "交易计数器", int64(e.ATC))
+		t.add(fmt.Sprintf("load %d", i+1), fmt.Sprintf("圈存 %d", i+1),
+			fmt.Sprintf("%s → %s, %s", yuan(int64(e.Old)), yuan(int64(e.New)), shortDate(e.Date[:])))
+		if !t.unsure() {
+			t.records = appendRecord(t.records, r)
+		}
+	}
+	t.add("MAC of the card", "卡片 MAC", fmt.Sprintf("%X", x.MAC))
+}
+
 // decode splits a log record by the format the card gave (9F4F, DF4F). A
 // record of the load log begins with the object that PUT DATA changed and its
 // old and new value (CARD.md 1.8). Without a format, or with one that does not

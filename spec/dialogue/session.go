@@ -17,8 +17,8 @@ import (
 type Session struct {
 	options Options
 	apps    []*application
-	current *application // what answers now; never nil
-	loose   *application // before anything was selected
+	current [20]*application // what answers on each logical channel; nil: loose
+	loose   *application     // before anything was selected
 	listed  []Application
 	iface   Interface
 	last    iso7816.Command // whose answer GET RESPONSE brings
@@ -68,7 +68,6 @@ type logRecord struct {
 // NewSession begins a dialogue with a card of which nothing is known.
 func NewSession(o Options) *Session {
 	s := &Session{options: o, loose: newApplication(nil)}
-	s.current = s.loose
 	return s
 }
 
@@ -101,10 +100,12 @@ func (s *Session) clone() *Session {
 		return &b
 	}
 	c.loose = copyOf(s.loose)
-	c.current = c.loose
 	for i, a := range s.apps {
-		if c.apps[i] = copyOf(a); a == s.current {
-			c.current = c.apps[i]
+		c.apps[i] = copyOf(a)
+		for channel, x := range s.current {
+			if x == a {
+				c.current[channel] = c.apps[i]
+			}
 		}
 	}
 	c.listed, c.records, c.certs = slices.Clone(s.listed), slices.Clone(s.records), slices.Clone(s.certs)
@@ -150,7 +151,8 @@ type telling struct {
 	c       iso7816.Command
 	r       iso7816.Response
 	in      Exchange
-	app     *application
+	app     *application // that answers on the command's channel
+	channel int
 	e       iso7816.Explanation
 	known   bool
 	objects []Object
@@ -160,7 +162,13 @@ type telling struct {
 }
 
 func (s *Session) tell(e Exchange) Line {
-	t := &telling{Session: s, in: e, app: s.current}
+	t := &telling{Session: s, in: e, app: s.loose}
+	if len(e.Command) > 0 && e.Command[0] != claReader {
+		t.channel = iso7816.Channel(e.Command[0])
+	}
+	if a := s.current[t.channel]; a != nil {
+		t.app = a
+	}
 	t.hide[sent], t.hide[received] = make([]hiding, 2*len(e.Command)), make([]hiding, 2*len(e.Response))
 	t.answer()
 	switch c, err := iso7816.ParseCommand(e.Command); {

@@ -29,9 +29,22 @@ func (t *telling) public(b []byte) {
 		t.add("card number", "卡号", string(f.Number))
 		t.add("valid", "有效期", t.app.from+" – "+t.app.to)
 	}
-	if city, ok := regionName([2]byte(f.Issuer[2:4])); ok {
+	if city, ok := issuerCity(t.app.kind, [2]byte(f.Issuer[2:4])); ok {
 		t.add("issuer's city", "发卡城市", city)
 	}
+}
+
+// cityUnionCities are the cities of City-Union cards, which count them by post
+// code (CARD.md 2.6).
+var cityUnionCities = map[[2]byte]string{{0x20, 0x00}: "Shanghai 上海", {0x40, 0x00}: "Chongqing 重庆", {0x71, 0x00}: "Xi'an 西安"}
+
+// issuerCity names the city in the issuer's number of file 15.
+func issuerCity(k Kind, code [2]byte) (string, bool) {
+	if k == CityUnion {
+		name, ok := cityUnionCities[code]
+		return name, ok
+	}
+	return regionName(code)
 }
 
 // dateText writes four bytes YYYYMMDD of BCD as a date.
