@@ -69,6 +69,9 @@ func issued(t *testing.T, alg pboc.Algorithm) pboc.Card {
 	}
 	c.IssuerCertificate, c.IssuerRemainder, c.IssuerExponent = ic.Certificate, ic.Remainder, ic.Exponent
 	c.ICCCertificate, c.ICCRemainder, c.ICCExponent = cc.Certificate, cc.Remainder, cc.Exponent
+	if c.SSAD, err = pki.issuer.SignStatic([2]byte{0xDA, 0xC0}, c.Static()); err != nil {
+		t.Fatal(err)
+	}
 	return c
 }
 
@@ -317,5 +320,43 @@ func TestListed(t *testing.T) {
 	entry, ok := tlv.Find(r.Data, emv.TagEntry)
 	if aid, found := tlv.Find(entry, emv.TagAID); !ok || !found || string(aid) != pboc.AIDDebit {
 		t.Errorf("PPSE %v", r)
+	}
+}
+
+// A terminal by contact that knows static authentication only finds what it needs.
+func TestStaticByContact(t *testing.T) {
+	m := newManager(t, gp.AES)
+	m.open(0x03)
+	c := issued(t, pboc.TripleDES)
+	if err := m.issue(pboc.AIDDebit, c.Personalisation(), true); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.e.PowerOn(card.Contact); err != nil {
+		t.Fatal(err)
+	}
+	m.send(iso7816.Select([]byte(pboc.AIDDebit)))
+	r := m.send(iso7816.Command{CLA: 0x80, INS: pboc.InsGPO, Data: append([]byte{0x83, 9}, make([]byte, 9)...)})
+	_, options, _, err := tlv.Next(r.Data)
+	if err != nil || !bytes.Equal(options[:2], c.AIP[:]) {
+		t.Fatalf("GPO %v", r)
+	}
+	afl, err := emv.ParseAFL(options[2:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var records []emv.Record
+	var all []byte
+	for _, id := range afl.Records() {
+		rec := m.send(iso7816.ReadRecord(id.Number, id.SFI, 0))
+		records = append(records, emv.Record{RecordID: id, Data: rec.Data})
+		all = append(all, rec.Data...)
+	}
+	static, err := emv.StaticData(records, []byte{0x82}, c.AIP[:])
+	ssad, ok := tlv.Find(all, emv.TagSSAD)
+	if err != nil || !ok {
+		t.Fatalf("no 93: %v", err)
+	}
+	if dac, err := emv.VerifySDA(pki.issuer.Public(), ssad, static); err != nil || dac != [2]byte{0xDA, 0xC0} {
+		t.Errorf("%X %v", dac, err)
 	}
 }

@@ -33,6 +33,7 @@ type Card struct {
 	IssuerCertificate, IssuerRemainder    []byte
 	ICCCertificate, ICCRemainder          []byte
 	IssuerExponent, ICCExponent           []byte
+	SSAD                                  []byte  // 93, signed over Static for terminals by contact that know SDA only; optional
 	Private                               emv.CRT // optional: without it the card is never approved offline by fDDA
 	Version1                              bool    // fDDA version 01
 	PIN                                   []byte  // offline PIN block (emv.PINBlock), optional
@@ -152,6 +153,9 @@ func (c Card) Personalisation() Personalisation {
 	if len(c.Private.P) > 64 {
 		short = append(short, afl(6, 1, 1, 0)...)
 	}
+	if len(c.SSAD) > 0 {
+		contact = append(contact, afl(3, 3, 3, 0)...)
+	}
 	p.Contact = Options{AIP: c.AIP, AFL: contact}
 	p.ECash = Options{AIP: c.AIP, AFL: append(append([]byte(nil), contact...), money...)}
 	p.QPBOC = Options{AIP: c.AIP, AFL: short, CTQ: c.CTQ[:],
@@ -196,10 +200,14 @@ func (c Card) records() []Record {
 	lists := tlv.Append(nil, 0x8C, cdol)
 	lists = tlv.Append(lists, 0x8D, append([]byte{0x8A, 0x02}, cdol...))
 	lists = tlv.Append(lists, 0x9F42, c.Currency[:])
-	return []Record{
+	out := []Record{
 		one(1, 1, holder), one(2, 1, c.signedRecord()), one(3, 1, issuer), one(3, 2, icc),
 		one(4, 1, tlv.Append(nil, emv.TagECIssuerCode, []byte("000000"))), one(5, 1, lists),
 	}
+	if len(c.SSAD) > 0 {
+		out = append(out, one(3, 3, tlv.Append(nil, emv.TagSSAD, c.SSAD)))
+	}
+	return out
 }
 
 func (c Card) objects() []byte {
