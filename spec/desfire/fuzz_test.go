@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"koala/spec/desfire"
+	"koala/spec/iso7816"
 )
 
 func clear(in []byte) ([]byte, error) { return in, nil }
@@ -130,4 +131,47 @@ func TestFixedFormsRead(t *testing.T) {
 	if _, err := d.Bytes(); err != nil {
 		t.Error(err)
 	}
+}
+
+// zeros is chance that never comes.
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) { return len(b), nil }
+
+// FuzzHost: a reader survives whatever a card answers, within a session too.
+func FuzzHost(f *testing.F) {
+	f.Add(byte(0), []byte{2, 0x91, 0, 9, 1, 2, 3, 4, 5, 6, 7, 0x91, 0xAF, 2, 0x91, 0})
+	f.Add(byte(9), []byte{18, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 0x91, 0})
+	f.Fuzz(func(t *testing.T, which byte, in []byte) {
+		h := desfire.NewHost(func(c iso7816.Command) (iso7816.Response, error) {
+			if len(in) == 0 {
+				return iso7816.Response{}, iso7816.ErrTorn
+			}
+			n := min(int(in[0]), len(in)-1)
+			r, err := iso7816.ParseResponse(in[1 : 1+n])
+			in = in[1+n:]
+			return r, err
+		}, zeros{})
+		key := desfire.AESKey([16]byte{}, 0)
+		acts := []func() error{
+			func() error { _, err := h.Version(); return err },
+			func() error { _, err := h.Applications(); return err },
+			func() error { _, err := h.DFNames(); return err },
+			func() error { _, err := h.FileSettings(1); return err },
+			func() error { _, err := h.ReadData(1, 0, 0, desfire.Enciphered); return err },
+			func() error { _, err := h.ReadRecords(1, 0, 2, 17, desfire.MACed); return err },
+			func() error { _, err := h.Value(1, desfire.Enciphered); return err },
+			func() error { _, err := h.UID(); return err },
+			func() error { _, _, _, err := h.KeySettings(); return err },
+			func() error { return h.Authenticate(0, key) },
+			func() error { return h.ChangeKey(0, key, nil) },
+			func() error { return h.WriteData(1, 0, make([]byte, 200), desfire.Enciphered) },
+			func() error { return h.Commit() },
+		}
+		for i := range 4 {
+			if acts[(int(which)+i)%len(acts)]() != nil && h.Session() != nil && len(in) == 0 {
+				t.Fatal("a session outlives a card that is gone")
+			}
+		}
+	})
 }

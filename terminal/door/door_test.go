@@ -398,3 +398,29 @@ func BenchmarkTap(b *testing.B) {
 		p.tap(e)
 	}
 }
+
+// FuzzHostileCard: whatever a stranger's card answers, the door does not open.
+func FuzzHostileCard(f *testing.F) {
+	f.Add([]byte{2, 0x90, 0, 2, 0x91, 0, 2, 0x91, 0xAF})
+	f.Add([]byte("\x02\x90\x00\x1E1234567890123456789012345678\x91\x00\x02\x91\x00\x121234567890123456\x91\xAF\x121234567890123456\x91\x00"))
+	p := newPost(f, lobby)
+	p.cfg.Unlogged = true
+	p.boot()
+	f.Fuzz(func(t *testing.T, in []byte) {
+		o, err := p.d.Tap(func(iso7816.Command) (iso7816.Response, error) {
+			if len(in) == 0 {
+				return iso7816.Response{}, iso7816.ErrTorn
+			}
+			n := min(int(in[0]), len(in)-1)
+			r, err := iso7816.ParseResponse(in[1 : 1+n])
+			in = in[1+n:]
+			if err != nil {
+				err = iso7816.ErrTorn
+			}
+			return r, err
+		})
+		if err != nil || o.Result == terminal.Opened {
+			t.Fatalf("%+v %v", o, err)
+		}
+	})
+}
