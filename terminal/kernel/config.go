@@ -76,7 +76,7 @@ type Transaction struct {
 	Random        byte    // 0 to 99, fresh: for random selection
 	Sequence      uint32  // 9F41, 1 to 999999
 	ForceOnline   bool
-	Chosen        []byte // AID that the cardholder chose, nil: the card's priority decides
+	Chosen        []byte // AID that the cardholder chose, contacts only; nil: the card's priority decides
 	Spent         uint64 // minor units this card spent here offline before, for split sales
 }
 

@@ -1,6 +1,8 @@
 package pos
 
 import (
+	"errors"
+
 	"koala/spec/iso7816"
 	"koala/spec/pboc"
 	"koala/terminal"
@@ -40,7 +42,9 @@ type LoadResult struct {
 // air as well as over contacts: it is the card's full debit/credit path.
 func (t *Till) Load(card iso7816.Transmit, fen uint64) (LoadResult, error) {
 	res := LoadResult{Result: Result{Sale: Sale{Fen: fen, Type: Load}, At: t.cfg.Clock.Now(), Batch: t.book.batch}}
-	if err := t.shelf.Room(); err != nil {
+	if err := t.shelf.Room(); errors.Is(err, terminal.ErrPower) {
+		return res, t.failed(err)
+	} else if err != nil {
 		res.Outcome = kernel.Outcome{Result: kernel.EndApplication, Reason: kernel.NoRoom}
 		return res, nil
 	}

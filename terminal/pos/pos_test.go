@@ -82,6 +82,14 @@ func TestSales(t *testing.T) {
 		{"expired", func(c *pboc.Card) { c.Expiry = [3]byte{0x26, 0x12, 0x31} }, nil, nil, false, 1, kernel.Declined, kernel.Expired, 100_00, 0},
 		{"unknown CA", func(c *pboc.Card) { c.CA = 0x99 }, nil, nil, false, 1, kernel.Declined, kernel.NotGenuine, 100_00, 0},
 		{"inserted, e-cash", nil, nil, nil, true, 12_00, kernel.Approved, kernel.NoReason, 88_00, pboc.ClearSale},
+		{"wants the contacts for the host", func(c *pboc.Card) { c.Processing |= pboc.ProcPreferContact }, nil, nil, false, 100_01, kernel.OtherInterface, kernel.CardRefused, 100_00, 0},
+		{"a CVM it has not", func(c *pboc.Card) { c.Processing &^= pboc.ProcSignature; c.Balance = 400_00 }, nil, nil, false, 300_00, kernel.OtherInterface, kernel.CardRefused, 400_00, 0},
+		{"by signature", func(c *pboc.Card) { c.Balance = 400_00 }, nil, nil, false, 300_00, kernel.Approved, kernel.NoReason, 100_00, pboc.ClearSale},
+		{"inserted, combined signature", func(c *pboc.Card) { c.AIP[0] |= 0x01 }, nil, nil, true, 12_00, kernel.Approved, kernel.NoReason, 88_00, pboc.ClearSale},
+		{"inserted, combined signature, the host", func(c *pboc.Card) { c.AIP[0] |= 0x01 }, nil, nil, true, 600_00, kernel.Approved, kernel.NoReason, 100_00, pboc.ClearOnline},
+		{"inserted, static signature asked", func(c *pboc.Card) { c.AIP[0] = 0x5C }, func(c *pos.Config) { c.Issuer = nil }, nil, true, 12_00, kernel.Declined, kernel.NoHost, 100_00, 0},
+		{"inserted, expired", func(c *pboc.Card) { c.Expiry = [3]byte{0x26, 0x12, 0x31} }, func(c *pos.Config) { c.Issuer = nil }, nil, true, 12_00, kernel.Declined, kernel.NoHost, 100_00, 0},
+		{"inserted, unknown CA", func(c *pboc.Card) { c.CA = 0x99 }, func(c *pos.Config) { c.Issuer = nil }, nil, true, 12_00, kernel.Declined, kernel.NoHost, 100_00, 0},
 		{"inserted, the host", nil, nil, nil, true, 600_00, kernel.Approved, kernel.NoReason, 100_00, pboc.ClearOnline},
 		{"inserted, the host declines", nil, nil, func(b *bank) { b.arc = "51" }, true, 600_00, kernel.Declined, kernel.HostDeclined, 100_00, 0},
 		{"inserted, silent", nil, nil, func(b *bank) { b.silent = true }, true, 600_00, kernel.Declined, kernel.NoHost, 100_00, pboc.ClearCancel},
@@ -296,4 +304,35 @@ func FuzzHostileCard(f *testing.F) {
 			t.Fatalf("%v %v, %d kept", o, err, s.till.Waiting())
 		}
 	})
+}
+
+// Six-digit numbers begin again after 999999.
+func TestNumbersWrap(t *testing.T) {
+	p := issue(t)
+	state := terminal.NewFlash(2)
+	value := append([]byte{0, 0x0F, 0x42, 0x3A, 0, 0x0F, 0x42, 0x3F, 0, 0, 0, 1}, make([]byte, 60)...) // STANs taken up to 999994, batch 999999
+	if err := terminal.OpenBank(state).Put(1, value); err != nil {
+		t.Fatal(err)
+	}
+	s := newShop(t, func(c *pos.Config) { c.State = state })
+	for _, stan := range []uint32{999_995, 999_996, 999_997, 999_998, 999_999, 1, 2} {
+		if r := s.tap(p, 1); r.STAN != stan || r.Batch != 999_999 {
+			t.Fatalf("STAN %d in batch %d, want %d", r.STAN, r.Batch, stan)
+		}
+	}
+	if _, _, err := s.till.Close(); err != nil || s.till.BatchNumber() != 1 {
+		t.Errorf("batch %d, %v", s.till.BatchNumber(), err)
+	}
+	s.boot()
+	if r := s.tap(p, 1); r.STAN <= 2 || r.Batch != 1 {
+		t.Errorf("after power STAN %d in batch %d", r.STAN, r.Batch)
+	}
+	broken := terminal.NewFlash(2)
+	if err := terminal.OpenBank(broken).Put(1, []byte{1, 2, 3}); err != nil {
+		t.Fatal(err)
+	}
+	s.cfg.State = broken
+	if _, err := pos.New(s.cfg); err == nil {
+		t.Error("starts with counters that do not read")
+	}
 }

@@ -30,9 +30,12 @@ func (t *Till) Receipt(r Result, zh bool) []string {
 		lines = append(lines, say("card %s  sequence %02d", "卡号 %s  序号 %02d", pboc.MaskPAN(o.PAN), o.PSN))
 	}
 	if aid := o.Get(emv.TagDFName); aid != nil {
-		lines = append(lines, say("%s  AID %X", "%s  AID %X", o.Label, aid))
+		lines = append(lines, fmt.Sprintf("%s  AID %X", o.Label, aid))
 	}
-	if ac := o.Get(emv.TagAC); ac != nil {
+	switch ac := o.Get(emv.TagAC); {
+	case o.Reason == kernel.Recovered && r.Record != nil: // of the time before
+		lines = append(lines, fmt.Sprintf("TC %X  ATC %04X", r.Record.AC, r.Record.ATC))
+	case ac != nil:
 		kind := map[byte]string{emv.TC: "TC", emv.ARQC: "ARQC", emv.AAC: "AAC"}[o.CID]
 		lines = append(lines, fmt.Sprintf("%s %X  ATC %X", kind, ac, o.Get(emv.TagATC)), fmt.Sprintf("TVR %X  TSI %X", o.TVR, o.TSI))
 	}

@@ -24,7 +24,7 @@ type Sale struct {
 	Fen         uint64
 	Type        byte // Goods or Refund
 	ForceOnline bool
-	Chosen      []byte // AID the customer chose; nil: the card's priority decides
+	Chosen      []byte // AID the customer chose, inserted cards only; nil: the card's priority decides
 }
 
 // A Result is what a transaction came to.

@@ -2,6 +2,7 @@ package pos_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -199,6 +200,22 @@ func TestComesBackForSomethingElse(t *testing.T) {
 				break
 			}
 		}
+	}
+}
+
+// Torn by tap and inserted afterwards, or the other way round with a record
+// that is whole: the log is the same on both sides.
+func TestComesBackByContact(t *testing.T) {
+	p, s := issue(t), newShop(t)
+	p.e.LoseAnswer(lastRead)
+	want(t, s.tap(p, 12_00).Outcome, kernel.TryAgain, kernel.Torn)
+	r := s.insert(p, 12_00)
+	if want(t, r.Outcome, kernel.Approved, kernel.Recovered); r.Record == nil || r.STAN != r.Record.STAN {
+		t.Fatalf("record %v", r.Record)
+	}
+	balanced(t, "contact", 0, p, s, 1)
+	if text := strings.Join(s.till.Receipt(r, false), "\n"); !strings.Contains(text, "ATC 0001") || !strings.Contains(text, "paid the time before") {
+		t.Error(text)
 	}
 }
 
