@@ -1,11 +1,14 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,6 +16,7 @@ import (
 	"koala/band"
 	"koala/card"
 	"koala/internal/clock"
+	"koala/internal/db"
 	"koala/pcsc"
 	"koala/spec/iso7816"
 )
@@ -32,7 +36,7 @@ func bandServeCommand() *cobra.Command {
 		Short: "Hold a band to a virtual PC/SC reader",
 		Long: `Dials the reader driver of vsmartcard (vpcd), which runs inside pcscd and listens on port
 35963, and answers as the card in that reader until interrupted. When pcscd stops, it dials
-again until pcscd is back.
+again until pcscd is back. A band of a house or demo can be served while the house is stopped.
 
 The band's file is kept exactly: a command that changes the element's memory is answered only
 after the new state is on the disk. So whatever is killed or loses power, the file holds the
@@ -63,6 +67,9 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	if err := houseRests(cmd.Context(), path); err != nil {
+		return err
+	}
 	unlock, err := lockBand(path)
 	if err != nil {
 		return err
@@ -83,6 +90,22 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 	r.Hear = teller.hear
 	teller.say("ready", fmt.Sprintf("band %s as %s card for the reader at %s", b.ID, p.Name, f.vpcd))
 	return errors.Join(r.Run(cmd.Context(), f.vpcd), teller.err)
+}
+
+// houseRests makes sure that no house is running on the folder in which a band
+// lies: its street keeps the bands it has used in memory and would write over
+// what is done here.
+func houseRests(ctx context.Context, path string) error {
+	folder := filepath.Dir(filepath.Dir(path))
+	file := filepath.Join(folder, "koala.db")
+	if _, err := os.Stat(file); err != nil {
+		return nil
+	}
+	store, err := db.Open(ctx, db.Config{URL: file})
+	if err != nil {
+		return fmt.Errorf("a band of the house in %s: stop the house first: %w", folder, err)
+	}
+	return store.Close()
 }
 
 // A keptCard is an element whose every change is on the disk before its answer

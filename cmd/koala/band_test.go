@@ -15,9 +15,12 @@ import (
 	"testing"
 	"time"
 
+	"koala/card"
 	"koala/pcsc"
+	"koala/spec/desfire"
 	"koala/spec/dialogue"
 	"koala/spec/emv"
+	"koala/spec/iso7816"
 	"koala/spec/purse"
 )
 
@@ -359,6 +362,74 @@ func TestTestCardsAreWrittenDown(t *testing.T) {
 	for _, r := range testRoots {
 		if key := testKey(r.kind); !strings.Contains(flat, r.root) || r.kind != purse.DAMK && !strings.Contains(flat, upper(key[:])) {
 			t.Errorf("root %s is not in it", r.root)
+		}
+	}
+}
+
+// A stranger's tool that tries every instruction on every card, in every class
+// and with data of many lengths, gets an answer each time and changes nothing
+// that can be seen: no balance, no counter, no entry of the registry.
+func TestProbingChangesNothing(t *testing.T) {
+	path := newTestBand(t)
+	b, err := loadBand(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := lookAt(path, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := b.Element
+	for _, x := range e.Entries() {
+		if x.Kind == card.LoadFile {
+			continue
+		}
+		if err := e.PowerOn(card.Contact); err != nil {
+			t.Fatal(err)
+		}
+		for _, cla := range []byte{0x00, 0x80, 0x84, 0x90, 0xA0, 0xFF} {
+			if _, err := e.Transmit(iso7816.Select([]byte(x.AID))); err != nil {
+				t.Fatal(err)
+			}
+			probe(t, e, cla)
+		}
+		e.PowerOff()
+	}
+	after, err := lookAt(path, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before.Writes, before.Used = after.Writes, after.Used
+	if want, got := asJSON(t, before), asJSON(t, after); got != want {
+		t.Errorf("before %s\nafter  %s", want, got)
+	}
+}
+
+func asJSON(t *testing.T, v bandView) string {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func probe(t *testing.T, e *card.Element, cla byte) {
+	t.Helper()
+	for ins := range 256 {
+		if cla == desfire.CLA && ins == desfire.CmdCreateApp {
+			continue // free to everybody on a DESFire card with factory settings
+		}
+		for _, p := range [][2]byte{{0, 0}, {1, 0}, {0x80, 0}, {0, 1}, {0xFF, 0xFF}} {
+			for _, n := range []int{-1, 0, 1, 3, 5, 8, 16, 35} {
+				c := iso7816.Command{CLA: cla, INS: byte(ins), P1: p[0], P2: p[1], Le: iso7816.NoLe}
+				if n >= 0 {
+					c.Data, c.Le = bytes.Repeat([]byte{byte(n)}, n), 0
+				}
+				if r, err := e.Transmit(c); err != nil || r.SW == 0 {
+					t.Fatalf("%v: %v %v", c, r, err)
+				}
+			}
 		}
 	}
 }
