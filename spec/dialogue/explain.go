@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"koala/spec/coupon"
 	"koala/spec/desfire"
 	"koala/spec/emv"
 	"koala/spec/globalplatform"
@@ -30,6 +31,7 @@ func (t *telling) dispatch() {
 	case base == 0x80 && ins == iso7816.InsGetData, base == 0 && ins == iso7816.InsGetData:
 		t.getData()
 	case ins == globalplatform.InsInitializeUpdate && len(t.c.Data) == 8 && t.management():
+	case t.app.kind == Coupons && t.coupon():
 	case (t.app.kind.Payment() || t.app.kind == Directory || t.app.kind == GeldKarte) && t.payment():
 	case t.app.kind == GlobalPlatform && t.management():
 	case t.app.kind.Purse() && t.purse():
@@ -283,5 +285,14 @@ func knownInstruction(cla, ins byte) bool {
 		return true
 	}
 	_, ok := purse.Explain(iso7816.Command{CLA: iso7816.Base(cla), INS: ins}, iso7816.Response{})
+	return ok
+}
+
+// coupon is a discount card of this house.
+func (t *telling) coupon() bool {
+	e, ok := coupon.Explain(t.c, t.r)
+	if ok {
+		t.e, t.known = e, true
+	}
 	return ok
 }
