@@ -94,12 +94,11 @@ func (a *act) settle(d kernel.Doubt, f kernel.Found) (accept bool, err error) {
 	case kernel.FoundNothing:
 		return false, nil // it stays for the host
 	}
-	known := string(c.IAD) != string(unknownIAD)
-	if same := a.sale.Type == Goods && d.Fen == a.sale.Fen && a.recent(c); same {
-		if !known { // its cryptogram left with the card: the host settles it by the log
-			a.recovered = &Numbered{Clearing: c}
-			return true, a.t.shelf.Paid(d.Key)
-		}
+	same := a.sale.Type == Goods && d.Fen == a.sale.Fen && a.recent(c)
+	if string(c.IAD) == string(unknownIAD) {
+		return same, a.t.unproved(a, c, same)
+	}
+	if same {
 		a.recovered, err = a.t.keep(c)
 		return err == nil, err
 	}
@@ -107,6 +106,28 @@ func (a *act) settle(d kernel.Doubt, f kernel.Found) (accept bool, err error) {
 		return false, err
 	}
 	return false, a.t.shelf.Settle(d.Key)
+}
+
+// unproved leaves to the host a payment whose cryptogram left with the card:
+// the log proves it to the card's issuer only. The kind of the doubt says
+// whether the goods were given.
+func (t *Till) unproved(a *act, c pboc.Clearing, given bool) error {
+	if given {
+		a.recovered = &Numbered{Clearing: c}
+		return t.shelf.Paid(c.Key())
+	}
+	back := undo(c)
+	wire, err := back.MarshalBinary()
+	if err == nil {
+		err = t.shelf.Begin(wire)
+	}
+	if err == nil {
+		err = t.shelf.Paid(back.Key())
+	}
+	if err == nil {
+		err = t.shelf.Settle(c.Key())
+	}
+	return err
 }
 
 // recent says whether a torn sale may still be waiting for its card.
@@ -135,8 +156,21 @@ func (t *Till) finishOld() error {
 		c := parsed(item.Wire)
 		done[transaction{c.PAN, c.ATC}] = true
 	}
-	for _, u := range t.shelf.Unsettled() {
+	all := t.shelf.Unsettled()
+	for _, u := range all {
 		c := parsed(u.Wire)
+		if c.Kind == pboc.ClearReversal { // its sale is over: see unproved
+			done[transaction{c.PAN, c.ATC}] = true
+			if err := t.shelf.Paid(c.Key()); err != nil {
+				return err
+			}
+		}
+	}
+	for _, u := range all {
+		c := parsed(u.Wire)
+		if c.Kind == pboc.ClearReversal {
+			continue
+		}
 		over := done[transaction{c.PAN, c.ATC}]
 		if asked := c.Kind == pboc.ClearOnline && c.Type != Load; asked && !over {
 			if _, err := t.keep(undo(c)); err != nil {
@@ -155,7 +189,8 @@ func (t *Till) finishOld() error {
 
 // Doubts are the records without a known end: torn sales whose card has not
 // come back, and loads whose script nobody saw arrive. Paid says that the
-// card's log shows the payment, but its cryptogram is lost.
+// card's log shows the payment but its cryptogram is lost: the kind is then
+// ClearSale if the goods were given after all and ClearReversal if not.
 func (t *Till) Doubts() []Doubt {
 	var out []Doubt
 	for _, u := range t.shelf.Unsettled() {
