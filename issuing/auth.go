@@ -486,19 +486,11 @@ func finish(tx *db.Tx, id CardID, atc uint16, book func(money.Amount, ledger.Acc
 
 // SetPIN gives a card its PIN for online use, and its tries back.
 func (b *Bank) SetPIN(ctx context.Context, id CardID, block hsm.PINBlock) error {
-	var s secret
-	err := b.store.Read(ctx, func(q *db.Query) (err error) {
-		s, err = secretOf(q, id)
-		return err
-	})
+	card, err := b.Keys(ctx, id)
 	if err != nil {
-		return fmt.Errorf("PIN of card %s: %w", id.Masked(), err)
+		return fmt.Errorf("PIN: %w", err)
 	}
-	number, err := b.panOf(ctx, s)
-	if err != nil {
-		return err
-	}
-	ref, err := b.keys.PINReference(ctx, string(number), block)
+	ref, err := b.keys.PINReference(ctx, card.PAN, block)
 	if err != nil {
 		return fmt.Errorf("PIN of card %s: %w", id.Masked(), err)
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"koala/hsm"
 	"koala/internal/db"
 	"koala/ledger"
 	"koala/money"
@@ -299,19 +298,11 @@ func ReportScript(tx *db.Tx, id string, sw iso7816.SW) (Load, error) {
 // ReportLog takes the card's signed load log (READ RECORD with P1 00, CARD.md
 // 1.8), read in a transaction after the load's.
 func (b *Bank) ReportLog(ctx context.Context, id CardID, raw []byte) error {
-	var s secret
-	err := b.store.Read(ctx, func(q *db.Query) (err error) {
-		s, err = secretOf(q, id)
-		return err
-	})
+	card, err := b.Keys(ctx, id)
 	if err != nil {
-		return fmt.Errorf("load log of card %s: %w", id.Masked(), err)
+		return fmt.Errorf("load log: %w", err)
 	}
-	number, err := b.panOf(ctx, s)
-	if err != nil {
-		return err
-	}
-	log, err := b.keys.CheckLoadLog(ctx, hsm.BankCard{PAN: string(number), PSN: s.psn, Alg: pboc.Algorithm(s.alg), DKI: s.dki}, raw)
+	log, err := b.keys.CheckLoadLog(ctx, card, raw)
 	if err != nil {
 		return fmt.Errorf("load log of card %s: %w", id.Masked(), err)
 	}

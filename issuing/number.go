@@ -13,6 +13,7 @@ import (
 	"koala/hsm"
 	"koala/internal/db"
 	"koala/spec/pan"
+	"koala/spec/pboc"
 	"koala/spec/purse"
 )
 
@@ -24,7 +25,7 @@ const HouseBIN = "628888"
 // partly old, not authoritative (NOTICE).
 type BIN struct {
 	Prefix   string // digits
-	Length   int    // of the PAN
+	Length   int    // of the PAN; 0: not known
 	Bank     string // code, as ABC
 	BankName string // Chinese
 	Name     string // of the card, Chinese
@@ -62,9 +63,11 @@ var bins = sync.OnceValue(func() map[binKey]BIN {
 	}
 	out := make(map[binKey]BIN, len(rows))
 	for _, r := range rows[1:] {
-		n, err := strconv.Atoi(r[1])
-		if err != nil {
-			panic("issuing: card_bins.csv: length " + r[1])
+		n := 0
+		if r[1] != "" {
+			if n, err = strconv.Atoi(r[1]); err != nil {
+				panic("issuing: card_bins.csv: length " + r[1])
+			}
 		}
 		out[binKey{r[0], n}] = BIN{Prefix: r[0], Length: n, Bank: r[2], BankName: r[3], Name: r[4], Type: r[5]}
 	}
@@ -79,11 +82,13 @@ var bins = sync.OnceValue(func() map[binKey]BIN {
 })
 
 // BINOf finds the range of a PAN: the longest prefix that is listed with the
-// PAN's length.
+// PAN's length or none.
 func BINOf(p pan.PAN) (BIN, bool) {
 	for n := min(len(p), 10); n >= 3; n-- {
-		if b, ok := bins()[binKey{string(p[:n]), len(p)}]; ok {
-			return b, true
+		for _, length := range []int{len(p), 0} {
+			if b, ok := bins()[binKey{string(p[:n]), length}]; ok {
+				return b, true
+			}
 		}
 	}
 	return BIN{}, false
@@ -212,6 +217,21 @@ func (b *Bank) panOf(ctx context.Context, s secret) (pan.PAN, error) {
 		return "", fmt.Errorf("number of card %s: %w", s.card.Masked(), hsm.ErrSealed)
 	}
 	return p, nil
+}
+
+// Keys names the keys of a bank card for the hsm. It carries the card's number:
+// it is not to be stored, and no form of printing shows it.
+func (b *Bank) Keys(ctx context.Context, id CardID) (hsm.BankCard, error) {
+	var s secret
+	err := b.store.Read(ctx, func(q *db.Query) (err error) {
+		s, err = secretOf(q, id)
+		return err
+	})
+	if err != nil {
+		return hsm.BankCard{}, fmt.Errorf("keys of card %s: %w", id.Masked(), err)
+	}
+	number, err := b.panOf(ctx, s)
+	return hsm.BankCard{PAN: string(number), PSN: s.psn, Alg: pboc.Algorithm(s.alg), DKI: s.dki}, err
 }
 
 // draw takes the next number of a purse product's range. A number is drawn

@@ -1,0 +1,274 @@
+package issuing_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"koala/internal/clock"
+	"koala/internal/db"
+	"koala/issuing"
+	"koala/ledger"
+	"koala/money"
+	"koala/spec/coupon"
+	"koala/spec/desfire"
+	"koala/spec/iso7816"
+	"koala/spec/pan"
+	"koala/spec/purse"
+	"koala/wallet"
+)
+
+var door = issuing.Template{Issuer: "firm_1", Code: "office", Kind: issuing.Door, NameEN: "Office door", NameZH: "办公楼门禁", Art: "door", Space: 2048,
+	Data: json.RawMessage(`{"site": 7, "days": 30}`)}
+
+func TestTemplateChecks(t *testing.T) {
+	h := open(t, db.Config{URL: filepath.Join(t.TempDir(), "koala.db")})
+	for _, tt := range []struct {
+		name   string
+		change func(*issuing.Template)
+		ok     bool
+	}{
+		{"as it is", func(*issuing.Template) {}, true},
+		{"no name", func(x *issuing.Template) { x.NameZH = "" }, false},
+		{"odd code", func(x *issuing.Template) { x.Code = "Office door" }, false},
+		{"unknown field", func(x *issuing.Template) { x.Data = json.RawMessage(`{"site": 7, "days": 30, "keys": 1}`) }, false},
+		{"two values", func(x *issuing.Template) { x.Data = json.RawMessage(`{"site": 7, "days": 30} {}`) }, false},
+		{"no JSON", func(x *issuing.Template) { x.Data = json.RawMessage(`site`) }, false},
+		{"no days", func(x *issuing.Template) { x.Data = json.RawMessage(`{"site": 7}`) }, false},
+		{"a firm's bank card", func(x *issuing.Template) { x.Kind = issuing.Debit; x.Data = json.RawMessage(`{}`) }, false},
+		{"a purse", func(x *issuing.Template) { x.Kind = issuing.Transit }, false},
+		{"too large", func(x *issuing.Template) { x.Space = 1 << 20 }, false},
+		{"coupon", func(x *issuing.Template) {
+			x.Code, x.Kind, x.Data = "c", issuing.Coupon, json.RawMessage(`{"merchant": "m", "gives": "percent", "value": 1000, "uses": 1, "days": 30}`)
+		}, true},
+		{"coupon of 200 percent", func(x *issuing.Template) {
+			x.Code, x.Kind, x.Data = "c", issuing.Coupon, json.RawMessage(`{"merchant": "m", "gives": "percent", "value": 20000, "uses": 1, "days": 30}`)
+		}, false},
+		{"canteen", func(x *issuing.Template) {
+			x.Code, x.Kind, x.Data = "k", issuing.Canteen, json.RawMessage(`{"site": "mill"}`)
+		}, true},
+	} {
+		x := door
+		tt.change(&x)
+		err := h.try(func(tx *db.Tx) error { _, err := issuing.Submit(tx, x); return err })
+		if (err == nil) != tt.ok || err != nil && !errors.Is(err, issuing.ErrTemplate) {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+}
+
+// TestThirdPartyCards: firms hand templates in, staff approve, customers get
+// the cards; an element takes door, canteen and coupons beside each other.
+func TestThirdPartyCards(t *testing.T) {
+	h := openBank(t, t.TempDir())
+	submit := func(x issuing.Template) (out issuing.Template) {
+		h.do(func(tx *db.Tx) (err error) { out, err = issuing.Submit(tx, x); return err })
+		return out
+	}
+	first := submit(door)
+	if again := submit(door); again.ID != first.ID {
+		t.Errorf("the same twice: %s and %s", first.ID, again.ID)
+	}
+	if err := h.try(func(tx *db.Tx) error {
+		_, err := issuing.Open(tx, issuing.Application{Ref: "x", Customer: lin, Band: "b", Product: "firm_1/office"})
+		return err
+	}); !errors.Is(err, issuing.ErrProduct) {
+		t.Errorf("ordered before approval: %v", err)
+	}
+	approve := func(id string) {
+		h.do(func(tx *db.Tx) error { _, err := issuing.Approve(tx, id, "staff"); return err })
+	}
+	approve(first.ID)
+	approve(first.ID)
+	changed := door
+	changed.Data = json.RawMessage(`{"site": 7, "days": 60}`)
+	second := submit(changed)
+	if second.Version != 2 || second.State != issuing.Submitted {
+		t.Errorf("second version %+v", second)
+	}
+	h.do(func(tx *db.Tx) error { _, err := issuing.Refuse(tx, second.ID, "staff", "too long"); return err })
+	if err := h.try(func(tx *db.Tx) error { _, err := issuing.Approve(tx, second.ID, "staff"); return err }); !errors.Is(err, issuing.ErrState) {
+		t.Errorf("approved after refusal: %v", err)
+	}
+	approve(submit(issuing.Template{Issuer: "firm_2", Code: "noodles", Kind: issuing.Coupon, NameEN: "Noodles", NameZH: "面馆券", Art: "coupon", Space: 64,
+		Data: json.RawMessage(`{"merchant": "noodles", "gives": "amount", "value": 500, "minimum": 2000, "uses": 2, "days": 30}`)}).ID)
+	approve(submit(issuing.Template{Issuer: "mill", Code: "lunch", Kind: issuing.Canteen, NameEN: "Lunch", NameZH: "饭卡", Art: "canteen", Space: 2048,
+		Data: json.RawMessage(`{"site": "mill"}`)}).ID)
+	e := h.element(9)
+	h.write(e, h.open("firm_1/office", "band_1").ID)
+	c := h.open("firm_2/noodles", "band_1")
+	h.write(e, c.ID)
+	k := &chip{h: h, e: e}
+	k.send(iso7816.Select(desfire.Name))
+	r, err := e.Transmit(desfire.Wrap(desfire.CmdApplications, nil))
+	if aid := desfire.DoorAID.Bytes(); err != nil || !strings.Contains(string(r.Data), string(aid[:])) {
+		t.Errorf("applications %X %v %v", r.Data, r.SW, err)
+	}
+	id, _ := issuing.CouponName(c, "noodles")
+	read := coupon.Read{ID: coupon.ID(unhexed(id))}
+	k.send(iso7816.Select(c.Instance))
+	x, err := coupon.Parse(k.send(read.Command()).Data)
+	if err != nil || x.Value != 500 || x.Uses != 2 || x.To != (coupon.Date{0x20, 0x15, 0x10, 0x15}) {
+		t.Errorf("coupon %+v, %v", x, err)
+	}
+	h.do(func(tx *db.Tx) error { _, err := issuing.Withdraw(tx, first.ID, "firm_1", "moved"); return err })
+	if err := h.try(func(tx *db.Tx) error {
+		_, err := issuing.Open(tx, issuing.Application{Ref: "late", Customer: lin, Band: "b", Product: "firm_1/office"})
+		return err
+	}); !errors.Is(err, issuing.ErrProduct) {
+		t.Errorf("ordered after withdrawal: %v", err)
+	}
+	h.do(func(tx *db.Tx) error {
+		list, err := issuing.Templates(tx, "firm_1", 10)
+		if len(list) != 2 || list[0].ID != second.ID {
+			t.Errorf("templates %v", list)
+		}
+		return err
+	})
+}
+
+func TestBINs(t *testing.T) {
+	for _, tt := range []struct{ number, bank, typ string }{
+		{"6228480402564890018", "ABC", "DC"}, // the longest prefix of the list, 622848
+		{"6288880100000000014", "KOALA", "DC"},
+		{"6288880200000014", "KOALA", "CC"},
+		{"7777777777777779", "", ""},
+	} {
+		b, ok := issuing.BINOf(pan.PAN(tt.number))
+		if b.Bank != tt.bank || b.Type != tt.typ || ok != (tt.bank != "") {
+			t.Errorf("%s: %+v", pan.PAN(tt.number), b)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		p := pan.PAN(rapid.StringMatching(`62[0-9]{14,17}`).Draw(t, "number"))
+		if b, ok := issuing.BINOf(p); ok && (!strings.HasPrefix(string(p), b.Prefix) || b.Length != len(p) && b.Length != 0) {
+			t.Fatalf("%s found %+v", string(p), b)
+		}
+	})
+}
+
+// TestMigration brings a database of purses up to cards of every kind: nothing
+// of them is lost, and both live on.
+func TestMigration(t *testing.T) {
+	ctx := context.Background()
+	cfg := db.Config{URL: filepath.Join(t.TempDir(), "koala.db"), Clock: clock.NewVirtual(start), Inline: true}
+	s, err := db.Open(ctx, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const before = 5 // steps there were when all cards were purses
+	old := issuing.Schema
+	old.Steps = old.Steps[:before]
+	if err := s.Migrate(ctx, wallet.Schema, old); err != nil {
+		t.Fatal(err)
+	}
+	const number = "03105170070000000001"
+	err = s.Write(ctx, func(tx *db.Tx) error {
+		_, err := tx.Exec(`INSERT INTO issuing_product (code, valid_from, valid_to, name_en, name_zh, art, package, module, instance, issuer, prefix,
+			province, city, years, deposit, min_load, max_load, max_balance, source)
+			VALUES ('transit-bj', 0, 0, 'a', 'b', 'c', 'A000000632010105', 'A000000632010105', 'A000000632010105', '01011000FFFFFFFF', '0310517007', '1000', '1000', 20, 2000, 1, 50000, 100000, 'x')`)
+		if err == nil {
+			_, err = tx.Exec(`INSERT INTO issuing_range (prefix, digits, upcoming, last) VALUES ('0310517007', 10, 2, 9999999999)`)
+		}
+		if err == nil {
+			_, err = tx.Exec(`INSERT INTO issuing_card (number, ref, customer, band, product, instance, state, was, deposit, valid_from, valid_to, opened, changed, why,
+				balance, online, offline, seen, seen_by)
+				VALUES ($1, 'a', $2, 'band_1', 'transit-bj', 'A000000632010105', 'active', '', 2000, 1, 2, 3, 4, '', 4700, 5, 6, 7, 'ord_1')`, number, string(lin))
+		}
+		return err
+	})
+	if err == nil {
+		err = s.Migrate(ctx, wallet.Schema, issuing.Schema)
+	}
+	if err == nil {
+		err = s.Migrate(ctx, wallet.Schema, issuing.Schema)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	book, err := ledger.Open(ctx, s, ledger.Config{Inline: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { book.Close(); s.Close() })
+	err = s.Write(ctx, func(tx *db.Tx) error {
+		c, err := issuing.Get(tx, number)
+		if c.Kind != issuing.Transit || c.Tail != "0001" || c.ID.Purse() != number || c.Known.Balance.Minor() != 4700 || c.Known.Offline != 6 || !c.Suspended.IsZero() {
+			t.Errorf("card %+v", c)
+		}
+		if err != nil {
+			return err
+		}
+		p, err := issuing.ProductOn(tx, issuing.TransitBJ, start)
+		if p.Kind != issuing.Transit || p.Template != "" {
+			t.Errorf("product %+v", p)
+		}
+		if err == nil {
+			err = errors.Join(wallet.Open(tx, lin), issuing.SeedBank(tx))
+		}
+		if err == nil {
+			_, err = wallet.Fund(tx, "x", lin, money.Fen(100_00))
+		}
+		if err != nil {
+			return err
+		}
+		next, err := issuing.Open(tx, issuing.Application{Ref: "b", Customer: lin, Band: "band_2", Product: issuing.TransitBJ})
+		if next.ID != "03105170070000000002" {
+			t.Errorf("the next is %s", next.ID)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestCarry: a purse made in place of another begins with its month.
+func TestCarry(t *testing.T) {
+	c := issuing.Card{ID: "03105170070104791381", Carry: issuing.Carry{Rides: 7, Spent: money.Fen(35_00), At: start}}
+	p := issuing.TransitPersonalisation(c, issuing.Product{})
+	for _, g := range p.Groups {
+		if g.ID != purse.DGITransit {
+			continue
+		}
+		r, err := purse.ParseTransit(g.Data)
+		if err != nil || r.Count != 7 || r.Accumulated != 35_00 || r.LastAt != purse.StampOf(start) {
+			t.Errorf("%+v, %v", r, err)
+		}
+	}
+}
+
+// TestRules: a card's own row goes before its product's, that before everybody's.
+func TestRules(t *testing.T) {
+	h := openBank(t, t.TempDir())
+	c := h.open(issuing.DebitCard, "band_1")
+	for _, tt := range []struct {
+		scope string
+		value int64
+		from  time.Time
+		want  int64
+	}{
+		{"", 9, start.Add(time.Hour), 5000_00},
+		{issuing.DebitCard, 700, time.Time{}, 700},
+		{string(c.ID), 600, time.Time{}, 600},
+		{string(c.ID), 500, start, 500},
+	} {
+		h.do(func(tx *db.Tx) error {
+			err := issuing.SetRule(tx, issuing.Ruling{Scope: tt.scope, Rule: issuing.RuleOnce, From: tt.from, Value: tt.value, Source: "test"})
+			if err != nil {
+				return err
+			}
+			r, err := issuing.RuleOn(tx, c, issuing.RuleOnce, tx.Now())
+			if r.Value != tt.want {
+				t.Errorf("with %q: %+v, want %d", tt.scope, r, tt.want)
+			}
+			return err
+		})
+	}
+}
