@@ -57,6 +57,10 @@ func FuzzManaged(f *testing.F) {
 	for _, c := range []iso7816.Command{
 		noteInstance().Command(), gp.Delete{App: noteAID}.Command(), gp.Lock(noteAID).Command(), gp.Personalize(noteAID).Command(),
 		gp.GetStatus{Part: gp.Applications}.Command(), domainInstance().Command(), gp.StoreTLVs([]byte{0x42, 1, 2}),
+		withParams(domainInstance(), gp.SystemParams{Granted: 900, Contactless: &gp.ContactlessParams{Group: 1}}).Command(),
+		gp.Install{For: gp.ForRegistryUpdate, App: noteAID, Keep: true, Params: gp.SystemParams{Contactless: &gp.ContactlessParams{}}.Append(nil)}.Command(),
+		gp.PutKey{First: 1, NewVersion: 0x70, Keys: []gp.KeyField{{Type: gp.ECC, Cipher: append([]byte{4}, make([]byte, 64)...), Reference: []byte{0}}}}.Command(gp.BareKeys),
+		gp.StoreTLVs(gp.CardData(3, 0x70)), gp.Delete{KeyVersion: 0x70, KeyID: 1}.Command(),
 		gp.Install{For: gp.ForLoad, LoadFile: foreign}.Command(), {CLA: gp.CLA, INS: gp.InsLoad, P1: 0x80, Data: []byte{0xC4, 1, 2}},
 		{CLA: gp.CLA, INS: gp.InsStoreData, P1: 0x88, Data: []byte{1, 0, 1, 0xAA}},
 	} {
