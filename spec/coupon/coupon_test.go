@@ -241,6 +241,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(with(stamps(2)).Bytes())
 	f.Add(coupon.Redemption{Op: 1}.Bytes())
 	f.Add(coupon.KeyRecord{Index: 3}.Bytes())
+	f.Add(coupon.Pending{Coupon: base()}.Bytes())
 	f.Add(coupon.FCI{AID: []byte("x")}.Bytes())
 	f.Fuzz(func(t *testing.T, in []byte) {
 		same := func(what string, err error, out func() []byte) {
@@ -258,6 +259,8 @@ func FuzzParse(f *testing.F) {
 		same("begin answer", err, a.Bytes)
 		d, err := coupon.ParseDone(in)
 		same("done", err, d.Bytes)
+		p, err := coupon.ParsePending(in)
+		same("pending", err, p.Bytes)
 		_, _ = coupon.ParseFCI(in)
 	})
 }
