@@ -161,12 +161,12 @@ func (r *run) initiate() error {
 	default:
 		return errCard
 	}
-	afl, err := emv.ParseAFL(r.icc[emv.TagAFL])
+	ids, err := r.located()
 	if err != nil || len(r.icc[emv.TagAIP]) != 2 {
 		return errCard
 	}
 	r.aip = emv.AIP(r.icc[emv.TagAIP])
-	for _, id := range afl.Records() {
+	for _, id := range ids {
 		if err := r.readRecord(id); err != nil {
 			return err
 		}

@@ -104,11 +104,11 @@ func (r *run) options(d dialect) (kind byte, err error) {
 // names any: some hold the number there.
 func (r *run) tapOnline() error {
 	if r.has(emv.TagAFL) {
-		afl, err := emv.ParseAFL(r.icc[emv.TagAFL])
+		ids, err := r.located()
 		if err != nil {
-			return errCard
+			return err
 		}
-		for _, id := range afl.Records() {
+		for _, id := range ids {
 			if err := r.readRecord(id); err != nil {
 				return err
 			}
@@ -167,16 +167,15 @@ func (r *run) tapOffline(d dialect) error {
 	if r.ttq.Has(emv.TTQOnline) { // it was asked for an online cryptogram
 		return end(Declined, CardDecided)
 	}
-	afl, err := emv.ParseAFL(r.icc[emv.TagAFL])
+	ids, err := r.located()
 	if err != nil {
-		return errCard
+		return err
 	}
 	if r.ride != nil {
 		if err := r.update(); err != nil {
 			return err
 		}
 	}
-	ids := afl.Records()
 	for _, id := range ids[:len(ids)-1] {
 		if err := r.readRecord(id); err != nil {
 			return err

@@ -74,6 +74,12 @@ func TestTapOutcomes(t *testing.T) {
 		{"9F27 agrees", func(p *paper) { p.extra = object(emv.TagCID, []byte{emv.TC}) }, nil, 1, kernel.Seams{}, kernel.Approved, kernel.NoReason, true},
 		{"9F10 of another family", func(p *paper) { p.iadHead = "06010A03" }, nil, 1, kernel.Seams{}, kernel.EndApplication, kernel.CardError, false},
 		{"Visa's twin", func(p *paper) { p.iadHead = "06010A03" }, func(c *kernel.Config) { c.Applications[0].Scheme = kernel.QVSDC }, 1, kernel.Seams{}, kernel.Approved, kernel.NoReason, true},
+		{"a locator without end", func(p *paper) {
+			p.spoil = func(_ emv.RecordID, data []byte) []byte {
+				p.afl = emv.AFL{{SFI: 2, First: 1, Last: 255}}
+				return data
+			}
+		}, nil, 1, kernel.Seams{}, kernel.EndApplication, kernel.CardError, false},
 		{"no PDOL", func(p *paper) { p.fci = object(emv.TagLabel, []byte("X")) }, nil, 1, kernel.Seams{}, kernel.EndApplication, kernel.CardError, false},
 		{"no directory", func(p *paper) { p.noDir = true }, nil, 1, kernel.Seams{}, kernel.Approved, kernel.NoReason, true},
 		{"kernel 7 named", func(p *paper) { p.kernelID = []byte{7} }, nil, 1, kernel.Seams{}, kernel.Approved, kernel.NoReason, true},

@@ -226,6 +226,22 @@ const (
 	insGenerateAC = 0xAE
 )
 
+// maxRecords bounds what one application can make a terminal read.
+const maxRecords = 64
+
+// located lists the records that the card's file locator names.
+func (r *run) located() ([]emv.RecordID, error) {
+	afl, err := emv.ParseAFL(r.icc[emv.TagAFL])
+	if err != nil {
+		return nil, errCard
+	}
+	ids := afl.Records()
+	if len(ids) > maxRecords {
+		return nil, errCard
+	}
+	return ids, nil
+}
+
 // readRecord reads one record and takes its objects. A record of SFI 1 to 10
 // is one template 70; of the others only those that are so are looked into.
 func (r *run) readRecord(id emv.RecordID) error {

@@ -220,6 +220,23 @@ func TestComesBackByContact(t *testing.T) {
 	}
 }
 
+// A card that paid and has too little left for another go is still believed:
+// the look-up comes before the decline.
+func TestComesBackPoor(t *testing.T) {
+	for name, change := range map[string]func(*pos.Config){
+		"with a line": func(*pos.Config) {}, "offline only": func(c *pos.Config) { c.Kernel.TTQ[0], c.Issuer = 0x2E, nil },
+	} {
+		p, s := issue(t), newShop(t, change)
+		p.e.LoseAnswer(lastRead)
+		want(t, s.tap(p, 95_00).Outcome, kernel.TryAgain, kernel.Torn)
+		r := s.tap(p, 95_00)
+		if want(t, r.Outcome, kernel.Approved, kernel.Recovered); p.holds() != 5_00 || len(s.bank.asked) != 0 {
+			t.Errorf("%s: card holds %d", name, p.holds())
+		}
+		balanced(t, name, 0, p, s, 1)
+	}
+}
+
 // Another card in between changes nothing.
 func TestAnotherCardInBetween(t *testing.T) {
 	p, s := issue(t), newShop(t)
