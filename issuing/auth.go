@@ -483,19 +483,3 @@ func finish(tx *db.Tx, id CardID, atc uint16, book func(money.Amount, ledger.Acc
 	}
 	return nil
 }
-
-// SetPIN gives a card its PIN for online use, and its tries back.
-func (b *Bank) SetPIN(ctx context.Context, id CardID, block hsm.PINBlock) error {
-	card, err := b.Keys(ctx, id)
-	if err != nil {
-		return fmt.Errorf("PIN: %w", err)
-	}
-	ref, err := b.keys.PINReference(ctx, card.PAN, block)
-	if err != nil {
-		return fmt.Errorf("PIN of card %s: %w", id.Masked(), err)
-	}
-	return b.store.Write(ctx, func(tx *db.Tx) error {
-		_, err := tx.Exec(`UPDATE issuing_bank SET pin = $2, tries = $3 WHERE card = $1`, id, ref, maxPINTries)
-		return err
-	})
-}

@@ -54,7 +54,7 @@ func openBank(tx *db.Tx, c Card, p Product, n *Numbered) error {
 	if err != nil {
 		return err
 	}
-	s := secret{card: c.ID, token: n.Token, sealed: n.Sealed, psn: 1, alg: byte(d.alg()), dki: n.DKI, account: string(wallet.Account(c.Customer))}
+	s := secret{card: c.ID, token: n.Token, sealed: n.Sealed, psn: max(n.PSN, 1), alg: byte(d.alg()), dki: n.DKI, account: string(wallet.Account(c.Customer))}
 	if c.Kind == Credit {
 		s.account = string(CreditAccount(c.ID))
 		err = ledger.OpenAccount(tx, ledger.Account{ID: CreditAccount(c.ID), Code: codeCredit, Name: "credit card", Currency: money.CNY,
@@ -209,3 +209,79 @@ func SeedBank(tx *db.Tx) error {
 // CAKey is the house's certification authority key, which terminals need to
 // accept its cards (koala card ca).
 func (b *Bank) CAKey(ctx context.Context) (emv.CAKey, error) { return b.keys.CAKey(ctx, 0) }
+
+// SetPIN gives a card its PIN for online use, and its tries back.
+func (b *Bank) SetPIN(ctx context.Context, id CardID, block hsm.PINBlock) error {
+	card, err := b.Keys(ctx, id)
+	if err != nil {
+		return fmt.Errorf("PIN: %w", err)
+	}
+	ref, err := b.keys.PINReference(ctx, card.PAN, block)
+	if err != nil {
+		return fmt.Errorf("PIN of card %s: %w", id.Masked(), err)
+	}
+	return b.store.Write(ctx, func(tx *db.Tx) error {
+		_, err := tx.Exec(`UPDATE issuing_bank SET pin = $2, tries = $3 WHERE card = $1`, id, ref, maxPINTries)
+		return err
+	})
+}
+
+// Renew gives the number of a card that has ended to its successor: the same
+// PAN with the next sequence number, for Open.
+func (b *Bank) Renew(ctx context.Context, old CardID) (n Numbered, err error) {
+	var c Card
+	var p Product
+	var s secret
+	var data BankData
+	err = b.store.Read(ctx, func(q *db.Query) (err error) {
+		if c, err = Get(q, old); err != nil {
+			return err
+		}
+		if s, err = secretOf(q, old); err != nil {
+			return err
+		}
+		data, p, err = bankDataOf(q, c)
+		return err
+	})
+	switch {
+	case err != nil:
+	case !c.State.Over() || s.psn >= maxPSN:
+		err = ErrState
+	default:
+		n = Numbered{Prefix: p.Prefix, Tail: c.Tail, Token: s.token, Sealed: s.sealed, PSN: s.psn + 1}
+		n.DKI, err = b.keys.Dispersal(ctx, data.alg())
+	}
+	if err != nil {
+		return Numbered{}, fmt.Errorf("renewing card %s: %w", old.Masked(), err)
+	}
+	return n, nil
+}
+
+// maxPSN is the highest sequence number given (tag 5F34 has two digits; one is
+// plenty).
+const maxPSN = 9
+
+// Repay pays a credit card's bill out of its holder's wallet, at most what is
+// owed. The same reference again changes nothing.
+func Repay(tx *db.Tx, ref string, id CardID, amount money.Amount) (ledger.Posted, error) {
+	c, err := Get(tx, id)
+	if err != nil {
+		return ledger.Posted{}, err
+	}
+	if c.Kind != Credit {
+		return ledger.Posted{}, fmt.Errorf("card %s: %w", id.Masked(), ErrKind)
+	}
+	e := ledger.Move("repay:"+ref, wallet.Account(c.Customer), CreditAccount(id), amount)
+	e.Kind, e.Text = KindRepaid, "card bill paid"
+	if known, err := ledger.EntryOf(tx, e.Ref); err == nil {
+		return known, nil
+	}
+	owed, err := ledger.BalanceOf(tx, CreditAccount(id))
+	if err != nil {
+		return ledger.Posted{}, err
+	}
+	if amount.Sign() <= 0 || amount.Cmp(owed.Posted.Neg()) > 0 {
+		return ledger.Posted{}, fmt.Errorf("card %s: %w", id.Masked(), ErrAmount)
+	}
+	return ledger.Post(tx, e)
+}

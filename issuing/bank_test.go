@@ -670,6 +670,79 @@ func TestLostBand(t *testing.T) {
 	}
 }
 
+// TestSM: the same life under SM4, and a renewed card: the same number, the next
+// sequence number, keys of its own.
+func TestSM(t *testing.T) {
+	h := openBank(t, t.TempDir())
+	h.do(func(tx *db.Tx) error {
+		p, err := issuing.ProductOn(tx, issuing.DebitCard, tx.Now())
+		if err != nil {
+			return err
+		}
+		tpl, err := issuing.TemplateOf(tx, p.Template)
+		if err != nil {
+			return err
+		}
+		tpl.Code, tpl.Data = "debit-sm", bytes.Replace(tpl.Data, []byte(`"ecash"`), []byte(`"sm":true,"ecash"`), 1)
+		if tpl, err = issuing.Submit(tx, tpl); err == nil {
+			tpl, err = issuing.Approve(tx, tpl.ID, "staff")
+		}
+		if err != nil {
+			return err
+		}
+		p.Code, p.Template, p.Prefix = "debit-sm", tpl.ID, issuing.HouseBIN+"91"
+		return issuing.SetProduct(tx, p)
+	})
+	k := h.issue("debit-sm", "band_1")
+	k.load(40_00)
+	if f := k.clear(k.pay(15_00)); f[0] != issuing.Cleared {
+		t.Errorf("fate %v", f)
+	}
+	h.want("paid", map[ledger.AccountID]int64{issuing.Float(k.id): 25_00, shop: 15_00})
+	ctx := context.Background()
+	if _, err := h.bank.Renew(ctx, k.id); !errors.Is(err, issuing.ErrState) {
+		t.Errorf("renewed while it lives: %v", err)
+	}
+	h.do(func(tx *db.Tx) error {
+		err := issuing.BeginReturn(tx, k.id)
+		if err == nil {
+			err = issuing.Close(tx, k.id, issuing.Counters{Balance: money.Fen(25_00), Online: 9, Offline: 9, At: tx.Now()})
+		}
+		return err
+	})
+	n, err := h.bank.Renew(ctx, k.id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c issuing.Card
+	h.do(func(tx *db.Tx) (err error) {
+		c, err = issuing.Open(tx, issuing.Application{Ref: "renewed", Customer: lin, Band: "band_1", Product: "debit-sm", PAN: &n})
+		return err
+	})
+	one, err := h.bank.Keys(ctx, k.id)
+	two, err2 := h.bank.Keys(ctx, c.ID)
+	if err != nil || err2 != nil || one.PAN != two.PAN || two.PSN != 2 || c.Tail != one.PAN[15:] || one.Alg != pboc.SM4 {
+		t.Errorf("renewed %v %v, %v %v", two.PSN, c.Tail, err, err2)
+	}
+}
+
+func TestRepay(t *testing.T) {
+	h := openBank(t, t.TempDir())
+	k := h.issue(issuing.CreditCard, "band_1")
+	k.authorise(k.ask(issuing.TypePurchase, 300_00))
+	h.do(func(tx *db.Tx) error { return issuing.Complete(tx, k.id, 1, money.Fen(300_00)) })
+	repay := func(ref string, fen int64) error {
+		return h.try(func(tx *db.Tx) error { _, err := issuing.Repay(tx, ref, k.id, money.Fen(fen)); return err })
+	}
+	if err := errors.Join(repay("a", 200_00), repay("a", 200_00)); err != nil {
+		t.Error(err)
+	}
+	if err := repay("b", 100_01); !errors.Is(err, issuing.ErrAmount) {
+		t.Errorf("more than is owed: %v", err)
+	}
+	h.want("repaid", map[ledger.AccountID]int64{issuing.CreditAccount(k.id): -100_00, wallet.Account(lin): 1800_00, shop: 300_00})
+}
+
 func TestFoundAgain(t *testing.T) {
 	h := openBank(t, t.TempDir())
 	k := h.issue(issuing.DebitCard, "band_1")
@@ -690,4 +763,61 @@ func TestFoundAgain(t *testing.T) {
 	if err := h.try(func(tx *db.Tx) error { _, err := issuing.Refund(tx, k.id); return err }); !errors.Is(err, issuing.ErrState) {
 		t.Errorf("a claim that was withdrawn: %v", err)
 	}
+}
+
+// BenchmarkPersonalise draws a bank card up and wraps it: what the house does
+// for a card over the air, keys from the pool, without rows of orders.
+func BenchmarkPersonalise(b *testing.B) {
+	h := openBank(b, b.TempDir())
+	ctx := context.Background()
+	if _, err := h.keys.FillPool(ctx, b.N); err != nil {
+		b.Fatal(err)
+	}
+	e := h.element(1)
+	if err := e.PowerOn(card.Contactless); err != nil {
+		b.Fatal(err)
+	}
+	if _, err := e.Transmit(iso7816.Select([]byte(gp.IssuerDomain))); err != nil {
+		b.Fatal(err)
+	}
+	host := [8]byte{1}
+	answer, err := e.Transmit(gp.InitializeUpdate(0, host))
+	if err != nil {
+		b.Fatal(err)
+	}
+	cards := make([]issuing.CardID, b.N)
+	for i := range cards {
+		n, err := h.bank.Number(ctx, issuing.DebitCard)
+		if err != nil {
+			b.Fatal(err)
+		}
+		h.do(func(tx *db.Tx) error {
+			c, err := issuing.Open(tx, issuing.Application{Ref: n.Token, Customer: lin, Band: n.Token, Product: issuing.DebitCard, PAN: &n})
+			cards[i] = c.ID
+			return err
+		})
+	}
+	b.ResetTimer()
+	for _, id := range cards {
+		p, err := h.bank.Personalise(ctx, id)
+		if err != nil {
+			b.Fatal(err)
+		}
+		blocks, err := gp.StoreData(p.Groups, 239)
+		if err != nil {
+			b.Fatal(err)
+		}
+		s := hsm.Script{HostChallenge: host, InitAnswer: answer.Data, Level: gp.CMAC | gp.CENC}
+		for _, c := range blocks {
+			s.Commands = append(s.Commands, hsm.Plain{Command: c})
+		}
+		for _, k := range p.Keys {
+			s.Commands = append(s.Commands, hsm.Plain{Command: blocks[0], Keys: []hsm.KeyRef{k}})
+			s.Commands[len(s.Commands)-1].Command.Data = nil
+		}
+		if _, err := h.keys.WrapScript(ctx, s); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "cards/s")
 }

@@ -37,62 +37,74 @@ type Claim struct {
 // terminals puts them there in the same unit. Again it changes nothing.
 func Suspend(tx *db.Tx, band string) ([]Card, error) {
 	list, err := InBand(tx, band)
+	for i := range list {
+		if err == nil {
+			list[i], err = SuspendCard(tx, list[i].ID)
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("suspending band %s: %w", band, err)
 	}
-	for i := range list {
-		c := &list[i]
-		if !c.Suspended.IsZero() {
-			continue
-		}
-		c.Suspended = tx.Now()
-		if _, err := tx.Exec(`UPDATE issuing_card SET suspended = $2 WHERE id = $1`, c.ID, tx.Now().UnixMicro()); err != nil {
-			return nil, err
-		}
-		if !c.Kind.Money() {
-			continue
-		}
-		rule, err := RuleOn(tx, *c, RuleClaim, tx.Now())
-		if err != nil {
-			return nil, err
-		}
-		_, err = tx.Exec(`INSERT INTO issuing_claim (old, lost, due, new, fen, state) VALUES ($1, $2, $3, '', 0, $4)
-			ON CONFLICT (old) DO UPDATE SET lost = excluded.lost, due = excluded.due, state = excluded.state WHERE issuing_claim.state <> $5`,
-			c.ID, tx.Now().UnixMicro(), tx.Now().AddDate(0, 0, int(rule.Value)).UnixMicro(), ClaimWaiting, ClaimPaid)
-		if err != nil {
-			return nil, err
-		}
-	}
 	return list, nil
+}
+
+// SuspendCard does the same for one card.
+func SuspendCard(tx *db.Tx, id CardID) (Card, error) {
+	c, err := Get(tx, id)
+	if err != nil || !c.Suspended.IsZero() || c.State.Over() {
+		return c, err
+	}
+	c.Suspended = tx.Now()
+	if _, err := tx.Exec(`UPDATE issuing_card SET suspended = $2 WHERE id = $1`, id, tx.Now().UnixMicro()); err != nil || !c.Kind.Money() {
+		return c, err
+	}
+	rule, err := RuleOn(tx, c, RuleClaim, tx.Now())
+	if err != nil {
+		return c, err
+	}
+	_, err = tx.Exec(`INSERT INTO issuing_claim (old, lost, due, new, fen, state) VALUES ($1, $2, $3, '', 0, $4)
+		ON CONFLICT (old) DO UPDATE SET lost = excluded.lost, due = excluded.due, state = excluded.state WHERE issuing_claim.state <> $5`,
+		id, tx.Now().UnixMicro(), tx.Now().AddDate(0, 0, int(rule.Value)).UnixMicro(), ClaimWaiting, ClaimPaid)
+	return c, err
 }
 
 // Restore lets the cards of a band that was found be used again: all that are
 // suspended and that no other card was opened for. It returns them.
 func Restore(tx *db.Tx, band string) ([]Card, error) {
 	list, err := InBand(tx, band)
+	var out []Card
+	for _, c := range list {
+		if err != nil {
+			break
+		}
+		was := c.Suspended
+		if c, err = RestoreCard(tx, c.ID); !was.IsZero() && c.Suspended.IsZero() {
+			out = append(out, c)
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("restoring band %s: %w", band, err)
 	}
-	var out []Card
-	for _, c := range list {
-		heir, err := heirOf(tx, c.ID)
-		if err != nil {
-			return nil, err
-		}
-		if c.Suspended.IsZero() || heir != "" {
-			continue // what another card took over stays with it
-		}
-		if _, err := tx.Exec(`UPDATE issuing_card SET suspended = 0 WHERE id = $1`, c.ID); err != nil {
-			return nil, err
-		}
-		_, err = tx.Exec(`UPDATE issuing_claim SET state = $2 WHERE old = $1 AND state = $3`, c.ID, ClaimWithdrawn, ClaimWaiting)
-		if err != nil {
-			return nil, err
-		}
-		c.Suspended = time.Time{}
-		out = append(out, c)
-	}
 	return out, nil
+}
+
+// RestoreCard does the same for one card; one that another took over stays as
+// it is.
+func RestoreCard(tx *db.Tx, id CardID) (Card, error) {
+	c, err := Get(tx, id)
+	if err != nil || c.Suspended.IsZero() {
+		return c, err
+	}
+	heir, err := heirOf(tx, id)
+	if err != nil || heir != "" {
+		return c, err
+	}
+	if _, err := tx.Exec(`UPDATE issuing_card SET suspended = 0 WHERE id = $1`, id); err != nil {
+		return c, err
+	}
+	c.Suspended = time.Time{}
+	_, err = tx.Exec(`UPDATE issuing_claim SET state = $2 WHERE old = $1 AND state = $3`, id, ClaimWithdrawn, ClaimWaiting)
+	return c, err
 }
 
 // ClaimOf reads the claim for a card, with the rule it waits by.
@@ -165,13 +177,7 @@ func (k *Claim) pay(tx *db.Tx, to CardID, end State) error {
 	if c.State != Active && c.State != Blocked {
 		return ErrState
 	}
-	if l, err := openLoad(tx, c.ID); err == nil && l.State == LoadBound {
-		return ErrBusyLoad // staff decide it first
-	} else if err == nil {
-		if err := l.end(tx, LoadVoid, "card lost"); err != nil {
-			return err
-		}
-	} else if !errors.Is(err, ErrNoLoad) {
+	if err := dropLoad(tx, c.ID); err != nil {
 		return err
 	}
 	b, err := ledger.BalanceOf(tx, Float(c.ID))
@@ -206,6 +212,21 @@ func (k *Claim) pay(tx *db.Tx, to CardID, end State) error {
 		c.State = Closing
 	}
 	return setState(tx, c.ID, c.State, end, "lost")
+}
+
+// dropLoad gives a lost card's open load up. One whose script is out is staff's
+// to decide first.
+func dropLoad(tx *db.Tx, id CardID) error {
+	l, err := openLoad(tx, id)
+	switch {
+	case errors.Is(err, ErrNoLoad):
+		return nil
+	case err == nil && l.State == LoadBound:
+		return ErrBusyLoad
+	case err != nil:
+		return err
+	}
+	return l.end(tx, LoadVoid, "card lost")
 }
 
 // maxLineage bounds how many cards stand behind one another.

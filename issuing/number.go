@@ -102,6 +102,7 @@ type Numbered struct {
 	Token  string
 	Sealed []byte
 	DKI    byte // version of the issuer's keys the card will have
+	PSN    byte // sequence number of the card; 0: 1
 }
 
 // Number draws the next PAN of a product and seals it. It has a unit of its own
