@@ -20,8 +20,8 @@ import (
 
 // Failures of a till.
 var (
-	ErrNoSale   = errors.New("pos: no such sale in the open batch")
-	ErrReversed = errors.New("pos: this sale is reversed already")
+	ErrNoSale   = errors.New("pos: no such sale in the batch")
+	ErrReversed = errors.New("pos: this sale is taken back already")
 	ErrOpen     = errors.New("pos: the batch is open: close it first")
 )
 

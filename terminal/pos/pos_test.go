@@ -157,6 +157,30 @@ func TestReverse(t *testing.T) {
 	}
 }
 
+func TestTakeBack(t *testing.T) {
+	p, s := issue(t), newShop(t)
+	r := s.tap(p, 12_00)
+	if _, err := s.till.TakeBack(1, r.STAN); !errors.Is(err, pos.ErrOpen) {
+		t.Errorf("refunded in the open batch: %v", err)
+	}
+	if _, _, err := s.till.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.till.Reverse(r.STAN); !errors.Is(err, pos.ErrNoSale) {
+		t.Errorf("reversed in a closed batch: %v", err)
+	}
+	back, err := s.till.TakeBack(1, r.STAN)
+	if err != nil || back.Kind != pboc.ClearRefund || back.Batch != 2 || back.STAN == r.STAN || back.Verify(openAC) != nil {
+		t.Fatalf("%v %v", back, err)
+	}
+	if _, err := s.till.TakeBack(1, r.STAN); !errors.Is(err, pos.ErrReversed) {
+		t.Errorf("refunded twice: %v", err)
+	}
+	if sum := s.till.Totals(); sum.Refunds != 1 || sum.Net() != -12_00 {
+		t.Errorf("totals %+v", sum)
+	}
+}
+
 func TestRefund(t *testing.T) {
 	p, s := issue(t), newShop(t)
 	r, err := s.till.Tap(p.present(card.Contactless), pos.Sale{Fen: 5_00, Type: pos.Refund})

@@ -251,25 +251,63 @@ func (t *Till) keep(c pboc.Clearing) (*Numbered, error) {
 }
 
 // Reverse takes back a sale of the open batch whose goods were not given: the
-// card's money goes back by way of its issuer.
+// card's money goes back by way of its issuer. The record keeps the sale's
+// trace number.
 func (t *Till) Reverse(stan uint32) (Numbered, error) {
+	c, open, err := t.find(t.book.batch, stan)
+	if err == nil && !open {
+		err = ErrNoSale
+	}
+	if err != nil {
+		return Numbered{}, fmt.Errorf("STAN %06d: %w", stan, err)
+	}
+	return t.takeBack(undo(c))
+}
+
+// TakeBack refunds a whole sale of a batch that is closed and not yet released:
+// the goods came back, and the money goes to the card's account. The card is
+// not needed. The record is a transaction of the open batch.
+func (t *Till) TakeBack(batch, stan uint32) (Numbered, error) {
+	c, open, err := t.find(batch, stan)
+	if err == nil && open {
+		err = ErrOpen // Reverse is for those
+	}
+	if err != nil {
+		return Numbered{}, fmt.Errorf("batch %06d STAN %06d: %w", batch, stan, err)
+	}
+	back := as(c, pboc.ClearRefund)
+	if _, ok := t.shelf.Kept(back.Key()); !ok {
+		if back.STAN, err = t.book.stan(); err != nil {
+			return Numbered{}, t.failed(err)
+		}
+		back.Batch = t.book.batch
+	}
+	return t.takeBack(back)
+}
+
+// find looks for a sale by its numbers; open says that its batch is.
+func (t *Till) find(batch, stan uint32) (c pboc.Clearing, open bool, err error) {
 	for _, item := range t.shelf.Batch(t.shelf.Waiting()) {
 		c := parsed(item.Wire)
-		if item.Number < t.book.first || c.STAN != stan || c.Kind != pboc.ClearSale && c.Kind != pboc.ClearOnline || c.Type == Load {
-			continue
+		sold := c.Kind == pboc.ClearSale || c.Kind == pboc.ClearOnline
+		if sold && c.Type == Goods && c.Batch == batch && c.STAN == stan {
+			return c, item.Number >= t.book.first, nil
 		}
-		back := undo(c)
-		if n, ok := t.shelf.Kept(back.Key()); ok {
-			return Numbered{n, back}, fmt.Errorf("STAN %06d: %w", stan, ErrReversed)
-		}
-		if err := t.shelf.Room(); err != nil {
-			return Numbered{}, t.failed(err)
-		}
-		n, err := t.keep(back)
-		if err != nil {
-			return Numbered{}, t.failed(err)
-		}
-		return *n, nil
 	}
-	return Numbered{}, fmt.Errorf("STAN %06d: %w", stan, ErrNoSale)
+	return pboc.Clearing{}, false, ErrNoSale
+}
+
+// takeBack keeps a record that undoes a sale, once.
+func (t *Till) takeBack(back pboc.Clearing) (Numbered, error) {
+	if n, ok := t.shelf.Kept(back.Key()); ok {
+		return Numbered{n, back}, fmt.Errorf("STAN %06d: %w", back.STAN, ErrReversed)
+	}
+	if err := t.shelf.Room(); err != nil {
+		return Numbered{}, t.failed(err)
+	}
+	n, err := t.keep(back)
+	if err != nil {
+		return Numbered{}, t.failed(err)
+	}
+	return *n, nil
 }
