@@ -228,7 +228,8 @@ func (a *applet) approve(s *card.Session, r iso7816.Response) iso7816.Response {
 // is no number.
 func (a *applet) question(s *card.Session) (q question, ok bool) {
 	t := &a.tx
-	q = question{ttq: t.ttq(), cpp: a.processing(), newCard: a.newCard(), noTries: a.noTries(), cvmLimit: pboc.MaxFen}
+	q = question{ttq: t.ttq(), cpp: a.processing(), newCard: a.newCard(), noTries: a.noTries(), vouched: s.Vouched(),
+		cvmLimit: pboc.MaxFen}
 	if q.amount, ok = t.amount(); !ok {
 		return q, false
 	}

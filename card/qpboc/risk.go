@@ -14,6 +14,7 @@ type question struct {
 	foreign bool // the currency is neither the card's nor that of its second e-cash
 
 	newCard, noTries bool
+	vouched          bool // the device around the element has verified its wearer
 	cvmLimit         uint64 // 9F6B or DF72
 
 	usable, single, reset uint64 // e-cash: balance with offset or hold, 9F78, 9F6D
@@ -73,6 +74,16 @@ func (q question) needsCVM() bool {
 	return q.amount > q.cvmLimit
 }
 
+// onDevice lets the device's own verification count, where the reader asks for
+// it (EMV Contactless C-3, TTQ byte 3 bit 7 and CTQ byte 2 bit 8).
+func (q question) onDevice(v *verdict) bool {
+	if !q.vouched || !q.ttq.Has(emv.TTQOnDevice) {
+		return false
+	}
+	v.ctq.Set(emv.CTQOnDevice)
+	return true
+}
+
 // sign verifies by signature, or refuses when one of the two cannot.
 func (q question) sign(v *verdict) {
 	if !q.ttq.Has(emv.TTQSignature) || !q.cpp.Has(pboc.ProcSignature) {
@@ -93,7 +104,7 @@ func (q question) offlineOnly(v *verdict) {
 		v.cvr |= pboc.CVRPINLimit
 		v.decision = pboc.AAC
 	default:
-		if q.needsCVM() {
+		if q.needsCVM() && !q.onDevice(v) {
 			q.sign(v)
 		}
 		q.toOnline(v)
@@ -105,7 +116,7 @@ func (q question) onlineCapable(v *verdict) {
 		v.decision = pboc.AAC
 		return
 	}
-	if q.needsCVM() {
+	if q.needsCVM() && !q.onDevice(v) {
 		pin := pboc.ProcOnlinePIN
 		if q.foreign {
 			pin = pboc.ProcForeignPIN
