@@ -41,7 +41,7 @@ func (s Stamp) String() string {
 
 // The canteen's application: value file 0 and the log of what moved in file 1,
 // both enciphered, changed together. Key 0 is the master, 1 the till's (debit,
-// limited credit, log), 2 the top-up host's (credit).
+// limited credit, log), 2 the top-up host's (credit, and the log's line for it).
 const (
 	CanteenAID   AID  = 0x4B4C01
 	CanteenValue byte = 0x00
@@ -68,7 +68,7 @@ func Canteen(keys [3]SealedKey) Application {
 				Upper: CanteenLimit, LimitedOn: true,
 			}}},
 			{NewFile: NewFile{No: CanteenLog, Settings: FileSettings{
-				Type: CyclicFile, Mode: Enciphered, Access: Rights(CanteenHost, Never, CanteenTill, CanteenMaster),
+				Type: CyclicFile, Mode: Enciphered, Access: Rights(CanteenHost, CanteenHost, CanteenTill, CanteenMaster),
 				Size: LogLen, Max: CanteenLogs,
 			}}},
 		},
@@ -84,7 +84,7 @@ func (a Application) OpenBalance() Application {
 }
 
 // A Log is one record of the canteen's log on the card, 17 bytes, big endian:
-// amount 4 (negative: given back) | till 4 | date and time 7 | till's number 2.
+// amount 4 (negative: given back or topped up) | till 4 | date and time 7 | till's number 2.
 type Log struct {
 	Fen  int32
 	Till Till

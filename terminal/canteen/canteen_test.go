@@ -121,6 +121,15 @@ func TestRefund(t *testing.T) {
 	if value, _ := y.holds(); value != 50_00-751 {
 		t.Errorf("%d", value)
 	}
+	// A part given back leaves the meal had; a top-up gives nothing back.
+	z := newEater(t, desfire.UID{4, 8}, 50_00)
+	c.sell(z, lunch)
+	c.refund(z, 100)
+	z.topUpLogged(751, desfire.Till{0xFF}, desfire.StampOf(now.Now()))
+	want(t, "after a top-up", c.refund(z, 0), canteen.Refused, canteen.NoPurchase)
+	if o = c.sell(z, lunch); o.Subsidy != 0 {
+		t.Errorf("a second subsidy: %+v", o)
+	}
 }
 
 // until presents the card until the till has served it, giving the till power

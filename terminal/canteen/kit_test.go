@@ -126,6 +126,19 @@ func (x *eater) topUp(fen int32) {
 	x.e.PowerOff()
 }
 
+// topUpLogged tops up with a line in the card's log, as a host does that writes
+// one.
+func (x *eater) topUpLogged(fen int32, host desfire.Till, at desfire.Stamp) {
+	x.t.Helper()
+	h := x.session()
+	l := desfire.Log{Fen: -fen, Till: host, At: at, Seq: 1}
+	if err := errors.Join(h.Credit(desfire.CanteenValue, fen, desfire.Enciphered),
+		h.WriteRecord(desfire.CanteenLog, 0, l.Bytes(), desfire.Enciphered), h.Commit()); err != nil {
+		x.t.Fatalf("%v", err)
+	}
+	x.e.PowerOff()
+}
+
 // holds reads value and log without a till.
 func (x *eater) holds() (value int32, log []desfire.Log) {
 	x.t.Helper()

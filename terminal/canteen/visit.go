@@ -157,17 +157,15 @@ func (v *visit) recent(at desfire.Stamp, refund bool) bool {
 }
 
 // hadMeal says whether the card's log shows this meal of today as paid and not
-// given back.
+// given back whole. A refund stands right after its purchase; other credits are
+// top-ups.
 func (v *visit) hadMeal(meal desfire.Meal) bool {
-	back := 0
-	for _, l := range v.log { // newest first: a refund stands before its purchase
+	for i := 0; i < len(v.log); i++ {
+		l := v.log[i]
 		switch {
-		case !meal.Holds(l.At, v.stamp):
-		case l.Fen < 0:
-			back++
-		case back > 0:
-			back--
-		default:
+		case l.Fen < 0 && i+1 < len(v.log) && v.log[i+1].Till == l.Till && v.log[i+1].Fen == -l.Fen:
+			i++ // the purchase it gave back
+		case l.Fen > 0 && meal.Holds(l.At, v.stamp):
 			return true
 		}
 	}
