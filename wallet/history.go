@@ -65,4 +65,10 @@ var kindWords = map[string][2]string{
 	"card.deposit_back": {"card deposit returned", "退还卡押金"},
 	"card.refund":       {"balance of a returned card", "退卡余额"},
 	"capture":           {"card top-up", "交通卡充值"},
+	"card.payment":      {"card payment", "刷卡消费"},
+	"card.load":         {"e-cash load", "电子现金圈存"},
+	"card.reversal":     {"payment reversed", "消费冲正"},
+	"card.returned":     {"goods returned", "退货"},
+	"card.moved":        {"balance of a lost card", "挂失卡余额转出"},
+	"card.repayment":    {"card bill paid", "信用卡还款"},
 }
