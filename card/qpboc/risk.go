@@ -14,7 +14,7 @@ type question struct {
 	foreign bool // the currency is neither the card's nor that of its second e-cash
 
 	newCard, noTries bool
-	vouched          bool // the device around the element has verified its wearer
+	vouched          bool   // the device around the element has verified its wearer
 	cvmLimit         uint64 // 9F6B or DF72
 
 	usable, single, reset uint64 // e-cash: balance with offset or hold, 9F78, 9F6D
