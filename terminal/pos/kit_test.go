@@ -226,12 +226,10 @@ func newShop(t testing.TB, change ...func(*pos.Config)) *shop {
 	t.Helper()
 	s := &shop{t: t, now: clock.NewVirtual(noon), bank: &bank{arc: "00"}}
 	s.cfg = pos.Config{
-		Kernel: kernel.Config{
-			Applications: []kernel.Application{pos.QuickPass()},
-			Keys:         append(emv.CAKeys(), emv.NewCAKey([5]byte([]byte(pboc.RID)), caIndex, keys().ca.Public())),
-			Country:      156, Currency: 156, Exponent: 2, Type: 0x22, Capabilities: [3]byte(unhex("E0F8C8")), MoreCapabilities: [5]byte(unhex("6000F0A001")),
-			TTQ: [4]byte(unhex("36000080")), TerminalID: "30008900", MerchantID: "898110058120001", MerchantName: "KOALA TEAHOUSE", Category: 5814, Serial: "KOALA001",
-		},
+		Kernel: pos.Beijing(
+			pos.Shop{TID: "30008900", MID: "898110058120001", Name: "KOALA TEAHOUSE", Category: 5814, Serial: "KOALA001"},
+			append(emv.CAKeys(), emv.NewCAKey([5]byte([]byte(pboc.RID)), caIndex, keys().ca.Public())),
+		),
 		Clock: s.now, Random: clock.Random(5), Key: public,
 		Sales: terminal.NewFlash(8), Denied: terminal.NewFlash(2), State: terminal.NewFlash(2), Issuer: s.bank.answer,
 	}

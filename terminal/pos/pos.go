@@ -11,6 +11,7 @@ import (
 	"io"
 	"time"
 
+	"koala/spec/emv"
 	"koala/spec/iso7816"
 	"koala/spec/pboc"
 	"koala/spec/purse"
@@ -125,6 +126,27 @@ func QuickPass() kernel.Application {
 		TapLimit: 1000_00, FloorLimit: 500_00, CVMLimit: 300_00, ContactFloor: 500_00,
 		TACDefault: [5]byte{0xD8, 0x40, 0x00, 0xA8, 0x00}, TACDenial: [5]byte{0x10, 0x10, 0x00, 0x00, 0x00},
 		TACOnline: [5]byte{0xC8, 0x40, 0x04, 0xF8, 0x00}, DDOL: []byte{0x9F, 0x37, 0x04}, ECash: true,
+	}
+}
+
+// A Shop is whom a till stands for.
+type Shop struct {
+	TID, MID string // 8 and 15 characters, the acquirer's
+	Name     string // at most 20 bytes, as cards log it
+	Category uint16 // merchant category code
+	Serial   string // 8 characters, the device's
+}
+
+// Beijing is the kernel configuration of an attended till there: yuan, offline
+// with a line, PIN pad, signature, all three ways of authentication by contact,
+// and both versions of fDDA by tap. Keys are the CA keys it knows, the
+// schemes' (emv.CAKeys) and the house's own.
+func Beijing(s Shop, keys []emv.CAKey) kernel.Config {
+	return kernel.Config{
+		Applications: []kernel.Application{QuickPass()}, Keys: keys,
+		Country: 156, Currency: 156, Exponent: 2, Type: 0x22,
+		Capabilities: [3]byte{0xE0, 0xE8, 0xC8}, MoreCapabilities: [5]byte{0x60, 0x00, 0xF0, 0xA0, 0x01},
+		TTQ: [4]byte{0x36, 0x00, 0x00, 0x80}, TerminalID: s.TID, MerchantID: s.MID, MerchantName: s.Name, Category: s.Category, Serial: s.Serial,
 	}
 }
 
