@@ -18,6 +18,7 @@ import (
 	"koala/hsm"
 	"koala/internal/clock"
 	"koala/internal/db"
+	"koala/internal/db/dbtest"
 	"koala/issuing"
 	"koala/ledger"
 	"koala/money"
@@ -37,16 +38,20 @@ type bankHouse struct {
 	keys *hsm.HSM
 	bank *issuing.Bank
 	now  *clock.Virtual
-	file string
 	n    int
 }
 
 func openBank(t tester, dir string) *bankHouse {
 	t.Helper()
+	return openBankOn(t, db.Config{URL: filepath.Join(dir, "koala.db")}, dir)
+}
+
+func openBankOn(t tester, cfg db.Config, dir string) *bankHouse {
+	t.Helper()
 	ctx := context.Background()
 	now := clock.NewVirtual(start)
-	file := filepath.Join(dir, "koala.db")
-	s, err := db.Open(ctx, db.Config{URL: file, Clock: now, Rand: clock.Random(5), Inline: true})
+	cfg.Clock, cfg.Rand, cfg.Inline = now, clock.Random(5), true
+	s, err := db.Open(ctx, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +60,7 @@ func openBank(t tester, dir string) *bankHouse {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { book.Close(); s.Close() })
-	h := &bankHouse{house: &house{t, s}, now: now, file: file}
+	h := &bankHouse{house: &house{t, s}, now: now}
 	if h.keys, err = hsm.Open(ctx, s, hsm.Config{KeyFile: filepath.Join(dir, "key"), Rand: clock.Random(6)}); err == nil {
 		err = errors.Join(h.keys.Provision(ctx), h.keys.ProvisionBank(ctx), s.Migrate(ctx, wallet.Schema, issuing.Schema))
 	}
@@ -398,34 +403,36 @@ func (h *bankHouse) want(what string, of map[ledger.AccountID]int64) {
 // TestQuickpass: a debit card is written over the air, loaded, taps offline; a
 // terminal that knows our CA key accepts it; the shop is paid once.
 func TestQuickpass(t *testing.T) {
-	h := openBank(t, t.TempDir())
-	k := h.issue(issuing.DebitCard, "band_1")
-	k.load(100_00)
-	h.want("loaded", map[ledger.AccountID]int64{wallet.Account(lin): 1900_00, issuing.Float(k.id): 100_00})
-	r := k.begin(card.Contactless, 12_50)
-	records := k.read(find(r.Data, emv.TagAFL))
-	k.oda(r.Data, records)
-	tc := k.record(r.Data, 12_50)
-	if got := k.balance(); got != 87_50 {
-		t.Errorf("the card has %d", got)
-	}
-	if f := k.clear(tc, tc); f[0] != issuing.Cleared || f[1] != issuing.Known {
-		t.Errorf("fates %v", f)
-	}
-	h.want("cleared", map[ledger.AccountID]int64{issuing.Float(k.id): 87_50, shop: 12_50})
-	h.do(func(tx *db.Tx) error {
-		c, err := issuing.Get(tx, k.id)
-		if c.Known.Balance.Minor() != 87_50 {
-			t.Errorf("known %+v", c.Known)
+	dbtest.EachConfig(t, func(t *testing.T, cfg db.Config) {
+		h := openBankOn(t, cfg, t.TempDir())
+		k := h.issue(issuing.DebitCard, "band_1")
+		k.load(100_00)
+		h.want("loaded", map[ledger.AccountID]int64{wallet.Account(lin): 1900_00, issuing.Float(k.id): 100_00})
+		r := k.begin(card.Contactless, 12_50)
+		records := k.read(find(r.Data, emv.TagAFL))
+		k.oda(r.Data, records)
+		tc := k.record(r.Data, 12_50)
+		if got := k.balance(); got != 87_50 {
+			t.Errorf("the card has %d", got)
 		}
-		return err
+		if f := k.clear(tc, tc); f[0] != issuing.Cleared || f[1] != issuing.Known {
+			t.Errorf("fates %v", f)
+		}
+		h.want("cleared", map[ledger.AccountID]int64{issuing.Float(k.id): 87_50, shop: 12_50})
+		h.do(func(tx *db.Tx) error {
+			c, err := issuing.Get(tx, k.id)
+			if c.Known.Balance.Minor() != 87_50 {
+				t.Errorf("known %+v", c.Known)
+			}
+			return err
+		})
+		back := tc
+		back.Kind, back.Fen, back.STAN = pboc.ClearRefund, 5_00, 77
+		_ = back // a refund's cryptogram covers another amount: the record does not verify
+		if f := k.clear(back); f[0] != issuing.Suspense {
+			t.Errorf("a refund nobody proved: %v", f)
+		}
 	})
-	back := tc
-	back.Kind, back.Fen, back.STAN = pboc.ClearRefund, 5_00, 77
-	_ = back // a refund's cryptogram covers another amount: the record does not verify
-	if f := k.clear(back); f[0] != issuing.Suspense {
-		t.Errorf("a refund nobody proved: %v", f)
-	}
 }
 
 // oda is offline data authentication as a terminal does it.
@@ -504,60 +511,62 @@ func TestNoPANInAnyRow(t *testing.T) {
 }
 
 func TestOnlineAnswers(t *testing.T) {
-	h := openBank(t, t.TempDir())
-	debit, credit, ecash := h.issue(issuing.DebitCard, "band_1"), h.issue(issuing.CreditCard, "band_1"), h.issue(issuing.ECashCard, "band_1")
-	number := debit.pan()
-	pin := func(s string) *hsm.PINBlock {
-		b, err := h.keys.EncipherPIN(context.Background(), number, s)
-		if err != nil {
+	dbtest.EachConfig(t, func(t *testing.T, cfg db.Config) {
+		h := openBankOn(t, cfg, t.TempDir())
+		debit, credit, ecash := h.issue(issuing.DebitCard, "band_1"), h.issue(issuing.CreditCard, "band_1"), h.issue(issuing.ECashCard, "band_1")
+		number := debit.pan()
+		pin := func(s string) *hsm.PINBlock {
+			b, err := h.keys.EncipherPIN(context.Background(), number, s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return &b
+		}
+		if err := h.bank.SetPIN(context.Background(), debit.id, *pin("135790")); err != nil {
 			t.Fatal(err)
 		}
-		return &b
-	}
-	if err := h.bank.SetPIN(context.Background(), debit.id, *pin("135790")); err != nil {
-		t.Fatal(err)
-	}
-	with := func(k *chip, fen int64, change func(*issuing.Online)) issuing.Online {
-		r := k.ask(issuing.TypePurchase, fen)
-		if change != nil {
-			change(&r)
+		with := func(k *chip, fen int64, change func(*issuing.Online)) issuing.Online {
+			r := k.ask(issuing.TypePurchase, fen)
+			if change != nil {
+				change(&r)
+			}
+			return r
 		}
-		return r
-	}
-	for _, tt := range []struct {
-		name string
-		r    issuing.Online
-		want issuing.Reason
-	}{
-		{"debit", with(debit, 100_00, nil), issuing.Approval},
-		{"right PIN", with(debit, 1_00, func(r *issuing.Online) { r.PIN = pin("135790") }), issuing.Approval},
-		{"wrong PIN", with(debit, 1_00, func(r *issuing.Online) { r.PIN = pin("135791") }), issuing.WrongPIN},
-		{"more than the wallet has", with(debit, 3000_00, nil), issuing.NoMoney},
-		{"over the limit of one payment", with(debit, 5000_01, nil), issuing.OverLimit},
-		{"nothing", with(debit, 0, nil), issuing.OtherAmount},
-		{"another amount than the card's", with(debit, 1_00, func(r *issuing.Online) {
-			r.EMV = bytes.Replace(r.EMV, fen12(1_00), fen12(2_00), 1)
-		}), issuing.BadCryptogram},
-		{"cut off", with(debit, 1_00, func(r *issuing.Online) { r.EMV = r.EMV[:20] }), issuing.Malformed},
-		{"object missing", with(debit, 1_00, func(r *issuing.Online) { r.EMV = nil }), issuing.Malformed},
-		{"unknown card", with(debit, 1_00, func(r *issuing.Online) {
-			r.EMV = bytes.Replace(r.EMV, unhexed(number+"F"), unhexed("6228480402564890018F"), 1)
-		}), issuing.UnknownCard},
-		{"credit", with(credit, 4000_00, nil), issuing.Approval},
-		{"credit above its line", with(credit, 1000_01, nil), issuing.NoMoney},
-		{"e-cash card online", with(ecash, 1_00, nil), issuing.NotOffered},
-	} {
-		a, err := h.bank.Authorise(context.Background(), tt.r)
-		if err != nil || a.Why != tt.want || a.ARC != tt.want.Code() {
-			t.Errorf("%s: %q %s, %v, want %q", tt.name, a.Why, a.ARC, err, tt.want)
+		for _, tt := range []struct {
+			name string
+			r    issuing.Online
+			want issuing.Reason
+		}{
+			{"debit", with(debit, 100_00, nil), issuing.Approval},
+			{"right PIN", with(debit, 1_00, func(r *issuing.Online) { r.PIN = pin("135790") }), issuing.Approval},
+			{"wrong PIN", with(debit, 1_00, func(r *issuing.Online) { r.PIN = pin("135791") }), issuing.WrongPIN},
+			{"more than the wallet has", with(debit, 3000_00, nil), issuing.NoMoney},
+			{"over the limit of one payment", with(debit, 5000_01, nil), issuing.OverLimit},
+			{"nothing", with(debit, 0, nil), issuing.OtherAmount},
+			{"another amount than the card's", with(debit, 1_00, func(r *issuing.Online) {
+				r.EMV = bytes.Replace(r.EMV, fen12(1_00), fen12(2_00), 1)
+			}), issuing.BadCryptogram},
+			{"cut off", with(debit, 1_00, func(r *issuing.Online) { r.EMV = r.EMV[:20] }), issuing.Malformed},
+			{"object missing", with(debit, 1_00, func(r *issuing.Online) { r.EMV = nil }), issuing.Malformed},
+			{"unknown card", with(debit, 1_00, func(r *issuing.Online) {
+				r.EMV = bytes.Replace(r.EMV, unhexed(number+"F"), unhexed("6228480402564890018F"), 1)
+			}), issuing.UnknownCard},
+			{"credit", with(credit, 4000_00, nil), issuing.Approval},
+			{"credit above its line", with(credit, 1000_01, nil), issuing.NoMoney},
+			{"e-cash card online", with(ecash, 1_00, nil), issuing.NotOffered},
+		} {
+			a, err := h.bank.Authorise(context.Background(), tt.r)
+			if err != nil || a.Why != tt.want || a.ARC != tt.want.Code() {
+				t.Errorf("%s: %q %s, %v, want %q", tt.name, a.Why, a.ARC, err, tt.want)
+			}
 		}
-	}
-	for range 2 {
-		debit.authorise(with(debit, 1_00, func(r *issuing.Online) { r.PIN = pin("0000") }))
-	}
-	if a := debit.authorise(with(debit, 1_00, func(r *issuing.Online) { r.PIN = pin("135790") })); a.Why != issuing.NoTries {
-		t.Errorf("after three wrong ones: %q", a.Why)
-	}
+		for range 2 {
+			debit.authorise(with(debit, 1_00, func(r *issuing.Online) { r.PIN = pin("0000") }))
+		}
+		if a := debit.authorise(with(debit, 1_00, func(r *issuing.Online) { r.PIN = pin("135790") })); a.Why != issuing.NoTries {
+			t.Errorf("after three wrong ones: %q", a.Why)
+		}
+	})
 }
 
 func TestAuthorisedOnceAndCompleted(t *testing.T) {
@@ -600,74 +609,76 @@ func TestAuthorisedOnceAndCompleted(t *testing.T) {
 }
 
 func TestLostBand(t *testing.T) {
-	h := openBank(t, t.TempDir())
-	k := h.issue(issuing.DebitCard, "band_1")
-	k.load(100_00)
-	tc := k.pay(30_00)
-	var list []issuing.Card
-	h.do(func(tx *db.Tx) (err error) { list, err = issuing.Suspend(tx, "band_1"); return err })
-	if len(list) != 1 || list[0].Suspended.IsZero() {
-		t.Fatalf("suspended %+v", list)
-	}
-	r := k.ask(issuing.TypePurchase, 1_00)
-	a := k.authorise(r)
-	if a.Why != issuing.Lost || len(find(a.EMV, emv.TagScript2)) == 0 {
-		t.Errorf("a lost card got %q", a.Why)
-	}
-	k.finish(a) // the script blocks it
-	k.e.PowerOff()
-	if err := k.e.PowerOn(card.Contactless); err != nil {
-		t.Fatal(err)
-	}
-	if r, err := k.e.Transmit(iso7816.Select(k.aid)); err != nil || r.SW != iso7816.SWSelectedBlocked {
-		t.Errorf("the card is not blocked: %v %v", r.SW, err)
-	}
-	if err := h.try(func(tx *db.Tx) error { _, err := issuing.Refund(tx, k.id); return err }); !errors.Is(err, issuing.ErrNotDue) {
-		t.Errorf("too early: %v", err)
-	}
-	k.clear(tc)
-	h.now.Advance(7 * 24 * time.Hour)
-	var n issuing.Numbered
-	var err error
-	if n, err = h.bank.Number(context.Background(), issuing.DebitCard); err != nil {
-		t.Fatal(err)
-	}
-	var heir issuing.Card
-	h.do(func(tx *db.Tx) (err error) {
-		heir, err = issuing.Open(tx, issuing.Application{Ref: "heir", Customer: lin, Band: "band_2", Product: issuing.DebitCard, PAN: &n, Replaces: k.id})
-		return err
-	})
-	if err := h.try(func(tx *db.Tx) error {
-		_, err := issuing.Open(tx, issuing.Application{Ref: "second heir", Customer: lin, Band: "band_3", Product: issuing.DebitCard, PAN: &n, Replaces: k.id})
-		return err
-	}); !errors.Is(err, issuing.ErrNotHeir) {
-		t.Errorf("a second heir: %v", err)
-	}
-	for range 2 {
-		h.do(func(tx *db.Tx) error {
-			c, err := issuing.Move(tx, k.id, heir.ID)
-			if c.Fen.Minor() != 70_00 || c.Rule.Value != 7 || c.Rule.Source == "" {
-				t.Errorf("claim %+v", c)
-			}
+	dbtest.EachConfig(t, func(t *testing.T, cfg db.Config) {
+		h := openBankOn(t, cfg, t.TempDir())
+		k := h.issue(issuing.DebitCard, "band_1")
+		k.load(100_00)
+		tc := k.pay(30_00)
+		var list []issuing.Card
+		h.do(func(tx *db.Tx) (err error) { list, err = issuing.Suspend(tx, "band_1"); return err })
+		if len(list) != 1 || list[0].Suspended.IsZero() {
+			t.Fatalf("suspended %+v", list)
+		}
+		r := k.ask(issuing.TypePurchase, 1_00)
+		a := k.authorise(r)
+		if a.Why != issuing.Lost || len(find(a.EMV, emv.TagScript2)) == 0 {
+			t.Errorf("a lost card got %q", a.Why)
+		}
+		k.finish(a) // the script blocks it
+		k.e.PowerOff()
+		if err := k.e.PowerOn(card.Contactless); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := k.e.Transmit(iso7816.Select(k.aid)); err != nil || r.SW != iso7816.SWSelectedBlocked {
+			t.Errorf("the card is not blocked: %v %v", r.SW, err)
+		}
+		if err := h.try(func(tx *db.Tx) error { _, err := issuing.Refund(tx, k.id); return err }); !errors.Is(err, issuing.ErrNotDue) {
+			t.Errorf("too early: %v", err)
+		}
+		k.clear(tc)
+		h.now.Advance(7 * 24 * time.Hour)
+		var n issuing.Numbered
+		var err error
+		if n, err = h.bank.Number(context.Background(), issuing.DebitCard); err != nil {
+			t.Fatal(err)
+		}
+		var heir issuing.Card
+		h.do(func(tx *db.Tx) (err error) {
+			heir, err = issuing.Open(tx, issuing.Application{Ref: "heir", Customer: lin, Band: "band_2", Product: issuing.DebitCard, PAN: &n, Replaces: k.id})
 			return err
 		})
-	}
-	h.want("moved", map[ledger.AccountID]int64{issuing.Float(k.id): 0, wallet.Account(lin): 2000_00 - 30_00, shop: 30_00})
-	h.do(func(tx *db.Tx) error {
-		old, err := issuing.Get(tx, k.id)
-		line, err2 := issuing.Lineage(tx, heir.ID)
-		if old.State != issuing.Replaced || len(line) != 2 || line[1] != k.id {
-			t.Errorf("old %s, line %v", old.State, line)
+		if err := h.try(func(tx *db.Tx) error {
+			_, err := issuing.Open(tx, issuing.Application{Ref: "second heir", Customer: lin, Band: "band_3", Product: issuing.DebitCard, PAN: &n, Replaces: k.id})
+			return err
+		}); !errors.Is(err, issuing.ErrNotHeir) {
+			t.Errorf("a second heir: %v", err)
 		}
-		back, err3 := issuing.Restore(tx, "band_1")
-		if len(back) != 0 {
-			t.Errorf("restored %v", back)
+		for range 2 {
+			h.do(func(tx *db.Tx) error {
+				c, err := issuing.Move(tx, k.id, heir.ID)
+				if c.Fen.Minor() != 70_00 || c.Rule.Value != 7 || c.Rule.Source == "" {
+					t.Errorf("claim %+v", c)
+				}
+				return err
+			})
 		}
-		return errors.Join(err, err2, err3)
+		h.want("moved", map[ledger.AccountID]int64{issuing.Float(k.id): 0, wallet.Account(lin): 2000_00 - 30_00, shop: 30_00})
+		h.do(func(tx *db.Tx) error {
+			old, err := issuing.Get(tx, k.id)
+			line, err2 := issuing.Lineage(tx, heir.ID)
+			if old.State != issuing.Replaced || len(line) != 2 || line[1] != k.id {
+				t.Errorf("old %s, line %v", old.State, line)
+			}
+			back, err3 := issuing.Restore(tx, "band_1")
+			if len(back) != 0 {
+				t.Errorf("restored %v", back)
+			}
+			return errors.Join(err, err2, err3)
+		})
+		if a := k.authorise(r); a.Why != issuing.Lost {
+			t.Errorf("a replaced card got %q", a.Why)
+		}
 	})
-	if a := k.authorise(r); a.Why != issuing.Lost {
-		t.Errorf("a replaced card got %q", a.Why)
-	}
 }
 
 // TestSM: the same life under SM4, and a renewed card: the same number, the next

@@ -11,6 +11,7 @@ import (
 	"koala/card"
 	"koala/hsm"
 	"koala/internal/db"
+	"koala/internal/db/dbtest"
 	"koala/issuing"
 	"koala/ledger"
 	"koala/money"
@@ -168,120 +169,126 @@ func TestJudge(t *testing.T) {
 }
 
 func TestLoadOrders(t *testing.T) {
-	h := openBank(t, t.TempDir())
-	k := h.issue(issuing.ECashCard, "band_1")
-	credit := h.issue(issuing.CreditCard, "band_1")
-	place := func(ref string, id issuing.CardID, fen int64) func(*db.Tx) error {
-		return func(tx *db.Tx) error { _, err := issuing.PlaceLoad(tx, ref, id, money.Fen(fen)); return err }
-	}
-	for _, tt := range []struct {
-		name string
-		act  func(*db.Tx) error
-		want error
-		held int64
-	}{
-		{"first", place("a", k.id, 50_00), nil, 50_00},
-		{"the same again", place("a", k.id, 50_00), nil, 50_00},
-		{"other amount under the reference", place("a", k.id, 51_00), issuing.ErrDiffers, 50_00},
-		{"a second one", place("b", k.id, 1_00), issuing.ErrBusyLoad, 50_00},
-		{"without e-cash", place("c", credit.id, 1_00), issuing.ErrKind, 50_00},
-		{"nothing", place("d", k.id, 0), issuing.ErrAmount, 50_00},
-		{"cancel", func(tx *db.Tx) error {
-			list, err := issuing.LoadsOf(tx, k.id, 1)
-			if err == nil {
-				_, err = issuing.CancelLoad(tx, list[0].ID)
-			}
-			return err
-		}, nil, 0},
-		{"above what a card holds", place("e", k.id, 1000_01), issuing.ErrAmount, 0},
-		{"another", place("f", k.id, 40_00), nil, 40_00},
-	} {
-		if err := h.try(tt.act); !errors.Is(err, tt.want) {
-			t.Errorf("%s: %v, want %v", tt.name, err, tt.want)
+	dbtest.EachConfig(t, func(t *testing.T, cfg db.Config) {
+		h := openBankOn(t, cfg, t.TempDir())
+		k := h.issue(issuing.ECashCard, "band_1")
+		credit := h.issue(issuing.CreditCard, "band_1")
+		place := func(ref string, id issuing.CardID, fen int64) func(*db.Tx) error {
+			return func(tx *db.Tx) error { _, err := issuing.PlaceLoad(tx, ref, id, money.Fen(fen)); return err }
 		}
-		h.do(func(tx *db.Tx) error {
-			b, err := ledger.BalanceOf(tx, wallet.Account(lin))
-			if b.Held.Minor() != tt.held {
-				t.Errorf("%s: %v held, want %d", tt.name, b.Held, tt.held)
+		for _, tt := range []struct {
+			name string
+			act  func(*db.Tx) error
+			want error
+			held int64
+		}{
+			{"first", place("a", k.id, 50_00), nil, 50_00},
+			{"the same again", place("a", k.id, 50_00), nil, 50_00},
+			{"other amount under the reference", place("a", k.id, 51_00), issuing.ErrDiffers, 50_00},
+			{"a second one", place("b", k.id, 1_00), issuing.ErrBusyLoad, 50_00},
+			{"without e-cash", place("c", credit.id, 1_00), issuing.ErrKind, 50_00},
+			{"nothing", place("d", k.id, 0), issuing.ErrAmount, 50_00},
+			{"cancel", func(tx *db.Tx) error {
+				list, err := issuing.LoadsOf(tx, k.id, 1)
+				if err == nil {
+					_, err = issuing.CancelLoad(tx, list[0].ID)
+				}
+				return err
+			}, nil, 0},
+			{"above what a card holds", place("e", k.id, 1000_01), issuing.ErrAmount, 0},
+			{"another", place("f", k.id, 40_00), nil, 40_00},
+		} {
+			if err := h.try(tt.act); !errors.Is(err, tt.want) {
+				t.Errorf("%s: %v, want %v", tt.name, err, tt.want)
 			}
-			return err
-		})
-	}
-	if a := k.authorise(k.ask(issuing.TypeLoad, 41_00)); a.Why != issuing.OtherAmount {
-		t.Errorf("another amount: %q", a.Why)
-	}
-	r := k.ask(issuing.TypeLoad, 40_00)
-	a, again := k.authorise(r), k.authorise(r)
-	if a.Why != issuing.Approval || a.Load == "" || string(a.EMV) != string(again.EMV) {
-		t.Errorf("%+v then %+v", a, again)
-	}
-	if sw := k.finish(again); !sw.OK() || k.balance() != 40_00 {
-		t.Errorf("%v, %d on the card", sw, k.balance())
-	}
-	if a := k.authorise(k.ask(issuing.TypeLoad, 5_00)); a.Why != issuing.Approval { // and proves the one before
-		t.Errorf("the next: %q", a.Why)
-	}
-	h.want("proven by the next", map[ledger.AccountID]int64{issuing.Float(k.id): 40_00})
-	h.now.Advance(8 * 24 * 3600e9)
-	h.do(issuing.ExpireLoads)
+			h.do(func(tx *db.Tx) error {
+				b, err := ledger.BalanceOf(tx, wallet.Account(lin))
+				if b.Held.Minor() != tt.held {
+					t.Errorf("%s: %v held, want %d", tt.name, b.Held, tt.held)
+				}
+				return err
+			})
+		}
+		if a := k.authorise(k.ask(issuing.TypeLoad, 41_00)); a.Why != issuing.OtherAmount {
+			t.Errorf("another amount: %q", a.Why)
+		}
+		r := k.ask(issuing.TypeLoad, 40_00)
+		a, again := k.authorise(r), k.authorise(r)
+		if a.Why != issuing.Approval || a.Load == "" || string(a.EMV) != string(again.EMV) {
+			t.Errorf("%+v then %+v", a, again)
+		}
+		if sw := k.finish(again); !sw.OK() || k.balance() != 40_00 {
+			t.Errorf("%v, %d on the card", sw, k.balance())
+		}
+		if a := k.authorise(k.ask(issuing.TypeLoad, 5_00)); a.Why != issuing.Approval { // and proves the one before
+			t.Errorf("the next: %q", a.Why)
+		}
+		h.want("proven by the next", map[ledger.AccountID]int64{issuing.Float(k.id): 40_00})
+		h.now.Advance(8 * 24 * 3600e9)
+		h.do(issuing.ExpireLoads)
+	})
 }
 
 // TestSuspense: what cannot be booked waits with its reason, and never twice.
 func TestSuspense(t *testing.T) {
-	h := openBank(t, t.TempDir())
-	k := h.issue(issuing.DebitCard, "band_1")
-	k.load(50_00)
-	tc := k.pay(10_00)
-	forged, strange, foreign := tc, tc, tc
-	forged.Fen = 11_00
-	strange.PAN = "6228480402564890018"
-	foreign.Currency = 840
-	online := k.ask(issuing.TypePurchase, 20_00)
-	k.authorise(online)
-	for range 2 {
-		if f := k.clear(forged, strange, foreign); f[0] != issuing.Suspense || f[1] != issuing.Suspense || f[2] != issuing.Suspense {
-			t.Errorf("fates %v", f)
+	dbtest.EachConfig(t, func(t *testing.T, cfg db.Config) {
+		h := openBankOn(t, cfg, t.TempDir())
+		k := h.issue(issuing.DebitCard, "band_1")
+		k.load(50_00)
+		tc := k.pay(10_00)
+		forged, strange, foreign := tc, tc, tc
+		forged.Fen = 11_00
+		strange.PAN = "6228480402564890018"
+		foreign.Currency = 840
+		online := k.ask(issuing.TypePurchase, 20_00)
+		k.authorise(online)
+		for range 2 {
+			if f := k.clear(forged, strange, foreign); f[0] != issuing.Suspense || f[1] != issuing.Suspense || f[2] != issuing.Suspense {
+				t.Errorf("fates %v", f)
+			}
 		}
-	}
-	if f := k.clear(tc); f[0] != issuing.Cleared {
-		t.Errorf("the genuine one: %v", f)
-	}
-	if out, err := h.bank.Clear(context.Background(), []pboc.Clearing{tc}, "payable.other"); err != nil || out[0] != issuing.Suspense {
-		t.Errorf("for another payee: %v, %v", out, err)
-	}
-	undo := tc
-	undo.Kind = pboc.ClearReversal
-	if f := k.clear(undo, undo); f[0] != issuing.Cleared || f[1] != issuing.Known {
-		t.Errorf("reversal %v", f)
-	}
-	h.want("reversed", map[ledger.AccountID]int64{issuing.Float(k.id): 40_00, shop: 0, wallet.Account(lin): 2000_00 - 50_00 + 10_00})
-	var list []issuing.Suspended
-	h.do(func(tx *db.Tx) (err error) { list, err = issuing.InSuspense(tx, "", 100); return err })
-	why := map[issuing.Flaw]int{}
-	for _, s := range list {
-		why[s.Why]++
-	}
-	if fmt.Sprint(why) != fmt.Sprint(map[issuing.Flaw]int{issuing.FlawProof: 2, issuing.FlawUnknown: 1, issuing.FlawDiffers: 1}) {
-		t.Errorf("in suspense: %v", why)
-	}
+		if f := k.clear(tc); f[0] != issuing.Cleared {
+			t.Errorf("the genuine one: %v", f)
+		}
+		if out, err := h.bank.Clear(context.Background(), []pboc.Clearing{tc}, "payable.other"); err != nil || out[0] != issuing.Suspense {
+			t.Errorf("for another payee: %v, %v", out, err)
+		}
+		undo := tc
+		undo.Kind = pboc.ClearReversal
+		if f := k.clear(undo, undo); f[0] != issuing.Cleared || f[1] != issuing.Known {
+			t.Errorf("reversal %v", f)
+		}
+		h.want("reversed", map[ledger.AccountID]int64{issuing.Float(k.id): 40_00, shop: 0, wallet.Account(lin): 2000_00 - 50_00 + 10_00})
+		var list []issuing.Suspended
+		h.do(func(tx *db.Tx) (err error) { list, err = issuing.InSuspense(tx, "", 100); return err })
+		why := map[issuing.Flaw]int{}
+		for _, s := range list {
+			why[s.Why]++
+		}
+		if fmt.Sprint(why) != fmt.Sprint(map[issuing.Flaw]int{issuing.FlawProof: 2, issuing.FlawUnknown: 1, issuing.FlawDiffers: 1}) {
+			t.Errorf("in suspense: %v", why)
+		}
+	})
 }
 
 // TestGap: a tap that no terminal handed in shows between the balances around
 // it.
 func TestGap(t *testing.T) {
-	h := openBank(t, t.TempDir())
-	k := h.issue(issuing.DebitCard, "band_1")
-	k.load(50_00)
-	first := k.pay(1_00)
-	k.pay(2_50) // lost with its terminal
-	last := k.pay(4_00)
-	k.clear(last, first)
-	h.do(func(tx *db.Tx) error {
-		gaps, err := issuing.Gaps(tx, k.id)
-		if len(gaps) != 1 || gaps[0].Fen.Minor() != 2_50 || gaps[0].After != first.ATC || gaps[0].Before != last.ATC {
-			t.Errorf("gaps %v", gaps)
-		}
-		return err
+	dbtest.EachConfig(t, func(t *testing.T, cfg db.Config) {
+		h := openBankOn(t, cfg, t.TempDir())
+		k := h.issue(issuing.DebitCard, "band_1")
+		k.load(50_00)
+		first := k.pay(1_00)
+		k.pay(2_50) // lost with its terminal
+		last := k.pay(4_00)
+		k.clear(last, first)
+		h.do(func(tx *db.Tx) error {
+			gaps, err := issuing.Gaps(tx, k.id)
+			if len(gaps) != 1 || gaps[0].Fen.Minor() != 2_50 || gaps[0].After != first.ATC || gaps[0].Before != last.ATC {
+				t.Errorf("gaps %v", gaps)
+			}
+			return err
+		})
+		h.want("what stays on the float", map[ledger.AccountID]int64{issuing.Float(k.id): 45_00})
 	})
-	h.want("what stays on the float", map[ledger.AccountID]int64{issuing.Float(k.id): 45_00})
 }

@@ -13,6 +13,7 @@ import (
 
 	"koala/internal/clock"
 	"koala/internal/db"
+	"koala/internal/db/dbtest"
 	"koala/issuing"
 	"koala/ledger"
 	"koala/money"
@@ -66,70 +67,72 @@ func TestTemplateChecks(t *testing.T) {
 // TestThirdPartyCards: firms hand templates in, staff approve, customers get
 // the cards; an element takes door, canteen and coupons beside each other.
 func TestThirdPartyCards(t *testing.T) {
-	h := openBank(t, t.TempDir())
-	submit := func(x issuing.Template) (out issuing.Template) {
-		h.do(func(tx *db.Tx) (err error) { out, err = issuing.Submit(tx, x); return err })
-		return out
-	}
-	first := submit(door)
-	if again := submit(door); again.ID != first.ID {
-		t.Errorf("the same twice: %s and %s", first.ID, again.ID)
-	}
-	if err := h.try(func(tx *db.Tx) error {
-		_, err := issuing.Open(tx, issuing.Application{Ref: "x", Customer: lin, Band: "b", Product: "firm_1/office"})
-		return err
-	}); !errors.Is(err, issuing.ErrProduct) {
-		t.Errorf("ordered before approval: %v", err)
-	}
-	approve := func(id string) {
-		h.do(func(tx *db.Tx) error { _, err := issuing.Approve(tx, id, "staff"); return err })
-	}
-	approve(first.ID)
-	approve(first.ID)
-	changed := door
-	changed.Data = json.RawMessage(`{"site": 7, "days": 60}`)
-	second := submit(changed)
-	if second.Version != 2 || second.State != issuing.Submitted {
-		t.Errorf("second version %+v", second)
-	}
-	h.do(func(tx *db.Tx) error { _, err := issuing.Refuse(tx, second.ID, "staff", "too long"); return err })
-	if err := h.try(func(tx *db.Tx) error { _, err := issuing.Approve(tx, second.ID, "staff"); return err }); !errors.Is(err, issuing.ErrState) {
-		t.Errorf("approved after refusal: %v", err)
-	}
-	approve(submit(issuing.Template{Issuer: "firm_2", Code: "noodles", Kind: issuing.Coupon, NameEN: "Noodles", NameZH: "面馆券", Art: "coupon", Space: 64,
-		Data: json.RawMessage(`{"merchant": "noodles", "gives": "amount", "value": 500, "minimum": 2000, "uses": 2, "days": 30}`)}).ID)
-	approve(submit(issuing.Template{Issuer: "mill", Code: "lunch", Kind: issuing.Canteen, NameEN: "Lunch", NameZH: "饭卡", Art: "canteen", Space: 2048,
-		Data: json.RawMessage(`{"site": "mill"}`)}).ID)
-	e := h.element(9)
-	h.write(e, h.open("firm_1/office", "band_1").ID)
-	c := h.open("firm_2/noodles", "band_1")
-	h.write(e, c.ID)
-	k := &chip{h: h, e: e}
-	k.send(iso7816.Select(desfire.Name))
-	r, err := e.Transmit(desfire.Wrap(desfire.CmdApplications, nil))
-	if aid := desfire.DoorAID.Bytes(); err != nil || !strings.Contains(string(r.Data), string(aid[:])) {
-		t.Errorf("applications %X %v %v", r.Data, r.SW, err)
-	}
-	id, _ := issuing.CouponName(c, "noodles")
-	read := coupon.Read{ID: coupon.ID(unhexed(id))}
-	k.send(iso7816.Select(c.Instance))
-	x, err := coupon.Parse(k.send(read.Command()).Data)
-	if err != nil || x.Value != 500 || x.Uses != 2 || x.To != (coupon.Date{0x20, 0x15, 0x10, 0x15}) {
-		t.Errorf("coupon %+v, %v", x, err)
-	}
-	h.do(func(tx *db.Tx) error { _, err := issuing.Withdraw(tx, first.ID, "firm_1", "moved"); return err })
-	if err := h.try(func(tx *db.Tx) error {
-		_, err := issuing.Open(tx, issuing.Application{Ref: "late", Customer: lin, Band: "b", Product: "firm_1/office"})
-		return err
-	}); !errors.Is(err, issuing.ErrProduct) {
-		t.Errorf("ordered after withdrawal: %v", err)
-	}
-	h.do(func(tx *db.Tx) error {
-		list, err := issuing.Templates(tx, "firm_1", 10)
-		if len(list) != 2 || list[0].ID != second.ID {
-			t.Errorf("templates %v", list)
+	dbtest.EachConfig(t, func(t *testing.T, cfg db.Config) {
+		h := openBankOn(t, cfg, t.TempDir())
+		submit := func(x issuing.Template) (out issuing.Template) {
+			h.do(func(tx *db.Tx) (err error) { out, err = issuing.Submit(tx, x); return err })
+			return out
 		}
-		return err
+		first := submit(door)
+		if again := submit(door); again.ID != first.ID {
+			t.Errorf("the same twice: %s and %s", first.ID, again.ID)
+		}
+		if err := h.try(func(tx *db.Tx) error {
+			_, err := issuing.Open(tx, issuing.Application{Ref: "x", Customer: lin, Band: "b", Product: "firm_1/office"})
+			return err
+		}); !errors.Is(err, issuing.ErrProduct) {
+			t.Errorf("ordered before approval: %v", err)
+		}
+		approve := func(id string) {
+			h.do(func(tx *db.Tx) error { _, err := issuing.Approve(tx, id, "staff"); return err })
+		}
+		approve(first.ID)
+		approve(first.ID)
+		changed := door
+		changed.Data = json.RawMessage(`{"site": 7, "days": 60}`)
+		second := submit(changed)
+		if second.Version != 2 || second.State != issuing.Submitted {
+			t.Errorf("second version %+v", second)
+		}
+		h.do(func(tx *db.Tx) error { _, err := issuing.Refuse(tx, second.ID, "staff", "too long"); return err })
+		if err := h.try(func(tx *db.Tx) error { _, err := issuing.Approve(tx, second.ID, "staff"); return err }); !errors.Is(err, issuing.ErrState) {
+			t.Errorf("approved after refusal: %v", err)
+		}
+		approve(submit(issuing.Template{Issuer: "firm_2", Code: "noodles", Kind: issuing.Coupon, NameEN: "Noodles", NameZH: "面馆券", Art: "coupon", Space: 64,
+			Data: json.RawMessage(`{"merchant": "noodles", "gives": "amount", "value": 500, "minimum": 2000, "uses": 2, "days": 30}`)}).ID)
+		approve(submit(issuing.Template{Issuer: "mill", Code: "lunch", Kind: issuing.Canteen, NameEN: "Lunch", NameZH: "饭卡", Art: "canteen", Space: 2048,
+			Data: json.RawMessage(`{"site": "mill"}`)}).ID)
+		e := h.element(9)
+		h.write(e, h.open("firm_1/office", "band_1").ID)
+		c := h.open("firm_2/noodles", "band_1")
+		h.write(e, c.ID)
+		k := &chip{h: h, e: e}
+		k.send(iso7816.Select(desfire.Name))
+		r, err := e.Transmit(desfire.Wrap(desfire.CmdApplications, nil))
+		if aid := desfire.DoorAID.Bytes(); err != nil || !strings.Contains(string(r.Data), string(aid[:])) {
+			t.Errorf("applications %X %v %v", r.Data, r.SW, err)
+		}
+		id, _ := issuing.CouponName(c, "noodles")
+		read := coupon.Read{ID: coupon.ID(unhexed(id))}
+		k.send(iso7816.Select(c.Instance))
+		x, err := coupon.Parse(k.send(read.Command()).Data)
+		if err != nil || x.Value != 500 || x.Uses != 2 || x.To != (coupon.Date{0x20, 0x15, 0x10, 0x15}) {
+			t.Errorf("coupon %+v, %v", x, err)
+		}
+		h.do(func(tx *db.Tx) error { _, err := issuing.Withdraw(tx, first.ID, "firm_1", "moved"); return err })
+		if err := h.try(func(tx *db.Tx) error {
+			_, err := issuing.Open(tx, issuing.Application{Ref: "late", Customer: lin, Band: "b", Product: "firm_1/office"})
+			return err
+		}); !errors.Is(err, issuing.ErrProduct) {
+			t.Errorf("ordered after withdrawal: %v", err)
+		}
+		h.do(func(tx *db.Tx) error {
+			list, err := issuing.Templates(tx, "firm_1", 10)
+			if len(list) != 2 || list[0].ID != second.ID {
+				t.Errorf("templates %v", list)
+			}
+			return err
+		})
 	})
 }
 
@@ -246,29 +249,31 @@ func TestCarry(t *testing.T) {
 
 // TestRules: a card's own row goes before its product's, that before everybody's.
 func TestRules(t *testing.T) {
-	h := openBank(t, t.TempDir())
-	c := h.open(issuing.DebitCard, "band_1")
-	for _, tt := range []struct {
-		scope string
-		value int64
-		from  time.Time
-		want  int64
-	}{
-		{"", 9, start.Add(time.Hour), 5000_00},
-		{issuing.DebitCard, 700, time.Time{}, 700},
-		{string(c.ID), 600, time.Time{}, 600},
-		{string(c.ID), 500, start, 500},
-	} {
-		h.do(func(tx *db.Tx) error {
-			err := issuing.SetRule(tx, issuing.Ruling{Scope: tt.scope, Rule: issuing.RuleOnce, From: tt.from, Value: tt.value, Source: "test"})
-			if err != nil {
+	dbtest.EachConfig(t, func(t *testing.T, cfg db.Config) {
+		h := openBankOn(t, cfg, t.TempDir())
+		c := h.open(issuing.DebitCard, "band_1")
+		for _, tt := range []struct {
+			scope string
+			value int64
+			from  time.Time
+			want  int64
+		}{
+			{"", 9, start.Add(time.Hour), 5000_00},
+			{issuing.DebitCard, 700, time.Time{}, 700},
+			{string(c.ID), 600, time.Time{}, 600},
+			{string(c.ID), 500, start, 500},
+		} {
+			h.do(func(tx *db.Tx) error {
+				err := issuing.SetRule(tx, issuing.Ruling{Scope: tt.scope, Rule: issuing.RuleOnce, From: tt.from, Value: tt.value, Source: "test"})
+				if err != nil {
+					return err
+				}
+				r, err := issuing.RuleOn(tx, c, issuing.RuleOnce, tx.Now())
+				if r.Value != tt.want {
+					t.Errorf("with %q: %+v, want %d", tt.scope, r, tt.want)
+				}
 				return err
-			}
-			r, err := issuing.RuleOn(tx, c, issuing.RuleOnce, tx.Now())
-			if r.Value != tt.want {
-				t.Errorf("with %q: %+v, want %d", tt.scope, r, tt.want)
-			}
-			return err
-		})
-	}
+			})
+		}
+	})
 }
