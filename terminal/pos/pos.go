@@ -146,7 +146,7 @@ func Beijing(s Shop, keys []emv.CAKey) kernel.Config {
 		Applications: []kernel.Application{QuickPass()}, Keys: keys,
 		Country: 156, Currency: 156, Exponent: 2, Type: 0x22,
 		Capabilities: [3]byte{0xE0, 0xE8, 0xC8}, MoreCapabilities: [5]byte{0x60, 0x00, 0xF0, 0xA0, 0x01},
-		TTQ: [4]byte{0x36, 0x00, 0x00, 0x80}, TerminalID: s.TID, MerchantID: s.MID, MerchantName: s.Name, Category: s.Category, Serial: s.Serial,
+		TTQ: [4]byte{0x36, 0x00, 0x40, 0x80}, TerminalID: s.TID, MerchantID: s.MID, MerchantName: s.Name, Category: s.Category, Serial: s.Serial,
 	}
 }
 

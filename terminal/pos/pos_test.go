@@ -360,3 +360,17 @@ func TestNumbersWrap(t *testing.T) {
 		t.Error("starts with counters that do not read")
 	}
 }
+
+// A band that has verified its wearer answers for the cardholder; one that has
+// not leaves a card that cannot sign to the other interface.
+func TestVerifiedOnTheWrist(t *testing.T) {
+	p := issue(t, func(c *pboc.Card) { c.Processing &^= pboc.ProcSignature; c.Balance = 400_00 })
+	s := newShop(t)
+	if r := s.tap(p, 300_00); r.Outcome.Result != kernel.OtherInterface {
+		t.Errorf("nobody vouches: %v", r.Outcome.Result)
+	}
+	p.e.Vouch(true)
+	if r := s.tap(p, 300_00); r.Outcome.Result != kernel.Approved || r.Outcome.CVM != kernel.ConsumerDevice {
+		t.Errorf("vouched for: %v, verified %v", r.Outcome.Result, r.Outcome.CVM)
+	}
+}
