@@ -447,3 +447,26 @@ func TestInject(t *testing.T) {
 		t.Errorf("another amount: %v", err)
 	}
 }
+
+// TestKeysFromChance: with the same source of chance the same keys come out, so
+// that a run of the city can be repeated.
+func TestKeysFromChance(t *testing.T) {
+	var lists [2]string
+	for i := range lists {
+		h, err := hsm.Open(ctx, dbtest.Open(t), hsm.Config{KeyFile: filepath.Join(t.TempDir(), "k"), Rand: clock.Random(9)})
+		if err == nil {
+			err = h.ProvisionBank(ctx)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		ca, err := h.CAKey(ctx, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lists[i] = fmt.Sprintf("%X", ca.Modulus)
+	}
+	if lists[0] != lists[1] {
+		t.Error("two CA keys from one source of chance")
+	}
+}

@@ -144,7 +144,7 @@ func (b *Bank) reply(ctx context.Context, a asked, d decision) ([]byte, error) {
 	switch {
 	case d.why == Lost:
 		script = append(script, pboc.AppBlock())
-	case d.why == Approval && d.load.ID != "":
+	case d.why == Approval && d.load.State == LoadBound:
 		script = append(script, pboc.PutBalance(uint64(d.load.New().Minor())))
 	}
 	commands, err := b.keys.ProtectScript(ctx, a.c, script...)

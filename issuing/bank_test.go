@@ -37,6 +37,7 @@ type bankHouse struct {
 	*house
 	keys *hsm.HSM
 	bank *issuing.Bank
+	book *ledger.Book
 	now  *clock.Virtual
 	n    int
 }
@@ -60,7 +61,7 @@ func openBankOn(t tester, cfg db.Config, dir string) *bankHouse {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { book.Close(); s.Close() })
-	h := &bankHouse{house: &house{t, s}, now: now}
+	h := &bankHouse{house: &house{t, s}, now: now, book: book}
 	if h.keys, err = hsm.Open(ctx, s, hsm.Config{KeyFile: filepath.Join(dir, "key"), Rand: clock.Random(6)}); err == nil {
 		err = errors.Join(h.keys.Provision(ctx), h.keys.ProvisionBank(ctx), s.Migrate(ctx, wallet.Schema, issuing.Schema))
 	}
@@ -343,6 +344,32 @@ func (k *chip) finish(a issuing.Answer) iso7816.SW {
 		sw, in = r.SW, rest
 	}
 	return sw
+}
+
+// finishing does the same and makes a clearing record of the second cryptogram.
+func (k *chip) finishing(a issuing.Answer, typ byte, fen int64) pboc.Clearing {
+	k.h.t.Helper()
+	k.term[emv.TagType] = []byte{typ}
+	defer func() { k.term[emv.TagType] = []byte{0} }()
+	k.send(iso7816.Command{INS: iso7816.InsExternalAuthenticate, Data: find(a.EMV, emv.TagIssuerAuth), Le: iso7816.NoLe})
+	lists := k.send(iso7816.ReadRecord(1, 5, 0)).Data
+	_, v, _, err := tlv.Next(k.send(iso7816.Command{CLA: 0x80, INS: pboc.InsGenerateAC, P1: emv.TC, Data: k.list(find(lists, emv.TagCDOL2))}).Data)
+	if err != nil || v[0] != emv.TC {
+		k.h.t.Fatalf("second GENERATE AC: %X %v", v, err)
+	}
+	_, script, _, err := tlv.Next(find(a.EMV, emv.TagScript2))
+	if err != nil {
+		k.h.t.Fatal(err)
+	}
+	c, err := iso7816.ParseCommand(script)
+	if err != nil {
+		k.h.t.Fatal(err)
+	}
+	k.send(c)
+	k.stan++
+	return pboc.Clearing{Kind: pboc.ClearSale, PAN: k.pan(), PSN: 1, AID: k.aid, AC: [8]byte(v[3:]), IAD: v[11:], ATC: binary.BigEndian.Uint16(v[1:]),
+		AIP: [2]byte{0x3C}, UN: [4]byte(k.term[emv.TagUN]), Fen: uint64(fen), Currency: 156, Country: 156, Type: typ, Date: [3]byte(k.term[emv.TagDate]),
+		Time: [3]byte(k.term[emv.TagTime]), STAN: k.stan, Batch: 1, TID: "POS00001", MID: "MERCHANT0000001", Serial: "SERIAL01"}
 }
 
 func (k *chip) authorise(r issuing.Online) issuing.Answer {
@@ -734,6 +761,31 @@ func TestSM(t *testing.T) {
 	two, err2 := h.bank.Keys(ctx, c.ID)
 	if err != nil || err2 != nil || one.PAN != two.PAN || two.PSN != 2 || c.Tail != one.PAN[15:] || one.Alg != pboc.SM4 {
 		t.Errorf("renewed %v %v, %v %v", two.PSN, c.Tail, err, err2)
+	}
+}
+
+func TestStatement(t *testing.T) {
+	h := openBank(t, t.TempDir())
+	k := h.issue(issuing.DebitCard, "band_1")
+	k.load(50_00)
+	k.clear(k.pay(9_00))
+	ctx := context.Background()
+	if err := h.book.Project(ctx); err != nil {
+		t.Fatal(err)
+	}
+	var c issuing.Card
+	h.do(func(tx *db.Tx) (err error) { c, err = issuing.Get(tx, k.id); return err })
+	lines, err := issuing.Statement(ctx, h.book, c, 1, 10)
+	if err != nil || len(lines) != 2 {
+		t.Fatalf("%d lines, %v", len(lines), err)
+	}
+	for i, want := range []struct {
+		en, zh  string
+		balance int64
+	}{{"e-cash load", "电子现金圈存", 50_00}, {"Quickpass payment", "闪付消费", 41_00}} {
+		if l := lines[i]; l.EN != want.en || l.ZH != want.zh || l.Balance.Minor() != want.balance {
+			t.Errorf("line %d: %s %s %v", i+1, l.EN, l.ZH, l.Balance)
+		}
 	}
 }
 

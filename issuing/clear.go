@@ -92,7 +92,7 @@ const (
 	FlawShort     Flaw = "short"      // the books hold less for the card than it spent
 	FlawDiffers   Flaw = "differs"    // the counter was booked with another amount or payee
 	FlawNoSale    Flaw = "no_sale"    // a refund of what was not sold, or of more
-	FlawNotDue    Flaw = "not_due"    // an online payment was declined, given up or for less
+	FlawNotDue    Flaw = "not_due"    // an online payment was declined, given up or for less; a load
 	FlawNoAccount Flaw = "no_account" // nobody to pay
 )
 
@@ -279,11 +279,13 @@ func (k Checked) post(tx *db.Tx, kind string, from, to ledger.AccountID) (Flaw, 
 
 // sale books a payment: an online one if the counter was authorised.
 func (k Checked) sale(tx *db.Tx, d BankData) (Flaw, error) {
-	var state, payee string
+	var kind, state, payee string
 	var fen int64
-	err := tx.QueryRow(`SELECT state, payee, fen FROM issuing_auth WHERE card = $1 AND atc = $2 AND kind = 'pay'`,
-		k.secret.card, int64(k.record.ATC)).Scan(&state, &payee, &fen)
+	err := tx.QueryRow(`SELECT kind, state, payee, fen FROM issuing_auth WHERE card = $1 AND atc = $2`,
+		k.secret.card, int64(k.record.ATC)).Scan(&kind, &state, &payee, &fen)
 	switch {
+	case k.record.Type == TypeLoad || err == nil && kind != "pay":
+		return FlawNotDue, nil // a load pays nobody
 	case errors.Is(err, db.ErrNoRows):
 		return k.post(tx, KindOffline, k.source(d), k.payee)
 	case err != nil:

@@ -240,10 +240,12 @@ func TestSuspense(t *testing.T) {
 		forged.Fen = 11_00
 		strange.PAN = "6228480402564890018"
 		foreign.Currency = 840
-		online := k.ask(issuing.TypePurchase, 20_00)
-		k.authorise(online)
+		// A load's own TC asks for money for a shop.
+		a := k.authorise(k.ask(issuing.TypeLoad, 5_00))
+		loaded := k.finishing(a, issuing.TypeLoad, 5_00)
+		h.do(func(tx *db.Tx) error { _, err := issuing.ReportScript(tx, a.Load, iso7816.OK); return err })
 		for range 2 {
-			if f := k.clear(forged, strange, foreign); f[0] != issuing.Suspense || f[1] != issuing.Suspense || f[2] != issuing.Suspense {
+			if f := k.clear(forged, strange, foreign, loaded); f[3] != issuing.Suspense || f[0] != issuing.Suspense || f[1] != issuing.Suspense || f[2] != issuing.Suspense {
 				t.Errorf("fates %v", f)
 			}
 		}
@@ -258,14 +260,14 @@ func TestSuspense(t *testing.T) {
 		if f := k.clear(undo, undo); f[0] != issuing.Cleared || f[1] != issuing.Known {
 			t.Errorf("reversal %v", f)
 		}
-		h.want("reversed", map[ledger.AccountID]int64{issuing.Float(k.id): 40_00, shop: 0, wallet.Account(lin): 2000_00 - 50_00 + 10_00})
+		h.want("reversed", map[ledger.AccountID]int64{issuing.Float(k.id): 45_00, shop: 0, wallet.Account(lin): 2000_00 - 55_00 + 10_00})
 		var list []issuing.Suspended
 		h.do(func(tx *db.Tx) (err error) { list, err = issuing.InSuspense(tx, "", 100); return err })
 		why := map[issuing.Flaw]int{}
 		for _, s := range list {
 			why[s.Why]++
 		}
-		if fmt.Sprint(why) != fmt.Sprint(map[issuing.Flaw]int{issuing.FlawProof: 2, issuing.FlawUnknown: 1, issuing.FlawDiffers: 1}) {
+		if fmt.Sprint(why) != fmt.Sprint(map[issuing.Flaw]int{issuing.FlawProof: 2, issuing.FlawUnknown: 1, issuing.FlawDiffers: 1, issuing.FlawNotDue: 1}) {
 			t.Errorf("in suspense: %v", why)
 		}
 	})

@@ -188,6 +188,9 @@ func scanSecret(scan func(...any) error) (s secret, err error) {
 }
 
 func insertSecret(tx *db.Tx, s secret) error {
+	if _, err := byToken(tx, s.token, s.psn); !errors.Is(err, ErrNotFound) {
+		return errors.Join(err, ErrReused)
+	}
 	n, err := tx.Exec(`INSERT INTO issuing_bank (`+secretColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, -1, $9)
 		ON CONFLICT (card) DO NOTHING`, s.card, s.token, s.sealed, s.psn, s.alg, s.dki, []byte{}, maxPINTries, s.account)
 	if err == nil && n == 0 {
