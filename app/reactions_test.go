@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"koala/app"
-	"koala/city"
+	"koala/city/street"
 	"koala/internal/db"
 	"koala/internal/outbox"
 	"koala/issuing"
@@ -72,7 +72,7 @@ func TestBlockedCardIsRefusedAtTheGates(t *testing.T) {
 			t.Helper()
 			w.must(w.h.Tick(ctx)) // publishes the list
 			w.must(w.street.Sync(ctx, "dongdan.in"))
-			o, err := w.street.Tap(ctx, r.band, "dongdan.in", city.Options{})
+			o, err := w.street.Tap(ctx, r.band, "dongdan.in", street.Options{})
 			if err != nil || o.Result != want || o.Reason != why {
 				t.Fatalf("%s, %v", o.Outcome.Words(false), err)
 			}

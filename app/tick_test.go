@@ -7,7 +7,7 @@ import (
 
 	"koala/app"
 	"koala/calendar"
-	"koala/city"
+	"koala/city/street"
 	"koala/internal/clock"
 	"koala/internal/db"
 	"koala/internal/fail"
@@ -196,7 +196,7 @@ func TestHousesClockJumps(t *testing.T) {
 			if err := w.h.Tick(ctx); err != nil && fail.Of(err) == fail.ErrUnknown {
 				t.Fatalf("tick at %v: %v", wrong.Now(), err)
 			}
-			o, err := w.street.Tap(ctx, r.band, "dongdan.in", city.Options{})
+			o, err := w.street.Tap(ctx, r.band, "dongdan.in", street.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -282,7 +282,7 @@ func TestGatesClockIsWrong(t *testing.T) {
 		}
 		green(t, w.h)
 		wrong.shift(-year) // before the gate's tariff begins
-		if o, err := w.street.Tap(ctx, r.band, "dongdan.in", city.Options{}); err != nil || o.Result != terminal.OutOfService {
+		if o, err := w.street.Tap(ctx, r.band, "dongdan.in", street.Options{}); err != nil || o.Result != terminal.OutOfService {
 			t.Errorf("a gate a year behind: %s, %v", o.Outcome.Words(false), err)
 		}
 	}

@@ -9,7 +9,7 @@ import (
 
 	"koala/app"
 	"koala/calendar"
-	"koala/city"
+	"koala/city/street"
 	"koala/customer"
 	"koala/internal/clock"
 	"koala/internal/db"
@@ -59,7 +59,7 @@ func open(t testing.TB, cfg app.Config) *app.House {
 type town struct {
 	*testing.T
 	h      *app.House
-	street *city.Street
+	street *street.Street
 	clock  *clock.Virtual
 	who    customer.ID
 	orders int
@@ -83,7 +83,7 @@ func newTownBy(t *testing.T, cfg app.Config, gates clock.Clock) *town {
 	w := &town{T: t, h: open(t, cfg), clock: cfg.Clock.(*clock.Virtual)}
 	var err error
 	w.h.Config.Clock = gates // the street takes it from here
-	if w.street, err = city.NewStreet(w.h, city.StreetConfig{}); err != nil {
+	if w.street, err = street.New(w.h, street.Config{}); err != nil {
 		t.Fatal(err)
 	}
 	w.h.Config.Clock = cfg.Clock
@@ -178,7 +178,7 @@ func (w *town) order(id string) (o tsm.Order) {
 // tap holds a band to a reader that must open.
 func (w *town) tap(r wearer, reader string) {
 	w.Helper()
-	o, err := w.street.Tap(ctx, r.band, reader, city.Options{})
+	o, err := w.street.Tap(ctx, r.band, reader, street.Options{})
 	if err != nil || o.Result != terminal.Opened {
 		w.Fatalf("%s at %s: %s, %v", r.band, reader, o.Outcome.Words(false), err)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"koala/band"
+	"koala/city/street"
 	"koala/internal/db"
 	"koala/issuing"
 	"koala/settlement"
@@ -25,7 +26,7 @@ func differs(format string, args ...any) error {
 }
 
 // checkTap holds the reader's outcome against what the element did.
-func (s *sim) checkTap(r *rider, before pocket, o Outcome) error {
+func (s *sim) checkTap(r *rider, before pocket, o street.Outcome) error {
 	after := s.cards[r.band].now
 	moved := after.offline - before.offline
 	switch {
@@ -261,7 +262,7 @@ func (s *sim) endDoubts() error {
 		for _, d := range h.Doubts {
 			r := byCard[d.Intent.Card]
 			s.count("doubts at the end", 1)
-			if _, err := s.street.Tap(s.ctx, r.band, at.ID, Options{}); err != nil {
+			if _, err := s.street.Tap(s.ctx, r.band, at.ID, street.Options{}); err != nil {
 				return err
 			}
 			if err := r.look(); err != nil {
@@ -374,7 +375,8 @@ func (s *sim) hash() (string, error) {
 		if err != nil {
 			return "", err
 		}
-		fmt.Fprintf(sum, "reader %s %s table %d deny %d %s\n", r.ID, r.Terminal, r.table(), r.dev.Deny().Version(), h.bytesOf())
+		table, deny := r.Versions()
+		fmt.Fprintf(sum, "reader %s %s table %d deny %d %s\n", r.ID, r.Terminal, table, deny, h.Bytes())
 	}
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }

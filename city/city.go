@@ -26,6 +26,7 @@ import (
 
 	"koala/app"
 	"koala/calendar"
+	"koala/city/street"
 	"koala/internal/clock"
 )
 
@@ -158,7 +159,7 @@ func newSim(ctx context.Context, cfg Config) (*sim, error) {
 	if s.house, err = app.New(ctx, s.houseConfig(s.data)); err != nil {
 		return nil, fmt.Errorf("opening the house of the city: %w", err)
 	}
-	s.street, err = NewStreet(s.house, StreetConfig{Rand: chance(cfg.Seed, clock.Random)})
+	s.street, err = street.New(s.house, street.Config{Rand: street.Chance(cfg.Seed, clock.Random)})
 	if err != nil {
 		s.house.Close()
 		return nil, err

@@ -103,9 +103,7 @@ func TestCheckersFindWhatIsSpoiled(t *testing.T) {
 				if h, err := r.Held(); err != nil {
 					return err
 				} else if len(h.Debits) > 0 {
-					r.powerOff()
-					r.flash = newFlashes()
-					return r.boot()
+					return r.Swap()
 				}
 			}
 			return errors.New("no reader holds anything")

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"koala/app"
+	"koala/city/street"
 	"koala/internal/clock"
 	"koala/spec/purse"
 	"koala/terminal"
@@ -53,7 +54,7 @@ type LiveConfig struct {
 type Live struct {
 	cfg    LiveConfig
 	house  *app.House
-	street *Street
+	street *street.Street
 	clock  *clock.Scaled
 	log    *slog.Logger
 
@@ -99,7 +100,7 @@ func NewLive(h *app.House, cfg LiveConfig) (*Live, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	street, err := NewStreet(h, StreetConfig{Dir: cfg.Dir})
+	street, err := street.New(h, street.Config{Dir: cfg.Dir})
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +109,7 @@ func NewLive(h *app.House, cfg LiveConfig) (*Live, error) {
 }
 
 // Street is the physical world of the city.
-func (l *Live) Street() *Street { return l.street }
+func (l *Live) Street() *street.Street { return l.street }
 
 // Run keeps the city moving until ctx ends; then everything under way comes to
 // its end.
@@ -283,7 +284,7 @@ func (l *Live) happened(a act) {
 }
 
 // tapped tells the map and the feed of a tap.
-func (l *Live) tapped(o Outcome) {
+func (l *Live) tapped(o street.Outcome) {
 	a := act{Act: home.Act{Who: "…" + tail(o.Card), Fen: int64(o.Fen)}, card: o.Card}
 	if o.Stored != nil {
 		a.seq = o.Stored.Debit.Seq
@@ -331,12 +332,12 @@ func (l *Live) enters(band string) {
 }
 
 // placeOf is the station a reader stands at; a bus stands at one of its stops.
-func (l *Live) placeOf(r *Reader) string {
+func (l *Live) placeOf(r *street.Reader) string {
 	if r.Station != nil {
 		return r.Station.ID
 	}
-	if line, ok := l.street.buses[r.ID]; ok {
-		return line.stations[line.where(l.clock.Now())].ID
+	if line, ok := l.street.Bus(r.ID); ok {
+		return line.Stations[line.Where(l.clock.Now())].ID
 	}
 	return ""
 }
@@ -368,7 +369,7 @@ func (l *Live) train(ctx context.Context, line *network.Line, at int, id string)
 		}
 		wait := time.Second
 		if speed := l.clock.Speed(); speed > 0 {
-			city := time.Duration(apart(line.Stops[at].Station, line.Stops[next].Station)/9)*time.Second + 30*time.Second
+			city := time.Duration(street.Apart(line.Stops[at].Station, line.Stops[next].Station)/9)*time.Second + 30*time.Second
 			wait = max(shortest, time.Duration(float64(city)/speed))
 			l.cfg.Hub.Publish("city", "train", map[string]any{"id": id, "line": line.ID,
 				"from": line.Stops[at].Station.ID, "to": line.Stops[next].Station.ID, "ms": wait.Milliseconds()})
@@ -392,7 +393,7 @@ func (l *Live) remember() error {
 	if err != nil {
 		return fmt.Errorf("keeping the city's tally: %w", err)
 	}
-	return writeImage(filepath.Join(l.cfg.Dir, tallyFile), b)
+	return street.WriteFile(filepath.Join(l.cfg.Dir, tallyFile), b)
 }
 
 const tallyFile = "city.json"

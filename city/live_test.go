@@ -10,6 +10,7 @@ import (
 
 	"koala/app"
 	"koala/calendar"
+	"koala/city/street"
 	"koala/customer"
 	"koala/internal/clock"
 	"koala/internal/db"
@@ -159,7 +160,7 @@ func TestLive(t *testing.T) {
 			}
 		}
 	}
-	if err := l.Tap(ctx, who, wearer.TapAct{Ref: "5", Gate: "nowhere", Card: card.ID}); !errors.Is(err, ErrNoReader) {
+	if err := l.Tap(ctx, who, wearer.TapAct{Ref: "5", Gate: "nowhere", Card: card.ID}); !errors.Is(err, street.ErrNoReader) {
 		t.Errorf("no such gate: %v", err)
 	}
 	if err := l.Tap(ctx, who, wearer.TapAct{Ref: "6", Gate: "dongdan", Card: "03105170070000000000"}); !errors.Is(err, wearer.ErrNoCard) {

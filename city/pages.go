@@ -2,13 +2,13 @@ package city
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
 	"time"
 
 	"koala/band"
+	"koala/city/street"
 	"koala/internal/db"
 	"koala/issuing"
 	"koala/ledger"
@@ -17,7 +17,6 @@ import (
 	"koala/transit"
 	"koala/tsm"
 	"koala/web"
-	"koala/web/device"
 	"koala/web/home"
 	"koala/web/wearer"
 )
@@ -115,7 +114,7 @@ func (l *Live) Band(ctx context.Context, who string) (wearer.BandView, error) {
 	v := wearer.BandView{ID: id, Fen: map[issuing.CardID]int64{}}
 	err = l.street.Look(id, func(b *band.Band) error {
 		v.Battery, v.Worn = b.Battery, b.Worn()
-		p, err := peek(l.street.catalog, b)
+		p, err := peek(l.street.Catalog(), b)
 		if err == nil && p.card != "" {
 			v.Fen[issuing.IDOf(p.card)] = int64(p.fen)
 		}
@@ -134,8 +133,8 @@ func (l *Live) Gates(context.Context) ([]wearer.Gate, error) {
 	for _, s := range l.house.Network.Stations {
 		out = append(out, wearer.Gate{ID: s.ID, Station: s.ID, Name: web.Text{ZH: s.ZH, EN: s.EN}})
 	}
-	for _, b := range l.street.lines {
-		out = append(out, wearer.Gate{ID: b.id, Bus: true, Name: web.Text{ZH: b.zh, EN: b.en}})
+	for _, b := range l.street.Lines() {
+		out = append(out, wearer.Gate{ID: b.ID, Bus: true, Name: web.Text{ZH: b.ZH, EN: b.EN}})
 	}
 	return out, nil
 }
@@ -172,7 +171,7 @@ func (l *Live) Tap(ctx context.Context, who string, a wearer.TapAct) error {
 	if err != nil {
 		return err
 	}
-	o, err := l.street.Tap(ctx, id, reader.ID, Options{Talk: true, Fault: band.Fault{Lose: a.Pull}, Repair: repair})
+	o, err := l.street.Tap(ctx, id, reader.ID, street.Options{Talk: true, Fault: band.Fault{Lose: a.Pull}, Repair: repair})
 	if err != nil {
 		return err
 	}
@@ -193,12 +192,12 @@ func (l *Live) Tap(ctx context.Context, who string, a wearer.TapAct) error {
 // tries the same one again, which alone can tell what the card did; whoever was
 // sent to the self-service machine goes there. A bus stands where its timetable
 // says.
-func (l *Live) walkTo(ctx context.Context, who, place string, p pocket) (r *Reader, repair terminal.Reason, err error) {
-	if line, ok := l.street.buses[place]; ok {
+func (l *Live) walkTo(ctx context.Context, who, place string, p pocket) (r *street.Reader, repair terminal.Reason, err error) {
+	if line, ok := l.street.Bus(place); ok {
 		if r, err = l.street.Reader(ctx, place); err != nil {
 			return nil, 0, err
 		}
-		return r, 0, r.At(line.where(l.clock.Now()))
+		return r, 0, r.At(line.Where(l.clock.Now()))
 	}
 	name := place + ".in"
 	if p.inside && !p.onBus {
@@ -252,7 +251,7 @@ func (l *Live) Tapped(ctx context.Context, who, ref string) (wearer.TapResult, e
 }
 
 // resultOf puts a tap's outcome into the page's words.
-func (l *Live) resultOf(o Outcome, a wearer.TapAct) heldTap {
+func (l *Live) resultOf(o street.Outcome, a wearer.TapAct) heldTap {
 	r := o.Reader
 	en, zh := o.Words()
 	t := heldTap{TapResult: wearer.TapResult{Ref: a.Ref, Gate: a.Gate, Station: l.placeOf(r), At: o.At, Reason: web.Text{ZH: zh, EN: en},
@@ -263,8 +262,8 @@ func (l *Live) resultOf(o Outcome, a wearer.TapAct) heldTap {
 	if r.Kind == transit.Machine {
 		t.Place = web.Text{ZH: t.Place.ZH + " · 自助补票机", EN: t.Place.EN + ", self-service machine"}
 	}
-	if line, ok := l.street.buses[r.ID]; ok {
-		t.Place = web.Text{ZH: line.zh + " · " + t.Place.ZH, EN: line.en + " at " + t.Place.EN}
+	if line, ok := l.street.Bus(r.ID); ok {
+		t.Place = web.Text{ZH: line.ZH + " · " + t.Place.ZH, EN: line.EN + " at " + t.Place.EN}
 	}
 	switch {
 	case o.Result == terminal.TryAgain:
@@ -326,7 +325,7 @@ func (l *Live) Connect(ctx context.Context, who string) {
 			if err == nil {
 				err = l.carry(ctx, id)
 			}
-			if err == nil || !passing(err) {
+			if err == nil || !street.Passing(err) {
 				break
 			}
 			time.Sleep(time.Second)
@@ -340,19 +339,7 @@ func (l *Live) Connect(ctx context.Context, who string) {
 
 // carry runs the agent over the phone's slow line.
 func (l *Live) carry(ctx context.Context, id string) error {
-	w, err := l.street.band(id)
-	if err != nil {
-		return err
-	}
-	token, err := l.house.DeviceToken(ctx, device.KindBand, id)
-	if err != nil {
-		return err
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	client := &http.Client{Transport: paced{l.street.Wire}}
-	err = w.band.Run(ctx, &band.HTTPLink{Base: base, Token: token, Client: client})
-	return errors.Join(err, l.street.keepBand(w))
+	return l.street.RunOver(ctx, id, func(line http.RoundTripper) http.RoundTripper { return paced{line} })
 }
 
 // endOf tells the feed of a person's last order if it has just ended.
@@ -401,24 +388,24 @@ func (l *Live) bandFor(ctx context.Context, owner, stem string) (string, error) 
 		return "", fmt.Errorf("bands of %s: %w", owner, err)
 	}
 	for _, b := range known {
-		if _, err := l.street.band(b.ID); err == nil {
+		if l.street.HasBand(b.ID) {
 			return b.ID, nil
 		}
 	}
 	for k := len(known) + 1; k < len(known)+100; k++ {
 		id := fmt.Sprintf("%s-%d", stem, k)
-		if _, err := l.street.band(id); err == nil {
+		if l.street.HasBand(id) {
 			continue // of another house's time
 		}
 		return id, l.street.GiveBand(ctx, owner, id)
 	}
-	return "", fmt.Errorf("band for %s: %w", owner, ErrNoBand)
+	return "", fmt.Errorf("band for %s: %w", owner, street.ErrNoBand)
 }
 
 // pocketOf reads a band's purse.
 func (l *Live) pocketOf(id string) (p pocket, err error) {
 	err = l.street.Look(id, func(b *band.Band) error {
-		p, err = peek(l.street.catalog, b)
+		p, err = peek(l.street.Catalog(), b)
 		return err
 	})
 	return p, err

@@ -9,6 +9,7 @@ import (
 
 	"koala/band"
 	"koala/calendar"
+	"koala/city/street"
 	"koala/customer"
 	"koala/internal/db"
 	"koala/issuing"
@@ -67,7 +68,7 @@ func (r *rider) trip(from, to *network.Station) error {
 	if err != nil {
 		return fmt.Errorf("rider %d: %w", r.n, err)
 	}
-	stay := rideTime(route) + time.Duration(s.dice.IntN(300))*time.Second
+	stay := street.RideTime(route) + time.Duration(s.dice.IntN(300))*time.Second
 	switch odd := s.dice.IntN(1000); {
 	case odd < s.rate.people/4: // slips out behind somebody
 		s.count("walked out", 1)
@@ -102,18 +103,18 @@ func (r *rider) busRide() error {
 	if r.busy || !r.joined || r.lost {
 		return nil
 	}
-	line := s.street.lines[s.dice.IntN(len(s.street.lines))]
-	n := len(line.route.Stops)
+	line := s.street.Lines()[s.dice.IntN(len(s.street.Lines()))]
+	n := len(line.Route.Stops)
 	from := s.dice.IntN(n - 1)
 	to := from + 1 + s.dice.IntN(n-1-from)
 	r.busy = true
-	on := line.next(from, s.clock.Now())
+	on := line.Next(from, s.clock.Now())
 	s.at(on, "board", func() error {
 		return r.ride(line, from, func() error {
-			if line.route.FlatFen > 0 || s.dice.IntN(1000) < s.rate.people/2 { // a flat fare, or forgets to tap out
+			if line.Route.FlatFen > 0 || s.dice.IntN(1000) < s.rate.people/2 { // a flat fare, or forgets to tap out
 				return r.home1()
 			}
-			s.at(line.next(to, s.clock.Now().Add(perStop)), "alight", func() error { return r.ride(line, to, r.home1) })
+			s.at(line.Next(to, s.clock.Now().Add(street.PerStop)), "alight", func() error { return r.ride(line, to, r.home1) })
 			return nil
 		})
 	})
@@ -122,9 +123,9 @@ func (r *rider) busRide() error {
 
 // ride taps on the bus where it stands. A second try comes when the bus is
 // still there: the vehicle waits for who is tapping.
-func (r *rider) ride(line busLine, stop int, next func() error) error {
+func (r *rider) ride(line street.BusLine, stop int, next func() error) error {
 	s := r.s
-	reader, err := s.street.Reader(s.ctx, line.id)
+	reader, err := s.street.Reader(s.ctx, line.ID)
 	if err != nil {
 		if !s.transient(err) {
 			return err
@@ -135,7 +136,7 @@ func (r *rider) ride(line busLine, stop int, next func() error) error {
 	if err := reader.At(stop); err != nil {
 		return err
 	}
-	return r.tap(line.id, terminal.NoReason, 0, func(o Outcome) error {
+	return r.tap(line.ID, terminal.NoReason, 0, func(o street.Outcome) error {
 		switch {
 		case o.Result == terminal.Opened:
 			s.count("bus taps", 1)
@@ -164,7 +165,7 @@ func (r *rider) lose() error {
 		return err
 	}
 	thief := func() error {
-		return r.tap(r.work.ID+".in", terminal.NoReason, 0, func(o Outcome) error {
+		return r.tap(r.work.ID+".in", terminal.NoReason, 0, func(o street.Outcome) error {
 			switch {
 			case o.Result == terminal.Opened:
 				s.count("ridden by the finder", 1)
@@ -353,8 +354,8 @@ func (r *resident) register() error {
 // finish runs the band's agent until an order is over.
 func (r *resident) finish(id string) error {
 	l := r.l
-	for range maxTries {
-		if err := l.street.RunAgent(r.ctx, r.band); err != nil && !passing(err) {
+	for range street.MaxTries {
+		if err := l.street.RunAgent(r.ctx, r.band); err != nil && !street.Passing(err) {
 			return fmt.Errorf("resident %d, over the air: %w", r.n, err)
 		}
 		if id == "" {
@@ -372,10 +373,10 @@ func (r *resident) finish(id string) error {
 			l.ordered(o)
 			return nil
 		case o.State.Over():
-			return fmt.Errorf("resident %d: order %s is %s: %s: %w", r.n, o.ID, o.State, o.Why, ErrHouse)
+			return fmt.Errorf("resident %d: order %s is %s: %s: %w", r.n, o.ID, o.State, o.Why, street.ErrHouse)
 		}
 	}
-	return fmt.Errorf("resident %d: order %s does not end: %w", r.n, id, ErrHouse)
+	return fmt.Errorf("resident %d: order %s does not end: %w", r.n, id, street.ErrHouse)
 }
 
 // topUp loads the card and goes on with the day.
@@ -414,14 +415,14 @@ func (r *resident) trip() error {
 		r.soon("trip", 10*time.Minute, 40*time.Minute, r.trip)
 		return nil
 	}
-	return r.tap(r.at.ID+".in", terminal.NoReason, 0, func(o Outcome) error {
+	return r.tap(r.at.ID+".in", terminal.NoReason, 0, func(o street.Outcome) error {
 		switch {
 		case o.Result == terminal.Opened:
 			route, err := r.l.house.Network.Route(r.at, to)
 			if err != nil {
 				return err
 			}
-			r.soon("leave", rideTime(route), 4*time.Minute, func() error { return r.leave(to) })
+			r.soon("leave", street.RideTime(route), 4*time.Minute, func() error { return r.leave(to) })
 			return nil
 		case o.Reason == terminal.MissingExit: // inside when the demo was stopped
 			return r.leave(to)
@@ -431,7 +432,7 @@ func (r *resident) trip() error {
 }
 
 func (r *resident) leave(to *network.Station) error {
-	return r.tap(to.ID+".out", terminal.NoReason, 0, func(o Outcome) error {
+	return r.tap(to.ID+".out", terminal.NoReason, 0, func(o street.Outcome) error {
 		if o.Result != terminal.Opened && o.Reason != terminal.MissingEntry {
 			return r.turned(o)
 		}
@@ -445,7 +446,7 @@ func (r *resident) leave(to *network.Station) error {
 }
 
 // turned is what a resident does whom a gate does not let through.
-func (r *resident) turned(o Outcome) error {
+func (r *resident) turned(o street.Outcome) error {
 	if o.Reason == terminal.NoMoney {
 		return r.topUp()
 	}
@@ -454,8 +455,8 @@ func (r *resident) turned(o Outcome) error {
 }
 
 // tap holds the band to a reader, now and then too short.
-func (r *resident) tap(reader string, what terminal.Reason, n int, then func(Outcome) error) error {
-	opt := Options{Repair: what}
+func (r *resident) tap(reader string, what terminal.Reason, n int, then func(street.Outcome) error) error {
+	opt := street.Options{Repair: what}
 	if n == 0 && r.dice.IntN(60) == 0 {
 		opt.Fault = band.Fault{Lose: 1 + r.dice.IntN(9)}
 	}

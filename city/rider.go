@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"time"
 
+	"koala/band"
+	"koala/city/street"
 	"koala/customer"
 	"koala/internal/db"
 	"koala/issuing"
@@ -86,7 +88,7 @@ func (r *rider) join() error {
 	login := fmt.Sprintf("rider%05d", r.n)
 	c, err := desk.Register(s.ctx, customer.Application{Login: login, Name: fmt.Sprintf("乘客%d", r.n),
 		Phone: fmt.Sprintf("139%08d", r.n), Secret: fmt.Sprintf("secret-%d", r.n)})
-	if err != nil && passing(err) { // the commit broke: the record may be there
+	if err != nil && street.Passing(err) { // the commit broke: the record may be there
 		s.in(time.Second, "join again", r.join)
 		return r.adopt(login)
 	}
@@ -229,11 +231,11 @@ func (r *rider) topUp(fen int64, then func() error) error {
 
 // look compares the element with what it was, after every contact.
 func (r *rider) look() error {
-	w, err := r.s.street.band(r.band)
-	if err != nil {
+	var p pocket
+	err := r.s.street.Look(r.band, func(b *band.Band) (err error) {
+		p, err = peek(r.s.street.Catalog(), b)
 		return err
-	}
-	p, err := peek(r.s.street.catalog, w.band)
+	})
 	if err != nil {
 		return fmt.Errorf("rider %d: %w", r.n, err)
 	}
@@ -248,12 +250,12 @@ const tries = 12
 
 // tap holds the band to a reader until the reader gives a final answer, as
 // people do: "present the card again" is done at once, at the same reader.
-func (r *rider) tap(reader string, what terminal.Reason, n int, then func(Outcome) error) error {
+func (r *rider) tap(reader string, what terminal.Reason, n int, then func(street.Outcome) error) error {
 	s := r.s
 	if n > tries {
 		return fmt.Errorf("rider %d: reader %s gives no final answer: %w", r.n, reader, ErrProof)
 	}
-	opt := Options{Repair: what}
+	opt := street.Options{Repair: what}
 	if n < tries/2 { // nobody is torn away for ever
 		opt.Fault, opt.PowerCut = s.contact(), s.darkness()
 	}
@@ -291,7 +293,7 @@ func (r *rider) tap(reader string, what terminal.Reason, n int, then func(Outcom
 // enter goes in at a station and on to next; a rider who cannot stays where
 // the gate left him.
 func (r *rider) enter(at *network.Station, next func() error) error {
-	return r.tap(at.ID+".in", terminal.NoReason, 0, func(o Outcome) error {
+	return r.tap(at.ID+".in", terminal.NoReason, 0, func(o street.Outcome) error {
 		switch {
 		case o.Result == terminal.Opened:
 			r.inside = at
@@ -308,7 +310,7 @@ func (r *rider) enter(at *network.Station, next func() error) error {
 
 // leave goes out at a station.
 func (r *rider) leave(at *network.Station, next func() error) error {
-	return r.tap(at.ID+".out", terminal.NoReason, 0, func(o Outcome) error {
+	return r.tap(at.ID+".out", terminal.NoReason, 0, func(o street.Outcome) error {
 		switch {
 		case o.Result == terminal.Opened:
 			r.inside = nil
@@ -325,7 +327,7 @@ func (r *rider) leave(at *network.Station, next func() error) error {
 
 // repair goes to the self-service machine of the station.
 func (r *rider) repair(at *network.Station, what terminal.Reason, next func() error) error {
-	return r.tap(at.ID+".desk", what, 0, func(o Outcome) error {
+	return r.tap(at.ID+".desk", what, 0, func(o street.Outcome) error {
 		switch {
 		case o.Result == terminal.Opened:
 			r.s.count("repairs", 1)
@@ -340,7 +342,7 @@ func (r *rider) repair(at *network.Station, what terminal.Reason, next func() er
 }
 
 // turnedAway ends a trip at a gate; only a card that is or was blocked may be.
-func (r *rider) turnedAway(o Outcome) error {
+func (r *rider) turnedAway(o street.Outcome) error {
 	r.busy = false
 	if o.Reason == terminal.OnDenyList && (r.lost || r.paused) || o.Reason == terminal.CardBlocked && r.lost {
 		r.s.count("denied", 1)

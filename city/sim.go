@@ -12,10 +12,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"koala/app"
 	"koala/band"
+	"koala/city/street"
 	"koala/internal/clock"
 	"koala/internal/db"
 )
@@ -51,7 +53,7 @@ type sim struct {
 	folder int        // folders used so far
 
 	house   *app.House
-	street  *Street
+	street  *street.Street
 	breaker breaker
 	people  []*rider
 	cards   map[string]*history // by band
@@ -207,13 +209,13 @@ func (s *sim) rolls(perMille int) bool {
 }
 
 // wireFault is the Wire's fault seam.
-func (s *sim) wireFault(r *http.Request) WireFault {
+func (s *sim) wireFault(r *http.Request) street.WireFault {
 	if !s.rolls(s.rate.wire) {
-		return Delivered
+		return street.Delivered
 	}
-	f := []WireFault{LostRequest, LostAnswer, Doubled, Late}[s.dice.IntN(4)]
-	if f == Late && r.Method == http.MethodGet {
-		f = LostRequest
+	f := []street.WireFault{street.LostRequest, street.LostAnswer, street.Doubled, street.Late}[s.dice.IntN(4)]
+	if f == street.Late && r.Method == http.MethodGet {
+		f = street.LostRequest
 	}
 	s.inject([]string{"", "request lost", "answer lost", "request doubled", "request late"}[f])
 	return f
@@ -247,7 +249,7 @@ func (s *sim) darkness() int {
 // write is one unit of work of a person or clerk: it is tried again when the
 // commit broke. References make that harmless.
 func (s *sim) write(f func(tx *db.Tx) error) error {
-	return s.street.insist(func() error { return s.house.Store.Write(s.ctx, f) })
+	return s.street.Insist(func() error { return s.house.Store.Write(s.ctx, f) })
 }
 
 // tick lets the house do what is due. A commit that breaks in it is nothing:
@@ -259,7 +261,7 @@ func (s *sim) tick() error {
 	if s.rolls(10 * s.rate.commit) {
 		s.breaker.arm(1+s.dice.IntN(2), s.dice.IntN(2) == 0)
 	}
-	if err := s.house.Tick(s.ctx); err != nil && !passing(err) {
+	if err := s.house.Tick(s.ctx); err != nil && !street.Passing(err) {
 		return fmt.Errorf("tick: %w", err)
 	}
 	return nil
@@ -280,7 +282,9 @@ func (s *sim) collectAll() error {
 }
 
 // transient says that a device may try the same again later.
-func (s *sim) transient(err error) bool { return passing(err) || errors.Is(err, ErrHouse) && !s.calm }
+func (s *sim) transient(err error) bool {
+	return street.Passing(err) || errors.Is(err, street.ErrHouse) && !s.calm
+}
 
 func (s *sim) syncAll() error {
 	for _, r := range s.street.Readers() {
@@ -375,4 +379,63 @@ func (s *sim) close() {
 	if s.house != nil {
 		s.house.Close()
 	}
+}
+
+// errInjected is what a broken commit says in the city.
+var errInjected = errors.New("street: the database failed (simulated)")
+
+// A breaker is the database's fault seam: armed, it lets one later commit
+// fail, before it or after it.
+type breaker struct {
+	mu            sync.Mutex
+	left          int  // commits until it strikes; 0 disarmed
+	after         bool // the commit is in, its answer is lost
+	due           bool // strike at this commit's end
+	before, later int  // strikes so far
+}
+
+// arm lets the n-th commit from now fail (n >= 1).
+func (b *breaker) arm(n int, after bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.left, b.after = n, after
+}
+
+// instead arms anew; what it returns puts back what was armed before.
+func (b *breaker) instead(n int, after bool) (back func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	left, was := b.left, b.after
+	b.left, b.after = n, after
+	return func() { b.arm(left, was) }
+}
+
+// BeforeCommit implements db.Faults.
+func (b *breaker) BeforeCommit(int64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.left == 0 {
+		return nil
+	}
+	if b.left--; b.left > 0 {
+		return nil
+	}
+	if b.after {
+		b.due = true
+		return nil
+	}
+	b.before++
+	return errInjected
+}
+
+// AfterCommit implements db.Faults.
+func (b *breaker) AfterCommit(int64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.due {
+		return nil
+	}
+	b.due = false
+	b.later++
+	return errInjected
 }

@@ -16,7 +16,7 @@ import (
 	"koala/app"
 	"koala/band"
 	"koala/calendar"
-	"koala/city"
+	"koala/city/street"
 	"koala/customer"
 	"koala/internal/clock"
 	"koala/internal/db"
@@ -134,7 +134,7 @@ type scene struct {
 	ctx    context.Context
 	clock  *clock.Virtual
 	house  *app.House
-	street *city.Street
+	street *street.Street
 	who    customer.ID
 	card   purse.Number
 
@@ -151,7 +151,7 @@ func newScene(ctx context.Context, dir string, page *tracePage) (*scene, error) 
 	if err != nil {
 		return nil, err
 	}
-	s.street, err = city.NewStreet(s.house, city.StreetConfig{Rand: func(id string) io.Reader {
+	s.street, err = street.New(s.house, street.Config{Rand: func(id string) io.Reader {
 		sum := sha256.Sum256([]byte("koala trace " + id))
 		return clock.Random(binary.BigEndian.Uint64(sum[:]))
 	}})

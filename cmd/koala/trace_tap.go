@@ -10,7 +10,7 @@ import (
 
 	"koala/band"
 	"koala/calendar"
-	"koala/city"
+	"koala/city/street"
 	"koala/internal/db"
 	"koala/internal/fail"
 	"koala/money"
@@ -46,12 +46,12 @@ func (s *scene) tap(f *traceFlags) error {
 			return err
 		}
 	}
-	s.street.Wire.Faults = func(q *http.Request) city.WireFault {
+	s.street.Wire.Faults = func(q *http.Request) street.WireFault {
 		if strings.HasSuffix(q.URL.Path, "/debits") {
 			r.sent = q
 			r.body, _ = bodyOf(q)
 		}
-		return city.Delivered
+		return street.Delivered
 	}
 	if err := s.settled(); err != nil {
 		return err
@@ -103,7 +103,7 @@ func (s *scene) enter(r *ride) error {
 	s.begin("in-card", say{"In at " + r.from.EN, r.from.ZH + "站进站"}, say{
 		"The gate talks to the band over the air and to its own security module (PSAM) by contacts; entering is a purchase of nothing that writes 'entered' and the station into the card.",
 		"闸机通过射频与手环、通过触点与自带安全模块（PSAM）通信；进站是一笔零元复合消费，把“已进站”与站点写入卡片。"})
-	o, err := s.street.Tap(s.ctx, traceBand, r.from.ID+".in", city.Options{Talk: true})
+	o, err := s.street.Tap(s.ctx, traceBand, r.from.ID+".in", street.Options{Talk: true})
 	if err != nil {
 		return err
 	}
@@ -121,7 +121,7 @@ func (s *scene) leave(r *ride, cut int) error {
 	s.begin("out-card", say{"Out at " + r.to.EN, r.to.ZH + "站出站"}, say{
 		"The gate reads where and when the card entered, prices the ride by its own table, and takes the fare: the PSAM proves the gate to the card (MAC1), the card pays, writes its records and proves itself (MAC2, TAC) in one step.",
 		"闸机读取进站站点与时间，按自己的票价表计价并扣款：PSAM 向卡证明闸机（MAC1），卡片在一步之内扣款、写记录并证明自己（MAC2、TAC）。"})
-	o, err := s.street.Tap(s.ctx, traceBand, gate, city.Options{Talk: true, Fault: band.Fault{Cut: cut}})
+	o, err := s.street.Tap(s.ctx, traceBand, gate, street.Options{Talk: true, Fault: band.Fault{Cut: cut}})
 	if err != nil {
 		return err
 	}
@@ -141,7 +141,7 @@ func (s *scene) leave(r *ride, cut int) error {
 }
 
 // torn tells what the gate keeps of a contact that was lost, and the second try.
-func (s *scene) torn(gate string, cut int, o city.Outcome) (city.Outcome, error) {
+func (s *scene) torn(gate string, cut int, o street.Outcome) (street.Outcome, error) {
 	if o.Result != terminal.TryAgain {
 		s.note(sayf(say{"Nothing was cut: the element made fewer than %d writes.", "未发生中断：芯片写入次数少于 %d。"}, cut))
 		return o, nil
@@ -166,7 +166,7 @@ func (s *scene) torn(gate string, cut int, o city.Outcome) (city.Outcome, error)
 	s.begin("recovery", say{"The band comes back", "手环再次刷卡"}, say{
 		"The element first ends what the cut left: a complete journal record is carried out, an incomplete one is dropped. Then the gate looks at the card's sequence: one higher means paid, and GET TRANSACTION PROVE gives the proofs again; the same means not paid, and the tap begins anew.",
 		"芯片先收拾中断：日志记录完整则执行完毕，不完整则丢弃。闸机再看卡片序号：加一即已扣款，用取交易认证命令重新取得证明；未变即未扣款，重新交易。"})
-	o, err = s.street.Tap(s.ctx, traceBand, gate, city.Options{Talk: true})
+	o, err = s.street.Tap(s.ctx, traceBand, gate, street.Options{Talk: true})
 	if err == nil {
 		s.dialogueOf(o.Talk)
 	}
@@ -174,7 +174,7 @@ func (s *scene) torn(gate string, cut int, o city.Outcome) (city.Outcome, error)
 }
 
 // gateSays tells what the gate decided and how long it took by the model.
-func (s *scene) gateSays(section string, o city.Outcome) error {
+func (s *scene) gateSays(section string, o street.Outcome) error {
 	en, zh := o.Words()
 	s.begin(section, say{"What the gate decided and stored", "闸机的判定与存储"}, say{
 		"All of it offline. The time is computed from the bytes and a model of the chips: the radio is simulated.",
@@ -191,7 +191,7 @@ func (s *scene) gateSays(section string, o city.Outcome) error {
 	return nil
 }
 
-func (s *scene) timing(t city.Timing) {
+func (s *scene) timing(t street.Timing) {
 	verdict := say{"within", "达标"}
 	if t.Total106 > terminal.Budget {
 		verdict = say{"over", "超时"}
@@ -224,7 +224,7 @@ func (s *scene) debit(d purse.Debit) []traceField {
 }
 
 // collected tells how the gate hands its debit over and what the house does.
-func (s *scene) collected(way string, r *ride, gate string, o city.Outcome) error {
+func (s *scene) collected(way string, r *ride, gate string, o street.Outcome) error {
 	s.clock.Advance(time.Minute)
 	s.begin(way+"-house", say{"The gate hands over to the house", "闸机上传平台"}, say{
 		"A minute later the gate sends what it has: a batch in its own binary form over HTTP. The house verifies every TAC before it books anything, and answers the number up to which the gate may forget.",

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"koala/calendar"
-	"koala/city"
+	"koala/city/street"
 	"koala/internal/outbox"
 	"koala/ledger"
 	"koala/spec/globalplatform"
@@ -30,7 +30,7 @@ func beijing(t time.Time) string {
 }
 
 // dialogueOf tells what a reader said to the band and to its PSAM.
-func (s *scene) dialogueOf(talk []city.Exchange) {
+func (s *scene) dialogueOf(talk []street.Exchange) {
 	for i, x := range talk {
 		where := "band"
 		if x.Where == "PSAM" {
@@ -51,7 +51,7 @@ func fetched(c iso7816.Command, r iso7816.Response) []iso7816.Field {
 	return all.Fields[len(asked.Fields):]
 }
 
-func answerOf(x city.Exchange) string {
+func answerOf(x street.Exchange) string {
 	if x.Torn {
 		return ""
 	}

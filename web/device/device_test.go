@@ -18,7 +18,7 @@ import (
 
 	"koala/app"
 	"koala/calendar"
-	"koala/city"
+	"koala/city/street"
 	"koala/customer"
 	"koala/internal/clock"
 	"koala/internal/db"
@@ -41,7 +41,7 @@ var ctx = context.Background()
 type door struct {
 	testing.TB
 	h      *app.House
-	street *city.Street
+	street *street.Street
 	http.Handler
 	gate         purse.Terminal
 	batch        purse.Batch // of the gate
@@ -67,13 +67,13 @@ func newDoor(t testing.TB, url string) *door {
 	}
 	t.Cleanup(func() { h.Close() })
 	d := &door{TB: t, h: h, Handler: h.DeviceHandler(), band: bandID, tokens: map[string]string{}}
-	d.street, err = city.NewStreet(h, city.StreetConfig{})
+	d.street, err = street.New(h, street.Config{})
 	d.must(err)
 	var who customer.ID
 	who, d.card = d.settle()
 	for range 3 {
 		for _, at := range []string{gateReader, "xidan.out"} {
-			_, err := d.street.Tap(ctx, bandID, at, city.Options{})
+			_, err := d.street.Tap(ctx, bandID, at, street.Options{})
 			d.must(err)
 			now.Advance(20 * time.Minute)
 		}

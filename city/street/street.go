@@ -1,4 +1,9 @@
-package city
+// Package street is the physical world beside a house, simulated: bands on
+// wrists, gates at stations, buses, and the tills, canteens, doors and coupon
+// desks of a few shops. Devices meet cards by APDU, with the code of package
+// terminal, and the house by requests through its devices' door over a Wire in
+// the same process. Start with New and Street.Tap.
+package street
 
 import (
 	"bytes"
@@ -51,22 +56,22 @@ type Street struct {
 	rand    func(id string) io.Reader
 	catalog *catalog.Catalog
 	client  *http.Client
-	lines   []busLine
-	buses   map[string]busLine
+	lines   []BusLine
+	buses   map[string]BusLine
 
 	mu      sync.Mutex
 	bands   map[string]*worn
 	readers map[string]*Reader
 }
 
-// A StreetConfig says what world to make.
-type StreetConfig struct {
+// A Config says what world to make.
+type Config struct {
 	Dir  string                    // folder of device images; empty keeps none
 	Rand func(id string) io.Reader // what chips draw from; nil is the system's entropy
 }
 
-// NewStreet makes the world beside a house.
-func NewStreet(h *app.House, cfg StreetConfig) (*Street, error) {
+// New makes the world beside a house.
+func New(h *app.House, cfg Config) (*Street, error) {
 	if cfg.Dir != "" {
 		if err := makeDirs(cfg.Dir); err != nil {
 			return nil, err
@@ -76,7 +81,7 @@ func NewStreet(h *app.House, cfg StreetConfig) (*Street, error) {
 		cfg.Rand = func(string) io.Reader { return clock.Entropy() }
 	}
 	s := &Street{
-		clock: h.Config.Clock, dir: cfg.Dir, rand: cfg.Rand, catalog: catalog.New(isd.Config{}), buses: map[string]busLine{},
+		clock: h.Config.Clock, dir: cfg.Dir, rand: cfg.Rand, catalog: catalog.New(isd.Config{}), buses: map[string]BusLine{},
 		bands: map[string]*worn{}, readers: map[string]*Reader{},
 	}
 	var err error
@@ -84,7 +89,7 @@ func NewStreet(h *app.House, cfg StreetConfig) (*Street, error) {
 		return nil, fmt.Errorf("buses of the city: %w", err)
 	}
 	for _, l := range s.lines {
-		s.buses[l.id] = l
+		s.buses[l.ID] = l
 	}
 	s.Move(h)
 	return s, nil
@@ -100,6 +105,18 @@ func (s *Street) Move(h *app.House) {
 	}
 	s.Wire.door.Store(&handler)
 }
+
+// Lines lists the lines of the city's buses.
+func (s *Street) Lines() []BusLine { return s.lines }
+
+// Bus finds a line by its vehicle's name.
+func (s *Street) Bus(id string) (BusLine, bool) {
+	line, ok := s.buses[id]
+	return line, ok
+}
+
+// Catalog is what the street's elements can carry.
+func (s *Street) Catalog() *catalog.Catalog { return s.catalog }
 
 // House is the house the devices talk to.
 func (s *Street) House() *app.House { return s.house.Load() }
@@ -175,8 +192,8 @@ func (s *Street) place(id string) (r *Reader, err error) {
 	r = &Reader{ID: id, clock: s.clock, key: key}
 	at, end, _ := strings.Cut(id, ".")
 	if line, ok := s.buses[id]; ok {
-		r.Kind, r.Route, r.Operator = transit.OnBus, line.route, busOperator
-		r.Terminal = terminalNumber(0x31, uint32(line.route.Line), 4)
+		r.Kind, r.Route, r.Operator = transit.OnBus, line.Route, busOperator
+		r.Terminal = terminalNumber(0x31, uint32(line.Route.Line), 4)
 	} else if k, ok := kinds[end]; ok {
 		if r.Station, ok = h.Network.ByID(at); !ok {
 			return nil, fmt.Errorf("reader %q: %w", id, ErrNoReader)
@@ -297,6 +314,40 @@ func (s *Street) RunTorn(ctx context.Context, bandID string, f band.Fault) error
 	err = s.agent(ctx, w.band, w.token)
 	w.band.Suffer(band.Fault{})
 	return errors.Join(err, s.keepBand(w))
+}
+
+// RunOver is RunAgent over another line than the street's own: slow makes the
+// line of it.
+func (s *Street) RunOver(ctx context.Context, bandID string, slow func(http.RoundTripper) http.RoundTripper) error {
+	w, err := s.band(bandID)
+	if err != nil {
+		return err
+	}
+	token, err := s.House().DeviceToken(ctx, device.KindBand, bandID)
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	err = w.band.Run(ctx, &band.HTTPLink{Base: base, Token: token, Client: &http.Client{Transport: slow(s.Wire)}})
+	return errors.Join(err, s.keepBand(w))
+}
+
+// HasBand tells whether a band is on the street.
+func (s *Street) HasBand(id string) bool {
+	_, err := s.band(id)
+	return err == nil
+}
+
+// Change does something to a band under its lock and keeps what it became.
+func (s *Street) Change(bandID string, f func(b *band.Band) error) error {
+	w, err := s.band(bandID)
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return errors.Join(f(w.band), s.keepBand(w))
 }
 
 // Look shows a band under its lock.
@@ -435,8 +486,8 @@ func (s *Street) call(ctx context.Context, r *Reader, method, what string, body 
 	return out, nil
 }
 
-// bytesOf helps hashing: what a reader remembers, its flash's wear excluded.
-func (h Held) bytesOf() []byte {
+// Bytes helps hashing: what a reader remembers, its flash's wear excluded.
+func (h Held) Bytes() []byte {
 	out := binary.BigEndian.AppendUint32(nil, h.Next)
 	for _, d := range h.Debits {
 		out = fmt.Appendf(out, "|%d %s %d %d", d.Number, d.Debit.Card, d.Debit.Seq, d.Debit.Fen)

@@ -1,4 +1,4 @@
-package city
+package street
 
 import (
 	"bytes"
@@ -23,7 +23,7 @@ const (
 )
 
 // ErrWire says that the device got no answer.
-var ErrWire = errors.New("city: no answer came over the wire (simulated)")
+var ErrWire = errors.New("street: no answer came over the wire (simulated)")
 
 // maxLate bounds the requests that are on a detour at once.
 const maxLate = 64
@@ -139,63 +139,4 @@ func (a *answer) WriteHeader(code int) {
 func (a *answer) Write(b []byte) (int, error) {
 	a.WriteHeader(http.StatusOK)
 	return a.body.Write(b)
-}
-
-// errInjected is what a broken commit says in the city.
-var errInjected = errors.New("city: the database failed (simulated)")
-
-// A breaker is the database's fault seam: armed, it lets one later commit
-// fail, before it or after it.
-type breaker struct {
-	mu            sync.Mutex
-	left          int  // commits until it strikes; 0 disarmed
-	after         bool // the commit is in, its answer is lost
-	due           bool // strike at this commit's end
-	before, later int  // strikes so far
-}
-
-// arm lets the n-th commit from now fail (n >= 1).
-func (b *breaker) arm(n int, after bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.left, b.after = n, after
-}
-
-// instead arms anew; what it returns puts back what was armed before.
-func (b *breaker) instead(n int, after bool) (back func()) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	left, was := b.left, b.after
-	b.left, b.after = n, after
-	return func() { b.arm(left, was) }
-}
-
-// BeforeCommit implements db.Faults.
-func (b *breaker) BeforeCommit(int64) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.left == 0 {
-		return nil
-	}
-	if b.left--; b.left > 0 {
-		return nil
-	}
-	if b.after {
-		b.due = true
-		return nil
-	}
-	b.before++
-	return errInjected
-}
-
-// AfterCommit implements db.Faults.
-func (b *breaker) AfterCommit(int64) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if !b.due {
-		return nil
-	}
-	b.due = false
-	b.later++
-	return errInjected
 }

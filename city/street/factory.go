@@ -1,4 +1,4 @@
-package city
+package street
 
 import (
 	"bytes"
@@ -72,7 +72,7 @@ func (s *Street) GiveBand(ctx context.Context, owner, id string) error {
 		return err
 	}
 	h := s.House()
-	err := s.insist(func() error {
+	err := s.Insist(func() error {
 		return h.Store.Write(ctx, func(tx *db.Tx) error { return h.TSM.Register(tx, id, owner) })
 	})
 	if err != nil {
@@ -81,22 +81,22 @@ func (s *Street) GiveBand(ctx context.Context, owner, id string) error {
 	return s.RunAgent(ctx, id)
 }
 
-// maxTries bounds how often a device or a clerk tries again at once.
-const maxTries = 20
+// MaxTries bounds how often a device or a clerk tries again at once.
+const MaxTries = 20
 
-// insist repeats what failed for the moment: a broken commit, an answer that
+// Insist repeats what failed for the moment: a broken commit, an answer that
 // was lost. References make the repetition harmless.
-func (s *Street) insist(f func() error) (err error) {
-	for range maxTries {
-		if err = f(); err == nil || !passing(err) {
+func (s *Street) Insist(f func() error) (err error) {
+	for range MaxTries {
+		if err = f(); err == nil || !Passing(err) {
 			return err
 		}
 	}
 	return err
 }
 
-// passing says that trying again may help.
-func passing(err error) bool {
+// Passing says that trying again may help.
+func Passing(err error) bool {
 	if errors.Is(err, ErrWire) || errors.Is(err, band.ErrLink) {
 		return true
 	}
@@ -115,7 +115,7 @@ func (s *Street) install(ctx context.Context, r *Reader) error {
 	r.sam, r.flash = sam, newFlashes()
 	h := s.House()
 	var order tsm.Order
-	err = s.insist(func() error {
+	err = s.Insist(func() error {
 		return h.Store.Write(ctx, func(tx *db.Tx) (err error) {
 			if err := h.TSM.Register(tx, id, "operator"); err != nil {
 				return err
@@ -131,7 +131,7 @@ func (s *Street) install(ctx context.Context, r *Reader) error {
 	if err != nil {
 		return fmt.Errorf("installing %s: %w", r.ID, err)
 	}
-	if err := s.insist(func() error { return s.agent(ctx, sam, "") }); err != nil {
+	if err := s.Insist(func() error { return s.agent(ctx, sam, "") }); err != nil {
 		return fmt.Errorf("installing %s: %w", r.ID, err)
 	}
 	err = h.Store.Read(ctx, func(q *db.Query) (err error) {
@@ -147,7 +147,7 @@ func (s *Street) install(ctx context.Context, r *Reader) error {
 	if err := r.boot(); err != nil {
 		return err
 	}
-	return s.insist(func() error { return s.sync(ctx, r) })
+	return s.Insist(func() error { return s.sync(ctx, r) })
 }
 
 func (s *Street) deviceOf(r *Reader) transit.Device {
@@ -188,7 +188,7 @@ func (s *Street) keepBand(w *worn) error {
 	if s.dir == "" {
 		return nil
 	}
-	return writeImage(filepath.Join(s.dir, bandDir, w.band.ID+bandExt), w.band.Image())
+	return WriteFile(filepath.Join(s.dir, bandDir, w.band.ID+bandExt), w.band.Image())
 }
 
 func (s *Street) keepReader(r *Reader) error {
@@ -196,7 +196,7 @@ func (s *Street) keepReader(r *Reader) error {
 		return nil
 	}
 	image := joinImage([][]byte{r.sam.Image(), r.flash.Debits.Image(), r.flash.Denied.Image(), r.flash.Tariff.Image()})
-	return writeImage(filepath.Join(s.dir, gateDir, r.ID+gateExt), image)
+	return WriteFile(filepath.Join(s.dir, gateDir, r.ID+gateExt), image)
 }
 
 func joinImage(parts [][]byte) (out []byte) {
@@ -207,8 +207,8 @@ func joinImage(parts [][]byte) (out []byte) {
 	return append(out, sum[:]...)
 }
 
-// writeImage replaces a file by writing beside it and renaming.
-func writeImage(file string, image []byte) error {
+// WriteFile replaces a file by writing beside it and renaming.
+func WriteFile(file string, image []byte) error {
 	tmp := file + ".tmp"
 	if err := os.WriteFile(tmp, image, 0o600); err != nil {
 		return fmt.Errorf("keeping a device: %w", err)
@@ -238,7 +238,7 @@ func (s *Street) loadBand(id string) (*worn, error) {
 	return &worn{band: b}, nil
 }
 
-var errReaderImage = errors.New("city: not an intact image of a reader")
+var errReaderImage = errors.New("street: not an intact image of a reader")
 
 // loadReader reads a reader's image into r; false when there is none.
 func (s *Street) loadReader(r *Reader) (bool, error) {
@@ -299,9 +299,9 @@ func makeDirs(dir string) error {
 	return nil
 }
 
-// chance gives every element its own stream, so that what one draws does not
+// Chance gives every element its own stream, so that what one draws does not
 // depend on what others do.
-func chance(seed uint64, random func(seed uint64) io.Reader) func(id string) io.Reader {
+func Chance(seed uint64, random func(seed uint64) io.Reader) func(id string) io.Reader {
 	return func(id string) io.Reader {
 		sum := sha256.Sum256(binary.BigEndian.AppendUint64([]byte(id), seed))
 		return random(binary.BigEndian.Uint64(sum[:]))

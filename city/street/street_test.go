@@ -1,4 +1,4 @@
-package city
+package street
 
 import (
 	"bytes"
@@ -13,9 +13,7 @@ import (
 	"time"
 
 	"koala/app"
-	"koala/band"
 	"koala/internal/clock"
-	"koala/terminal"
 	"koala/transit"
 	"koala/transit/network"
 )
@@ -67,25 +65,6 @@ func TestWireFaults(t *testing.T) {
 	}
 }
 
-func TestBreaker(t *testing.T) {
-	var b breaker
-	b.arm(2, false)
-	for i, want := range []bool{false, true, false} {
-		if err := b.BeforeCommit(int64(i)); want != (err != nil) {
-			t.Errorf("before commit %d: %v", i, err)
-		}
-	}
-	b.arm(1, true)
-	back := b.instead(0, false)
-	if err := errors.Join(b.BeforeCommit(4), b.AfterCommit(4)); err != nil {
-		t.Errorf("set aside: %v", err)
-	}
-	back()
-	if b.BeforeCommit(5) != nil || b.AfterCommit(5) == nil || b.AfterCommit(6) != nil {
-		t.Error("the answer of commit 5 alone should be lost")
-	}
-}
-
 // aStreet is a house in a temporary folder with a street that keeps images.
 func aStreet(t *testing.T) (*Street, *clock.Virtual) {
 	t.Helper()
@@ -96,65 +75,11 @@ func aStreet(t *testing.T) (*Street, *clock.Virtual) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { h.Close() })
-	s, err := NewStreet(h, StreetConfig{Dir: dir, Rand: chance(1, clock.Random)})
+	s, err := New(h, Config{Dir: dir, Rand: Chance(1, clock.Random)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s, clk
-}
-
-// TestReaderSurvives: a gate's power fails while it collects; another street
-// over the same images knows every debit, and the house gets each once.
-func TestReaderSurvives(t *testing.T) {
-	s, clk := aStreet(t)
-	ctx := context.Background()
-	r := &rider{s: &sim{ctx: ctx, house: s.House(), street: s, clock: clk, chance: clock.Random(2), dice: dice(1), counts: map[string]int64{},
-		cards: map[string]*history{"band-1": newHistory()}}, n: 1, band: "band-1"}
-	if err := r.join(); err != nil {
-		t.Fatal(err)
-	}
-	for cut := 1; cut <= 3; cut++ {
-		clk.Advance(10 * time.Minute)
-		o, err := s.Tap(ctx, "band-1", "dongdan.in", Options{PowerCut: cut})
-		if err != nil || o.Result != terminal.OutOfService && o.Result != terminal.Opened {
-			t.Fatalf("power cut at write %d: %v %v", cut, o.Result, err)
-		}
-		if o, err = s.Tap(ctx, "band-1", "dongdan.in", Options{Talk: true}); err != nil || o.Result != terminal.Opened {
-			t.Fatalf("after a power cut at write %d: %s, %v", cut, o.Outcome.Words(false), err)
-		}
-		if o.Time.Total424 >= o.Time.Total106 || o.Time.Total106 > terminal.Budget || len(o.Talk) == 0 {
-			t.Errorf("%+v, %d lines", o.Time, len(o.Talk))
-		}
-		if o, err = s.Tap(ctx, "band-1", "xidan.out", Options{Fault: band.Fault{Lose: 3}}); err != nil || o.Result != terminal.TryAgain {
-			t.Fatalf("torn: %s, %v", o.Outcome.Words(false), err)
-		}
-		if o, err = s.Tap(ctx, "band-1", "xidan.out", Options{}); err != nil || o.Result != terminal.Opened {
-			t.Fatalf("out: %s, %v", o.Outcome.Words(false), err)
-		}
-	}
-	again, err := NewStreet(s.House(), StreetConfig{Dir: s.dir, Rand: s.rand})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, id := range []string{"dongdan.in", "xidan.out"} {
-		n, err := again.Collect(ctx, id)
-		if err != nil || n != 3 {
-			t.Errorf("%s handed over %d debits, %v", id, n, err)
-		}
-	}
-	if err := again.Look("band-1", func(b *band.Band) error { _, err := peek(again.catalog, b); return err }); err != nil {
-		t.Error(err)
-	}
-	for _, id := range []string{"band-2", "../band-1", "x.y"} {
-		if err := again.RunAgent(ctx, id); !errors.Is(err, ErrNoBand) {
-			t.Errorf("band %q: %v", id, err)
-		}
-	}
-	for _, id := range []string{"dongdan", "nowhere.in", "dongdan.up", "bus.999"} {
-		if _, err := again.Reader(ctx, id); !errors.Is(err, ErrNoReader) {
-			t.Errorf("reader %q: %v", id, err)
-		}
-	}
 }
 
 // TestDamagedImages: a file that is not what was written is refused, whatever
@@ -180,7 +105,7 @@ func TestDamagedImages(t *testing.T) {
 				if err := os.WriteFile(filepath.Join(s.dir, file), image, 0o600); err != nil {
 					t.Fatal(err)
 				}
-				fresh, err := NewStreet(s.House(), StreetConfig{Dir: s.dir})
+				fresh, err := New(s.House(), Config{Dir: s.dir})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -218,14 +143,14 @@ func TestTimetable(t *testing.T) {
 		t.Fatalf("%d bus lines, %v", len(lines), err)
 	}
 	for i, l := range lines {
-		if len(l.route.Stops) != len(busPlans[i].along) {
-			t.Errorf("%s stops %d times, planned %d", l.id, len(l.route.Stops), len(busPlans[i].along))
+		if len(l.Route.Stops) != len(busPlans[i].along) {
+			t.Errorf("%s stops %d times, planned %d", l.ID, len(l.Route.Stops), len(busPlans[i].along))
 		}
 		now := time.Date(2015, 9, 16, 1, 17, 0, 0, time.UTC)
-		for stop := range l.route.Stops {
-			at := l.next(stop, now)
-			if at.Before(now) || at.After(now.Add(2*time.Duration(len(l.route.Stops))*perStop)) || l.where(at) != stop {
-				t.Errorf("%s is at stop %d at %v, and then stands at %d", l.id, stop, at, l.where(at))
+		for stop := range l.Route.Stops {
+			at := l.Next(stop, now)
+			if at.Before(now) || at.After(now.Add(2*time.Duration(len(l.Route.Stops))*PerStop)) || l.Where(at) != stop {
+				t.Errorf("%s is at stop %d at %v, and then stands at %d", l.ID, stop, at, l.Where(at))
 			}
 		}
 	}
@@ -235,7 +160,7 @@ func TestTimetable(t *testing.T) {
 		t.Fatal(err)
 	}
 	route, err := net.Route(a, b)
-	if d := rideTime(route); err != nil || d < 3*time.Minute || d > 20*time.Minute {
+	if d := RideTime(route); err != nil || d < 3*time.Minute || d > 20*time.Minute {
 		t.Errorf("东单 to 西单 takes %v, %v", d, err)
 	}
 	if n := terminalNumber(0x30, 10118, kinds["in"].code); n.String() != "300101180101" || kinds["in"].kind != transit.EntryGate {
