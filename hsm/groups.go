@@ -197,7 +197,7 @@ func (h *HSM) aesGroup(host *globalplatform.Host, uid desfire.UID, r KeyRef) ([]
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrScript, err)
 	}
-	system, ok := map[desfire.AID]string{desfire.CanteenAID: desfire.CanteenSystem, desfire.DoorAID: desfire.DoorSystem}[app.AID]
+	system, ok := systems[app.AID]
 	if !ok {
 		return nil, fmt.Errorf("application %s: %w", app.AID, ErrUsage)
 	}
@@ -213,6 +213,9 @@ func (h *HSM) aesGroup(host *globalplatform.Host, uid desfire.UID, r KeyRef) ([]
 	}
 	return app.Bytes()
 }
+
+// systems diversify the keys of the house's applications (AN10922).
+var systems = map[desfire.AID]string{desfire.CanteenAID: desfire.CanteenSystem, desfire.DoorAID: desfire.DoorSystem}
 
 // piccSystem diversifies the master key of the whole card.
 const piccSystem = "KOALA PICC"

@@ -2,8 +2,11 @@ package hsm
 
 import (
 	"context"
+	"crypto/aes"
+	"crypto/subtle"
 	"fmt"
 
+	"koala/spec/desfire"
 	"koala/spec/iso7816"
 	"koala/spec/purse"
 )
@@ -148,4 +151,100 @@ func (h *HSM) damk(ctx context.Context, card purse.Number, version byte, challen
 		return damk, err
 	}
 	return k.root.Disperse(card.Factor()), nil
+}
+
+// A CardApp is an application of a DESFire card, with the key that opens it.
+type CardApp struct {
+	UID     desfire.UID
+	App     desfire.AID
+	Key     byte // its number
+	Version byte // of the root, as GET KEY VERSION tells; 0: the newest
+}
+
+// A Native is one command of a session with such an application, before
+// protection.
+type Native struct {
+	Cmd    byte
+	Header []byte // goes in the clear
+	Data   []byte // goes as Mode says
+	Mode   desfire.Mode
+	Answer int          // bytes of data in the answer, -1: not known
+	In     desfire.Mode // how they come
+}
+
+// A NativeScript is a session with a DESFire application from its beginning:
+// the card's token, which it answered to AUTHENTICATE AES, the reader's random,
+// and everything said in it. The same script gives the same commands every
+// time: nothing is kept between calls.
+type NativeScript struct {
+	CardApp
+	RndA     [16]byte
+	Token    []byte
+	Commands []Native
+	Answers  [][]byte // data of the answers there are: the card's proof, then one per command
+}
+
+// RunNative gives the commands on the wire, the reader's proof first, and what
+// the answers say, verified; an answer that is not the card's is ErrCryptogram.
+// A command that follows an answer with data needs that answer; one without
+// data is foreseen.
+func (h *HSM) RunNative(ctx context.Context, s NativeScript) (wire []iso7816.Command, heard [][]byte, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
+	session, proof, own, err := h.openNative(s)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(s.Answers) > 0 && subtle.ConstantTimeCompare(s.Answers[0], own) != 1 {
+		return nil, nil, fmt.Errorf("application %s: %w", s.App, ErrCryptogram)
+	}
+	wire = append(wire, desfire.Wrap(desfire.CmdMore, proof))
+	for i, c := range s.Commands {
+		wire = append(wire, desfire.Wrap(c.Cmd, session.Command(c.Cmd, c.Header, c.Data, c.Mode)))
+		switch {
+		case i+1 < len(s.Answers):
+			data, err := session.OpenAnswer(s.Answers[i+1], c.Answer, c.In)
+			if err != nil {
+				return nil, nil, fmt.Errorf("answer to %02X: %w: %w", c.Cmd, ErrCryptogram, err)
+			}
+			heard = append(heard, data)
+		case c.Answer == 0:
+			session.Answer(nil, c.In, false) // as the card will make it
+		case i+1 < len(s.Commands):
+			return nil, nil, fmt.Errorf("command %d waits for an answer: %w", i+2, ErrScript)
+		}
+	}
+	return wire, heard, nil
+}
+
+// openNative is the session that the token and the reader's random make, with
+// both proofs. The hsm has the card's key and stands in for the card.
+func (h *HSM) openNative(s NativeScript) (session *desfire.Session, proof, own []byte, err error) {
+	name, ok := map[desfire.AID]string{desfire.CanteenAID: LabelCanteen, desfire.DoorAID: LabelDoor}[s.App]
+	if !ok || len(s.Token) != aes.BlockSize {
+		return nil, nil, nil, fmt.Errorf("application %s: %w", s.App, ErrScript)
+	}
+	k, err := h.key(fmt.Sprintf("%s.%d", name, s.Key), AESRoot, s.Version)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	key := desfire.CardKey(desfire.AESKey([16]byte(k.clear), k.info.Version), s.UID, s.App, systems[s.App])
+	if _, proof, err = desfire.Prove(desfire.CmdAuthAES, s.Key, key, s.Token, s.RndA[:]); err != nil {
+		return nil, nil, nil, fmt.Errorf("%w: %w", ErrScript, err)
+	}
+	block, err := aes.NewCipher(key.Bytes())
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("%w: %w", ErrScript, err)
+	}
+	var rndB [aes.BlockSize]byte
+	block.Decrypt(rndB[:], s.Token) // one block, vector zero
+	c, _, err := desfire.NewChallenge(desfire.CmdAuthAES, s.Key, key, rndB[:])
+	if err == nil {
+		own, session, err = c.Verify(proof)
+	}
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("%w: %w", ErrScript, err)
+	}
+	return session, proof, own, nil
 }

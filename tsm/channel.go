@@ -11,22 +11,29 @@ import (
 	"koala/spec/globalplatform"
 	"koala/spec/iso7816"
 	"koala/spec/purse"
+	"koala/tsm/online"
 )
 
 // A work says what a session under the secure channel is to do, bit by bit, in
 // this order.
-type work byte
+type work uint16
 
 const (
-	workLook work = 1 << iota // GET STATUS of the instance, then decide
-	workKeys                  // PUT KEY: the band's own keys
-	workRemove
+	workLook    work = 1 << iota // GET STATUS of the instance, then decide
+	workKeys                     // PUT KEY: the band's own keys
+	workUnlock                   // SET STATUS without the lock: to prove a balance, or with workConfirm for good
+	workRemove                   // DELETE of the instance
+	workTakeOut                  // STORE DATA that takes the card out of a shared instance
 	workInstall
 	workPersonalise
 	workActivate
-	workRead // plain read-back after the channel
+	workRead    // plain read-back after the channel
+	workLock    // SET STATUS with the lock
+	workPutBack // STORE DATA of what a block took out
+	workConfirm // GET STATUS once more
 
-	workAll = workInstall | workPersonalise | workActivate | workRead
+	workWrite = workPersonalise | workActivate | workRead
+	workAll   = workInstall | workWrite
 )
 
 // A channelKeep is what the scripts of one session under the channel share: all
@@ -40,20 +47,28 @@ type channelKeep struct {
 	answer []byte         // of INITIALIZE UPDATE; empty before
 }
 
+const keepVersion = 2
+
 func (k channelKeep) bytes() []byte {
-	b := append([]byte{packVersion, byte(k.work)}, k.host[:]...)
-	b = append(append(b, k.fresh[:]...), k.term[:]...)
+	b := binary.BigEndian.AppendUint16([]byte{keepVersion}, uint16(k.work))
+	b = append(append(append(b, k.host[:]...), k.fresh[:]...), k.term[:]...)
 	return append(binary.BigEndian.AppendUint16(b, uint16(k.from)), k.answer...)
 }
 
 func parseChannelKeep(b []byte) (k channelKeep, err error) {
-	const head = 2 + 8 + 8 + 6 + 2
-	if len(b) < head || b[0] != packVersion {
+	const head = 3 + 8 + 8 + 6 + 2
+	if len(b) < head || b[0] != keepVersion {
 		return k, errPacked
 	}
-	k = channelKeep{work: work(b[1]), host: [8]byte(b[2:]), fresh: [8]byte(b[10:]), term: purse.Terminal(b[18:24]),
-		from: int(binary.BigEndian.Uint16(b[24:])), answer: b[head:]}
+	k = channelKeep{work: work(binary.BigEndian.Uint16(b[1:])), host: [8]byte(b[3:]), fresh: [8]byte(b[11:]), term: purse.Terminal(b[19:25]),
+		from: int(binary.BigEndian.Uint16(b[25:])), answer: b[head:]}
 	return k, nil
+}
+
+// uid is the element's, which its key data end with.
+func (k channelKeep) uid() ([]byte, error) {
+	a, err := globalplatform.ParseInitAnswer(k.answer)
+	return a.KDD[3:], err
 }
 
 // openChannel begins a session with the issuer security domain.
@@ -78,6 +93,7 @@ func (m *Manager) openChannel(ctx context.Context, w work) (draft, error) {
 type inner struct {
 	phase  Phase
 	c      iso7816.Command
+	show   []byte       // its data as the log has them, where that differs
 	keys   []hsm.KeyRef // groups the hsm adds to the end of a STORE DATA
 	put    bool         // PUT KEY: made by the hsm whole
 	expect []iso7816.SW
@@ -90,51 +106,72 @@ func under(p Phase, c iso7816.Command, expect ...iso7816.SW) inner {
 	return inner{phase: p, c: c, expect: expect}
 }
 
-// maxKeysPerBlock keeps a STORE DATA with key groups within one command.
-const maxKeysPerBlock = 4
-
 // inners lists the commands of a session in order. The first ones are the same
 // whatever a look has found, so that a session can go on after it.
 func (k channelKeep) inners(d issuing.Personalisation) []inner {
 	var out []inner
-	if k.work&workLook != 0 {
-		get := globalplatform.GetStatus{Part: globalplatform.Applications, Prefix: d.Instance}
-		out = append(out, under(PhaseLook, get.Command(), iso7816.OK, iso7816.SWReferenceNotFound))
+	add := func(w work, list ...inner) {
+		if k.work&w != 0 {
+			out = append(out, list...)
+		}
 	}
-	if k.work&workKeys != 0 {
-		out = append(out, inner{phase: PhaseKeys, put: true, expect: []iso7816.SW{iso7816.OK}})
+	look := globalplatform.GetStatus{Part: globalplatform.Applications, Prefix: d.Instance}.Command()
+	state := func(s byte) iso7816.Command {
+		return globalplatform.SetStatus{Part: globalplatform.Applications, State: s, App: d.Instance}.Command()
 	}
-	if k.work&workRemove != 0 {
-		out = append(out, under(PhaseRemove, globalplatform.Delete{App: d.Instance}.Command(), iso7816.OK, iso7816.SWReferenceNotFound))
+	pass := under(PhasePersonalise, globalplatform.Personalize(d.Instance).Command())
+	add(workLook, under(PhaseLook, look, iso7816.OK, iso7816.SWReferenceNotFound))
+	add(workKeys, inner{phase: PhaseKeys, put: true, expect: []iso7816.SW{iso7816.OK}})
+	unlock := PhaseBalance
+	if k.work&workConfirm != 0 {
+		unlock = PhaseLock
 	}
-	if k.work&workInstall != 0 {
-		in := globalplatform.InstallApplet(d.LoadFile, d.Module, d.Instance, globalplatform.Privileges{}, nil)
-		out = append(out, under(PhaseInstall, in.Command()))
+	add(workUnlock, under(unlock, state(globalplatform.Personalized)))
+	add(workRemove, under(PhaseRemove, globalplatform.Delete{App: d.Instance}.Command(), iso7816.OK, iso7816.SWReferenceNotFound))
+	if k.work&workTakeOut != 0 {
+		out = append(out, pass.in(PhaseRemove))
+		out = append(out, store(PhaseRemove, d.Remove, nil)...)
 	}
+	add(workInstall, under(PhaseInstall, globalplatform.InstallApplet(d.LoadFile, d.Module, d.Instance, globalplatform.Privileges{}, d.Install).Command()))
 	if k.work&workPersonalise != 0 {
-		out = append(out, under(PhasePersonalise, globalplatform.Personalize(d.Instance).Command()))
-		out = append(out, store(d)...)
+		out = append(append(out, pass), store(PhasePersonalise, d.Groups, d.Keys)...)
 	}
-	if k.work&workActivate != 0 {
-		set := globalplatform.SetStatus{Part: globalplatform.Applications, State: globalplatform.Personalized, App: d.Instance}
-		out = append(out, under(PhaseActivate, set.Command()))
+	add(workActivate, under(PhaseActivate, state(globalplatform.Personalized)))
+	add(workLock, under(PhaseLock, state(globalplatform.LockBit|globalplatform.Personalized)))
+	if k.work&workPutBack != 0 {
+		out = append(append(out, pass.in(PhaseLock)), store(PhaseLock, d.Groups, d.Keys)...)
 	}
+	add(workConfirm, under(PhaseReadBack, look, iso7816.OK, iso7816.SWReferenceNotFound))
 	return out
 }
 
-// store lists the STORE DATA commands of a dossier: files first, keys last.
-func store(d issuing.Personalisation) []inner {
-	blocks, err := globalplatform.StoreData(d.Groups, maxPlain)
-	if err != nil {
-		panic(err) // a dossier is a few hundred bytes
+func (in inner) in(p Phase) inner {
+	in.phase = p
+	return in
+}
+
+// store lists the STORE DATA commands of a dossier: files first, then keys, as
+// many groups in a command as fit.
+func store(p Phase, groups []globalplatform.DGI, keys []hsm.KeyRef) []inner {
+	blocks, err := globalplatform.StoreData(groups, maxPlain)
+	shown, err2 := globalplatform.StoreData(concealGroups(groups), maxPlain)
+	if err != nil || err2 != nil {
+		panic("tsm: a dossier is at most some kilobytes")
 	}
 	var out []inner
-	for _, c := range blocks {
-		out = append(out, under(PhasePersonalise, c))
+	for i, c := range blocks {
+		in := under(p, c)
+		in.show = shown[i].Data
+		out = append(out, in)
 	}
-	for at := 0; at < len(d.Keys); at += maxKeysPerBlock {
-		in := under(PhasePersonalise, iso7816.Command{CLA: globalplatform.CLA, INS: globalplatform.InsStoreData, Le: iso7816.NoLe})
-		in.keys = d.Keys[at:min(at+maxKeysPerBlock, len(d.Keys))]
+	for at := 0; at < len(keys); {
+		to, size := at, 0
+		for to < len(keys) && (to == at || size+keys[to].Size() <= maxPlain) {
+			size += keys[to].Size()
+			to++
+		}
+		in := under(p, iso7816.Command{CLA: globalplatform.CLA, INS: globalplatform.InsStoreData, Le: iso7816.NoLe})
+		in.keys, at = keys[at:to], to
 		out = append(out, in)
 	}
 	for i := range out {
@@ -146,34 +183,6 @@ func store(d issuing.Personalisation) []inner {
 
 // maxPlain is the longest plain data of a command under C-MAC and C-ENC.
 const maxPlain = 239
-
-// tail is what follows the channel in plain: proof that the work was done.
-func (k channelKeep) tail(o Order, d issuing.Personalisation) []step {
-	switch {
-	case k.work&workKeys != 0:
-		return []step{
-			sent(PhaseReadBack, iso7816.Select([]byte(globalplatform.IssuerDomain))),
-			sent(PhaseReadBack, globalplatform.InitializeUpdate(0, k.fresh)),
-		}
-	case k.work&workRead == 0:
-		return nil
-	case o.Kind == SAM:
-		return []step{
-			sent(PhaseReadBack, iso7816.Select([]byte(d.Instance))),
-			sent(PhaseReadBack, iso7816.ReadBinarySFI(purse.SFISAMTerminal, 0, len(purse.Terminal{}))),
-		}
-	}
-	return append([]step{sent(PhaseReadBack, iso7816.Select([]byte(d.Instance)))}, proofs(PhaseReadBack, k.term)...)
-}
-
-// proofs are the two commands by which a purse shows both its sequences, and
-// its balance under MAC1. Neither changes anything.
-func proofs(p Phase, t purse.Terminal) []step {
-	return []step{
-		sent(p, purse.InitPurchase{Purse: purse.EP, Key: keyIndex, Terminal: t}.Command()),
-		sent(p, purse.InitLoad{Purse: purse.EP, Key: keyIndex, Terminal: t}.Command()),
-	}
-}
 
 // draftWork wraps the session's commands and makes a script of them from number
 // k.from on: up to the end of a look, or up to cfg.Chunk, or all. What follows
@@ -188,7 +197,7 @@ func (m *Manager) draftWork(ctx context.Context, o Order, d issuing.Personalisat
 	if k.work == workLook {
 		st = stageLook
 	} else {
-		steps = append(steps, k.tail(o, d)...)
+		steps = append(steps, m.tail(o, d, k)...)
 	}
 	to := len(steps)
 	if n := m.cfg.Chunk; st == stageWork && n > 0 && k.from+n < channel {
@@ -272,20 +281,26 @@ func lifeOf(data []byte, app globalplatform.AID) (byte, error) {
 func (m *Manager) found(ctx context.Context, o Order, d issuing.Personalisation, k channelKeep, life byte) (verdict, error) {
 	k.from = 2 // after EXTERNAL AUTHENTICATE and GET STATUS
 	switch {
-	case o.Kind == Delete && life == absent:
-		return m.gone(o)
+	case o.Kind == Block || o.Kind == Unblock:
+		return m.foundToLock(ctx, o, d, k, life)
 	case o.Kind == Delete:
-		return m.stillThere(ctx, o)
+		return m.foundToRemove(ctx, o, d, k, life)
 	case o.Stop && life == absent:
 		return stopped(o), nil
 	case o.Stop:
-		k.work |= workRemove
+		w, err := m.removal(ctx, o, d)
+		if err != nil {
+			return verdict{}, err
+		}
+		k.work |= w
 	case life == absent:
 		k.work |= workAll
+	case d.Shared:
+		k.work |= workWrite
 	case life == globalplatform.Personalized:
 		k.work |= workRead
 	default:
-		k.work |= workPersonalise | workActivate | workRead
+		k.work |= workWrite
 	}
 	return m.goOn(ctx, o, d, k)
 }
@@ -304,6 +319,8 @@ func stopped(o Order) verdict {
 func (m *Manager) stalled(o Order, h heard) verdict {
 	v := lost(h)
 	switch {
+	case h.refusedWith(iso7816.SWNoSpace) && (o.Kind == Issue || o.Kind == SAM) && !o.Stop:
+		v.set = func(o *Order) { o.Stop, o.Why, o.Stalled = true, NoSpace, 0 }
 	case !h.refused() || o.Stalled+1 < maxStalled:
 	case (o.Kind == Issue || o.Kind == SAM) && !o.Stop:
 		v.set = func(o *Order) { o.Stop, o.Why, o.Stalled = true, KeepsFailing, 0 }
@@ -327,8 +344,75 @@ func hearWork(m *Manager, ctx context.Context, o Order, h heard, keep []byte) (v
 		return verdict{}, err
 	}
 	k.from += len(h.steps)
-	if total := 1 + len(k.inners(d)) + len(k.tail(o, d)); k.from < total {
+	if total := 1 + len(k.inners(d)) + len(m.tail(o, d, k)); k.from < total {
 		return m.goOn(ctx, o, d, k)
 	}
 	return m.finished(ctx, o, d, k, h)
+}
+
+// errProof says that something the element should have made with its keys was
+// not made with them. It is an answer, not a failure of the house.
+var errProof = errors.New("tsm: the element's proof does not verify")
+
+// proofOf turns the hsm's ways to say "this is not its key" into errProof.
+func proofOf(err error) error {
+	for _, no := range []error{hsm.ErrTAC, hsm.ErrMAC1, hsm.ErrCryptogram, hsm.ErrAnswer, hsm.ErrNoKey, hsm.ErrAC, hsm.ErrBalance, online.ErrAnswer} {
+		if errors.Is(err, no) {
+			return fmt.Errorf("%w: %w", errProof, err)
+		}
+	}
+	return err
+}
+
+// wrap makes the whole session's commands again from its beginning: EXTERNAL
+// AUTHENTICATE and every inner command under the channel. It gives the same
+// bytes each time, so a session can go on after a look without anybody keeping
+// session keys.
+func (m *Manager) wrap(ctx context.Context, k channelKeep, d issuing.Personalisation, list []inner) ([]step, error) {
+	s := hsm.Script{HostChallenge: k.host, InitAnswer: k.answer, Level: globalplatform.CMAC | globalplatform.CENC}
+	for _, in := range list {
+		p := hsm.Plain{Command: in.c, Keys: in.keys, PutKeys: in.put}
+		s.Commands = append(s.Commands, p)
+	}
+	wrapped, err := m.hsm.WrapScript(ctx, s)
+	if err != nil {
+		return nil, fmt.Errorf("wrapping a script: %w", proofOf(err))
+	}
+	out := make([]step, len(wrapped))
+	out[0] = step{phase: PhaseChannel, plain: wrapped[0], wire: wrapped[0].Bytes(), expect: []iso7816.SW{iso7816.OK}}
+	for i, in := range list {
+		out[i+1] = step{phase: in.phase, plain: in.shown(), wire: wrapped[i+1].Bytes(), expect: in.expect, secret: in.names()}
+	}
+	return out, nil
+}
+
+// shown is the command for the log: key material is not in it, only its place.
+func (in inner) shown() iso7816.Command {
+	c := in.c
+	if in.put {
+		return iso7816.Command{CLA: globalplatform.CLA, INS: globalplatform.InsPutKey, P2: 0x81, Le: iso7816.NoLe}
+	}
+	if in.show != nil {
+		c.Data = in.show
+	}
+	return c
+}
+
+func (in inner) names() (out []string) {
+	if in.put {
+		return []string{hsm.LabelENC, hsm.LabelMAC, hsm.LabelDEK}
+	}
+	for _, k := range in.keys {
+		out = append(out, k.Label)
+	}
+	return out
+}
+
+// proofs are the two commands by which a purse shows both its sequences, and
+// its balance under MAC1. Neither changes anything.
+func proofs(p Phase, t purse.Terminal) []step {
+	return []step{
+		sent(p, purse.InitPurchase{Purse: purse.EP, Key: keyIndex, Terminal: t}.Command()),
+		sent(p, purse.InitLoad{Purse: purse.EP, Key: keyIndex, Terminal: t}.Command()),
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -51,9 +52,22 @@ type house struct {
 	store *db.Store
 	tsm   *tsm.Manager
 	band  *band
+	bank  *issuing.Bank
+	keys  *hsm.HSM
 	card  issuing.CardID
 	refs  int
+
+	product string // what issue orders are for
 }
+
+// primes are RSA keys made once: a test is about other things.
+var primes = sync.OnceValue(func() []byte {
+	b, err := os.ReadFile("../hsm/testdata/primes.txt")
+	if err != nil {
+		panic(err)
+	}
+	return b
+})
 
 // elements is the catalogue all test elements share.
 var elements = catalog.New(isd.Config{})
@@ -66,7 +80,7 @@ func open(t tester, cfg db.Config, tune tsm.Config) *house {
 
 func openWith(t tester, cfg db.Config, tune tsm.Config, inline bool) *house {
 	t.Helper()
-	h := &house{t: t, now: clock.NewVirtual(time.Date(2015, 9, 16, 8, 0, 0, 0, time.UTC))}
+	h := &house{t: t, product: issuing.TransitBJ, now: clock.NewVirtual(time.Date(2015, 9, 16, 8, 0, 0, 0, time.UTC))}
 	cfg.Clock, cfg.Rand, cfg.Inline = h.now, clock.Random(7), inline
 	var err error
 	if h.store, err = db.Open(ctx, cfg); err != nil {
@@ -82,7 +96,7 @@ func openWith(t tester, cfg db.Config, tune tsm.Config, inline bool) *house {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	keys, err := hsm.Open(ctx, h.store, hsm.Config{KeyFile: filepath.Join(dir, "key"), Rand: clock.Random(8)})
+	keys, err := hsm.Open(ctx, h.store, hsm.Config{KeyFile: filepath.Join(dir, "key"), Rand: clock.Random(8), Primes: primes()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +106,7 @@ func openWith(t tester, cfg db.Config, tune tsm.Config, inline bool) *house {
 	if err := keys.Provision(ctx); err != nil {
 		t.Fatal(err)
 	}
-	h.tsm = tsm.New(h.store, keys, tune)
+	h.tsm, h.bank, h.keys = tsm.New(h.store, keys, tune), issuing.NewBank(h.store, keys), keys
 	h.do(func(tx *db.Tx) error {
 		if err := errors.Join(issuing.Seed(tx), wallet.Open(tx, lin), h.tsm.Register(tx, bandID, string(lin))); err != nil {
 			return err
@@ -127,13 +141,17 @@ func (h *house) place(k tsm.Kind, fen int64) tsm.Order {
 
 func (h *house) request(k tsm.Kind, fen int64) (o tsm.Order, err error) {
 	h.refs++
+	var number *issuing.Numbered
+	if k == tsm.Issue {
+		number = h.number()
+	}
 	err = h.try(func(tx *db.Tx) (err error) {
 		r := tsm.Request{Ref: fmt.Sprint(k, h.refs), Kind: k, Band: bandID, Card: h.card, Customer: string(lin)}
 		if k == tsm.TopUp {
 			r.Amount = money.Fen(fen)
 		}
 		if k == tsm.Issue {
-			c, err := issuing.Open(tx, issuing.Application{Ref: r.Ref, Customer: lin, Band: bandID, Product: issuing.TransitBJ})
+			c, err := issuing.Open(tx, issuing.Application{Ref: r.Ref, Customer: lin, Band: bandID, Product: h.product, PAN: number})
 			if err != nil {
 				return err
 			}
@@ -143,6 +161,19 @@ func (h *house) request(k tsm.Kind, fen int64) (o tsm.Order, err error) {
 		return err
 	})
 	return o, err
+}
+
+// number draws a card number where the product's cards have one.
+func (h *house) number() *issuing.Numbered {
+	h.t.Helper()
+	if h.product != issuing.ECashCard && h.product != issuing.DebitCard {
+		return nil
+	}
+	n, err := h.bank.Number(ctx, h.product)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return &n
 }
 
 func (h *house) order(id string) (o tsm.Order) {
@@ -216,12 +247,16 @@ func (h *house) money() (v ledgerView) {
 		if v.wallet, v.held = w.Posted.Minor(), w.Held.Minor(); err != nil || h.card == "" {
 			return err
 		}
+		c, err := issuing.Get(tx, h.card)
+		if err != nil || !c.Kind.Money() {
+			return err
+		}
 		f, err := ledger.BalanceOf(tx, issuing.Float(h.card))
-		if err != nil {
+		if v.float = f.Posted.Minor(); err != nil || c.Deposit.IsZero() {
 			return err
 		}
 		d, err := ledger.BalanceOf(tx, issuing.DepositAccount(h.card))
-		v.float, v.deposit = f.Posted.Minor(), d.Posted.Minor()
+		v.deposit = d.Posted.Minor()
 		return err
 	})
 	return v

@@ -1,14 +1,17 @@
 package tsm
 
 import (
+	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 
+	"koala/hsm"
 	"koala/internal/db"
 	"koala/issuing"
+	"koala/ledger"
 	"koala/money"
+	"koala/spec/coupon"
 	"koala/spec/globalplatform"
 	"koala/spec/iso7816"
 	"koala/spec/purse"
@@ -18,13 +21,9 @@ var issueCourse = course{
 	open: openIssue,
 	hear: map[stage]func(*Manager, context.Context, Order, heard, []byte) (verdict, error){
 		stageOpen: hearOpen, stageLook: hearLook, stageWork: hearWork,
+		stageLoad: hearLoad, stageCredit: hearCredit, stageProve: hearProve,
 	},
-	end: func(tx *db.Tx, o Order) error {
-		if o.Kind != Issue {
-			return nil
-		}
-		return issuing.Abandon(tx, o.Card, string(o.Why))
-	},
+	end: endIssue,
 }
 
 var adoptCourse = course{
@@ -34,18 +33,64 @@ var adoptCourse = course{
 	},
 }
 
+// endIssue gives a card up that never came to life. One that lives keeps its
+// number; only the money that was to follow it stays where it was.
+func endIssue(tx *db.Tx, o Order) error {
+	if o.Kind != Issue {
+		return nil
+	}
+	c, err := issuing.Get(tx, o.Card)
+	if err != nil {
+		return err
+	}
+	born := c.State != issuing.Ordered && c.State != issuing.Personalising
+	if !o.Amount.IsZero() {
+		if !born {
+			o.data = nil // not a load of the bank's yet
+		}
+		if err := endLoad(tx, o); err != nil {
+			return err
+		}
+	}
+	if born {
+		return nil
+	}
+	return issuing.Abandon(tx, o.Card, string(o.Why))
+}
+
+// passToBank turns the hold on the money that goes with a new bank card into a
+// load order of its bank.
+func passToBank(tx *db.Tx, o Order) ([]byte, error) {
+	if _, err := ledger.Void(tx, holdOf(o), "pass:"+o.ID); err != nil {
+		return nil, err
+	}
+	l, err := issuing.PlaceLoad(tx, o.ID, o.Card, o.Amount)
+	return []byte(l.ID), err
+}
+
 // openIssue seals what the element will be personalised with, at the first
 // session, and begins: with everything when the element has seen nothing of
-// this order, with a look at it otherwise.
+// this order, with a look at it otherwise, and where other cards may have made
+// the instance.
 func openIssue(m *Manager, ctx context.Context, o Order) (draft, error) {
 	if o.Session > 0 {
+		switch alive, err := m.isAlive(ctx, o); {
+		case err != nil:
+			return draft{}, err
+		case alive:
+			return openLoad(m, ctx, o)
+		}
 		return m.openChannel(ctx, workLook)
 	}
 	dossier, err := m.newDossier(ctx, o)
 	if err != nil {
 		return draft{}, err
 	}
-	d, err := m.openChannel(ctx, workAll)
+	begin := workAll
+	if dossier.Shared {
+		begin = workLook
+	}
+	d, err := m.openChannel(ctx, begin)
 	if err != nil {
 		return draft{}, err
 	}
@@ -55,38 +100,51 @@ func openIssue(m *Manager, ctx context.Context, o Order) (draft, error) {
 	return d, nil
 }
 
+// isAlive tells whether an issue has proved its card, so that only its money is
+// left.
+func (m *Manager) isAlive(ctx context.Context, o Order) (bool, error) {
+	if o.Kind != Issue || o.Amount.IsZero() {
+		return false, nil
+	}
+	c, err := m.cardOf(ctx, o)
+	return c.State == issuing.Active, err
+}
+
 // newDossier draws up what a new card or SAM is to hold.
-func (m *Manager) newDossier(ctx context.Context, o Order) (d issuing.Personalisation, err error) {
+func (m *Manager) newDossier(ctx context.Context, o Order) (issuing.Personalisation, error) {
 	if o.Kind == SAM {
 		s, err := parseSAMData(o.data)
 		return samDossier(s), err
 	}
-	err = m.store.Read(ctx, func(q *db.Query) error {
-		c, err := issuing.Get(q, o.Card)
-		if err != nil {
-			return err
-		}
-		p, err := issuing.ProductOn(q, c.Product, c.Opened)
-		d = issuing.TransitPersonalisation(c, p)
-		return err
-	})
-	return d, err
+	return m.bank.Personalise(ctx, o.Card)
 }
 
 // dossierOf is what a session of the order works with: the sealed data of an
-// issue, only the instance's name of a return, nothing of an adoption.
+// issue, of other orders what names the card, nothing of an adoption.
 func (m *Manager) dossierOf(ctx context.Context, o Order) (issuing.Personalisation, error) {
 	switch o.Kind {
 	case Adopt:
 		return issuing.Personalisation{}, nil
-	case Delete:
-		return issuing.Personalisation{Instance: globalplatform.AID(purse.AIDTUnion)}, nil
+	case Issue, SAM:
+		b, err := m.hsm.Unseal(ctx, o.data)
+		if err != nil {
+			return issuing.Personalisation{}, fmt.Errorf("personalisation data of order %s: %w", o.ID, err)
+		}
+		return issuing.ParsePersonalisation(b)
 	}
-	b, err := m.hsm.Unseal(ctx, o.data)
-	if err != nil {
-		return issuing.Personalisation{}, fmt.Errorf("personalisation data of order %s: %w", o.ID, err)
+	if o.CardKind.Shared() {
+		return m.sharedDossier(ctx, o)
 	}
-	return issuing.ParsePersonalisation(b)
+	c, err := m.cardOf(ctx, o)
+	return issuing.Personalisation{Instance: globalplatform.AID(c.Instance), Card: o.Card}, err
+}
+
+func (m *Manager) cardOf(ctx context.Context, o Order) (c issuing.Card, err error) {
+	err = m.store.Read(ctx, func(q *db.Query) (err error) {
+		c, err = issuing.Get(q, o.Card)
+		return err
+	})
+	return c, err
 }
 
 // finished reads the last script of a session.
@@ -94,6 +152,10 @@ func (m *Manager) finished(ctx context.Context, o Order, d issuing.Personalisati
 	switch {
 	case o.Kind == Adopt:
 		return m.adopted(ctx, o, k, h)
+	case o.Kind == Block || o.Kind == Unblock:
+		return m.lockConfirmed(ctx, o, d, h)
+	case o.Kind == Delete && k.work&workUnlock != 0:
+		return m.unlockedToProve(ctx, o)
 	case o.Kind == Delete:
 		return m.gone(o)
 	case k.work&workRead == 0:
@@ -104,31 +166,145 @@ func (m *Manager) finished(ctx context.Context, o Order, d issuing.Personalisati
 	return m.written(ctx, o, d, k, h)
 }
 
-// written compares the read-back of a new card: its number, no money, sequence
-// zero, and a MAC1 that shows that its load key arrived. Anything else under
-// this name is some older card: it is removed and the issue begins again.
+// tail is what follows the channel in plain: proof that the work was done.
+func (m *Manager) tail(o Order, d issuing.Personalisation, k channelKeep) []step {
+	switch {
+	case k.work&workKeys != 0:
+		return []step{
+			sent(PhaseReadBack, iso7816.Select([]byte(globalplatform.IssuerDomain))),
+			sent(PhaseReadBack, globalplatform.InitializeUpdate(0, k.fresh)),
+		}
+	case k.work&workTakeOut != 0 && o.Kind == Block:
+		return readCoupon(PhaseLock, d, iso7816.SWReferenceNotFound)
+	case k.work&workPutBack != 0:
+		return readCoupon(PhaseLock, d)
+	case k.work&workRead == 0:
+		return nil
+	case o.Kind == SAM:
+		return []step{
+			sent(PhaseReadBack, iso7816.Select([]byte(d.Instance))),
+			sent(PhaseReadBack, iso7816.ReadBinarySFI(purse.SFISAMTerminal, 0, len(purse.Terminal{}))),
+		}
+	case o.CardKind.Bank():
+		return m.bankProofs(d, k)
+	case o.CardKind == issuing.Canteen || o.CardKind == issuing.Door:
+		return openApplication(PhaseReadBack, o)
+	case o.CardKind == issuing.Coupon:
+		return readCoupon(PhaseReadBack, d)
+	}
+	return append([]step{sent(PhaseReadBack, iso7816.Select([]byte(d.Instance)))}, proofs(PhaseReadBack, k.term)...)
+}
+
+// groupOf finds a group of a dossier.
+func groupOf(d issuing.Personalisation, id uint16) ([]byte, bool) {
+	for _, g := range d.Groups {
+		if g.ID == id {
+			return g.Data, true
+		}
+	}
+	return nil, false
+}
+
+// written holds the read-back of a new card against what was ordered. Anything
+// else under this name is some older card: it is removed, or in a shared
+// instance written over, and the issue begins again.
 func (m *Manager) written(ctx context.Context, o Order, d issuing.Personalisation, k channelKeep, h heard) (verdict, error) {
-	n := len(h.answers)
-	seen, err := m.proven(ctx, d.Card.Purse(), k.term, h.answers[n-2], h.answers[n-1])
-	if err != nil && !errors.Is(err, errProof) {
+	n := len(m.tail(o, d, k))
+	back := heard{steps: h.steps[len(h.steps)-n:], answers: h.answers[len(h.answers)-n:]}
+	var seen issuing.Counters
+	var err error
+	switch {
+	case o.CardKind.Bank():
+		seen, err = m.bankProven(ctx, o, d, k, back)
+	case o.CardKind == issuing.Canteen || o.CardKind == issuing.Door:
+		return m.proveApplication(ctx, o, k, back)
+	case o.CardKind == issuing.Coupon:
+		seen, err = noCounters, couponProven(d, back.answers[1].Data)
+	default:
+		seen, err = m.purseProven(ctx, d, k, back)
+	}
+	switch {
+	case errors.Is(err, errProof):
+		return m.writeAgain(ctx, o, d)
+	case err != nil:
 		return verdict{}, err
 	}
-	if err != nil || !holds(h.answers[n-3], d.Card.Purse()) || !seen.Balance.IsZero() {
-		next, err := m.openChannel(ctx, workRemove|workAll)
-		if err != nil {
-			return verdict{}, err
+	uid, err := k.uid()
+	if err != nil {
+		return verdict{}, fmt.Errorf("order %s: %w", o.ID, err)
+	}
+	return m.alive(ctx, o, uid, seen)
+}
+
+// writeAgain begins an issue anew whose card did not prove itself.
+func (m *Manager) writeAgain(ctx context.Context, o Order, d issuing.Personalisation) (verdict, error) {
+	again := workRemove | workAll
+	if d.Shared {
+		again = workWrite
+	}
+	next, err := m.openChannel(ctx, again)
+	if err != nil {
+		return verdict{}, err
+	}
+	v := m.stalled(o, heard{steps: []step{sent(PhaseReadBack, iso7816.Command{})}, answers: []iso7816.Response{{SW: iso7816.SWUnknown}}})
+	v.why = WrongProof
+	if v.set == nil && !v.desk {
+		v.state, v.next = Running, &next
+	}
+	return v, nil
+}
+
+// alive is the verdict on a card that proved itself: it is active, and one that
+// takes the place of another goes on to get its money.
+func (m *Manager) alive(ctx context.Context, o Order, uid []byte, seen issuing.Counters) (verdict, error) {
+	v := verdict{state: Done, effect: func(tx *db.Tx) error {
+		seen.By, seen.At = o.ID, tx.Now()
+		if err := keepPlace(tx, o.Card, uid); err != nil {
+			return err
 		}
-		v := m.stalled(o, heard{steps: h.steps[:1], answers: []iso7816.Response{{SW: iso7816.SWUnknown}}})
-		v.why = WrongProof
-		if v.set == nil && !v.desk {
-			v.state, v.next = Running, &next
-		}
+		return issuing.Activate(tx, o.Card, seen)
+	}}
+	if o.Amount.IsZero() {
 		return v, nil
 	}
-	return verdict{state: Done, effect: func(tx *db.Tx) error {
-		seen.By, seen.At = o.ID, tx.Now()
-		return issuing.Activate(tx, o.Card, seen)
-	}}, nil
+	next, err := openLoad(m, ctx, o)
+	if err != nil {
+		return verdict{}, err
+	}
+	var load []byte
+	if activate := v.effect; o.CardKind.Bank() {
+		v.effect = func(tx *db.Tx) error {
+			if err := activate(tx); err != nil {
+				return err
+			}
+			load, err = passToBank(tx, o)
+			return err
+		}
+	}
+	v.state, v.next, v.set = Running, &next, func(o *Order) { o.data = load }
+	return v, nil
+}
+
+// noCounters is what a card without money has.
+var noCounters = issuing.Counters{Balance: money.Fen(0), Online: -1, Offline: -1}
+
+// purseProven checks number, empty balance, and a MAC1 that shows that the load
+// key arrived.
+func (m *Manager) purseProven(ctx context.Context, d issuing.Personalisation, k channelKeep, h heard) (issuing.Counters, error) {
+	seen, err := m.proven(ctx, d.Card.Purse(), k.term, h.answers[1], h.answers[2])
+	if err == nil && (!holds(h.answers[0], d.Card.Purse()) || !seen.Balance.IsZero()) {
+		err = errProof
+	}
+	return seen, err
+}
+
+// couponProven checks that the card lists the coupon, unused.
+func couponProven(d issuing.Personalisation, answer []byte) error {
+	offer, _ := groupOf(d, coupon.DGICoupon)
+	if len(offer) == 0 || !bytes.Equal(offer, answer) {
+		return errProof
+	}
+	return nil
 }
 
 // proven reads the answers to proofs: counters, the balance under MAC1.
@@ -167,12 +343,18 @@ func hearFactory(m *Manager, ctx context.Context, o Order, h heard, keep []byte)
 	k.answer = h.answers[1].Data
 	a, err := globalplatform.ParseInitAnswer(k.answer)
 	if err != nil {
-		return verdict{state: Unconfirmed, why: WrongProof, refuse: true, desk: o.Stalled+1 >= maxStalled}, nil
+		return unproven(o), nil
 	}
 	if a.Version != globalplatform.FactoryVersion {
 		return m.adoptedBy(ctx, o, k.host, k.answer)
 	}
 	return m.goOn(ctx, o, issuing.Personalisation{}, k)
+}
+
+// unproven is the verdict on a proof that does not verify: asked again, and in
+// the end by people.
+func unproven(o Order) verdict {
+	return verdict{state: Unconfirmed, why: WrongProof, refuse: true, desk: o.Stalled+1 >= maxStalled}
 }
 
 // adopted checks the cryptogram that the element made with its new keys.
@@ -184,130 +366,54 @@ func (m *Manager) adoptedBy(ctx context.Context, o Order, host [8]byte, answer [
 	_, err := m.wrap(ctx, channelKeep{host: host, answer: answer}, issuing.Personalisation{}, nil)
 	switch {
 	case errors.Is(err, errProof):
-		return verdict{state: Unconfirmed, why: WrongProof, refuse: true, desk: o.Stalled+1 >= maxStalled}, nil
+		return unproven(o), nil
 	case err != nil:
 		return verdict{}, err
 	}
 	return verdict{state: Done, effect: func(tx *db.Tx) error { return setAdopted(tx, o.Band) }}, nil
 }
 
-// The return of a card: it proves its balance and both sequences, then the
-// instance is deleted, then the money goes back.
-var deleteCourse = course{
-	open: openReturn,
-	hear: map[stage]func(*Manager, context.Context, Order, heard, []byte) (verdict, error){
-		stageAsk: hearReturn, stageBalance: hearBalance, stageOpen: hearOpen, stageLook: hearLook, stageWork: hearWork,
-	},
-	end: func(tx *db.Tx, o Order) error {
-		if err := issuing.GiveUpReturn(tx, o.Card); err != nil {
-			return err
-		}
-		c, err := issuing.Get(tx, o.Card)
-		if err == nil && c.State == issuing.Blocked && rank(Delete, o.Phase) >= rank(Delete, PhaseBalance) {
-			return issuing.Unblock(tx, o.Card) // the element was unblocked to prove its balance
-		}
-		return err
-	},
-}
-
-// openReturn asks for the balance, or, when DELETE may have happened, looks.
-func openReturn(m *Manager, ctx context.Context, o Order) (draft, error) {
-	if len(o.data) > 0 {
-		return m.openChannel(ctx, workLook)
-	}
-	return openLock(m, ctx, o)
-}
-
-// hearReturn goes on to the proof of the balance; a blocked purse proves
-// nothing, so it is unblocked first.
-func hearReturn(m *Manager, ctx context.Context, o Order, h heard, _ []byte) (verdict, error) {
+// openLoad begins a session that loads money, in the way of the order's card.
+func openLoad(m *Manager, ctx context.Context, o Order) (draft, error) {
 	switch {
-	case h.refusedWith(iso7816.SWFileNotFound):
-		return verdict{state: Unconfirmed, why: NotThere, desk: true}, nil
-	case !h.complete():
-		return m.stalled(o, h), nil
-	case o.Stop:
-		return verdict{state: Cancelled, why: Given}, nil
-	case !holds(h.answers[0], o.Card.Purse()):
-		return verdict{state: Unconfirmed, why: WrongCard, desk: true}, nil
+	case o.CardKind.Bank():
+		return openCash(m, ctx, o)
+	case o.CardKind == issuing.Canteen:
+		return openCanteen(m, ctx, o)
 	}
-	var steps []step
-	if blockedNow(h.answers[0]) {
-		c, err := m.maintain(ctx, o, h.answers[1].Data)
-		if err != nil {
-			return verdict{}, err
-		}
-		steps = append(steps, sent(PhaseBalance, c))
-	}
-	t, err := m.challenge(ctx)
-	if err != nil {
-		return verdict{}, err
-	}
-	steps = append(steps, proofs(PhaseBalance, t)...)
-	return verdict{state: Running, next: &draft{stage: stageBalance, steps: steps, keep: t[:]}}, nil
+	return openTopUp(m, ctx, o)
 }
 
-// hearBalance keeps the proof with the order before DELETE goes out.
-func hearBalance(m *Manager, ctx context.Context, o Order, h heard, keep []byte) (verdict, error) {
-	if !h.complete() {
-		return m.stalled(o, h), nil
+// samDossier is a gate's PSAM: its number, its terminal number, and the root of
+// the purchase keys, undispersed: the PSAM disperses it for every card it meets.
+func samDossier(s SAMData) issuing.Personalisation {
+	public := append(s.Serial[:len(s.Serial):len(s.Serial)], 0x01, 0x01, 0x00, 0x00) // version, key set, reserved
+	return issuing.Personalisation{
+		LoadFile: samLoadFile, Module: samModule, Instance: samModule,
+		Groups: []globalplatform.DGI{
+			{ID: purse.DGIPublic, Data: public},
+			{ID: purse.DGIHolder, Data: s.Terminal[:]},
+		},
+		Keys: []hsm.KeyRef{{DGI: purse.DGIKeyFirst, Kind: purse.DPK, Index: keyIndex, Label: hsm.LabelDPK}},
 	}
-	n := len(h.answers)
-	seen, err := m.proven(ctx, o.Card.Purse(), purse.Terminal(keep), h.answers[n-2], h.answers[n-1])
-	switch {
-	case errors.Is(err, errProof):
-		return verdict{state: Unconfirmed, why: WrongProof, refuse: true, desk: o.Stalled+1 >= maxStalled}, nil
-	case err != nil:
-		return verdict{}, err
-	case o.Stop:
-		return verdict{state: Cancelled, why: Given}, nil
-	}
-	next, err := m.openChannel(ctx, workRemove)
-	if err != nil {
-		return verdict{}, err
-	}
-	return verdict{state: Running, next: &next, set: func(o *Order) { o.data = packCounters(seen) }}, nil
 }
 
-// gone ends a return: the proven balance goes back to the wallet.
-func (m *Manager) gone(o Order) (verdict, error) {
-	seen, err := parseCounters(o.data)
-	if err != nil {
-		return verdict{}, fmt.Errorf("order %s: %w", o.ID, err)
-	}
-	return verdict{state: Done, effect: func(tx *db.Tx) error {
-		seen.By, seen.At = o.ID, tx.Now()
-		return issuing.Close(tx, o.Card, seen)
-	}}, nil
+// What a PSAM is made of, in the catalogue of every element of this house; an
+// unregistered name (ISO 7816-5, 8.3), because it never leaves its gate.
+const (
+	samLoadFile globalplatform.AID = "\xF0koala\x02"
+	samModule   globalplatform.AID = "\xF0koala\x02\x01"
+)
+
+func (s SAMData) bytes() []byte {
+	return append(s.Serial[:len(s.Serial):len(s.Serial)], s.Terminal[:]...)
 }
 
-// stillThere asks for a new proof: the card may have been used since the last.
-func (m *Manager) stillThere(ctx context.Context, o Order) (verdict, error) {
-	if o.Stop {
-		return verdict{state: Cancelled, why: Given}, nil
+func parseSAMData(b []byte) (s SAMData, err error) {
+	if len(b) != len(s.Serial)+len(s.Terminal) {
+		return s, errPacked
 	}
-	next, err := openLock(m, ctx, o)
-	if err != nil {
-		return verdict{}, err
-	}
-	return verdict{state: Running, next: &next, set: func(o *Order) { o.data = nil }}, nil
-}
-
-func packCounters(k issuing.Counters) []byte {
-	b := binary.BigEndian.AppendUint64([]byte{packVersion}, uint64(k.Balance.Minor()))
-	b = binary.BigEndian.AppendUint32(b, uint32(k.Online))
-	return binary.BigEndian.AppendUint32(b, uint32(k.Offline))
-}
-
-func parseCounters(b []byte) (k issuing.Counters, err error) {
-	if len(b) != 17 || b[0] != packVersion {
-		return k, errPacked
-	}
-	fen := int64(binary.BigEndian.Uint64(b[1:]))
-	if fen < 0 || fen > money.MaxMinor {
-		return k, errPacked
-	}
-	k.Balance = money.Fen(fen)
-	k.Online, k.Offline = int(binary.BigEndian.Uint32(b[9:])), int(binary.BigEndian.Uint32(b[13:]))
-	return k, nil
+	copy(s.Serial[:], b)
+	copy(s.Terminal[:], b[len(s.Serial):])
+	return s, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"koala/hsm"
@@ -17,6 +18,7 @@ import (
 type Manager struct {
 	store *db.Store
 	hsm   *hsm.HSM
+	bank  *issuing.Bank
 	cfg   Config
 }
 
@@ -32,7 +34,7 @@ type Config struct {
 
 // New makes a manager over a store that has this package's Schema.
 func New(store *db.Store, h *hsm.HSM, cfg Config) *Manager {
-	return &Manager{store: store, hsm: h, cfg: cfg}
+	return &Manager{store: store, hsm: h, bank: issuing.NewBank(store, h), cfg: cfg}
 }
 
 // A stage says what a script is for; with the order's kind it picks who reads
@@ -40,6 +42,7 @@ func New(store *db.Store, h *hsm.HSM, cfg Config) *Manager {
 type stage string
 
 const (
+	stageSelect  stage = "select"  // SELECT of a bank card and its lists
 	stageOpen    stage = "open"    // SELECT the security domain, INITIALIZE UPDATE
 	stageLook    stage = "look"    // EXTERNAL AUTHENTICATE, GET STATUS
 	stageWork    stage = "work"    // what the order is about, under the channel
@@ -49,6 +52,12 @@ const (
 	stageAsk     stage = "ask"     // GET CHALLENGE
 	stageLock    stage = "lock"    // APPLICATION BLOCK or UNBLOCK
 	stageBalance stage = "balance" // the card proves its balance before it goes
+	stageAuth    stage = "auth"    // SELECT of a DESFire application, AUTHENTICATE AES
+	stageProven  stage = "proven"  // the card's proof and what its main file holds
+	stageLog     stage = "log"     // the card's proof and the size of its log
+	stageRecords stage = "records" // the log
+	stageScript  stage = "script"  // the bank's commands
+	stageDefault stage = "default" // SET STATUS of the contactless registry
 )
 
 // A draft is a script about to be made.
@@ -67,7 +76,7 @@ type verdict struct {
 	refuse bool               // the element refused: counts towards maxStalled
 	desk   bool               // only staff can go on
 	effect func(*db.Tx) error // in the same unit
-	set    func(*Order)       // changes to the order itself
+	set    func(*Order)       // changes to the order itself, after the effect
 	until  time.Duration      // deadline from now; 0 picks the usual one
 }
 
@@ -80,8 +89,11 @@ type course struct {
 	end func(*db.Tx, Order) error
 }
 
-func courseOf(k Kind) course {
-	switch k {
+func courseOf(o Order) course {
+	if c, ok := coursesOf[o.CardKind][o.Kind]; ok {
+		return c
+	}
+	switch o.Kind {
 	case TopUp:
 		return topUpCourse
 	case Block, Unblock:
@@ -90,10 +102,36 @@ func courseOf(k Kind) course {
 		return deleteCourse
 	case Adopt:
 		return adoptCourse
+	case Default:
+		return defaultCourse
+	case Update:
+		return updateCourse
 	case Issue, SAM:
 		return issueCourse
 	}
-	panic("tsm: unknown kind " + string(k))
+	panic("tsm: unknown kind " + string(o.Kind))
+}
+
+// coursesOf has the courses of cards that go another way than a transit card.
+var coursesOf = map[issuing.Kind]map[Kind]course{
+	issuing.ECash: bankCourses, issuing.Debit: bankCourses, issuing.Credit: bankCourses,
+	issuing.Canteen: {Issue: issueOf(canteenHear), TopUp: canteenCourse, Block: desfireLockCourse, Unblock: desfireLockCourse, Delete: canteenReturnCourse},
+	issuing.Door:    {Issue: issueOf(nil), Block: desfireLockCourse, Unblock: desfireLockCourse, Delete: plainReturnCourse},
+	issuing.Coupon:  {Issue: issueOf(nil), Block: couponLockCourse, Unblock: couponLockCourse, Delete: plainReturnCourse},
+}
+
+var bankCourses = map[Kind]course{
+	Issue: issueOf(cashHear), TopUp: cashCourse, Block: channelLockCourse, Unblock: channelLockCourse, Delete: bankReturnCourse,
+}
+
+// issueOf is the issue of a card that is loaded in the given way.
+func issueOf(load map[stage]func(*Manager, context.Context, Order, heard, []byte) (verdict, error)) course {
+	c := course{open: openIssue, end: endIssue, hear: maps.Clone(load)}
+	if c.hear == nil {
+		c.hear = map[stage]func(*Manager, context.Context, Order, heard, []byte) (verdict, error){}
+	}
+	c.hear[stageOpen], c.hear[stageLook], c.hear[stageWork], c.hear[stageProven] = hearOpen, hearLook, hearWork, hearApplication
+	return c
 }
 
 // maxRaces bounds how often a call starts over because the order moved.
@@ -130,7 +168,7 @@ func (m *Manager) next(ctx context.Context, band string) (Script, error) {
 	case o.script != "":
 		return scriptOf(row.id, o.ID, row.steps), nil
 	}
-	d, err := courseOf(o.Kind).open(m, ctx, o)
+	d, err := courseOf(o).open(m, ctx, o)
 	if err != nil {
 		return Script{}, fmt.Errorf("opening a session for order %s: %w", o.ID, err)
 	}
@@ -224,6 +262,9 @@ func (m *Manager) report(ctx context.Context, band, script string, answers [][]b
 	if err != nil {
 		return fmt.Errorf("report on script %s: %w", script, err)
 	}
+	if o.CardKind.Bank() {
+		answers = concealAnswers(row.steps, answers)
+	}
 	err = m.store.Write(ctx, func(tx *db.Tx) error {
 		if fresh, err := saveAnswers(tx, script, answers, cut); err != nil || !fresh {
 			return err
@@ -231,7 +272,7 @@ func (m *Manager) report(ctx context.Context, band, script string, answers [][]b
 		o := o
 		o.script = ""
 		if p, ok := h.last(); ok {
-			o.Phase = o.Kind.reached(o.Phase, p)
+			o.Phase = o.reached(p)
 		}
 		return m.apply(tx, o, v)
 	})
@@ -243,7 +284,7 @@ func (m *Manager) report(ctx context.Context, band, script string, answers [][]b
 
 // judge asks the order's course what the answers mean.
 func (m *Manager) judge(ctx context.Context, o Order, row scriptRow, h heard) (verdict, error) {
-	read, ok := courseOf(o.Kind).hear[row.stage]
+	read, ok := courseOf(o).hear[row.stage]
 	if !ok {
 		return verdict{}, fmt.Errorf("order %s, stage %q: %w", o.ID, row.stage, errPacked)
 	}
@@ -252,12 +293,6 @@ func (m *Manager) judge(ctx context.Context, o Order, row scriptRow, h heard) (v
 
 // apply changes an order as a verdict says and saves it, all in one unit.
 func (m *Manager) apply(tx *db.Tx, o Order, v verdict) error {
-	if v.set != nil {
-		v.set(&o)
-	}
-	if v.refuse {
-		o.Stalled++
-	}
 	if !o.State.May(v.state) {
 		return fmt.Errorf("order %s from %s to %s: %w", o.ID, o.State, v.state, ErrState)
 	}
@@ -265,6 +300,12 @@ func (m *Manager) apply(tx *db.Tx, o Order, v verdict) error {
 		if err := v.effect(tx); err != nil {
 			return err
 		}
+	}
+	if v.set != nil {
+		v.set(&o)
+	}
+	if v.refuse {
+		o.Stalled++
 	}
 	o.State, o.Desk = v.state, v.desk
 	if o.why(v.why); o.State == Done {
@@ -277,7 +318,7 @@ func (m *Manager) apply(tx *db.Tx, o Order, v verdict) error {
 		}
 	}
 	if o.State == Failed || o.State == Cancelled {
-		if end := courseOf(o.Kind).end; end != nil {
+		if end := courseOf(o).end; end != nil {
 			if err := end(tx, o); err != nil {
 				return err
 			}

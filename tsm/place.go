@@ -10,6 +10,7 @@ import (
 	"koala/issuing"
 	"koala/ledger"
 	"koala/money"
+	"koala/spec/desfire"
 	"koala/wallet"
 )
 
@@ -55,8 +56,13 @@ func (m *Manager) place(tx *db.Tx, r Request) (Order, error) {
 	if r.Ref == "" || len(r.Ref) > MaxRef || r.Band == "" || len(r.Band) > MaxBand || walks[r.Kind] == nil {
 		return Order{}, ErrRequest
 	}
-	if needs := r.Kind != Adopt && r.Kind != SAM; needs != (r.Card != "") || (r.Kind == SAM) != (r.SAM != nil) {
+	if needs := r.Kind != Adopt && r.Kind != SAM; needs != (r.Card != "") || (r.Kind == SAM) != (r.SAM != nil) || (r.Kind == Update) != (r.Update != nil) {
 		return Order{}, ErrRequest
+	}
+	if r.Update != nil {
+		if err := r.Update.check(); err != nil {
+			return Order{}, err
+		}
 	}
 	if o, err := orderByRef(tx, r.Ref); err == nil {
 		if o.Kind != r.Kind || o.Band != r.Band || o.Card != r.Card || o.Amount.Minor() != r.Amount.Minor() {
@@ -79,11 +85,14 @@ func (m *Manager) place(tx *db.Tx, r Request) (Order, error) {
 		ID: tx.NewID("ord"), Ref: r.Ref, Kind: r.Kind, Band: r.Band, Card: r.Card, Customer: r.Customer, Amount: r.Amount,
 		State: Placed, Phase: PhaseWait, Placed: tx.Now(), Changed: tx.Now(), Deadline: tx.Now().Add(waitOf(r.Kind)), seq: -1,
 	}
-	if r.SAM != nil {
+	switch {
+	case r.SAM != nil:
 		o.data = r.SAM.bytes()
+	case r.Update != nil:
+		o.data = r.Update.bytes()
 	}
 	if r.Card != "" {
-		if err := admit(tx, &o); err != nil {
+		if err := admit(tx, &o, r.behind); err != nil {
 			return Order{}, err
 		}
 	}
@@ -105,7 +114,7 @@ func (m *Manager) readopt(tx *db.Tx, b Band) error {
 }
 
 // admit checks an order against its card and does what the kind does at once.
-func admit(tx *db.Tx, o *Order) error {
+func admit(tx *db.Tx, o *Order, behind bool) error {
 	c, err := issuing.Get(tx, o.Card)
 	if err != nil {
 		return err
@@ -113,18 +122,34 @@ func admit(tx *db.Tx, o *Order) error {
 	if c.Band != o.Band || o.Customer != "" && string(c.Customer) != o.Customer {
 		return ErrRequest
 	}
-	o.Customer = string(c.Customer)
+	o.Customer, o.CardKind = string(c.Customer), c.Kind
+	if behind { // it waits for the card's earlier orders, and looks then
+		return nil
+	}
 	if busy, err := openFor(tx, o.Card); err != nil || busy {
 		return errors.Join(err, cond(busy, ErrBusy))
 	}
 	switch o.Kind {
 	case Issue:
-		return cond(c.State != issuing.Ordered, issuing.ErrState)
+		if o.Amount.IsZero() || c.State != issuing.Ordered {
+			return cond(c.State != issuing.Ordered, issuing.ErrState)
+		}
+		return holdMoney(tx, *o, c)
 	case TopUp:
-		if c.State != issuing.Active {
+		switch {
+		case c.State != issuing.Active:
 			return issuing.ErrState
+		case c.Kind.Bank():
+			return admitCash(tx, o)
+		case !c.Kind.Money():
+			return issuing.ErrKind
 		}
 		return admitTopUp(tx, *o, c)
+	case Default, Update:
+		if !c.Kind.Bank() {
+			return issuing.ErrKind
+		}
+		return cond(c.State != issuing.Active, issuing.ErrState)
 	case Block:
 		return cond(c.State != issuing.Active, issuing.ErrState)
 	case Unblock:
@@ -151,12 +176,33 @@ func admitTopUp(tx *db.Tx, o Order, c issuing.Card) error {
 		return err
 	case o.Amount.Sign() <= 0 || o.Amount.Currency() != money.CNY || o.Amount.Cmp(p.MinLoad) < 0:
 		return ErrAmount
-	case o.Amount.Cmp(p.MaxLoad) > 0:
+	case o.Amount.Cmp(mostOf(c, p.MaxLoad)) > 0:
 		return ErrOverOnce
-	case o.Amount.Cmp(p.MaxBalance) > 0:
+	case o.Amount.Cmp(mostOf(c, p.MaxBalance)) > 0:
 		return ErrOverCard
 	}
 	return holdMoney(tx, o, c)
+}
+
+// mostOf bounds a limit of the product by what a card of the kind can hold.
+func mostOf(c issuing.Card, limit money.Amount) money.Amount {
+	if c.Kind == issuing.Canteen && (limit.IsZero() || limit.Minor() > desfire.CanteenLimit) {
+		return money.Fen(desfire.CanteenLimit)
+	}
+	return limit
+}
+
+// admitCash places the load with the issuing bank, which holds the money.
+func admitCash(tx *db.Tx, o *Order) error {
+	if o.Amount.Sign() <= 0 || o.Amount.Currency() != money.CNY {
+		return ErrAmount
+	}
+	l, err := issuing.PlaceLoad(tx, o.ID, o.Card, o.Amount)
+	o.data = []byte(l.ID)
+	if errors.Is(err, issuing.ErrAmount) {
+		err = ErrOverOnce
+	}
+	return err
 }
 
 // Cancel gives an order up on the customer's wish. Where nothing irrevocable is
@@ -215,11 +261,15 @@ func (m *Manager) Verify(tx *db.Tx, id string) (Order, error) {
 
 // silent is the verdict on a script that was not reported in time.
 func silent(o Order) verdict {
-	if o.Kind == TopUp && o.seq < 0 || o.Kind == Adopt {
+	if o.Kind == TopUp && o.seq < 0 || o.harmless() {
 		return verdict{state: Running, why: Silent} // nothing irrevocable was in it
 	}
 	return verdict{state: Unconfirmed, why: Silent, desk: o.Desk}
 }
+
+// harmless tells whether the order's commands may be given up at any point: what
+// they do is whole at each, and may be done again.
+func (o Order) harmless() bool { return o.Kind == Adopt || o.Kind == Default || o.Kind == Update }
 
 // A Decision is what staff make of an order that cannot go on by itself.
 type Decision string
@@ -240,7 +290,7 @@ func (m *Manager) Recover(tx *db.Tx, id string, d Decision) (Order, error) {
 		err = ErrState
 	case d == TryAgain:
 		err = m.apply(tx, withoutScript(o), verdict{state: o.State, why: o.Why, set: func(o *Order) { o.Stalled = 0 }})
-	case d == Happened && o.Kind == TopUp && o.seq >= 0:
+	case d == Happened && (o.Kind == TopUp || o.Kind == Issue) && o.seq >= 0:
 		err = m.apply(tx, withoutScript(o), m.ruledPaid(o))
 	case d == Nothing:
 		err = m.apply(tx, withoutScript(o), ruledNothing(o))
@@ -255,6 +305,10 @@ func (m *Manager) Recover(tx *db.Tx, id string, d Decision) (Order, error) {
 
 func (m *Manager) ruledPaid(o Order) verdict {
 	return verdict{state: Done, effect: func(tx *db.Tx) error {
+		if o.CardKind.Bank() {
+			_, err := issuing.RuleLoad(tx, string(o.data), true)
+			return err
+		}
 		if err := settleLoad(tx, o.Card, o.seq, o.ID, loadPaid, nil); err != nil {
 			return err
 		}
@@ -265,8 +319,14 @@ func (m *Manager) ruledPaid(o Order) verdict {
 
 func ruledNothing(o Order) verdict {
 	v := verdict{state: Failed, why: ByStaff}
-	if o.Kind == TopUp && o.seq >= 0 {
-		v.effect = func(tx *db.Tx) error { return settleLoad(tx, o.Card, o.seq, o.ID, loadUnused, nil) }
+	if o.seq >= 0 {
+		v.effect = func(tx *db.Tx) error {
+			if o.CardKind.Bank() {
+				_, err := issuing.RuleLoad(tx, string(o.data), false)
+				return err
+			}
+			return settleLoad(tx, o.Card, o.seq, o.ID, loadUnused, nil)
+		}
 		v.set = func(o *Order) { o.seq = -1 }
 	}
 	return v
@@ -305,7 +365,7 @@ func overdue(o Order) verdict {
 	switch {
 	case o.script != "":
 		return silent(o)
-	case o.State == Placed, o.Kind == TopUp && o.seq < 0:
+	case o.State == Placed, o.Kind == TopUp && o.seq < 0, o.Kind == Default, o.Kind == Update:
 		return verdict{state: Failed, why: NeverCame}
 	}
 	return verdict{state: Unconfirmed, why: NeverCame, desk: true}

@@ -448,7 +448,7 @@ func TestFullElement(t *testing.T) {
 	h.band.element = e
 	o := h.place(tsm.Issue, 0)
 	h.settle(o, tsm.Failed)
-	if got := h.order(o.ID); got.Why != tsm.KeepsFailing || h.state() != issuing.Abandoned {
+	if got := h.order(o.ID); got.Why != tsm.NoSpace || h.state() != issuing.Abandoned {
 		t.Errorf("failed for %s, card %s", got.Why, h.state())
 	}
 	h.sound()

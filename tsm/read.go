@@ -3,6 +3,7 @@ package tsm
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"koala/internal/db"
@@ -204,12 +205,128 @@ type Step struct {
 
 // Progress lists the phases of an order's kind and how far the order is.
 func (o Order) Progress() []Step {
-	reached := rank(o.Kind, o.Phase)
-	out := make([]Step, 0, len(walks[o.Kind]))
-	for i, p := range walks[o.Kind] {
+	reached := o.rank(o.Phase)
+	walk := o.Walk()
+	out := make([]Step, 0, len(walk))
+	for i, p := range walk {
 		out = append(out, Step{Phase: p, EN: p.Words(false), ZH: p.Words(true),
 			Done: o.State == Done || i < reached || i == reached && o.State != Placed && i > 0,
 			Now:  !o.State.Over() && (i == reached+1 || i == 0 && o.State == Placed)})
 	}
 	return out
 }
+
+// A Phase is one step of an order that people can follow.
+type Phase string
+
+// The phases, in no order of their own: see Order.Walk.
+const (
+	PhaseWait         Phase = "wait"
+	PhaseChannel      Phase = "channel"
+	PhaseLook         Phase = "look"
+	PhaseKeys         Phase = "keys"
+	PhaseInstall      Phase = "install"
+	PhasePersonalise  Phase = "personalise"
+	PhaseActivate     Phase = "activate"
+	PhaseReadBack     Phase = "readback"
+	PhaseInitLoad     Phase = "initload"
+	PhaseCryptogram   Phase = "cryptogram"
+	PhaseAuthenticate Phase = "authenticate"
+	PhaseCredit       Phase = "credit"
+	PhaseProve        Phase = "prove"
+	PhaseChallenge    Phase = "challenge"
+	PhaseLock         Phase = "lock"
+	PhaseBalance      Phase = "balance"
+	PhaseRemove       Phase = "remove"
+	PhaseScript       Phase = "script"
+	PhaseDefault      Phase = "default"
+)
+
+// walks gives for each kind the phases it passes when nothing goes wrong; the
+// cards that walk another way are in walksOf.
+var walks = map[Kind][]Phase{
+	Adopt:   {PhaseWait, PhaseChannel, PhaseKeys, PhaseReadBack},
+	Issue:   {PhaseWait, PhaseChannel, PhaseInstall, PhasePersonalise, PhaseActivate, PhaseReadBack},
+	SAM:     {PhaseWait, PhaseChannel, PhaseInstall, PhasePersonalise, PhaseActivate, PhaseReadBack},
+	TopUp:   {PhaseWait, PhaseInitLoad, PhaseCredit},
+	Block:   {PhaseWait, PhaseChallenge, PhaseLock, PhaseReadBack},
+	Unblock: {PhaseWait, PhaseChallenge, PhaseLock, PhaseReadBack},
+	Delete:  {PhaseWait, PhaseBalance, PhaseChannel, PhaseRemove},
+	Default: {PhaseWait, PhaseDefault, PhaseReadBack},
+	Update:  {PhaseWait, PhaseCryptogram, PhaseScript, PhaseReadBack},
+}
+
+var (
+	bankLoad     = []Phase{PhaseWait, PhaseInitLoad, PhaseCryptogram, PhaseCredit}
+	desfireLoad  = []Phase{PhaseWait, PhaseAuthenticate, PhaseCredit}
+	channelLock  = []Phase{PhaseWait, PhaseChannel, PhaseLock, PhaseReadBack}
+	desfireLock  = []Phase{PhaseWait, PhaseAuthenticate, PhaseLock, PhaseReadBack}
+	couponLock   = []Phase{PhaseWait, PhaseBalance, PhaseChannel, PhaseLock}
+	plainRemoval = []Phase{PhaseWait, PhaseChannel, PhaseRemove}
+	desfireIssue = append(slices.Clone(walks[Issue]), PhaseAuthenticate)
+)
+
+var walksOf = map[issuing.Kind]map[Kind][]Phase{
+	issuing.ECash:   {TopUp: bankLoad, Block: channelLock, Unblock: channelLock},
+	issuing.Debit:   {TopUp: bankLoad, Block: channelLock, Unblock: channelLock},
+	issuing.Credit:  {TopUp: bankLoad, Block: channelLock, Unblock: channelLock},
+	issuing.Canteen: {Issue: desfireIssue, TopUp: desfireLoad, Block: desfireLock, Unblock: desfireLock},
+	issuing.Door:    {Issue: desfireIssue, Block: desfireLock, Unblock: desfireLock, Delete: plainRemoval},
+	issuing.Coupon:  {Block: couponLock, Unblock: couponLock, Delete: plainRemoval},
+}
+
+// Walk lists the phases of a kind for a transit card in the order they happen.
+func Walk(k Kind) []Phase { return slices.Clone(walks[k]) }
+
+// Walk lists the phases of the order in the order they happen.
+func (o Order) Walk() []Phase {
+	w, ok := walksOf[o.CardKind][o.Kind]
+	if !ok {
+		w = walks[o.Kind]
+	}
+	if w = slices.Clone(w); o.Kind == Issue && !o.Amount.IsZero() {
+		load := Order{Kind: TopUp, CardKind: o.CardKind}
+		for _, p := range load.Walk()[1:] {
+			if !slices.Contains(w, p) {
+				w = append(w, p)
+			}
+		}
+	}
+	return w
+}
+
+// Words says what happens in the phase, in Chinese if zh.
+func (p Phase) Words(zh bool) string { return pick(phaseWords[p], string(p), zh) }
+
+var phaseWords = map[Phase][2]string{
+	PhaseWait:         {"Waiting for the band", "等待手环连接"},
+	PhaseChannel:      {"Opening a secure channel to the element", "与安全芯片建立安全通道"},
+	PhaseLook:         {"Reading what the element already holds", "读取芯片现有状态"},
+	PhaseKeys:         {"Replacing the factory keys", "替换出厂密钥"},
+	PhaseInstall:      {"Installing the card application", "安装卡应用"},
+	PhasePersonalise:  {"Writing number, limits and keys", "写入卡号、限额与密钥"},
+	PhaseActivate:     {"Switching the card on", "启用卡片"},
+	PhaseReadBack:     {"Reading the result back", "回读核对"},
+	PhaseInitLoad:     {"The card prepares the load", "圈存初始化"},
+	PhaseCredit:       {"The card takes the money", "圈存写卡"},
+	PhaseProve:        {"Asking the card what became of the load", "向卡片查证圈存结果"},
+	PhaseChallenge:    {"The card gives a challenge", "取卡片随机数"},
+	PhaseLock:         {"Changing the card's lock", "更改卡片锁定状态"},
+	PhaseBalance:      {"The card proves its balance", "卡片证明余额"},
+	PhaseRemove:       {"Removing the card from the element", "从芯片删除卡应用"},
+	PhaseCryptogram:   {"The card asks its bank", "卡片请求银行授权"},
+	PhaseAuthenticate: {"Card and house prove themselves to each other", "卡片与后台相互认证"},
+	PhaseScript:       {"The bank's commands to the card", "执行发卡行脚本"},
+	PhaseDefault:      {"Putting the card first", "设置默认卡"},
+}
+
+// reached tells which of the walk's phases lies further: an order's phase
+// never goes back when a session has to begin again.
+func (o Order) reached(now Phase) Phase {
+	if o.rank(now) > o.rank(o.Phase) {
+		return now
+	}
+	return o.Phase
+}
+
+func (o Order) rank(p Phase) int { return slices.Index(o.Walk(), p) }

@@ -1,6 +1,7 @@
 package tsm
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -75,14 +76,24 @@ var Schema = db.Schema{Owner: "tsm", Steps: []string{
 		at BIGINT NOT NULL,
 		PRIMARY KEY (card, seq))`,
 	`CREATE INDEX tsm_load_order ON tsm_load (ord, seq)`,
+	// Cards of every kind. Of a load into a canteen card, mark is the newest
+	// record of its log before.
+	`ALTER TABLE tsm_order ADD COLUMN card_kind TEXT NOT NULL DEFAULT '';
+	UPDATE tsm_order SET card_kind = 'transit' WHERE card <> '';
+	ALTER TABLE tsm_load ADD COLUMN mark BYTEA NOT NULL DEFAULT '';
+	ALTER TABLE tsm_band ADD COLUMN lost BIGINT NOT NULL DEFAULT 0; -- reported, microseconds; 0 not
+	CREATE TABLE tsm_card (
+		card TEXT PRIMARY KEY,
+		uid BYTEA NOT NULL,       -- of the element it was written into
+		kept BYTEA NOT NULL)      -- of a coupon taken out by a block: the coupon as it was`,
 }}
 
-const orderColumns = `id, ref, kind, band, card, customer, fen, state, phase, session, stalled, desk, stop, why,
+const orderColumns = `id, ref, kind, band, card, card_kind, customer, fen, state, phase, session, stalled, desk, stop, why,
 	placed, changed, deadline, script, seq, version, data`
 
 func scanOrder(scan func(...any) error) (o Order, err error) {
 	var fen, placed, changed, deadline int64
-	err = scan(&o.ID, &o.Ref, &o.Kind, &o.Band, &o.Card, &o.Customer, &fen, &o.State, &o.Phase, &o.Session, &o.Stalled,
+	err = scan(&o.ID, &o.Ref, &o.Kind, &o.Band, &o.Card, &o.CardKind, &o.Customer, &fen, &o.State, &o.Phase, &o.Session, &o.Stalled,
 		&o.Desk, &o.Stop, &o.Why, &placed, &changed, &deadline, &o.script, &o.seq, &o.version, &o.data)
 	if errors.Is(err, db.ErrNoRows) {
 		err = ErrNotFound
@@ -94,10 +105,10 @@ func scanOrder(scan func(...any) error) (o Order, err error) {
 
 func insertOrder(tx *db.Tx, o Order) error {
 	_, err := tx.Exec(`INSERT INTO tsm_order (id, ref, kind, band, card, customer, fen, state, open, phase, session,
-		stalled, desk, stop, why, placed, changed, deadline, script, seq, version, data)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, 0, $11, $11, '', $12, $12, $13, '', -1, 0, $14)`,
+		stalled, desk, stop, why, placed, changed, deadline, script, seq, version, data, card_kind)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, 0, $11, $11, '', $12, $12, $13, '', -1, 0, $14, $15)`,
 		o.ID, o.Ref, o.Kind, o.Band, o.Card, o.Customer, o.Amount.Minor(), o.State, true, o.Phase,
-		false, o.Placed.UnixMicro(), o.Deadline.UnixMicro(), nonNil(o.data))
+		false, o.Placed.UnixMicro(), o.Deadline.UnixMicro(), nonNil(o.data), o.CardKind)
 	return err
 }
 
@@ -228,6 +239,7 @@ type load struct {
 	balance  int64
 	terminal purse.Terminal
 	stamp    purse.Stamp
+	mark     []byte // of a canteen card: the newest record of its log before
 	outcome  string
 }
 
@@ -235,12 +247,12 @@ type load struct {
 // proven unused, or already this order's own with nothing in the air.
 func bind(tx *db.Tx, l load) error {
 	stamp := l.stamp.Bytes()
-	n, err := tx.Exec(`INSERT INTO tsm_load (card, seq, ord, fen, balance, terminal, stamp, outcome, tac, at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+	n, err := tx.Exec(`INSERT INTO tsm_load (card, seq, ord, fen, balance, terminal, stamp, outcome, tac, at, mark)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $12)
 		ON CONFLICT (card, seq) DO UPDATE SET ord = excluded.ord, fen = excluded.fen, balance = excluded.balance,
-		terminal = excluded.terminal, stamp = excluded.stamp, outcome = excluded.outcome, at = excluded.at
+		terminal = excluded.terminal, stamp = excluded.stamp, outcome = excluded.outcome, at = excluded.at, mark = excluded.mark
 		WHERE tsm_load.outcome = $11`,
-		l.card, l.seq, l.order, l.fen, l.balance, l.terminal[:], stamp[:], loadOpen, []byte{}, tx.Now().UnixMicro(), loadUnused)
+		l.card, l.seq, l.order, l.fen, l.balance, l.terminal[:], stamp[:], loadOpen, []byte{}, tx.Now().UnixMicro(), loadUnused, nonNil(l.mark))
 	if err == nil && n == 0 {
 		err = ErrBound
 	}
@@ -252,9 +264,9 @@ func bind(tx *db.Tx, l load) error {
 
 func loadOf(q db.Reader, card issuing.CardID, seq int) (l load, err error) {
 	var terminal, stamp []byte
-	err = q.QueryRow(`SELECT card, seq, ord, fen, balance, terminal, stamp, outcome FROM tsm_load
+	err = q.QueryRow(`SELECT card, seq, ord, fen, balance, terminal, stamp, mark, outcome FROM tsm_load
 		WHERE card = $1 AND seq = $2`, card, seq).
-		Scan(&l.card, &l.seq, &l.order, &l.fen, &l.balance, &terminal, &stamp, &l.outcome)
+		Scan(&l.card, &l.seq, &l.order, &l.fen, &l.balance, &terminal, &stamp, &l.mark, &l.outcome)
 	if err != nil {
 		return l, err
 	}
@@ -263,6 +275,43 @@ func loadOf(q db.Reader, card issuing.CardID, seq int) (l load, err error) {
 	}
 	l.terminal, l.stamp = purse.Terminal(terminal), purse.StampFrom([7]byte(stamp))
 	return l, nil
+}
+
+// loadOf reads the load that an order is bound to.
+func (m *Manager) loadOf(ctx context.Context, o Order) (l load, err error) {
+	err = m.store.Read(ctx, func(q *db.Query) (err error) {
+		l, err = loadOf(q, o.Card, o.seq)
+		return err
+	})
+	if err != nil {
+		return l, fmt.Errorf("load of order %s: %w", o.ID, err)
+	}
+	return l, nil
+}
+
+// nextLoad numbers a card's loads where the card itself does not.
+func nextLoad(q db.Reader, card issuing.CardID) (n int, err error) {
+	err = q.QueryRow(`SELECT COALESCE(MAX(seq), 0) + 1 FROM tsm_load WHERE card = $1`, card).Scan(&n)
+	return n, err
+}
+
+// keepPlace keeps which element a card was written into.
+func keepPlace(tx *db.Tx, card issuing.CardID, uid []byte) error {
+	_, err := tx.Exec(`INSERT INTO tsm_card (card, uid, kept) VALUES ($1, $2, $3)
+		ON CONFLICT (card) DO UPDATE SET uid = excluded.uid`, card, uid, []byte{})
+	return err
+}
+
+// keepCoupon keeps a coupon that a block is about to take out of its card.
+func keepCoupon(tx *db.Tx, card issuing.CardID, raw []byte) error {
+	_, err := tx.Exec(`UPDATE tsm_card SET kept = $2 WHERE card = $1`, card, raw)
+	return err
+}
+
+// placeOf reads the element's UID, and what keepCoupon kept.
+func placeOf(q db.Reader, card issuing.CardID) (uid, kept []byte, err error) {
+	err = q.QueryRow(`SELECT uid, kept FROM tsm_card WHERE card = $1`, card).Scan(&uid, &kept)
+	return uid, kept, err
 }
 
 // settleLoad ends an open load one way or the other, once.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"koala/hsm"
 	"koala/internal/db"
 	"koala/issuing"
 	"koala/ledger"
@@ -29,13 +30,7 @@ var topUpCourse = course{
 	hear: map[stage]func(*Manager, context.Context, Order, heard, []byte) (verdict, error){
 		stageLoad: hearLoad, stageCredit: hearCredit, stageProve: hearProve,
 	},
-	end: func(tx *db.Tx, o Order) error {
-		if o.seq >= 0 {
-			return fmt.Errorf("order %s: sequence %d is bound: %w", o.ID, o.seq, ErrState)
-		}
-		_, err := ledger.Void(tx, holdOf(o), "void:"+o.ID)
-		return err
-	},
+	end: endLoad,
 }
 
 // holdOf names the hold on the wallet that a top-up lives on.
@@ -144,7 +139,7 @@ func (m *Manager) mostOn(ctx context.Context, o Order) (most money.Amount, err e
 			return err
 		}
 		p, err := issuing.ProductOn(q, c.Product, m.store.Now())
-		most = p.MaxBalance
+		most = mostOf(c, p.MaxBalance)
 		return err
 	})
 	return most, err
@@ -165,13 +160,9 @@ func hearCredit(m *Manager, ctx context.Context, o Order, h heard, _ []byte) (ve
 
 // paid ends a top-up whose TAC verifies: the hold is captured, wallet to float.
 func (m *Manager) paid(ctx context.Context, o Order, tac [4]byte) (verdict, error) {
-	var l load
-	err := m.store.Read(ctx, func(q *db.Query) (err error) {
-		l, err = loadOf(q, o.Card, o.seq)
-		return err
-	})
+	l, err := m.loadOf(ctx, o)
 	if err != nil {
-		return verdict{}, fmt.Errorf("load of order %s: %w", o.ID, err)
+		return verdict{}, err
 	}
 	if err := m.checkTAC(ctx, l, tac); err != nil {
 		if errors.Is(err, errProof) {
@@ -261,4 +252,27 @@ func holds(r iso7816.Response, n purse.Number) bool {
 	}
 	p, err := purse.ParseFile15(f.Public)
 	return err == nil && p.Number == n
+}
+
+// authorise checks MAC1 and makes MAC2: the order to the card to take money.
+func (m *Manager) authorise(ctx context.Context, l load, a purse.InitLoadAnswer) ([4]byte, error) {
+	mac2, err := m.hsm.AuthoriseLoad(ctx, hsm.Load{Card: l.card.Purse(), Answer: a, Type: loadType, Fen: uint32(l.fen), Terminal: l.terminal, At: l.stamp})
+	return mac2, proofOf(err)
+}
+
+// checkMAC1 checks what a card said about its balance and load sequence when it
+// was asked with fen and terminal number t.
+func (m *Manager) checkMAC1(ctx context.Context, n purse.Number, a purse.InitLoadAnswer, fen uint32, t purse.Terminal) error {
+	return proofOf(m.hsm.CheckMAC1(ctx, hsm.Load{Card: n, Answer: a, Type: loadType, Fen: fen, Terminal: t}))
+}
+
+// checkTAC checks the card's proof that it took the money of l.
+func (m *Manager) checkTAC(ctx context.Context, l load, tac [4]byte) error {
+	return proofOf(m.hsm.CheckLoadTAC(ctx, hsm.LoadProof{Card: l.card.Purse(), Balance: uint32(l.balance + l.fen), Seq: uint16(l.seq),
+		Fen: uint32(l.fen), Type: loadType, Terminal: l.terminal, At: l.stamp, TAC: tac}))
+}
+
+// protect puts the MAC under the card's maintenance key onto a command.
+func (m *Manager) protect(ctx context.Context, n purse.Number, challenge []byte, c iso7816.Command) (iso7816.Command, error) {
+	return m.hsm.Protect(ctx, n, 0, challenge, c)
 }

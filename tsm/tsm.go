@@ -34,11 +34,13 @@ type Kind string
 
 const (
 	Adopt   Kind = "adopt"   // factory keys of a band become its own
-	Issue   Kind = "issue"   // a purse is written into the element
+	Issue   Kind = "issue"   // a card is written into the element; one that replaces another is loaded with its money
 	TopUp   Kind = "topup"   // wallet money goes onto the card
-	Block   Kind = "block"   // the purse stops working
+	Block   Kind = "block"   // the card stops working
 	Unblock Kind = "unblock" // and works again
-	Delete  Kind = "delete"  // balance proven, instance removed, money returned
+	Delete  Kind = "delete"  // balance proven, card removed, money returned
+	Default Kind = "default" // the payment card that readers get first
+	Update  Kind = "update"  // limits and PIN of a bank card, by issuer script
 	SAM     Kind = "psam"    // a gate's security module is written
 )
 
@@ -106,6 +108,7 @@ var stateWords = map[State][2]string{
 var kindWords = map[Kind][2]string{
 	Adopt: {"take the band over", "接管手环"}, Issue: {"write a card", "发卡"}, TopUp: {"top up", "充值"},
 	Block: {"block the card", "锁卡"}, Unblock: {"unblock the card", "解锁"}, Delete: {"return the card", "退卡"},
+	Default: {"make it the default card", "设为默认卡"}, Update: {"update the card", "更新卡片"},
 	SAM: {"write a gate's security module", "写入闸机安全模块"},
 }
 
@@ -116,8 +119,9 @@ type Order struct {
 	Kind     Kind
 	Band     string
 	Card     issuing.CardID // empty for Adopt and SAM
+	CardKind issuing.Kind   // of that card
 	Customer string
-	Amount   money.Amount // of a top-up
+	Amount   money.Amount // of a top-up; of an issue what the card it replaces held
 	State    State
 	Phase    Phase // the last phase reached
 	Session  int   // sessions with the element so far
@@ -130,9 +134,9 @@ type Order struct {
 	Deadline time.Time // when Tick looks at it; far ahead when nothing is due
 
 	script  string // id of the script in the band's hands; empty: none prepared
-	seq     int    // online sequence the top-up is bound to; -1: none yet
+	seq     int    // what the load is bound to: online sequence, transaction counter or number of the load; -1: none yet
 	version int    // counts changes; a unit that finds another one starts over
-	data    []byte // personalisation data, sealed; see perso.go
+	data    []byte // what its sessions work with: personalisation data sealed, a proven balance
 }
 
 // Reason says in a word why an order stands where it stands.
@@ -152,6 +156,9 @@ const (
 	OtherLoad     Reason = "other_load"     // the sequence was used, but not by this order
 	KeepsFailing  Reason = "keeps_failing"  // several sessions in a row brought no progress
 	NotThere      Reason = "card_not_there" // the instance is not in the element
+	NoSpace       Reason = "no_space"       // the element, or its issuer's part of it, is full
+	NoMoney       Reason = "no_money"       // the account has not so much
+	BankRefused   Reason = "bank_refused"   // the issuing bank declined
 )
 
 // Words says the reason for people, in Chinese if zh.
@@ -164,6 +171,8 @@ var reasonWords = map[Reason][2]string{
 	NeverCame: {"the band was not seen in time", "手环超时未连接"}, Given: {"cancelled by the customer", "客户取消"},
 	ByStaff: {"decided by the service desk", "由客服裁定"}, OtherLoad: {"another load used the card's sequence", "序号已被其他充值使用"},
 	KeepsFailing: {"several tries brought no progress", "多次尝试没有进展"}, NotThere: {"the card is not in the band", "手环中没有此卡"},
+	NoSpace: {"the band has no room for another card", "手环空间不足"}, NoMoney: {"not enough money", "余额不足"},
+	BankRefused: {"the bank declined", "银行拒绝"},
 }
 
 // A Request asks for an order.
@@ -175,6 +184,9 @@ type Request struct {
 	Customer string
 	Amount   money.Amount // of TopUp: positive whole fen
 	SAM      *SAMData     // of SAM
+	Update   *Change      // of Update
+
+	behind bool // placed behind the card's open orders, whatever their end
 }
 
 // SAMData is what a gate's security module carries besides keys.
@@ -214,78 +226,3 @@ var (
 	ErrBound     = fail.Define(fail.Conflict, "tsm.sequence_bound", "the card's sequence already belongs to another top-up")
 	ErrMoved     = fail.Define(fail.Busy, "tsm.order_moved", "the order changed meanwhile: ask again")
 )
-
-// A Phase is one step of an order that people can follow.
-type Phase string
-
-// The phases, in no order of their own: see walks.
-const (
-	PhaseWait        Phase = "wait"
-	PhaseChannel     Phase = "channel"
-	PhaseLook        Phase = "look"
-	PhaseKeys        Phase = "keys"
-	PhaseInstall     Phase = "install"
-	PhasePersonalise Phase = "personalise"
-	PhaseActivate    Phase = "activate"
-	PhaseReadBack    Phase = "readback"
-	PhaseInitLoad    Phase = "initload"
-	PhaseCredit      Phase = "credit"
-	PhaseProve       Phase = "prove"
-	PhaseChallenge   Phase = "challenge"
-	PhaseLock        Phase = "lock"
-	PhaseBalance     Phase = "balance"
-	PhaseRemove      Phase = "remove"
-)
-
-// walks gives for each kind the phases it passes when nothing goes wrong.
-var walks = map[Kind][]Phase{
-	Adopt:   {PhaseWait, PhaseChannel, PhaseKeys, PhaseReadBack},
-	Issue:   {PhaseWait, PhaseChannel, PhaseInstall, PhasePersonalise, PhaseActivate, PhaseReadBack},
-	SAM:     {PhaseWait, PhaseChannel, PhaseInstall, PhasePersonalise, PhaseActivate, PhaseReadBack},
-	TopUp:   {PhaseWait, PhaseInitLoad, PhaseCredit},
-	Block:   {PhaseWait, PhaseChallenge, PhaseLock, PhaseReadBack},
-	Unblock: {PhaseWait, PhaseChallenge, PhaseLock, PhaseReadBack},
-	Delete:  {PhaseWait, PhaseBalance, PhaseChannel, PhaseRemove},
-}
-
-// Walk lists the phases of a kind in the order they happen.
-func Walk(k Kind) []Phase { return append([]Phase(nil), walks[k]...) }
-
-// Words says what happens in the phase, in Chinese if zh.
-func (p Phase) Words(zh bool) string { return pick(phaseWords[p], string(p), zh) }
-
-var phaseWords = map[Phase][2]string{
-	PhaseWait:        {"Waiting for the band", "等待手环连接"},
-	PhaseChannel:     {"Opening a secure channel to the element", "与安全芯片建立安全通道"},
-	PhaseLook:        {"Reading what the element already holds", "读取芯片现有状态"},
-	PhaseKeys:        {"Replacing the factory keys", "替换出厂密钥"},
-	PhaseInstall:     {"Installing the card application", "安装卡应用"},
-	PhasePersonalise: {"Writing number, limits and keys", "写入卡号、限额与密钥"},
-	PhaseActivate:    {"Switching the card on", "启用卡片"},
-	PhaseReadBack:    {"Reading the result back", "回读核对"},
-	PhaseInitLoad:    {"The card prepares the load", "圈存初始化"},
-	PhaseCredit:      {"The card takes the money", "圈存写卡"},
-	PhaseProve:       {"Asking the card what became of the load", "向卡片查证圈存结果"},
-	PhaseChallenge:   {"The card gives a challenge", "取卡片随机数"},
-	PhaseLock:        {"Changing the card's lock", "更改卡片锁定状态"},
-	PhaseBalance:     {"The card proves its balance", "卡片证明余额"},
-	PhaseRemove:      {"Removing the card from the element", "从芯片删除卡应用"},
-}
-
-// reached tells which of the walk's phases lies further: an order's phase
-// never goes back when a session has to begin again.
-func (k Kind) reached(old, now Phase) Phase {
-	if rank(k, now) > rank(k, old) {
-		return now
-	}
-	return old
-}
-
-func rank(k Kind, p Phase) int {
-	for i, q := range walks[k] {
-		if p == q {
-			return i
-		}
-	}
-	return -1
-}
