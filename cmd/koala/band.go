@@ -35,11 +35,11 @@ func bandCommand() *cobra.Command {
 		Short: "A band: make it, look at it, hold it to anybody's card reader",
 		Long: `A band is one file: the secure element's memory and what its agent still has to tell. It can
 be served as a card in the virtual PC/SC reader of the vsmartcard project, where other
-people's card programs work with it.`,
+people's card programs work with it, and to phones over the radio protocol.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	c.AddCommand(bandNewCommand(), bandListCommand(), bandShowCommand(), bandServeCommand(), bandLogCommand())
+	c.AddCommand(bandNewCommand(), bandListCommand(), bandShowCommand(), bandServeCommand(), bandLogCommand(), bandPairCommand(), bandPhoneCommand())
 	return c
 }
 
