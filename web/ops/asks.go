@@ -10,27 +10,17 @@ import (
 	"koala/transit"
 	"koala/tsm"
 	"koala/web"
+	"koala/web/ops/shell"
 )
 
-// A question is a change that staff may make, with what it does in words.
-type question struct {
-	id, action       string
-	open, body       web.Text
-	icon             string
-	danger           bool
-	hidden           [][2]string
-	choices          []web.Option
-	amount, receiver string // where money moves
-}
-
 // orderActs are what staff may do about an order as it stands.
-func orderActs(o tsm.Order) (out []question) {
+func orderActs(o tsm.Order) (out []shell.Question) {
 	if o.State.Over() {
 		return nil
 	}
 	at := "/ops/orders/" + o.ID
 	if o.State == tsm.Running || o.State == tsm.Unconfirmed {
-		out = append(out, question{id: "ask-verify", action: at + "/verify", open: words.DoVerify, body: words.VerifyBody, icon: "refresh-cw"})
+		out = append(out, shell.Question{ID: "ask-verify", Action: at + "/verify", Open: words.DoVerify, Body: words.VerifyBody, Icon: "refresh-cw"})
 	}
 	if o.Desk {
 		choices := []web.Option{{Value: string(tsm.TryAgain), Name: words.DecideAgain}}
@@ -38,10 +28,10 @@ func orderActs(o tsm.Order) (out []question) {
 			choices = append(choices, web.Option{Value: string(tsm.Happened), Name: words.DecideHappened.F(web.Yuan(o.Amount.Minor()))})
 		}
 		choices = append(choices, web.Option{Value: string(tsm.Nothing), Name: words.DecideNothing})
-		out = append(out, question{id: "ask-recover", action: at + "/recover", open: words.DoRecover, body: words.RecoverBody, icon: "wrench", choices: choices})
+		out = append(out, shell.Question{ID: "ask-recover", Action: at + "/recover", Open: words.DoRecover, Body: words.RecoverBody, Icon: "wrench", Choices: choices})
 	}
 	if !o.Stop {
-		out = append(out, question{id: "ask-cancel", action: at + "/cancel", open: words.DoCancel, body: words.CancelBody, icon: "x", danger: true})
+		out = append(out, shell.Question{ID: "ask-cancel", Action: at + "/cancel", Open: words.DoCancel, Body: words.CancelBody, Icon: "x", Danger: true})
 	}
 	return out
 }
@@ -54,59 +44,59 @@ func orderEvents(o tsm.Order) string {
 	return "orders"
 }
 
-func cardActs(v cardView) (out []question) {
+func cardActs(v cardView) (out []shell.Question) {
 	token := [][2]string{{"token", v.token}}
 	switch v.card.State {
 	case issuing.Active:
-		out = append(out, question{id: "ask-block", action: v.path + "/block", open: words.DoBlock, body: words.BlockBody, icon: "lock", danger: true, hidden: token})
+		out = append(out, shell.Question{ID: "ask-block", Action: v.path + "/block", Open: words.DoBlock, Body: words.BlockBody, Icon: "lock", Danger: true, Hidden: token})
 	case issuing.Blocked:
-		out = append(out, question{id: "ask-unblock", action: v.path + "/unblock", open: words.DoUnblock, body: words.UnblockBody, icon: "lock-open", hidden: token})
+		out = append(out, shell.Question{ID: "ask-unblock", Action: v.path + "/unblock", Open: words.DoUnblock, Body: words.UnblockBody, Icon: "lock-open", Hidden: token})
 	}
 	if v.denied {
-		return append(out, question{id: "ask-allow", action: v.path + "/allow", open: words.DoAllow, body: words.AllowBody, icon: "check"})
+		return append(out, shell.Question{ID: "ask-allow", Action: v.path + "/allow", Open: words.DoAllow, Body: words.AllowBody, Icon: "check"})
 	}
-	return append(out, question{id: "ask-deny", action: v.path + "/deny", open: words.DoDeny, body: words.DenyBody, icon: "ban", danger: true})
+	return append(out, shell.Question{ID: "ask-deny", Action: v.path + "/deny", Open: words.DoDeny, Body: words.DenyBody, Icon: "ban", Danger: true})
 }
 
-func customerActs(v customerView) []question {
+func customerActs(v customerView) []shell.Question {
 	at := "/ops/customers/" + string(v.who.ID) + "/block"
 	switch {
 	case v.self:
 		return nil
 	case v.who.Blocked:
-		return []question{{id: "ask-open", action: at, open: words.DoOpenLogin, body: words.OpenLoginBody, icon: "lock-open", hidden: [][2]string{{"shut", "0"}}}}
+		return []shell.Question{{ID: "ask-open", Action: at, Open: words.DoOpenLogin, Body: words.OpenLoginBody, Icon: "lock-open", Hidden: [][2]string{{"shut", "0"}}}}
 	}
-	return []question{{id: "ask-shut", action: at, open: words.DoShutLogin, body: shutBody(v.who), icon: "lock", danger: true, hidden: [][2]string{{"shut", "1"}}}}
+	return []shell.Question{{ID: "ask-shut", Action: at, Open: words.DoShutLogin, Body: shutBody(v.who), Icon: "lock", Danger: true, Hidden: [][2]string{{"shut", "1"}}}}
 }
 
 func shutBody(c customer.Customer) web.Text { return words.ShutLoginBody.F(c.Name) }
 
-func denyActs() []question {
-	return []question{{id: "ask-publish", action: "/ops/deny/publish", open: words.DoPublish, body: words.PublishBody, icon: "radio"}}
+func denyActs() []shell.Question {
+	return []shell.Question{{ID: "ask-publish", Action: "/ops/deny/publish", Open: words.DoPublish, Body: words.PublishBody, Icon: "radio"}}
 }
 
 // journeyActs offers to take an exception off the desk.
-func journeyActs(v journeyView) []question {
+func journeyActs(v journeyView) []shell.Question {
 	if v.journey.Exception == transit.Fine || v.closed {
 		return nil
 	}
-	return []question{{id: "ask-close", action: journeyPath(v.journey.ID) + "/close", open: words.DoClose, body: words.CloseBody, icon: "check"}}
+	return []shell.Question{{ID: "ask-close", Action: journeyPath(v.journey.ID) + "/close", Open: words.DoClose, Body: words.CloseBody, Icon: "check"}}
 }
 
-func repairActs(v journeyView) []question {
+func repairActs(v journeyView) []shell.Question {
 	if v.owner == "" {
 		return nil
 	}
-	return []question{{id: "ask-repair", action: journeyPath(v.journey.ID) + "/repair", open: words.DoRepair, body: words.RepairBody, icon: "wrench",
-		hidden: [][2]string{{"station", fmt.Sprintf("%d", v.repair.asked)}}, amount: web.SignedYuan(-v.repair.more), receiver: v.owner}}
+	return []shell.Question{{ID: "ask-repair", Action: journeyPath(v.journey.ID) + "/repair", Open: words.DoRepair, Body: words.RepairBody, Icon: "wrench",
+		Hidden: [][2]string{{"station", fmt.Sprintf("%d", v.repair.asked)}}, Amount: web.SignedYuan(-v.repair.more), Receiver: v.owner}}
 }
 
-func sealActs(day calendar.Date) []question {
-	return []question{{id: "ask-seal", action: "/ops/books/seal", open: words.DoSeal.F(day.String()), body: words.SealBody, icon: "shield-check", hidden: [][2]string{{"day", day.String()}}}}
+func sealActs(day calendar.Date) []shell.Question {
+	return []shell.Question{{ID: "ask-seal", Action: "/ops/books/seal", Open: words.DoSeal.F(day.String()), Body: words.SealBody, Icon: "shield-check", Hidden: [][2]string{{"day", day.String()}}}}
 }
 
-func settleActs(day calendar.Date) []question {
-	return []question{{id: "ask-settle", action: "/ops/settlement/run", open: words.DoSettle.F(day.String()), body: words.SettleBody, icon: "landmark"}}
+func settleActs(day calendar.Date) []shell.Question {
+	return []shell.Question{{ID: "ask-settle", Action: "/ops/settlement/run", Open: words.DoSettle.F(day.String()), Body: words.SettleBody, Icon: "landmark"}}
 }
 
 func verdictFacts(r ledger.Report) []web.Fact {
@@ -123,25 +113,4 @@ func noteTone(t web.Text) web.Tone {
 		return web.Bad
 	}
 	return web.Good
-}
-
-func currentTab(t tab) string {
-	if t.here {
-		return "page"
-	}
-	return "false"
-}
-
-func anyValue(fields []web.Field) bool {
-	for _, f := range fields {
-		if f.Value != "" {
-			return true
-		}
-	}
-	return false
-}
-
-func noFile(t web.Table) web.Table {
-	t.NoCSV = true
-	return t
 }

@@ -4,26 +4,25 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"koala/calendar"
-	"koala/issuing"
 	"koala/ledger"
 	"koala/money"
 	"koala/web"
+	"koala/web/ops/shell"
 )
 
 // bookTabs are the lists of the books, with the one shown marked.
-func bookTabs(here string) []tab {
-	all := []tab{{href: "/ops/books", name: words.Trial}, {href: "/ops/books/accounts", name: words.Accounts},
-		{href: "/ops/books/entries", name: words.Entries}, {href: "/ops/books/holds", name: words.Holds},
-		{href: "/ops/books/proof", name: words.Proof}}
+func bookTabs(here string) []shell.Tab {
+	all := []shell.Tab{{Href: "/ops/books", Name: words.Trial}, {Href: "/ops/books/accounts", Name: words.Accounts},
+		{Href: "/ops/books/entries", Name: words.Entries}, {Href: "/ops/books/holds", Name: words.Holds},
+		{Href: "/ops/books/proof", Name: words.Proof}}
 	for i := range all {
-		all[i].here = all[i].href == here
+		all[i].Here = all[i].Href == here
 	}
 	return all
 }
@@ -59,18 +58,18 @@ func (p pages) trial(w http.ResponseWriter, r *http.Request) error {
 	} else {
 		d, err := calendar.Parse(day)
 		if err != nil {
-			return fmt.Errorf("day of a trial balance: %w", ErrForm)
+			return fmt.Errorf("day of a trial balance: %w", shell.ErrForm)
 		}
 		if t, err = p.Book.TrialBalanceAt(r.Context(), d); err != nil {
 			return err
 		}
 	}
-	v := listView{table: trialTable(r.Context(), t), tabs: bookTabs("/ops/books"), events: "books",
-		filter: []web.Field{{Name: "day", Label: words.EndOfDay, Type: "date", Value: day}}, note: words.Balanced}
+	v := shell.ListView{Table: trialTable(r.Context(), t), Tabs: bookTabs("/ops/books"), Events: "books",
+		Filter: []web.Field{{Name: "day", Label: words.EndOfDay, Type: "date", Value: day}}, Note: words.Balanced, Tone: web.Good}
 	if !t.Balanced {
-		v.note = words.Unbalanced
+		v.Note, v.Tone = words.Unbalanced, web.Bad
 	}
-	return p.list(w, r, web.Page{Title: words.Books, Lead: words.BooksLead, Here: "/ops/books"}, v)
+	return p.desk.List(w, r, web.Page{Title: words.Books, Lead: words.BooksLead, Here: "/ops/books"}, v)
 }
 
 func trialTable(ctx context.Context, t ledger.Trial) web.Table {
@@ -78,7 +77,7 @@ func trialTable(ctx context.Context, t ledger.Trial) web.Table {
 		{Name: words.Class}, {Name: words.Number, Num: true}, {Name: words.Debit, Num: true}, {Name: words.Credit, Num: true}}}
 	for _, row := range t.Rows {
 		out.Rows = append(out.Rows, web.Row{Href: "/ops/books/accounts?code=" + row.Code, Cells: []web.Cell{
-			web.Mono(row.Code), web.Plain(chartName(row.Code).In(ctx)), short(classOf(row.Code).In(ctx)),
+			web.Mono(row.Code), web.Plain(chartName(row.Code).In(ctx)), shell.Short(classOf(row.Code).In(ctx)),
 			web.Count(int64(row.Accounts)), total(row.Debit), total(row.Credit)}})
 	}
 	var currencies []money.Currency
@@ -88,7 +87,7 @@ func trialTable(ctx context.Context, t ledger.Trial) web.Table {
 		}
 	}
 	for _, c := range currencies {
-		out.Rows = append(out.Rows, web.Row{Cells: []web.Cell{none(), strongCell(words.Sum.In(ctx) + " " + string(c)), none(), none(),
+		out.Rows = append(out.Rows, web.Row{Cells: []web.Cell{shell.None(), strongCell(words.Sum.In(ctx) + " " + string(c)), shell.None(), shell.None(),
 			strongTotal(t.Debit[c]), strongTotal(t.Credit[c])}})
 	}
 	return out
@@ -108,30 +107,30 @@ func total(t ledger.Total) web.Cell {
 
 func strongTotal(t ledger.Total) web.Cell {
 	c := total(t)
-	c.Show = strong(c.Text)
+	c.Show = shell.Strong(c.Text)
 	return c
 }
 
 // accounts lists accounts of a part of the chart with their balances.
 func (p pages) accounts(w http.ResponseWriter, r *http.Request) error {
 	code := strings.TrimSpace(r.FormValue("code"))
-	pg := web.PageOf(r, pageRows)
-	list, err := gather(pg, func(after string, limit int) ([]ledger.AccountLine, error) {
+	pg := web.PageOf(r, shell.Rows)
+	list, err := shell.Gather(pg, func(after string, limit int) ([]ledger.AccountLine, error) {
 		return p.Book.Accounts(code, ledger.AccountID(after), limit), nil
 	}, accountKey, nil)
 	if err != nil {
 		return err
 	}
 	ctx := r.Context()
-	t := web.Table{ID: "accounts", Empty: words.NoAccounts, Next: nextOf(r, list, pg, accountKey), Head: []web.Column{{Name: words.Account},
+	t := web.Table{ID: "accounts", Empty: words.NoAccounts, Next: shell.NextOf(r, list, pg, accountKey), Head: []web.Column{{Name: words.Account},
 		{Name: words.Code}, {Name: words.Name}, {Name: words.Debit, Num: true}, {Name: words.Credit, Num: true}, {Name: words.Balance, Num: true}}}
 	for _, a := range list {
-		t.Rows = append(t.Rows, web.Row{Href: accountPath(a.ID), Cells: []web.Cell{ident(string(a.ID)), web.Mono(a.Code),
+		t.Rows = append(t.Rows, web.Row{Href: accountPath(a.ID), Cells: []web.Cell{shell.Ident(string(a.ID)), web.Mono(a.Code),
 			web.Plain(accountName(ctx, a.Account)), total(a.Debit), total(a.Credit), onSide(a.Account, a.Balance.Minor())}})
 	}
-	v := listView{table: t, tabs: bookTabs("/ops/books/accounts"), events: "books",
-		filter: []web.Field{{Name: "code", Label: words.Code, Type: "search", Mode: "numeric", Value: code, Max: ledger.MaxKind}}}
-	return p.list(w, r, web.Page{Title: words.Accounts, Lead: words.AccountsLead, Here: "/ops/books"}, v)
+	v := shell.ListView{Table: t, Tabs: bookTabs("/ops/books/accounts"), Events: "books",
+		Filter: []web.Field{{Name: "code", Label: words.Code, Type: "search", Mode: "numeric", Value: code, Max: ledger.MaxKind}}}
+	return p.desk.List(w, r, web.Page{Title: words.Accounts, Lead: words.AccountsLead, Here: "/ops/books"}, v)
 }
 
 func accountKey(a ledger.AccountLine) string { return string(a.ID) }
@@ -163,7 +162,7 @@ func onSide(a ledger.Account, fen int64) web.Cell {
 // An accountView is one account.
 type accountView struct {
 	facts     []web.Fact
-	past      string // answer to the question about a past time; empty: not asked
+	past      string // answer to the shell.Question about a past time; empty: not asked
 	at, by    web.Field
 	id        string
 	statement web.Table
@@ -194,7 +193,7 @@ func (p pages) account(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	v.holds = holdTable(ctx, open)
-	return p.show(w, r, web.Page{Title: web.Same(hushed(string(a.ID))), Lead: web.Same(accountName(ctx, a)), Back: "/ops/books/accounts?code=" + query(a.Code), Here: "/ops/books"}, accountPage(v))
+	return p.desk.Show(w, r, web.Page{Title: web.Same(shell.Hushed(string(a.ID))), Lead: web.Same(accountName(ctx, a)), Back: "/ops/books/accounts?code=" + query(a.Code), Here: "/ops/books"}, accountPage(v))
 }
 
 func (p pages) accountFacts(ctx context.Context, a ledger.Account) ([]web.Fact, error) {
@@ -207,11 +206,11 @@ func (p pages) accountFacts(ctx context.Context, a ledger.Account) ([]web.Fact, 
 		side = words.Debit
 	}
 	facts := []web.Fact{
-		{Name: words.Balance, Show: strong(onSide(a, b.Posted.Minor()).Text)},
+		{Name: words.Balance, Show: shell.Strong(onSide(a, b.Posted.Minor()).Text)},
 		{Name: words.Held, Value: web.Yuan(b.Held.Minor())},
 		{Name: words.Available, Value: onSide(a, b.Available.Minor()).Text},
 		{Name: words.Code, Value: a.Code + " " + chartName(a.Code).In(ctx), Href: "/ops/books/accounts?code=" + query(a.Code)},
-		{Name: words.NormalSide, Show: phrase(side)},
+		{Name: words.NormalSide, Show: shell.Phrase(side)},
 		{Name: words.Currency, Value: string(a.Currency)},
 	}
 	if a.Floor != nil {
@@ -262,13 +261,13 @@ func (p pages) pastBalance(r *http.Request, a ledger.Account, v *accountView) er
 
 // statement is an account's lines, newest first, with the balance each left.
 func (p pages) statement(r *http.Request, a ledger.Account) (web.Table, error) {
-	pg := web.PageOf(r, pageRows)
-	lines, err := gather(pg, func(after string, limit int) ([]ledger.Line, error) {
+	pg := web.PageOf(r, shell.Rows)
+	lines, err := shell.Gather(pg, func(after string, limit int) ([]ledger.Line, error) {
 		before := uint64(0)
 		if after != "" {
 			var err error
 			if before, err = strconv.ParseUint(after, 10, 63); err != nil || before == 0 {
-				return nil, fmt.Errorf("line number: %w", ErrForm)
+				return nil, fmt.Errorf("line number: %w", shell.ErrForm)
 			}
 			if before == 1 {
 				return nil, nil
@@ -279,12 +278,12 @@ func (p pages) statement(r *http.Request, a ledger.Account) (web.Table, error) {
 	if err != nil {
 		return web.Table{}, err
 	}
-	t := web.Table{ID: "statement", Caption: words.Statement, Empty: words.NoLines, Next: nextOf(r, lines, pg, lineKey), Head: []web.Column{{Name: words.Booked},
+	t := web.Table{ID: "statement", Caption: words.Statement, Empty: words.NoLines, Next: shell.NextOf(r, lines, pg, lineKey), Head: []web.Column{{Name: words.Booked},
 		{Name: words.Kind}, {Name: words.Text}, {Name: words.Debit, Num: true}, {Name: words.Credit, Num: true}, {Name: words.Balance, Num: true}}}
 	for _, l := range lines {
 		debit, credit := sides(l.Amount.Minor())
-		t.Rows = append(t.Rows, web.Row{Href: entryPath(l.Seq), Cells: []web.Cell{timeCell(l.Booked), web.Mono(l.Kind),
-			web.Plain(hushed(l.Text)), debit, credit, onSide(a, l.Balance.Minor())}})
+		t.Rows = append(t.Rows, web.Row{Href: entryPath(l.Seq), Cells: []web.Cell{shell.At(l.Booked), web.Mono(l.Kind),
+			web.Plain(shell.Hushed(l.Text)), debit, credit, onSide(a, l.Balance.Minor())}})
 	}
 	return t, nil
 }
@@ -294,9 +293,9 @@ func lineKey(l ledger.Line) string { return strconv.FormatUint(l.Nth, 10) }
 // sides puts an amount into the column it belongs to.
 func sides(fen int64) (debit, credit web.Cell) {
 	if fen < 0 {
-		return web.Money(-fen), none()
+		return web.Money(-fen), shell.None()
 	}
-	return none(), web.Money(fen)
+	return shell.None(), web.Money(fen)
 }
 
 // holds lists everything that is authorised and not yet captured.
@@ -316,8 +315,8 @@ func (p pages) holds(w http.ResponseWriter, r *http.Request) error {
 		}
 		after = list[len(list)-1].ID
 	}
-	v := listView{table: holdTable(r.Context(), open), tabs: bookTabs("/ops/books/holds"), events: "books orders"}
-	return p.list(w, r, web.Page{Title: words.Holds, Lead: words.HoldsLead, Here: "/ops/books"}, v)
+	v := shell.ListView{Table: holdTable(r.Context(), open), Tabs: bookTabs("/ops/books/holds"), Events: "books orders"}
+	return p.desk.List(w, r, web.Page{Title: words.Holds, Lead: words.HoldsLead, Here: "/ops/books"}, v)
 }
 
 func holdTable(ctx context.Context, open []ledger.Held) web.Table {
@@ -328,15 +327,8 @@ func holdTable(ctx context.Context, open []ledger.Held) web.Table {
 		if !h.Expires.IsZero() {
 			expires = web.When(h.Expires)
 		}
-		t.Rows = append(t.Rows, web.Row{Href: "/ops/books/entry?ref=" + query(h.Ref), Cells: []web.Cell{ident(h.Ref),
-			ident(string(h.From)), ident(string(h.To)), web.Money(h.Amount.Minor()), web.Money(h.Remaining.Minor()), expires}})
+		t.Rows = append(t.Rows, web.Row{Href: "/ops/books/entry?ref=" + query(h.Ref), Cells: []web.Cell{shell.Ident(h.Ref),
+			shell.Ident(string(h.From)), shell.Ident(string(h.To)), web.Money(h.Amount.Minor()), web.Money(h.Remaining.Minor()), expires}})
 	}
 	return t
-}
-
-var longDigits = regexp.MustCompile(`\d{16,20}`)
-
-// hushed masks card numbers inside account names and references.
-func hushed(s string) string {
-	return longDigits.ReplaceAllStringFunc(s, func(d string) string { return issuing.CardID(d).Masked() })
 }

@@ -18,6 +18,7 @@ import (
 	"koala/settlement"
 	"koala/transit"
 	"koala/web"
+	"koala/web/ops/shell"
 )
 
 func query(s string) string { return url.QueryEscape(s) }
@@ -32,43 +33,43 @@ func (p pages) entries(w http.ResponseWriter, r *http.Request) error {
 	if from != "" {
 		d, err := calendar.Parse(from)
 		if err != nil {
-			return fmt.Errorf("first day: %w", ErrForm)
+			return fmt.Errorf("first day: %w", shell.ErrForm)
 		}
 		s.From = d.Start(calendar.Beijing)
 	}
 	if to != "" {
 		d, err := calendar.Parse(to)
 		if err != nil {
-			return fmt.Errorf("last day: %w", ErrForm)
+			return fmt.Errorf("last day: %w", shell.ErrForm)
 		}
 		s.To = d.AddDays(1).Start(calendar.Beijing)
 	}
-	pg := web.PageOf(r, pageRows)
+	pg := web.PageOf(r, shell.Rows)
 	list, err := p.findEntries(r.Context(), s, pg)
 	if err != nil {
 		return err
 	}
 	t := p.entryTable(r.Context(), list)
-	t.Next = nextOf(r, list, pg, recordKey)
-	v := listView{table: t, tabs: bookTabs("/ops/books/entries"), events: "books", filter: []web.Field{
+	t.Next = shell.NextOf(r, list, pg, recordKey)
+	v := shell.ListView{Table: t, Tabs: bookTabs("/ops/books/entries"), Events: "books", Filter: []web.Field{
 		{Name: "kind", Label: words.Kind, Type: "search", Value: s.Kind, Max: ledger.MaxKind},
 		{Name: "ref", Label: words.ReferenceBegins, Type: "search", Value: s.Ref, Max: ledger.MaxRef},
 		{Name: "text", Label: words.TextHas, Type: "search", Value: s.Text, Max: ledger.MaxText},
 		{Name: "from", Label: words.FirstDay, Type: "date", Value: from},
 		{Name: "to", Label: words.LastDay, Type: "date", Value: to},
 	}}
-	return p.list(w, r, web.Page{Title: words.Entries, Lead: words.EntriesLead, Here: "/ops/books"}, v)
+	return p.desk.List(w, r, web.Page{Title: words.Entries, Lead: words.EntriesLead, Here: "/ops/books"}, v)
 }
 
 func recordKey(rec ledger.Record) string { return strconv.FormatUint(rec.Seq, 10) }
 
 func (p pages) findEntries(ctx context.Context, s ledger.Search, pg web.Paging) ([]ledger.Record, error) {
-	return gather(pg, func(after string, limit int) ([]ledger.Record, error) {
+	return shell.Gather(pg, func(after string, limit int) ([]ledger.Record, error) {
 		s.Before, s.Limit = 0, limit
 		if after != "" {
 			before, err := strconv.ParseUint(after, 10, 63)
 			if err != nil || before == 0 {
-				return nil, fmt.Errorf("record number: %w", ErrForm)
+				return nil, fmt.Errorf("record number: %w", shell.ErrForm)
 			}
 			s.Before = before
 		}
@@ -93,20 +94,20 @@ func (p pages) entryRow(ctx context.Context, rec ledger.Record) web.Row {
 	from, to, fen := flow(rec)
 	amount := web.Money(fen)
 	if len(rec.Legs) == 0 {
-		amount = none()
+		amount = shell.None()
 	}
 	kind := rec.Kind
 	if rec.Type != "entry" && rec.Type != kind {
 		kind = rec.Type + " " + kind
 	}
-	return web.Row{Href: entryPath(rec.Seq), Cells: []web.Cell{web.Mono(kind), orNone(from), orNone(to), amount, ident(rec.Ref), web.When(rec.Booked)}}
+	return web.Row{Href: entryPath(rec.Seq), Cells: []web.Cell{web.Mono(kind), orNone(from), orNone(to), amount, shell.Ident(rec.Ref), web.When(rec.Booked)}}
 }
 
 func orNone(id string) web.Cell {
 	if id == "" {
-		return none()
+		return shell.None()
 	}
-	return ident(id)
+	return shell.Ident(id)
 }
 
 // flow names the first account on each side and sums what moved.
@@ -155,7 +156,7 @@ func (p pages) entry(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	title := words.EntryNo.F(int(rec.Seq))
-	return p.show(w, r, web.Page{Title: title, Lead: web.Same(hushed(rec.Text)), Back: "/ops/books/entries", Here: "/ops/books"}, entryPage(v))
+	return p.desk.Show(w, r, web.Page{Title: title, Lead: web.Same(shell.Hushed(rec.Text)), Back: "/ops/books/entries", Here: "/ops/books"}, entryPage(v))
 }
 
 // findEntry reads the record by ?seq= or ?ref=.
@@ -172,13 +173,13 @@ func (p pages) findEntry(r *http.Request) (ledger.Record, error) {
 
 func entryFacts(rec ledger.Record) []web.Fact {
 	facts := []web.Fact{
-		{Name: words.Reference, Value: hushed(rec.Ref), Mono: true},
+		{Name: words.Reference, Value: shell.Hushed(rec.Ref), Mono: true},
 		{Name: words.Kind, Value: strings.TrimSpace(rec.Type + " " + strings.TrimPrefix(rec.Kind, rec.Type)), Mono: true},
 		{Name: words.Booked, Value: web.Moment(rec.Booked)},
 		{Name: words.ValueDate, Value: web.Moment(rec.Value)},
 	}
 	if rec.Type == "account" {
-		facts = append(facts, web.Fact{Name: words.Account, Value: hushed(rec.Ref), Href: accountPath(ledger.AccountID(rec.Ref)), Mono: true})
+		facts = append(facts, web.Fact{Name: words.Account, Value: shell.Hushed(rec.Ref), Href: accountPath(ledger.AccountID(rec.Ref)), Mono: true})
 	}
 	if !rec.Adjusts.IsZero() {
 		facts = append(facts, web.Fact{Name: words.Adjusts, Value: web.Moment(rec.Adjusts)})
@@ -197,7 +198,7 @@ func legTable(rec ledger.Record) web.Table {
 	}
 	for _, l := range rec.Legs {
 		debit, credit := sides(l.Amount.Minor())
-		row := web.Row{Href: accountPath(l.Account), Cells: []web.Cell{web.Mono(hushed(string(l.Account))), web.Mono(l.Code), debit, credit}}
+		row := web.Row{Href: accountPath(l.Account), Cells: []web.Cell{web.Mono(shell.Hushed(string(l.Account))), web.Mono(l.Code), debit, credit}}
 		if rec.Books() {
 			a := ledger.Account{Code: l.Code}
 			if c, ok := ledger.ClassOf(l.Code); ok {
@@ -234,7 +235,7 @@ func (p pages) relations(ctx context.Context, rec ledger.Record) ([]web.Happenin
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, web.Happening{At: of.Booked, What: x.what, Detail: hushed(x.ref), Href: entryPath(of.Seq), Icon: x.icon})
+		out = append(out, web.Happening{At: of.Booked, What: x.what, Detail: shell.Hushed(x.ref), Href: entryPath(of.Seq), Icon: x.icon})
 	}
 	followers, err := p.followers(ctx, rec)
 	return append(out, followers...), err
@@ -255,9 +256,9 @@ func (p pages) followers(ctx context.Context, rec ledger.Record) ([]web.Happenin
 	for _, f := range next {
 		switch {
 		case f.Original == rec.Ref && f.Original != "":
-			out = append(out, web.Happening{At: f.Booked, What: words.ReversedBy, Detail: hushed(f.Ref), Href: entryPath(f.Seq), Icon: "history", Tone: web.Warn})
+			out = append(out, web.Happening{At: f.Booked, What: words.ReversedBy, Detail: shell.Hushed(f.Ref), Href: entryPath(f.Seq), Icon: "history", Tone: web.Warn})
 		case f.Hold == rec.Ref && f.Hold != "":
-			out = append(out, web.Happening{At: f.Booked, What: words.HoldAct.F(f.Type), Detail: hushed(f.Ref), Href: entryPath(f.Seq), Icon: "lock-open"})
+			out = append(out, web.Happening{At: f.Booked, What: words.HoldAct.F(f.Type), Detail: shell.Hushed(f.Ref), Href: entryPath(f.Seq), Icon: "lock-open"})
 		}
 	}
 	return out, nil
@@ -272,7 +273,7 @@ func (p pages) traceOf(ctx context.Context, rec ledger.Record) (h web.Happening,
 		h.Href, h.Detail = "/ops/orders/"+rest, rest
 	case "deposit", "deposit-back", "refund":
 		h.Href, err = p.pathOfCard(ctx, issuing.CardID(rest))
-		h.Detail = hushed(rest)
+		h.Detail = shell.Hushed(rest)
 	case "payout":
 		day, _, _ := strings.Cut(rest, ":")
 		h.Href, h.Detail = "/ops/settlement/days/"+day, day
@@ -306,7 +307,7 @@ type verdict struct {
 
 // A proofPage is how the books stand and what was checked.
 type proofPageView struct {
-	tabs    []tab
+	tabs    []shell.Tab
 	facts   []web.Fact
 	trouble string
 	verdict verdict
@@ -329,7 +330,7 @@ func (p pages) proof(w http.ResponseWriter, r *http.Request) error {
 		{Name: words.Records, Value: web.Number(int64(seq))},
 		{Name: words.ChainHash, Value: hex.EncodeToString(hash[:]), Mono: true},
 		{Name: words.Lag, Value: web.Number(int64(p.Book.Lag()))},
-		{Name: words.StoredAt, Show: phrase(p.storeKind())},
+		{Name: words.StoredAt, Show: shell.Phrase(p.storeKind())},
 	}
 	if t := p.Book.ClosedThrough(); !t.IsZero() {
 		v.facts = append(v.facts, web.Fact{Name: words.ClosedThrough, Value: web.Moment(t)})
@@ -337,7 +338,7 @@ func (p pages) proof(w http.ResponseWriter, r *http.Request) error {
 	if err := p.Book.Trouble(); err != nil {
 		v.trouble = words.ViewsStuck.In(ctx)
 	}
-	return p.show(w, r, web.Page{Title: words.Proof, Lead: words.ProofLead, Here: "/ops/books"}, proofPage(v))
+	return p.desk.Show(w, r, web.Page{Title: words.Proof, Lead: words.ProofLead, Here: "/ops/books"}, proofPage(v))
 }
 
 func (p pages) storeKind() web.Text {
@@ -358,7 +359,7 @@ func (p pages) check(ctx context.Context) (v verdict, err error) {
 		return v, err
 	}
 	for _, x := range v.report.Problems {
-		v.problems = append(v.problems, web.Line{Text: web.Same(hushed(x.Where)), Value: hushed(x.What)})
+		v.problems = append(v.problems, web.Line{Text: web.Same(shell.Hushed(x.Where)), Value: shell.Hushed(x.What)})
 	}
 	err = p.Store.Read(ctx, func(q *db.Query) error {
 		payouts, err := settlement.Check(q)
@@ -370,10 +371,10 @@ func (p pages) check(ctx context.Context) (v verdict, err error) {
 			return err
 		}
 		for _, s := range payouts {
-			v.problems = append(v.problems, web.Line{Text: words.Settlement, Value: hushed(s)})
+			v.problems = append(v.problems, web.Line{Text: words.Settlement, Value: shell.Hushed(s)})
 		}
 		for _, s := range shares {
-			v.problems = append(v.problems, web.Line{Text: words.Clearing, Value: hushed(s)})
+			v.problems = append(v.problems, web.Line{Text: words.Clearing, Value: shell.Hushed(s)})
 		}
 		return nil
 	})
@@ -383,26 +384,26 @@ func (p pages) check(ctx context.Context) (v verdict, err error) {
 // seal fixes a day under the house's signature.
 func (p pages) seal(w http.ResponseWriter, r *http.Request) error {
 	const back = "/ops/books/proof"
-	reason, err := why(r)
+	reason, err := shell.Why(r)
 	if err != nil {
-		return sorry(w, r, back, err)
+		return shell.Sorry(w, r, back, err)
 	}
 	day, err := calendar.Parse(r.PostFormValue("day"))
 	if err != nil {
-		return fmt.Errorf("day to seal: %w", ErrForm)
+		return fmt.Errorf("day to seal: %w", shell.ErrForm)
 	}
 	ctx := r.Context()
 	s, err := p.Book.SealDay(ctx, day, func(message []byte) ([]byte, error) { return p.Keys.Sign(ctx, p.SealKey, message) })
 	if err != nil {
-		return sorry(w, r, back, err)
+		return shell.Sorry(w, r, back, err)
 	}
 	err = p.Store.Write(ctx, func(tx *db.Tx) error {
-		return keep(tx, r, Deed{Act: ActSeal, Target: back, What: s.Day.String() + " " + hex.EncodeToString(s.Root[:8]), Why: reason})
+		return shell.Keep(tx, r, shell.Deed{Act: shell.ActSeal, Target: back, What: s.Day.String() + " " + hex.EncodeToString(s.Root[:8]), Why: reason})
 	})
 	if err != nil {
 		return err
 	}
-	return done(w, r, back, words.DidSeal.F(s.Day.String()))
+	return shell.Done(w, r, back, words.DidSeal.F(s.Day.String()))
 }
 
 // A proofView is how one record hangs in its sealed day.

@@ -17,6 +17,7 @@ import (
 	"koala/spec/purse"
 	"koala/transit"
 	"koala/web"
+	"koala/web/ops/shell"
 )
 
 func (p pages) transitRoutes(m *web.Mux) {
@@ -87,7 +88,7 @@ func (p pages) readDevices(ctx context.Context, pg web.Paging, keepDevice func(t
 		if f, err = p.fleet(q); err != nil {
 			return err
 		}
-		list, err = gather(pg, func(after string, limit int) ([]transit.Device, error) {
+		list, err = shell.Gather(pg, func(after string, limit int) ([]transit.Device, error) {
 			return transit.Devices(q, after, limit)
 		}, deviceKey, keepDevice)
 		return err
@@ -101,7 +102,7 @@ func deviceKey(d transit.Device) string { return d.Terminal.String() }
 func (p pages) gates(w http.ResponseWriter, r *http.Request) error {
 	kind, place := transit.DeviceKind(r.FormValue("kind")), strings.TrimSpace(r.FormValue("place"))
 	if _, ok := deviceKinds[kind]; kind != "" && !ok {
-		return fmt.Errorf("filter of devices: %w", ErrForm)
+		return fmt.Errorf("filter of devices: %w", shell.ErrForm)
 	}
 	var keepDevice func(transit.Device) bool
 	if kind != "" || place != "" {
@@ -110,32 +111,32 @@ func (p pages) gates(w http.ResponseWriter, r *http.Request) error {
 			return (kind == "" || d.Kind == kind) && (strings.Contains(name.ZH, place) || strings.Contains(strings.ToLower(name.EN), strings.ToLower(place)))
 		}
 	}
-	pg := web.PageOf(r, pageRows)
+	pg := web.PageOf(r, shell.Rows)
 	list, f, err := p.readDevices(r.Context(), pg, keepDevice)
 	if err != nil {
 		return fmt.Errorf("devices: %w", err)
 	}
 	ctx := r.Context()
-	t := web.Table{ID: "gates", Empty: words.NoDevices, Next: nextOf(r, list, pg, deviceKey), Head: []web.Column{{Name: words.Place}, {Name: words.Kind},
+	t := web.Table{ID: "gates", Empty: words.NoDevices, Next: shell.NextOf(r, list, pg, deviceKey), Head: []web.Column{{Name: words.Place}, {Name: words.Kind},
 		{Name: words.Health}, {Name: words.LastSeen, Num: true}, {Name: words.LastNumber, Num: true}, {Name: words.Deny, Num: true}, {Name: words.Pack, Num: true}, {Name: words.Terminal}}}
 	for _, d := range list {
 		tone, word := f.health(d)
 		t.Rows = append(t.Rows, web.Row{Href: "/ops/gates/" + d.Terminal.String(), Cells: []web.Cell{web.Plain(p.deviceplace(d).In(ctx)),
-			short(deviceKinds[d.Kind].In(ctx)), web.Status(ctx, tone, word), {Text: ago(f.now, d.Seen).In(ctx), CSV: web.When(d.Seen).Text},
+			shell.Short(deviceKinds[d.Kind].In(ctx)), web.Status(ctx, tone, word), {Text: shell.Ago(f.now, d.Seen).In(ctx), CSV: web.When(d.Seen).Text},
 			web.Count(int64(d.Number)), version(d.DenyVersion), version(d.PackVersion), web.Mono(d.Terminal.String())}})
 	}
 	options := []web.Option{{Name: words.All}}
 	for _, k := range []transit.DeviceKind{transit.EntryGate, transit.ExitGate, transit.Machine, transit.OnBus} {
 		options = append(options, web.Option{Value: string(k), Name: deviceKinds[k]})
 	}
-	v := listView{table: t, events: "gates", filter: []web.Field{{Name: "kind", Label: words.Kind, Type: "select", Options: options, Value: string(kind)},
+	v := shell.ListView{Table: t, Events: "gates", Filter: []web.Field{{Name: "kind", Label: words.Kind, Type: "select", Options: options, Value: string(kind)},
 		{Name: "place", Label: words.Place, Type: "search", Value: place, Max: 60}}}
-	return p.list(w, r, web.Page{Title: words.Gates, Lead: words.GatesLead, Here: "/ops/gates"}, v)
+	return p.desk.List(w, r, web.Page{Title: words.Gates, Lead: words.GatesLead, Here: "/ops/gates"}, v)
 }
 
 func version(n uint32) web.Cell {
 	if n == 0 {
-		return none()
+		return shell.None()
 	}
 	return web.Cell{Text: fmt.Sprintf("v%d", n)}
 }
@@ -193,7 +194,7 @@ func (p pages) gate(w http.ResponseWriter, r *http.Request) error {
 	for _, s := range d.Route.Stops {
 		v.route = append(v.route, web.Line{Text: p.station(s.Code), Value: web.Metres(ctx, int64(s.Metres))})
 	}
-	return p.show(w, r, web.Page{Title: p.deviceplace(d), Lead: deviceKinds[d.Kind], Back: "/ops/gates", Here: "/ops/gates"}, gatePage(v))
+	return p.desk.Show(w, r, web.Page{Title: p.deviceplace(d), Lead: deviceKinds[d.Kind], Back: "/ops/gates", Here: "/ops/gates"}, gatePage(v))
 }
 
 func (p pages) gateFacts(d transit.Device, f fleet) []web.Fact {
@@ -202,9 +203,9 @@ func (p pages) gateFacts(d transit.Device, f fleet) []web.Fact {
 		{Name: words.Health, Show: web.Chip(tone, word)},
 		{Name: words.Terminal, Value: d.Terminal.String(), Mono: true},
 		{Name: words.Operator, Value: d.Operator, Href: accountPath(payable(d.Operator))},
-		{Name: words.LastSeen, Show: phrase(ago(f.now, d.Seen))},
+		{Name: words.LastSeen, Show: shell.Phrase(shell.Ago(f.now, d.Seen))},
 		{Name: words.LastNumber, Value: web.Number(int64(d.Number))},
-		{Name: words.Deny, Show: phrase(denyWords(d, f))},
+		{Name: words.Deny, Show: shell.Phrase(denyWords(d, f))},
 	}
 	if !d.DenyAt.IsZero() {
 		facts = append(facts, web.Fact{Name: words.DenyMade, Value: web.Moment(d.DenyAt)})
@@ -227,7 +228,7 @@ func cellBody(c web.Cell) templ.Component {
 	if c.Show != nil {
 		return c.Show
 	}
-	return phrase(web.Same(c.Text))
+	return shell.Phrase(web.Same(c.Text))
 }
 
 func gapTable(gaps []transit.Gap) web.Table {
@@ -241,7 +242,7 @@ func gapTable(gaps []transit.Gap) web.Table {
 // denyList shows the cards that gates refuse, and how far the fleet is.
 func (p pages) denyList(w http.ResponseWriter, r *http.Request) error {
 	ctx := r.Context()
-	pg := web.PageOf(r, pageRows)
+	pg := web.PageOf(r, shell.Rows)
 	v := denyView{now: p.Store.Now()}
 	var list []transit.Denied
 	versions := map[uint32]int{}
@@ -249,12 +250,12 @@ func (p pages) denyList(w http.ResponseWriter, r *http.Request) error {
 		if v.version, v.made, err = transit.DenyVersion(q); err != nil {
 			return err
 		}
-		if list, err = gather(pg, func(after string, limit int) ([]transit.Denied, error) {
+		if list, err = shell.Gather(pg, func(after string, limit int) ([]transit.Denied, error) {
 			return transit.DenyList(q, purse.Number(after), limit)
 		}, deniedKey, nil); err != nil {
 			return err
 		}
-		fleet, err := gather(web.Paging{Limit: 20_000}, func(after string, limit int) ([]transit.Device, error) {
+		fleet, err := shell.Gather(web.Paging{Limit: 20_000}, func(after string, limit int) ([]transit.Device, error) {
 			return transit.Devices(q, after, limit)
 		}, deviceKey, nil)
 		for _, d := range fleet {
@@ -267,7 +268,7 @@ func (p pages) denyList(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("deny list: %w", err)
 	}
 	v.table = denyTable(ctx, list)
-	v.table.Next = nextOf(r, list, pg, deniedKey)
+	v.table.Next = shell.NextOf(r, list, pg, deniedKey)
 	if web.WantsCSV(r) {
 		return web.WriteCSV(w, r, v.table)
 	}
@@ -281,7 +282,7 @@ func (p pages) denyList(w http.ResponseWriter, r *http.Request) error {
 		}
 		v.fleet = append(v.fleet, line)
 	}
-	return p.show(w, r, web.Page{Title: words.Deny, Lead: words.DenyLead, Here: "/ops/deny"}, denyPage(v))
+	return p.desk.Show(w, r, web.Page{Title: words.Deny, Lead: words.DenyLead, Here: "/ops/deny"}, denyPage(v))
 }
 
 // A denyView is the deny list.
@@ -304,27 +305,27 @@ func denyTable(ctx context.Context, list []transit.Denied) web.Table {
 		if d.Version == 0 {
 			at = web.Status(ctx, web.Info, words.WithNext)
 		}
-		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{web.Mono(masked(issuing.IDOf(d.Card))), web.Plain(both(d.Reason.Words).In(ctx)), web.Plain(d.Why), at, web.When(d.At)}})
+		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{web.Mono(shell.Masked(issuing.IDOf(d.Card))), web.Plain(shell.Both(d.Reason.Words).In(ctx)), web.Plain(d.Why), at, web.When(d.At)}})
 	}
 	return t
 }
 
 // publishDeny makes the next version now instead of at the next tick.
 func (p pages) publishDeny(w http.ResponseWriter, r *http.Request) error {
-	reason, err := why(r)
+	reason, err := shell.Why(r)
 	if err != nil {
-		return sorry(w, r, "/ops/deny", err)
+		return shell.Sorry(w, r, "/ops/deny", err)
 	}
 	if err := p.Publish(r.Context()); err != nil {
-		return sorry(w, r, "/ops/deny", err)
+		return shell.Sorry(w, r, "/ops/deny", err)
 	}
 	err = p.Store.Write(r.Context(), func(tx *db.Tx) error {
-		return keep(tx, r, Deed{Act: ActPublish, Target: "/ops/deny", What: "deny list", Why: reason})
+		return shell.Keep(tx, r, shell.Deed{Act: shell.ActPublish, Target: "/ops/deny", What: "deny list", Why: reason})
 	})
 	if err != nil {
 		return err
 	}
-	return done(w, r, "/ops/deny", words.DidPublish)
+	return shell.Done(w, r, "/ops/deny", words.DidPublish)
 }
 
 // isDenied looks a card up: the first entry from just before its number on.

@@ -18,6 +18,7 @@ import (
 	"koala/transit"
 	"koala/wallet"
 	"koala/web"
+	"koala/web/ops/shell"
 )
 
 var journeyStates = []transit.State{transit.Open, transit.Closed, transit.Incomplete, transit.Repaired}
@@ -44,12 +45,12 @@ var finishWords = map[transit.Finish]web.Text{transit.Inside: words.FinInside, t
 func (p pages) journeys(w http.ResponseWriter, r *http.Request) error {
 	state := transit.State(r.FormValue("state"))
 	if state != "" && !slices.Contains(journeyStates, state) {
-		return fmt.Errorf("filter of journeys: %w", ErrForm)
+		return fmt.Errorf("filter of journeys: %w", shell.ErrForm)
 	}
-	pg := web.PageOf(r, pageRows)
+	pg := web.PageOf(r, shell.Rows)
 	var list []transit.Journey
 	err := p.Store.Read(r.Context(), func(q *db.Query) (err error) {
-		list, err = gather(pg, func(after string, limit int) ([]transit.Journey, error) {
+		list, err = shell.Gather(pg, func(after string, limit int) ([]transit.Journey, error) {
 			return transit.Journeys(q, state, after, limit)
 		}, journeyID, nil)
 		return err
@@ -59,11 +60,11 @@ func (p pages) journeys(w http.ResponseWriter, r *http.Request) error {
 	}
 	options := []web.Option{{Name: words.All}}
 	for _, s := range journeyStates {
-		options = append(options, web.Option{Value: string(s), Name: both(s.Words)})
+		options = append(options, web.Option{Value: string(s), Name: shell.Both(s.Words)})
 	}
-	v := listView{table: p.journeyTable(r.Context(), list), events: "journeys", filter: []web.Field{{Name: "state", Label: words.State, Type: "select", Options: options, Value: string(state)}}}
-	v.table.Next = nextOf(r, list, pg, journeyID)
-	return p.list(w, r, web.Page{Title: words.Journeys, Lead: words.JourneysLead, Here: "/ops/journeys"}, v)
+	v := shell.ListView{Table: p.journeyTable(r.Context(), list), Events: "journeys", Filter: []web.Field{{Name: "state", Label: words.State, Type: "select", Options: options, Value: string(state)}}}
+	v.Table.Next = shell.NextOf(r, list, pg, journeyID)
+	return p.desk.List(w, r, web.Page{Title: words.Journeys, Lead: words.JourneysLead, Here: "/ops/journeys"}, v)
 }
 
 func journeyID(j transit.Journey) string { return j.ID }
@@ -74,16 +75,16 @@ func (p pages) journeyTable(ctx context.Context, list []transit.Journey) web.Tab
 	t := web.Table{ID: "journeys", Empty: words.NoJourneys, Head: []web.Column{{Name: words.Ride}, {Name: words.State}, {Name: words.Card},
 		{Name: words.Charged, Num: true}, {Name: words.ByTariff, Num: true}, {Name: words.Exception}, {Name: words.Entered, Num: true}}}
 	for _, j := range list {
-		due := none()
+		due := shell.None()
 		if j.State != transit.Open {
 			due = web.Money(j.Due.Minor())
 		}
-		exception := none()
+		exception := shell.None()
 		if j.Exception != transit.Fine {
 			exception = web.Status(ctx, web.Warn, exceptionWords[j.Exception])
 		}
-		t.Rows = append(t.Rows, web.Row{Href: journeyPath(j.ID), Cells: []web.Cell{short(p.way(j).In(ctx)), web.Status(ctx, journeyTone(j), both(j.State.Words)),
-			web.Mono(masked(issuing.IDOf(j.Card))), web.Money(paid(j)), due, exception, web.When(started(j))}})
+		t.Rows = append(t.Rows, web.Row{Href: journeyPath(j.ID), Cells: []web.Cell{shell.Short(p.way(j).In(ctx)), web.Status(ctx, journeyTone(j), shell.Both(j.State.Words)),
+			web.Mono(shell.Masked(issuing.IDOf(j.Card))), web.Money(paid(j)), due, exception, web.When(started(j))}})
 	}
 	return t
 }
@@ -162,12 +163,12 @@ func (p pages) journey(w http.ResponseWriter, r *http.Request) error {
 		if err = p.moneyOf(ctx, q, &v); err != nil {
 			return err
 		}
-		trail, err := deeds(q, Deed{Target: journeyPath(v.journey.ID)}, "", pageRows)
+		trail, err := shell.Deeds(q, shell.Deed{Target: journeyPath(v.journey.ID)}, "", shell.Rows)
 		if err != nil {
 			return err
 		}
-		v.deeds = told(trail)
-		v.closed = slices.ContainsFunc(trail, func(d Deed) bool { return d.Act == ActAcknowledge })
+		v.deeds = shell.Told(trail)
+		v.closed = slices.ContainsFunc(trail, func(d shell.Deed) bool { return d.Act == shell.ActAcknowledge })
 		c, err := issuing.Get(q, issuing.IDOf(v.journey.Card))
 		if err != nil && !errors.Is(err, issuing.ErrNotFound) {
 			return err
@@ -187,7 +188,7 @@ func (p pages) journey(w http.ResponseWriter, r *http.Request) error {
 	if v.postings, err = p.postings(ctx, journeyRefs(v)); err != nil {
 		return err
 	}
-	return p.show(w, r, web.Page{Title: p.way(j), Back: "/ops/journeys", Here: "/ops/journeys"}, journeyPage(v))
+	return p.desk.Show(w, r, web.Page{Title: p.way(j), Back: "/ops/journeys", Here: "/ops/journeys"}, journeyPage(v))
 }
 
 func tapsOf(q *db.Query, j transit.Journey) (out []tapRow, err error) {
@@ -246,17 +247,17 @@ func (p pages) lineCell(ctx context.Context, id string) web.Cell {
 		}
 		return c
 	}
-	return short(id)
+	return shell.Short(id)
 }
 
 func (p pages) journeyFacts(j transit.Journey, owner string) []web.Fact {
-	card := web.Fact{Name: words.Card, Value: masked(issuing.IDOf(j.Card)), Mono: true}
+	card := web.Fact{Name: words.Card, Value: shell.Masked(issuing.IDOf(j.Card)), Mono: true}
 	if owner != "" {
 		card.Href = cardPath(owner, issuing.IDOf(j.Card))
 	}
 	facts := []web.Fact{
-		{Name: words.State, Show: web.Chip(journeyTone(j), both(j.State.Words))},
-		{Name: words.Ending, Show: phrase(finishWords[j.Finish])},
+		{Name: words.State, Show: web.Chip(journeyTone(j), shell.Both(j.State.Words))},
+		{Name: words.Ending, Show: shell.Phrase(finishWords[j.Finish])},
 		card,
 		{Name: words.Charged, Value: web.Yuan(j.Charged.Minor())},
 	}
@@ -331,9 +332,9 @@ func (p pages) tapTable(ctx context.Context, taps []tapRow) (web.Table, error) {
 	t := web.Table{ID: "taps", NoCSV: true, Empty: words.NoTaps, Head: []web.Column{{Name: words.TapAt}, {Name: words.Place}, {Name: words.Amount, Num: true},
 		{Name: words.BalanceAfter, Num: true}, {Name: words.TAC}, {Name: words.Sequence, Num: true}, {Name: words.CameIn, Num: true}}}
 	for _, x := range taps {
-		at := none()
+		at := shell.None()
 		if m, err := x.debit.At.Moment(); err == nil {
-			at = timeCell(m)
+			at = shell.At(m)
 		}
 		place := web.Same(x.debit.Terminal.String())
 		if x.device.Kind != "" {
@@ -348,7 +349,7 @@ func (p pages) tapTable(ctx context.Context, taps []tapRow) (web.Table, error) {
 			}
 			tone, word = web.Bad, words.TACbad
 		}
-		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{at, {Text: place.In(ctx), Show: link("/ops/gates/"+x.debit.Terminal.String(), place)}, web.Money(int64(x.debit.Fen)),
+		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{at, {Text: place.In(ctx), Show: shell.Link("/ops/gates/"+x.debit.Terminal.String(), place)}, web.Money(int64(x.debit.Fen)),
 			web.Money(int64(x.debit.Balance)), {Text: word.In(ctx), Show: tac(tone, word, fmt.Sprintf("%X", x.debit.TAC))}, web.Count(int64(x.debit.Seq)), web.When(x.got)}})
 	}
 	return t, nil
@@ -397,13 +398,13 @@ func (p pages) offer(ctx context.Context, q *db.Query, r *http.Request, j transi
 // through the rider's wallet.
 func (p pages) repair(w http.ResponseWriter, r *http.Request) error {
 	back := journeyPath(r.PathValue("id"))
-	reason, err := why(r)
+	reason, err := shell.Why(r)
 	if err != nil {
-		return sorry(w, r, back, err)
+		return shell.Sorry(w, r, back, err)
 	}
 	code, err := strconv.ParseUint(r.PostFormValue("station"), 10, 32)
 	if err != nil {
-		return fmt.Errorf("station of a repair: %w", ErrForm)
+		return fmt.Errorf("station of a repair: %w", shell.ErrForm)
 	}
 	u, _ := web.Who(r.Context())
 	err = p.Store.Write(r.Context(), func(tx *db.Tx) error {
@@ -415,12 +416,12 @@ func (p pages) repair(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
-		return keep(tx, r, Deed{Act: ActRepair, Target: back, What: masked(card.ID) + " " + p.way(j).ZH, Why: reason})
+		return shell.Keep(tx, r, shell.Deed{Act: shell.ActRepair, Target: back, What: shell.Masked(card.ID) + " " + p.way(j).ZH, Why: reason})
 	})
 	if err != nil {
-		return sorry(w, r, back, err)
+		return shell.Sorry(w, r, back, err)
 	}
-	return done(w, r, back, words.DidRepair)
+	return shell.Done(w, r, back, words.DidRepair)
 }
 
 func cardOfJourney(tx *db.Tx, id string) (issuing.Card, error) {
@@ -466,5 +467,5 @@ func (p pages) pathOfRide(ctx context.Context, rest string) (path, detail string
 			}
 		}
 	})
-	return path, hushed(rest), err
+	return path, shell.Hushed(rest), err
 }

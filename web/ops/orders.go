@@ -15,6 +15,7 @@ import (
 	"koala/spec/iso7816"
 	"koala/tsm"
 	"koala/web"
+	"koala/web/ops/shell"
 )
 
 var orderStates = []tsm.State{tsm.Placed, tsm.Running, tsm.Unconfirmed, tsm.Done, tsm.Failed, tsm.Cancelled}
@@ -26,16 +27,16 @@ func (p pages) orders(w http.ResponseWriter, r *http.Request) error {
 	f := tsm.Filter{State: tsm.State(r.FormValue("state")), Customer: r.FormValue("customer"), Band: r.FormValue("band"), Desk: r.FormValue("desk") != ""}
 	kind := tsm.Kind(r.FormValue("kind"))
 	if f.State != "" && !slices.Contains(orderStates, f.State) || kind != "" && !slices.Contains(orderKinds, kind) {
-		return fmt.Errorf("filter of orders: %w", ErrForm)
+		return fmt.Errorf("filter of orders: %w", shell.ErrForm)
 	}
-	pg := web.PageOf(r, pageRows)
+	pg := web.PageOf(r, shell.Rows)
 	list, err := p.findOrders(r.Context(), f, kind, pg)
 	if err != nil {
 		return err
 	}
-	v := listView{table: p.orderTable(r, list), events: "orders", filter: orderFilter(f, kind)}
-	v.table.Next = nextOf(r, list, pg, orderID)
-	return p.list(w, r, web.Page{Title: words.Orders, Lead: words.OrdersLead, Here: "/ops/orders"}, v)
+	v := shell.ListView{Table: p.orderTable(r, list), Events: "orders", Filter: orderFilter(f, kind)}
+	v.Table.Next = shell.NextOf(r, list, pg, orderID)
+	return p.desk.List(w, r, web.Page{Title: words.Orders, Lead: words.OrdersLead, Here: "/ops/orders"}, v)
 }
 
 func orderID(o tsm.Order) string { return o.ID }
@@ -46,7 +47,7 @@ func (p pages) findOrders(ctx context.Context, f tsm.Filter, kind tsm.Kind, pg w
 		keepKind = func(o tsm.Order) bool { return o.Kind == kind }
 	}
 	err = p.Store.Read(ctx, func(q *db.Query) (err error) {
-		list, err = gather(pg, func(after string, limit int) ([]tsm.Order, error) {
+		list, err = shell.Gather(pg, func(after string, limit int) ([]tsm.Order, error) {
 			f.Before, f.Limit = after, limit
 			return tsm.Orders(q, f)
 		}, orderID, keepKind)
@@ -61,10 +62,10 @@ func (p pages) findOrders(ctx context.Context, f tsm.Filter, kind tsm.Kind, pg w
 func orderFilter(f tsm.Filter, kind tsm.Kind) []web.Field {
 	states, kinds := []web.Option{{Name: words.All}}, []web.Option{{Name: words.All}}
 	for _, s := range orderStates {
-		states = append(states, web.Option{Value: string(s), Name: both(s.Words)})
+		states = append(states, web.Option{Value: string(s), Name: shell.Both(s.Words)})
 	}
 	for _, k := range orderKinds {
-		kinds = append(kinds, web.Option{Value: string(k), Name: both(k.Words)})
+		kinds = append(kinds, web.Option{Value: string(k), Name: shell.Both(k.Words)})
 	}
 	desk := ""
 	if f.Desk {
@@ -82,15 +83,15 @@ func (p pages) orderTable(r *http.Request, list []tsm.Order) web.Table {
 	t := web.Table{ID: "orders", Empty: words.NoOrders, Head: []web.Column{{Name: words.Order}, {Name: words.State}, {Name: words.Card},
 		{Name: words.Band}, {Name: words.Amount, Num: true}, {Name: words.Phase}, {Name: words.Changed, Num: true}}}
 	for _, o := range list {
-		amount := none()
+		amount := shell.None()
 		if o.Kind == tsm.TopUp {
 			amount = web.Money(o.Amount.Minor())
 		}
 		t.Rows = append(t.Rows, web.Row{Href: "/ops/orders/" + o.ID, Cells: []web.Cell{
-			{Text: both(o.Kind.Words).In(r.Context()), CSV: o.ID + " " + string(o.Kind), Show: tight(both(o.Kind.Words).In(r.Context()))},
-			web.Status(r.Context(), orderTone(o), both(o.State.Words)),
-			maskedCell(o.Card), ident(o.Band), amount,
-			short(both(o.Phase.Words).In(r.Context())), web.When(o.Changed),
+			{Text: shell.Both(o.Kind.Words).In(r.Context()), CSV: o.ID + " " + string(o.Kind), Show: shell.Tight(shell.Both(o.Kind.Words).In(r.Context()))},
+			web.Status(r.Context(), orderTone(o), shell.Both(o.State.Words)),
+			maskedCell(o.Card), shell.Ident(o.Band), amount,
+			shell.Short(shell.Both(o.Phase.Words).In(r.Context())), web.When(o.Changed),
 		}})
 	}
 	return t
@@ -143,7 +144,7 @@ func (p pages) order(w http.ResponseWriter, r *http.Request) error {
 	ctx := r.Context()
 	v := orderView{now: p.Store.Now()}
 	var lines []tsm.Line
-	var trail []Deed
+	var trail []shell.Deed
 	err := p.Store.Read(ctx, func(q *db.Query) (err error) {
 		if v.order, err = tsm.OrderOf(q, r.PathValue("id")); err != nil {
 			return err
@@ -151,30 +152,30 @@ func (p pages) order(w http.ResponseWriter, r *http.Request) error {
 		if lines, err = tsm.Log(q, v.order.ID); err != nil {
 			return err
 		}
-		trail, err = deeds(q, Deed{Target: r.URL.Path}, "", pageRows)
+		trail, err = shell.Deeds(q, shell.Deed{Target: r.URL.Path}, "", shell.Rows)
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("page of an order: %w", err)
 	}
 	v.facts, v.steps, v.talk = p.orderFacts(v.order), progress(v.order), exchanges(web.LangOf(ctx), lines)
-	v.story, v.deeds = orderStory(v.order, lines), told(trail)
+	v.story, v.deeds = orderStory(v.order, lines), shell.Told(trail)
 	if v.postings, err = p.postings(ctx, orderRefs(v.order)); err != nil {
 		return err
 	}
-	title := both(v.order.Kind.Words)
-	return p.show(w, r, web.Page{Title: title, Back: "/ops/orders", Here: "/ops/orders"}, orderPage(v))
+	title := shell.Both(v.order.Kind.Words)
+	return p.desk.Show(w, r, web.Page{Title: title, Back: "/ops/orders", Here: "/ops/orders"}, orderPage(v))
 }
 
 func (p pages) orderFacts(o tsm.Order) []web.Fact {
 	facts := []web.Fact{
-		{Name: words.State, Show: web.Chip(orderTone(o), both(o.State.Words))},
-		{Name: words.ActsNext, Show: phrase(actsNext(o))},
+		{Name: words.State, Show: web.Chip(orderTone(o), shell.Both(o.State.Words))},
+		{Name: words.ActsNext, Show: shell.Phrase(actsNext(o))},
 		{Name: words.Order, Value: o.ID, Mono: true},
 		{Name: words.Band, Value: o.Band, Href: "/ops/bands/" + o.Band, Mono: true},
 	}
 	if o.Card != "" {
-		facts = append(facts, web.Fact{Name: words.Card, Value: masked(o.Card), Href: cardPath(o.Customer, o.Card), Mono: true})
+		facts = append(facts, web.Fact{Name: words.Card, Value: shell.Masked(o.Card), Href: cardPath(o.Customer, o.Card), Mono: true})
 	}
 	if o.Kind == tsm.TopUp {
 		facts = append(facts, web.Fact{Name: words.Amount, Value: web.Yuan(o.Amount.Minor())})
@@ -183,13 +184,13 @@ func (p pages) orderFacts(o tsm.Order) []web.Fact {
 		facts = append(facts, web.Fact{Name: words.Customer, Value: o.Customer, Href: "/ops/customers/" + o.Customer, Mono: true})
 	}
 	if o.Why != tsm.NoReason {
-		facts = append(facts, web.Fact{Name: words.Reason, Show: phrase(both(o.Why.Words))})
+		facts = append(facts, web.Fact{Name: words.Reason, Show: shell.Phrase(shell.Both(o.Why.Words))})
 	}
 	facts = append(facts, web.Fact{Name: words.Placed, Value: web.Moment(o.Placed)}, web.Fact{Name: words.Changed, Value: web.Moment(o.Changed)})
 	if !o.State.Over() {
 		facts = append(facts, web.Fact{Name: words.Deadline, Value: web.Moment(o.Deadline)})
 	}
-	return append(facts, web.Fact{Name: words.Sessions, Value: web.Number(int64(o.Session))}, web.Fact{Name: words.Reference, Value: hushed(o.Ref), Mono: true})
+	return append(facts, web.Fact{Name: words.Sessions, Value: web.Number(int64(o.Session))}, web.Fact{Name: words.Reference, Value: shell.Hushed(o.Ref), Mono: true})
 }
 
 func progress(o tsm.Order) []web.Step {
@@ -223,7 +224,7 @@ func orderStory(o tsm.Order, lines []tsm.Line) []web.Happening {
 	script, phase := "", tsm.Phase("")
 	for _, l := range lines {
 		if l.Script != script || l.Phase != phase {
-			out = append(out, web.Happening{At: l.Asked, What: both(l.Phase.Words), Icon: "radio"})
+			out = append(out, web.Happening{At: l.Asked, What: shell.Both(l.Phase.Words), Icon: "radio"})
 			script, phase = l.Script, l.Phase
 		}
 		switch {
@@ -234,7 +235,7 @@ func orderStory(o tsm.Order, lines []tsm.Line) []web.Happening {
 		}
 	}
 	if o.State.Over() {
-		h := web.Happening{At: o.Changed, What: both(o.State.Words), Icon: "check", Tone: orderTone(o)}
+		h := web.Happening{At: o.Changed, What: shell.Both(o.State.Words), Icon: "check", Tone: orderTone(o)}
 		if o.Why != tsm.NoReason {
 			h.What = web.Text{ZH: o.State.Words(true) + "：" + o.Why.Words(true), EN: o.State.Words(false) + ": " + o.Why.Words(false)}
 		}
@@ -280,7 +281,7 @@ func exchanges(lang web.Lang, lines []tsm.Line) []web.Exchange {
 func fieldOf(lang web.Lang, f iso7816.Field) web.ExchangeField {
 	x := web.ExchangeField{Name: f.Name, Value: f.Value, Secret: f.Secret && f.Value == ""}
 	if strings.Contains(f.Name, "number") { // other values of twenty digits are no card numbers
-		x.Value = hushed(f.Value)
+		x.Value = shell.Hushed(f.Value)
 	}
 	if lang == web.ZH && f.NameZH != "" {
 		x.Name = f.NameZH
@@ -319,60 +320,52 @@ func (p pages) postings(ctx context.Context, refs []string) ([]web.Row, error) {
 }
 
 func (p pages) verifyOrder(w http.ResponseWriter, r *http.Request) error {
-	return p.moveOrder(w, r, ActVerify, words.DidVerify, func(tx *db.Tx, id string) (tsm.Order, error) { return p.TSM.Verify(tx, id) })
+	return p.moveOrder(w, r, shell.ActVerify, words.DidVerify, func(tx *db.Tx, id string) (tsm.Order, error) { return p.TSM.Verify(tx, id) })
 }
 
 func (p pages) cancelOrder(w http.ResponseWriter, r *http.Request) error {
-	return p.moveOrder(w, r, ActCancel, words.DidCancel, func(tx *db.Tx, id string) (tsm.Order, error) { return p.TSM.Cancel(tx, id) })
+	return p.moveOrder(w, r, shell.ActCancel, words.DidCancel, func(tx *db.Tx, id string) (tsm.Order, error) { return p.TSM.Cancel(tx, id) })
 }
 
 // recoverOrder carries out what staff decide about an order that cannot go on.
 func (p pages) recoverOrder(w http.ResponseWriter, r *http.Request) error {
 	d := tsm.Decision(r.PostFormValue("decision"))
 	if d != tsm.TryAgain && d != tsm.Happened && d != tsm.Nothing {
-		return fmt.Errorf("decision: %w", ErrForm)
+		return fmt.Errorf("decision: %w", shell.ErrForm)
 	}
-	return p.moveOrder(w, r, ActRecover, words.DidRecover, func(tx *db.Tx, id string) (tsm.Order, error) { return p.TSM.Recover(tx, id, d) })
+	return p.moveOrder(w, r, shell.ActRecover, words.DidRecover, func(tx *db.Tx, id string) (tsm.Order, error) { return p.TSM.Recover(tx, id, d) })
 }
 
 // moveOrder changes an order with its audit row in one unit.
-func (p pages) moveOrder(w http.ResponseWriter, r *http.Request, act Act, said web.Text, move func(*db.Tx, string) (tsm.Order, error)) error {
+func (p pages) moveOrder(w http.ResponseWriter, r *http.Request, act shell.Act, said web.Text, move func(*db.Tx, string) (tsm.Order, error)) error {
 	back := "/ops/orders/" + r.PathValue("id")
-	reason, err := why(r)
+	reason, err := shell.Why(r)
 	if err != nil {
-		return sorry(w, r, back, err)
+		return shell.Sorry(w, r, back, err)
 	}
 	var o tsm.Order
 	err = p.Store.Write(r.Context(), func(tx *db.Tx) (err error) {
 		if o, err = move(tx, r.PathValue("id")); err != nil {
 			return err
 		}
-		what := string(o.Kind) + " " + masked(o.Card)
-		if act == ActRecover {
+		what := string(o.Kind) + " " + shell.Masked(o.Card)
+		if act == shell.ActRecover {
 			what += ": " + r.PostFormValue("decision")
 		}
-		return keep(tx, r, Deed{Act: act, Target: back, What: what, Why: reason})
+		return shell.Keep(tx, r, shell.Deed{Act: act, Target: back, What: what, Why: reason})
 	})
 	if err != nil {
-		return sorry(w, r, back, err)
+		return shell.Sorry(w, r, back, err)
 	}
 	if p.Connect != nil {
 		p.Connect(r.Context(), o.Band)
 	}
-	return done(w, r, back, said)
-}
-
-// masked shows a card number as messages may; empty stays empty.
-func masked(n issuing.CardID) string {
-	if n == "" {
-		return ""
-	}
-	return n.Masked()
+	return shell.Done(w, r, back, said)
 }
 
 func maskedCell(n issuing.CardID) web.Cell {
 	if n == "" {
-		return none()
+		return shell.None()
 	}
-	return web.Mono(masked(n))
+	return web.Mono(shell.Masked(n))
 }

@@ -18,6 +18,7 @@ import (
 	"koala/tsm"
 	"koala/wallet"
 	"koala/web"
+	"koala/web/ops/shell"
 )
 
 // cardKey names a card in addresses: the number never stands in a path, which
@@ -54,7 +55,7 @@ func cardTone(s issuing.State) web.Tone {
 func (p pages) cards(w http.ResponseWriter, r *http.Request) error {
 	state, tail := issuing.State(r.FormValue("state")), strings.TrimSpace(r.FormValue("tail"))
 	if state != "" && !slices.Contains(cardStates, state) {
-		return fmt.Errorf("filter of cards: %w", ErrForm)
+		return fmt.Errorf("filter of cards: %w", shell.ErrForm)
 	}
 	var keepCard func(issuing.Card) bool
 	if state != "" || tail != "" {
@@ -62,10 +63,10 @@ func (p pages) cards(w http.ResponseWriter, r *http.Request) error {
 			return (state == "" || c.State == state) && strings.HasSuffix(string(c.ID), tail)
 		}
 	}
-	pg := web.PageOf(r, pageRows)
+	pg := web.PageOf(r, shell.Rows)
 	var list []issuing.Card
 	err := p.Store.Read(r.Context(), func(q *db.Query) (err error) {
-		list, err = gather(pg, func(after string, limit int) ([]issuing.Card, error) {
+		list, err = shell.Gather(pg, func(after string, limit int) ([]issuing.Card, error) {
 			return issuing.List(q, issuing.CardID(after), limit)
 		}, cardNumber, keepCard)
 		return err
@@ -75,31 +76,31 @@ func (p pages) cards(w http.ResponseWriter, r *http.Request) error {
 	}
 	options := []web.Option{{Name: words.All}}
 	for _, s := range cardStates {
-		options = append(options, web.Option{Value: string(s), Name: both(s.Words)})
+		options = append(options, web.Option{Value: string(s), Name: shell.Both(s.Words)})
 	}
-	v := listView{table: p.cardTable(r.Context(), list), events: "orders", tabs: peopleTabs("/ops/cards"), filter: []web.Field{
+	v := shell.ListView{Table: p.cardTable(r.Context(), list), Events: "orders", Tabs: peopleTabs("/ops/cards"), Filter: []web.Field{
 		{Name: "state", Label: words.State, Type: "select", Options: options, Value: string(state)},
 		{Name: "tail", Label: words.LastDigits, Type: "search", Mode: "numeric", Value: tail, Max: 20}}}
-	v.table.Next = nextOf(r, list, pg, cardNumber)
-	return p.list(w, r, web.Page{Title: words.Cards, Lead: words.CardsLead, Here: "/ops/cards"}, v)
+	v.Table.Next = shell.NextOf(r, list, pg, cardNumber)
+	return p.desk.List(w, r, web.Page{Title: words.Cards, Lead: words.CardsLead, Here: "/ops/cards"}, v)
 }
 
 func cardNumber(c issuing.Card) string { return string(c.ID) }
 
-func peopleTabs(here string) []tab {
-	return []tab{{"/ops/cards", words.Cards, here == "/ops/cards"}, {"/ops/customers", words.Customers, here == "/ops/customers"}}
+func peopleTabs(here string) []shell.Tab {
+	return []shell.Tab{{Href: "/ops/cards", Name: words.Cards, Here: here == "/ops/cards"}, {Href: "/ops/customers", Name: words.Customers, Here: here == "/ops/customers"}}
 }
 
 func (p pages) cardTable(ctx context.Context, list []issuing.Card) web.Table {
 	t := web.Table{ID: "cards", Empty: words.NoCards, Head: []web.Column{{Name: words.Card}, {Name: words.State}, {Name: words.Product},
 		{Name: words.Band}, {Name: words.Proven, Num: true}, {Name: words.InTheBooks, Num: true}, {Name: words.LastSeen, Num: true}}}
 	for _, c := range list {
-		float := none()
+		float := shell.None()
 		if b, err := p.Book.Balance(issuing.Float(c.ID)); err == nil {
 			float = web.Money(b.Posted.Minor())
 		}
-		t.Rows = append(t.Rows, web.Row{Href: cardPath(string(c.Customer), c.ID), Cells: []web.Cell{web.Mono(masked(c.ID)),
-			web.Status(ctx, cardTone(c.State), both(c.State.Words)), short(c.Product), ident(c.Band),
+		t.Rows = append(t.Rows, web.Row{Href: cardPath(string(c.Customer), c.ID), Cells: []web.Cell{web.Mono(shell.Masked(c.ID)),
+			web.Status(ctx, cardTone(c.State), shell.Both(c.State.Words)), shell.Short(c.Product), shell.Ident(c.Band),
 			web.Money(c.Known.Balance.Minor()), float, web.When(c.Known.At)}})
 	}
 	return t
@@ -155,8 +156,8 @@ func (p pages) card(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		v.path = cardPath(string(v.card.Customer), v.card.ID)
-		trail, err := deeds(q, Deed{Target: v.path}, "", pageRows)
-		v.deeds = told(trail)
+		trail, err := shell.Deeds(q, shell.Deed{Target: v.path}, "", shell.Rows)
+		v.deeds = shell.Told(trail)
 		return err
 	})
 	if err != nil {
@@ -167,12 +168,12 @@ func (p pages) card(w http.ResponseWriter, r *http.Request) error {
 	v.face = web.CardFace{Kind: web.CardTransit, Name: web.Text{ZH: product.NameZH, EN: product.NameEN}, Issuer: words.Issuer,
 		Tail: web.Tail(string(v.card.ID)), Value: web.Yuan(v.card.Known.Balance.Minor()), Off: v.card.State != issuing.Active}
 	v.facts = p.cardFacts(v.card, v.denied)
-	return p.show(w, r, web.Page{Title: web.Same(masked(v.card.ID)), Lead: web.Text{ZH: product.NameZH, EN: product.NameEN}, Back: "/ops/cards", Here: "/ops/cards"}, cardPage(v))
+	return p.desk.Show(w, r, web.Page{Title: web.Same(shell.Masked(v.card.ID)), Lead: web.Text{ZH: product.NameZH, EN: product.NameEN}, Back: "/ops/cards", Here: "/ops/cards"}, cardPage(v))
 }
 
 func (p pages) cardFacts(c issuing.Card, denied bool) []web.Fact {
 	facts := []web.Fact{
-		{Name: words.State, Show: web.Chip(cardTone(c.State), both(c.State.Words))},
+		{Name: words.State, Show: web.Chip(cardTone(c.State), shell.Both(c.State.Words))},
 		{Name: words.Customer, Value: string(c.Customer), Href: "/ops/customers/" + string(c.Customer), Mono: true},
 		{Name: words.Band, Value: c.Band, Href: "/ops/bands/" + c.Band, Mono: true},
 		{Name: words.Proven, Value: web.Yuan(c.Known.Balance.Minor())},
@@ -200,27 +201,27 @@ func (p pages) cardFacts(c issuing.Card, denied bool) []web.Fact {
 // actOnCard blocks or unblocks a card over the air, or puts it on the deny
 // list and takes it off.
 func (p pages) actOnCard(w http.ResponseWriter, r *http.Request) error {
-	reason, err := why(r)
+	reason, err := shell.Why(r)
 	back := "/ops/cards/" + r.PathValue("customer") + "/" + r.PathValue("key")
 	if err != nil {
-		return sorry(w, r, back, err)
+		return shell.Sorry(w, r, back, err)
 	}
 	var c issuing.Card
 	if err := p.Store.Read(r.Context(), func(q *db.Query) (err error) { c, err = p.findCard(q, r); return err }); err != nil {
 		return err
 	}
-	deed := Deed{Target: back, What: masked(c.ID), Why: reason}
+	deed := shell.Deed{Target: back, What: shell.Masked(c.ID), Why: reason}
 	said := words.DidOrder
 	var do func(tx *db.Tx) error
 	switch r.PathValue("act") {
 	case "block":
-		deed.Act, do = ActBlock, p.lock(tsm.Block, c, r.PostFormValue("token"))
+		deed.Act, do = shell.ActBlock, p.lock(tsm.Block, c, r.PostFormValue("token"))
 	case "unblock":
-		deed.Act, do = ActUnblock, p.lock(tsm.Unblock, c, r.PostFormValue("token"))
+		deed.Act, do = shell.ActUnblock, p.lock(tsm.Unblock, c, r.PostFormValue("token"))
 	case "deny":
-		deed.Act, do, said = ActDeny, p.deny(c.ID.Purse(), reason), words.DidDeny
+		deed.Act, do, said = shell.ActDeny, p.deny(c.ID.Purse(), reason), words.DidDeny
 	case "allow":
-		deed.Act, do, said = ActAllow, p.allow(c.ID.Purse()), words.DidAllow
+		deed.Act, do, said = shell.ActAllow, p.allow(c.ID.Purse()), words.DidAllow
 	default:
 		return fmt.Errorf("act %q on a card: %w", r.PathValue("act"), web.ErrNoPage)
 	}
@@ -228,21 +229,21 @@ func (p pages) actOnCard(w http.ResponseWriter, r *http.Request) error {
 		if err := do(tx); err != nil {
 			return err
 		}
-		return keep(tx, r, deed)
+		return shell.Keep(tx, r, deed)
 	})
 	if err != nil {
-		return sorry(w, r, back, err)
+		return shell.Sorry(w, r, back, err)
 	}
-	if p.Connect != nil && (deed.Act == ActBlock || deed.Act == ActUnblock) {
+	if p.Connect != nil && (deed.Act == shell.ActBlock || deed.Act == shell.ActUnblock) {
 		p.Connect(r.Context(), c.Band)
 	}
-	return done(w, r, back, said)
+	return shell.Done(w, r, back, said)
 }
 
 func (p pages) lock(k tsm.Kind, c issuing.Card, token string) func(*db.Tx) error {
 	return func(tx *db.Tx) error {
 		if token == "" || len(token) > 32 {
-			return fmt.Errorf("token of a form: %w", ErrForm)
+			return fmt.Errorf("token of a form: %w", shell.ErrForm)
 		}
 		_, err := p.TSM.Place(tx, tsm.Request{Ref: fmt.Sprintf("ops:%s:%s:%s", k, cardKey(c.ID), token), Kind: k, Band: c.Band, Card: c.ID, Customer: string(c.Customer)})
 		return err
@@ -251,7 +252,7 @@ func (p pages) lock(k tsm.Kind, c issuing.Card, token string) func(*db.Tx) error
 
 // customers lists the people of the house.
 func (p pages) customers(w http.ResponseWriter, r *http.Request) error {
-	pg := web.PageOf(r, pageRows)
+	pg := web.PageOf(r, shell.Rows)
 	name := strings.TrimSpace(r.FormValue("name"))
 	var keepPerson func(customer.Customer) bool
 	if name != "" {
@@ -261,7 +262,7 @@ func (p pages) customers(w http.ResponseWriter, r *http.Request) error {
 	}
 	var list []customer.Customer
 	err := p.Store.Read(r.Context(), func(q *db.Query) (err error) {
-		list, err = gather(pg, func(after string, limit int) ([]customer.Customer, error) {
+		list, err = shell.Gather(pg, func(after string, limit int) ([]customer.Customer, error) {
 			return customer.List(q, customer.ID(after), limit)
 		}, customerID, keepPerson)
 		return err
@@ -269,14 +270,14 @@ func (p pages) customers(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("customers: %w", err)
 	}
-	t := web.Table{ID: "customers", Empty: words.NoCustomers, Next: nextOf(r, list, pg, customerID), Head: []web.Column{{Name: words.Name},
+	t := web.Table{ID: "customers", Empty: words.NoCustomers, Next: shell.NextOf(r, list, pg, customerID), Head: []web.Column{{Name: words.Name},
 		{Name: words.Login}, {Name: words.Phone}, {Name: words.Roles}, {Name: words.State}, {Name: words.Since, Num: true}}}
 	for _, c := range list {
 		t.Rows = append(t.Rows, web.Row{Href: "/ops/customers/" + string(c.ID), Cells: []web.Cell{web.Plain(c.Name), web.Mono(c.Login),
-			short(c.Phone), short(roles(c)), loginState(r.Context(), c), web.When(c.Opened)}})
+			shell.Short(c.Phone), shell.Short(roles(c)), loginState(r.Context(), c), web.When(c.Opened)}})
 	}
-	v := listView{table: t, tabs: peopleTabs("/ops/customers"), filter: []web.Field{{Name: "name", Label: words.NameOrLogin, Type: "search", Value: name, Max: customer.MaxName}}}
-	return p.list(w, r, web.Page{Title: words.Customers, Lead: words.CustomersLead, Here: "/ops/cards"}, v)
+	v := shell.ListView{Table: t, Tabs: peopleTabs("/ops/customers"), Filter: []web.Field{{Name: "name", Label: words.NameOrLogin, Type: "search", Value: name, Max: customer.MaxName}}}
+	return p.desk.List(w, r, web.Page{Title: words.Customers, Lead: words.CustomersLead, Here: "/ops/cards"}, v)
 }
 
 func customerID(c customer.Customer) string { return string(c.ID) }
@@ -321,8 +322,8 @@ func (p pages) customer(w http.ResponseWriter, r *http.Request) error {
 		if bands, err = tsm.BandsOf(q, string(v.who.ID)); err != nil {
 			return err
 		}
-		trail, err := deeds(q, Deed{Target: "/ops/customers/" + string(v.who.ID)}, "", pageRows)
-		v.deeds = told(trail)
+		trail, err := shell.Deeds(q, shell.Deed{Target: "/ops/customers/" + string(v.who.ID)}, "", shell.Rows)
+		v.deeds = shell.Told(trail)
 		return err
 	})
 	if err != nil {
@@ -335,14 +336,14 @@ func (p pages) customer(w http.ResponseWriter, r *http.Request) error {
 	}
 	v.cards, v.bands = p.cardTable(ctx, cards), bandTable(ctx, p.Store.Now(), bands)
 	v.cards.NoCSV = true
-	return p.show(w, r, web.Page{Title: web.Same(v.who.Name), Lead: web.Same(v.who.Login), Back: "/ops/customers", Here: "/ops/cards"}, customerPage(v))
+	return p.desk.Show(w, r, web.Page{Title: web.Same(v.who.Name), Lead: web.Same(v.who.Login), Back: "/ops/customers", Here: "/ops/cards"}, customerPage(v))
 }
 
 func (p pages) customerFacts(c customer.Customer) ([]web.Fact, error) {
 	facts := []web.Fact{
 		{Name: words.Customer, Value: string(c.ID), Mono: true}, {Name: words.Phone, Value: c.Phone},
 		{Name: words.Roles, Value: roles(c)}, {Name: words.Since, Value: web.Moment(c.Opened)},
-		{Name: words.Orders, Show: link("/ops/orders?customer="+string(c.ID), words.OrdersOfCustomer)},
+		{Name: words.Orders, Show: shell.Link("/ops/orders?customer="+string(c.ID), words.OrdersOfCustomer)},
 	}
 	b, err := p.Book.Balance(wallet.Account(c.ID))
 	if errors.Is(err, ledger.ErrNoAccount) {
@@ -358,7 +359,7 @@ func (p pages) customerFacts(c customer.Customer) ([]web.Fact, error) {
 func bandTable(ctx context.Context, now time.Time, bands []tsm.Band) web.Table {
 	t := web.Table{ID: "bands", NoCSV: true, Empty: words.NoBands, Head: []web.Column{{Name: words.Band}, {Name: words.BandKeys}, {Name: words.LastSeen, Num: true}}}
 	for _, b := range bands {
-		t.Rows = append(t.Rows, web.Row{Href: "/ops/bands/" + b.ID, Cells: []web.Cell{ident(b.ID), adopted(ctx, b), short(ago(now, b.Seen).In(ctx))}})
+		t.Rows = append(t.Rows, web.Row{Href: "/ops/bands/" + b.ID, Cells: []web.Cell{shell.Ident(b.ID), adopted(ctx, b), shell.Short(shell.Ago(now, b.Seen).In(ctx))}})
 	}
 	return t
 }
@@ -374,28 +375,28 @@ func adopted(ctx context.Context, b tsm.Band) web.Cell {
 func (p pages) blockCustomer(w http.ResponseWriter, r *http.Request) error {
 	id := r.PathValue("id")
 	back := "/ops/customers/" + id
-	reason, err := why(r)
+	reason, err := shell.Why(r)
 	if err != nil {
-		return sorry(w, r, back, err)
+		return shell.Sorry(w, r, back, err)
 	}
 	shut := r.PostFormValue("shut") == "1"
 	if u, _ := web.Who(r.Context()); shut && u.Subject == id {
-		return fmt.Errorf("own login: %w", ErrForm)
+		return fmt.Errorf("own login: %w", shell.ErrForm)
 	}
-	d := Deed{Act: ActReopen, Target: back, What: id, Why: reason}
+	d := shell.Deed{Act: shell.ActReopen, Target: back, What: id, Why: reason}
 	if shut {
-		d.Act = ActShut
+		d.Act = shell.ActShut
 	}
 	err = p.Store.Write(r.Context(), func(tx *db.Tx) error {
 		if err := customer.SetBlocked(tx, customer.ID(id), shut); err != nil {
 			return err
 		}
-		return keep(tx, r, d)
+		return shell.Keep(tx, r, d)
 	})
 	if err != nil {
-		return sorry(w, r, back, err)
+		return shell.Sorry(w, r, back, err)
 	}
-	return done(w, r, back, words.DidChange)
+	return shell.Done(w, r, back, words.DidChange)
 }
 
 // A bandView is a band or a gate's module: an element that the house manages.
@@ -417,7 +418,7 @@ func (p pages) band(w http.ResponseWriter, r *http.Request) error {
 		if cards, err = issuing.InBand(q, b.ID); err != nil {
 			return err
 		}
-		orders, err = tsm.Orders(q, tsm.Filter{Band: b.ID, Limit: pageRows})
+		orders, err = tsm.Orders(q, tsm.Filter{Band: b.ID, Limit: shell.Rows})
 		return err
 	})
 	if err != nil {
@@ -431,6 +432,6 @@ func (p pages) band(w http.ResponseWriter, r *http.Request) error {
 	}
 	state := adopted(ctx, b)
 	v.facts = []web.Fact{owner, {Name: words.BandKeys, Show: state.Show}, {Name: words.Registered, Value: web.Moment(b.Placed)},
-		{Name: words.LastSeen, Show: phrase(ago(p.Store.Now(), b.Seen))}}
-	return p.show(w, r, web.Page{Title: web.Same(b.ID), Lead: words.BandLead, Back: "/ops/cards", Here: "/ops/cards"}, bandPage(v))
+		{Name: words.LastSeen, Show: shell.Phrase(shell.Ago(p.Store.Now(), b.Seen))}}
+	return p.desk.Show(w, r, web.Page{Title: web.Same(b.ID), Lead: words.BandLead, Back: "/ops/cards", Here: "/ops/cards"}, bandPage(v))
 }

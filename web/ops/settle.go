@@ -14,6 +14,7 @@ import (
 	"koala/transit"
 	"koala/transit/network"
 	"koala/web"
+	"koala/web/ops/shell"
 )
 
 func payable(operator string) ledger.AccountID { return settlement.Payable(operator) }
@@ -44,14 +45,14 @@ func (p pages) settlement(w http.ResponseWriter, r *http.Request) error {
 	v.days = web.Table{ID: "days", Empty: words.NoDays, Head: []web.Column{{Name: words.SettlementDay}, {Name: words.PaidAt}, {Name: words.FileHash}}}
 	for _, d := range days {
 		v.ran = v.ran || d.Day == v.last
-		v.days.Rows = append(v.days.Rows, web.Row{Href: dayPath(d.Day), Cells: []web.Cell{short(d.Day.String()), timeCell(d.At), {Text: d.Hash[:min(16, len(d.Hash))] + "…", CSV: d.Hash, Mono: true}}})
+		v.days.Rows = append(v.days.Rows, web.Row{Href: dayPath(d.Day), Cells: []web.Cell{shell.Short(d.Day.String()), shell.At(d.At), {Text: d.Hash[:min(16, len(d.Hash))] + "…", CSV: d.Hash, Mono: true}}})
 	}
 	if web.WantsCSV(r) {
 		return web.WriteCSV(w, r, v.days)
 	}
 	v.open = p.payouts(ctx, open)
 	v.open.ID, v.open.NoCSV, v.open.Empty = "unpaid", true, words.NothingUnpaid
-	return p.show(w, r, web.Page{Title: words.Settlement, Lead: words.SettlementLead, Here: "/ops/settlement"}, settlementPage(v))
+	return p.desk.Show(w, r, web.Page{Title: words.Settlement, Lead: words.SettlementLead, Here: "/ops/settlement"}, settlementPage(v))
 }
 
 func dayPath(d calendar.Date) string { return "/ops/settlement/days/" + d.String() }
@@ -70,32 +71,32 @@ func (p pages) payouts(ctx context.Context, list []settlement.Payout) web.Table 
 		sum, n = sum.Add(x.Amount), n+x.Count
 	}
 	if len(list) > 1 {
-		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{strongCell(words.Sum.In(ctx)), none(), strongCell(web.Number(int64(n))), strongCell(web.Yuan(sum.Minor()))}})
+		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{strongCell(words.Sum.In(ctx)), shell.None(), strongCell(web.Number(int64(n))), strongCell(web.Yuan(sum.Minor()))}})
 	}
 	return t
 }
 
-func strongCell(s string) web.Cell { return web.Cell{Text: s, Show: strong(s)} }
+func strongCell(s string) web.Cell { return web.Cell{Text: s, Show: shell.Strong(s)} }
 
 // runSettlement pays the newest day that is over. What is done stays done.
 func (p pages) runSettlement(w http.ResponseWriter, r *http.Request) error {
 	const back = "/ops/settlement"
-	reason, err := why(r)
+	reason, err := shell.Why(r)
 	if err != nil {
-		return sorry(w, r, back, err)
+		return shell.Sorry(w, r, back, err)
 	}
 	day := settlement.LastDay(p.Store.Now())
 	file, err := settlement.Run(r.Context(), p.Store, day)
 	if err != nil {
-		return sorry(w, r, back, err)
+		return shell.Sorry(w, r, back, err)
 	}
 	err = p.Store.Write(r.Context(), func(tx *db.Tx) error {
-		return keep(tx, r, Deed{Act: ActSettle, Target: dayPath(day), What: day.String() + " " + file.Hash[:min(16, len(file.Hash))], Why: reason})
+		return shell.Keep(tx, r, shell.Deed{Act: shell.ActSettle, Target: dayPath(day), What: day.String() + " " + file.Hash[:min(16, len(file.Hash))], Why: reason})
 	})
 	if err != nil {
 		return err
 	}
-	return done(w, r, dayPath(day), words.DidSettle.F(day.String()))
+	return shell.Done(w, r, dayPath(day), words.DidSettle.F(day.String()))
 }
 
 // A dayView is one settlement day.
@@ -143,13 +144,13 @@ func (p pages) settlementDay(w http.ResponseWriter, r *http.Request) error {
 		return web.WriteCSV(w, r, v.clearing)
 	}
 	v.facts = []web.Fact{{Name: words.SettlementDay, Value: day.String()}, {Name: words.PaidAt, Value: web.Moment(file.At)}, {Name: words.FileHash, Value: file.Hash, Mono: true}}
-	return p.show(w, r, web.Page{Title: words.SettlementOf.F(day.String()), Back: "/ops/settlement", Here: "/ops/settlement"}, dayPage(v))
+	return p.desk.Show(w, r, web.Page{Title: words.SettlementOf.F(day.String()), Back: "/ops/settlement", Here: "/ops/settlement"}, dayPage(v))
 }
 
 // payoutsOn reads the payouts of one day, out of those of all days: a house
 // has few payees.
 func payoutsOn(q *db.Query, day calendar.Date) ([]settlement.Payout, error) {
-	return gather(web.Paging{Limit: 1000}, func(after string, limit int) ([]settlement.Payout, error) {
+	return shell.Gather(web.Paging{Limit: 1000}, func(after string, limit int) ([]settlement.Payout, error) {
 		return settlement.Payouts(q, "", after, limit)
 	}, func(x settlement.Payout) string { return x.ID }, func(x settlement.Payout) bool { return x.Day == day })
 }
@@ -163,7 +164,7 @@ func (p pages) clearingTable(ctx context.Context, list []network.Share) web.Tabl
 		sum, metres = sum.Add(s.Fen), metres+int64(s.Metres)
 	}
 	if len(list) > 1 {
-		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{strongCell(words.Sum.In(ctx)), none(), strongCell(web.Metres(ctx, metres)), strongCell(web.Yuan(sum.Minor()))}})
+		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{strongCell(words.Sum.In(ctx)), shell.None(), strongCell(web.Metres(ctx, metres)), strongCell(web.Yuan(sum.Minor()))}})
 	}
 	return t
 }
@@ -192,7 +193,7 @@ type payoutView struct {
 
 func (p pages) payout(w http.ResponseWriter, r *http.Request) error {
 	ctx := r.Context()
-	pg := web.PageOf(r, pageRows)
+	pg := web.PageOf(r, shell.Rows)
 	var x settlement.Payout
 	var items []settlement.Item
 	key := func(i settlement.Item) string { return i.Ref }
@@ -200,7 +201,7 @@ func (p pages) payout(w http.ResponseWriter, r *http.Request) error {
 		if x, err = settlement.PayoutOf(q, r.PathValue("id")); err != nil {
 			return err
 		}
-		items, err = gather(pg, func(after string, limit int) ([]settlement.Item, error) {
+		items, err = shell.Gather(pg, func(after string, limit int) ([]settlement.Item, error) {
 			return settlement.ItemsOf(q, x.ID, after, limit)
 		}, key, nil)
 		return err
@@ -208,24 +209,24 @@ func (p pages) payout(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("page of a payout: %w", err)
 	}
-	v := payoutView{items: web.Table{ID: "captures", Empty: words.NoPayouts, Next: nextOf(r, items, pg, key),
+	v := payoutView{items: web.Table{ID: "captures", Empty: words.NoPayouts, Next: shell.NextOf(r, items, pg, key),
 		Head: []web.Column{{Name: words.Reference}, {Name: words.Kind}, {Name: words.EarnedAt, Num: true}, {Name: words.Amount, Num: true}}}}
 	for _, i := range items {
-		v.items.Rows = append(v.items.Rows, web.Row{Href: "/ops/books/entry?ref=" + query(entryOfItem(i)), Cells: []web.Cell{ident(i.Ref), short(i.Kind), web.When(i.At), web.Money(i.Amount.Minor())}})
+		v.items.Rows = append(v.items.Rows, web.Row{Href: "/ops/books/entry?ref=" + query(entryOfItem(i)), Cells: []web.Cell{shell.Ident(i.Ref), shell.Short(i.Kind), web.When(i.At), web.Money(i.Amount.Minor())}})
 	}
 	if web.WantsCSV(r) {
 		return web.WriteCSV(w, r, v.items)
 	}
 	v.facts = []web.Fact{
 		{Name: words.Operator, Value: p.operator(x.Payee).In(ctx), Href: accountPath(payable(x.Payee))},
-		{Name: words.Amount, Show: strong(web.Yuan(x.Amount.Minor()))},
+		{Name: words.Amount, Show: shell.Strong(web.Yuan(x.Amount.Minor()))},
 		{Name: words.Captures, Value: web.Number(int64(x.Count))},
 		{Name: words.SettlementDay, Value: x.Day.String(), Href: dayPath(x.Day)},
 		{Name: words.PaidAt, Value: web.Moment(x.At)},
 		{Name: words.Entry, Value: "payout:" + x.Day.String() + ":" + x.Payee, Href: "/ops/books/entry?ref=" + query("payout:"+x.Day.String()+":"+x.Payee), Mono: true},
 		{Name: words.Bank, Show: web.SimulatedTag()},
 	}
-	return p.show(w, r, web.Page{Title: words.Payout, Lead: p.operator(x.Payee), Back: dayPath(x.Day), Here: "/ops/settlement"}, payoutPage(v))
+	return p.desk.Show(w, r, web.Page{Title: words.Payout, Lead: p.operator(x.Payee), Back: dayPath(x.Day), Here: "/ops/settlement"}, payoutPage(v))
 }
 
 // entryOfItem is the reference of the entry that brought a capture's money:

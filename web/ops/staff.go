@@ -15,6 +15,7 @@ import (
 	"koala/transit"
 	"koala/tsm"
 	"koala/web"
+	"koala/web/ops/shell"
 )
 
 // An overviewView is the house at a glance.
@@ -78,7 +79,7 @@ func (p pages) overview(w http.ResponseWriter, r *http.Request) error {
 	v.figures = houseFigures(totals, sparks)
 	v.due, v.notices = dueFigures(due, f, devices), p.notices(due, trial.Balanced)
 	v.books = p.bookFacts(ctx, trial)
-	return p.show(w, r, web.Page{Title: words.Overview, Lead: words.OverviewLead, Here: "/ops/"}, overviewPage(v))
+	return p.desk.Show(w, r, web.Page{Title: words.Overview, Lead: words.OverviewLead, Here: "/ops/"}, overviewPage(v))
 }
 
 func houseFigures(t report.Totals, sparks map[report.Measure][]int64) []web.Figure {
@@ -206,15 +207,15 @@ func (p pages) tellActs(acts []report.Act) []web.Happening {
 func (p pages) exceptions(w http.ResponseWriter, r *http.Request) error {
 	ctx := r.Context()
 	all := r.FormValue("all") != ""
-	pg := web.PageOf(r, pageRows)
+	pg := web.PageOf(r, shell.Rows)
 	var v exceptionsView
 	var list []transit.Journey
 	var odd []transit.OddTap
 	err := p.Store.Read(ctx, func(q *db.Query) (err error) {
-		list, err = gather(pg, func(after string, limit int) ([]transit.Journey, error) {
+		list, err = shell.Gather(pg, func(after string, limit int) ([]transit.Journey, error) {
 			return transit.Exceptions(q, after, limit)
 		}, journeyID, func(j transit.Journey) bool {
-			seen, readErr := deeds(q, Deed{Act: ActAcknowledge, Target: journeyPath(j.ID)}, "", 1)
+			seen, readErr := shell.Deeds(q, shell.Deed{Act: shell.ActAcknowledge, Target: journeyPath(j.ID)}, "", 1)
 			if readErr != nil {
 				err = readErr
 			}
@@ -223,14 +224,14 @@ func (p pages) exceptions(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
-		odd, err = transit.OddTaps(q, "", pageRows)
+		odd, err = transit.OddTaps(q, "", shell.Rows)
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("exceptions: %w", err)
 	}
 	v.rides = p.journeyTable(ctx, list)
-	v.rides.ID, v.rides.Empty, v.rides.Next = "exceptions", words.NoExceptions, nextOf(r, list, pg, journeyID)
+	v.rides.ID, v.rides.Empty, v.rides.Next = "exceptions", words.NoExceptions, shell.NextOf(r, list, pg, journeyID)
 	if web.WantsCSV(r) {
 		return web.WriteCSV(w, r, v.rides)
 	}
@@ -240,7 +241,7 @@ func (p pages) exceptions(w http.ResponseWriter, r *http.Request) error {
 		value = "1"
 	}
 	v.filter = []web.Field{{Name: "all", Label: words.Show, Type: "select", Value: value, Options: []web.Option{{Name: words.OnlyOpen}, {Value: "1", Name: words.AlsoClosed}}}}
-	return p.show(w, r, web.Page{Title: words.Exceptions, Lead: words.ExceptionsLead, Here: "/ops/exceptions"}, exceptionsPage(v))
+	return p.desk.Show(w, r, web.Page{Title: words.Exceptions, Lead: words.ExceptionsLead, Here: "/ops/exceptions"}, exceptionsPage(v))
 }
 
 type exceptionsView struct {
@@ -257,7 +258,7 @@ func oddTable(ctx context.Context, list []transit.OddTap) web.Table {
 		if o.Why == "fork" {
 			word = words.OddFork
 		}
-		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{web.Status(ctx, web.Bad, word), web.Mono(masked(issuing.IDOf(o.Debit.Card))), web.Mono(o.Debit.Terminal.String()),
+		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{web.Status(ctx, web.Bad, word), web.Mono(shell.Masked(issuing.IDOf(o.Debit.Card))), web.Mono(o.Debit.Terminal.String()),
 			web.Count(int64(o.Debit.Seq)), web.Money(int64(o.Debit.Fen)), web.Mono(fmt.Sprintf("%X", o.Debit.TAC)), web.When(o.Got)}})
 	}
 	return t
@@ -267,21 +268,21 @@ func oddTable(ctx context.Context, list []transit.OddTap) web.Table {
 // may stay. What the journey says is not changed.
 func (p pages) acknowledge(w http.ResponseWriter, r *http.Request) error {
 	back := journeyPath(r.PathValue("id"))
-	reason, err := why(r)
+	reason, err := shell.Why(r)
 	if err != nil {
-		return sorry(w, r, back, err)
+		return shell.Sorry(w, r, back, err)
 	}
 	err = p.Store.Write(r.Context(), func(tx *db.Tx) error {
 		j, err := transit.JourneyByID(tx, r.PathValue("id"))
 		if err != nil {
 			return err
 		}
-		return keep(tx, r, Deed{Act: ActAcknowledge, Target: back, What: masked(issuing.IDOf(j.Card)) + " " + string(j.Exception), Why: reason})
+		return shell.Keep(tx, r, shell.Deed{Act: shell.ActAcknowledge, Target: back, What: shell.Masked(issuing.IDOf(j.Card)) + " " + string(j.Exception), Why: reason})
 	})
 	if err != nil {
-		return sorry(w, r, back, err)
+		return shell.Sorry(w, r, back, err)
 	}
-	return done(w, r, "/ops/exceptions", words.DidClose)
+	return shell.Done(w, r, "/ops/exceptions", words.DidClose)
 }
 
 // keys lists the key store: labels, uses, versions and check values. No
@@ -297,43 +298,34 @@ func (p pages) keys(w http.ResponseWriter, r *http.Request) error {
 		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{web.Mono(k.Label), web.Plain(purposes[k.Label].In(ctx)), web.Mono(string(k.Usage)),
 			web.Count(int64(k.Version)), web.Mono(fmt.Sprintf("%X", k.KCV)), web.When(k.At)}})
 	}
-	return p.list(w, r, web.Page{Title: words.Keys, Lead: words.KeysLead, Here: "/ops/keys"}, listView{table: t})
+	return p.desk.List(w, r, web.Page{Title: words.Keys, Lead: words.KeysLead, Here: "/ops/keys"}, shell.ListView{Table: t})
 }
 
 // audit lists what staff did.
 func (p pages) audit(w http.ResponseWriter, r *http.Request) error {
-	f := Deed{Act: Act(r.FormValue("act")), Who: strings.TrimSpace(r.FormValue("who"))}
-	if f.Act != "" && !slices.Contains(acts, f.Act) {
-		return fmt.Errorf("filter of the audit trail: %w", ErrForm)
+	f := shell.Deed{Act: shell.Act(r.FormValue("act")), Who: strings.TrimSpace(r.FormValue("who"))}
+	if f.Act != "" && !slices.Contains(shell.Acts, f.Act) {
+		return fmt.Errorf("filter of the audit trail: %w", shell.ErrForm)
 	}
-	pg := web.PageOf(r, pageRows)
-	key := func(d Deed) string { return d.ID }
-	var list []Deed
+	pg := web.PageOf(r, shell.Rows)
+	key := func(d shell.Deed) string { return d.ID }
+	var list []shell.Deed
 	err := p.Store.Read(r.Context(), func(q *db.Query) (err error) {
-		list, err = gather(pg, func(after string, limit int) ([]Deed, error) { return deeds(q, f, after, limit) }, key, nil)
+		list, err = shell.Gather(pg, func(after string, limit int) ([]shell.Deed, error) { return shell.Deeds(q, f, after, limit) }, key, nil)
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	ctx := r.Context()
-	t := web.Table{ID: "audit", Empty: words.NoDeeds, Next: nextOf(r, list, pg, key), Head: []web.Column{{Name: words.Act}, {Name: words.Who}, {Name: words.What}, {Name: words.Why}, {Name: words.At, Num: true}}}
+	t := web.Table{ID: "audit", Empty: words.NoDeeds, Next: shell.NextOf(r, list, pg, key), Head: []web.Column{{Name: words.Act}, {Name: words.Who}, {Name: words.What}, {Name: words.Why}, {Name: words.At, Num: true}}}
 	for _, d := range list {
-		t.Rows = append(t.Rows, web.Row{Href: d.Target, Cells: []web.Cell{{Text: deedWords[d.Act].In(ctx), CSV: string(d.Act), Show: tight(deedWords[d.Act].In(ctx))}, web.Mono(d.Who), web.Plain(hushed(d.What)), web.Plain(d.Why), web.When(d.At)}})
+		t.Rows = append(t.Rows, web.Row{Href: d.Target, Cells: []web.Cell{{Text: d.Act.Words().In(ctx), CSV: string(d.Act), Show: shell.Tight(d.Act.Words().In(ctx))}, web.Mono(d.Who), web.Plain(shell.Hushed(d.What)), web.Plain(d.Why), web.When(d.At)}})
 	}
 	options := []web.Option{{Name: words.All}}
-	for _, a := range acts {
-		options = append(options, web.Option{Value: string(a), Name: deedWords[a]})
+	for _, a := range shell.Acts {
+		options = append(options, web.Option{Value: string(a), Name: a.Words()})
 	}
-	v := listView{table: t, filter: []web.Field{{Name: "act", Label: words.Act, Type: "select", Options: options, Value: string(f.Act)}, {Name: "who", Label: words.Who, Type: "search", Value: f.Who, Max: 32}}}
-	return p.list(w, r, web.Page{Title: words.Audit, Lead: words.AuditLead, Here: "/ops/audit"}, v)
-}
-
-// told makes a timeline of the trail.
-func told(list []Deed) []web.Happening {
-	var out []web.Happening
-	for _, d := range list {
-		out = append(out, web.Happening{At: d.At, Who: d.Who, What: deedWords[d.Act], Detail: d.Why, Icon: "user", Tone: web.Info})
-	}
-	return out
+	v := shell.ListView{Table: t, Filter: []web.Field{{Name: "act", Label: words.Act, Type: "select", Options: options, Value: string(f.Act)}, {Name: "who", Label: words.Who, Type: "search", Value: f.Who, Max: 32}}}
+	return p.desk.List(w, r, web.Page{Title: words.Audit, Lead: words.AuditLead, Here: "/ops/audit"}, v)
 }

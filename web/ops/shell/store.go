@@ -1,4 +1,4 @@
-package ops
+package shell
 
 import (
 	"fmt"
@@ -30,30 +30,6 @@ const (
 	maxWhy = 200
 )
 
-// Act names what staff did.
-type Act string
-
-// The acts.
-const (
-	ActVerify      Act = "order.verify"
-	ActCancel      Act = "order.cancel"
-	ActRecover     Act = "order.recover"
-	ActBlock       Act = "card.block"
-	ActUnblock     Act = "card.unblock"
-	ActDeny        Act = "deny.add"
-	ActAllow       Act = "deny.remove"
-	ActRepair      Act = "journey.repair"
-	ActSettle      Act = "settlement.run"
-	ActShut        Act = "customer.block"
-	ActReopen      Act = "customer.unblock"
-	ActAcknowledge Act = "exception.close"
-	ActPublish     Act = "deny.publish"
-	ActSeal        Act = "books.seal"
-)
-
-// acts lists them for the filter.
-var acts = []Act{ActVerify, ActCancel, ActRecover, ActBlock, ActUnblock, ActDeny, ActAllow, ActRepair, ActSettle, ActShut, ActReopen, ActAcknowledge, ActPublish, ActSeal}
-
 // A Deed is one row of the trail.
 type Deed struct {
 	ID     string
@@ -65,8 +41,8 @@ type Deed struct {
 	Why    string
 }
 
-// keep writes the audit row of a change in the change's own unit of work.
-func keep(tx *db.Tx, r *http.Request, d Deed) error {
+// Keep writes the audit row of a change in the change's own unit of work.
+func Keep(tx *db.Tx, r *http.Request, d Deed) error {
 	u, _ := web.Who(r.Context())
 	_, err := tx.Exec(`INSERT INTO ops_act (id, at, who, subject, act, target, what, why) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
 		tx.NewID("act"), tx.Now().UnixMicro(), u.Name, u.Subject, string(d.Act), d.Target, d.What, d.Why)
@@ -76,8 +52,8 @@ func keep(tx *db.Tx, r *http.Request, d Deed) error {
 	return nil
 }
 
-// deeds reads the trail, newest first; empty fields of f pick all.
-func deeds(q *db.Query, f Deed, before string, limit int) ([]Deed, error) {
+// Deeds reads the trail, newest first; empty fields of f pick all.
+func Deeds(q *db.Query, f Deed, before string, limit int) ([]Deed, error) {
 	if before == "" {
 		before = "~" // behind every id
 	}
