@@ -340,6 +340,7 @@ func TestCardLifeCycle(t *testing.T) {
 	paths := map[byte][]byte{ready: {}, initialized: {initialized}, secured: {initialized, secured}, locked: {secured, locked}}
 	allowed := map[[2]byte]bool{
 		{ready, initialized}: true, {ready, secured}: true, {initialized, secured}: true, {secured, locked}: true, {locked, secured}: true,
+		{ready, locked}: true, {initialized, locked}: true,
 		{ready, terminated}: true, {initialized, terminated}: true, {secured, terminated}: true, {locked, terminated}: true,
 	}
 	for from, path := range paths {

@@ -164,6 +164,9 @@ func (d *domain) putKey(s *card.Session, c iso7816.Command) iso7816.Response {
 		return answer(gp.PutKeyAnswer(p.NewVersion))
 	}
 	t := tableOf(s)
+	if t.firstOwn(p) {
+		p.Replaces = 0
+	}
 	var checks [][3]byte
 	for i, f := range p.Keys {
 		key, err := f.Open(d.channel.DecryptKey)
@@ -186,6 +189,15 @@ func (d *domain) putKey(s *card.Session, c iso7816.Command) iso7816.Response {
 		return status(iso7816.SWConditions) // the last usable set would be torn apart
 	}
 	return answer(gp.PutKeyAnswer(p.NewVersion, checks...))
+}
+
+// firstOwn says that a set names itself as the one it replaces while there is
+// none but the factory's: so a public tool writes the first set of a card unless
+// it is told better.
+func (t table) firstOwn(p gp.PutKey) bool {
+	_, factory := t.complete(gp.FactoryVersion)
+	_, there := t.find(p.Replaces, p.First)
+	return factory && !there && p.Replaces == p.NewVersion && p.First == gp.KeyENC && len(p.Keys) >= 3
 }
 
 // change writes one key into a free slot, or over the key of version replaces.

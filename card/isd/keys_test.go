@@ -95,7 +95,7 @@ func TestPutKeyAddsAndReplaces(t *testing.T) {
 	}{
 		{"version 00", 0, gp.KeySet{Version: 0, ENC: b.keys.ENC, MAC: b.keys.MAC, DEK: b.keys.DEK}, 0x6A80},
 		{"version 80", 0, gp.KeySet{Version: 0x80, ENC: b.keys.ENC, MAC: b.keys.MAC, DEK: b.keys.DEK}, 0x6A80},
-		{"in place of one that is not there", 0x22, newSet(0x22, 16), 0x6A88},
+		{"in place of one that is not there", 0x21, newSet(0x22, 16), 0x6A88},
 	} {
 		if sw := put(tt.replaces, tt.set); sw != tt.want {
 			t.Errorf("%s: %v, want %04X", tt.name, sw, uint16(tt.want))
@@ -103,7 +103,7 @@ func TestPutKeyAddsAndReplaces(t *testing.T) {
 	}
 	first := gp.FactoryKeys()
 	first.Version = 0x01
-	c, _ := b.h.PutKey(0, first, gp.BareKeys)
+	c, _ := b.h.PutKey(0x01, first, gp.BareKeys) // in place of itself: of the factory's
 	b.must(c)
 	b.keys = first // the lowest version is the one that world opens
 	for _, tt := range []struct {

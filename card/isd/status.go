@@ -168,7 +168,9 @@ func setState(s *card.Session, x card.Entry, to byte) iso7816.SW {
 }
 
 // setCardState moves the card's life cycle: forward to SECURED, between SECURED
-// and CARD_LOCKED, and to TERMINATED for good (GPCS 5.1.1).
+// and CARD_LOCKED, and to TERMINATED for good (GPCS 5.1.1). A card may be locked
+// before it is SECURED, too, since one may be lost on its way to its holder; it
+// comes back SECURED.
 func setCardState(s *card.Session, self card.Entry, to byte) iso7816.SW {
 	x, _ := s.Registry().Domain()
 	p := gp.Privileges(self.Privileges)
@@ -179,7 +181,7 @@ func setCardState(s *card.Session, self card.Entry, to byte) iso7816.SW {
 	case gp.CardSecured:
 		allowed = self.Kind == card.Domain && (x.State == gp.CardReady || x.State == gp.CardInitialized || x.State == gp.CardLocked)
 	case gp.CardLocked:
-		allowed = x.State == gp.CardSecured && p.Has(gp.PrivCardLock)
+		allowed = x.State <= gp.CardSecured && p.Has(gp.PrivCardLock)
 	case gp.CardTerminated:
 		allowed = p.Has(gp.PrivCardTerminate)
 	}

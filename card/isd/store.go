@@ -43,20 +43,16 @@ func (d *domain) storeData(s *card.Session, c iso7816.Command) iso7816.Response 
 		return d.storeObjects(s, in.Data)
 	}
 	target := d.target
-	d.target = 0 // an error ends the personalisation; so does the last block
-	var sw iso7816.SW
-	switch in.Form {
-	case gp.StoreDGI:
-		sw = d.passGroups(s, target, in)
-	case gp.StoreTLV:
-		sw = d.passObjects(s, target, in.Data)
-	default:
-		sw = iso7816.SWData
+	d.target = 0         // an error ends the personalisation; so does the last block
+	pass := d.passGroups // also where no structure is given, as public tools do
+	if in.Form == gp.StoreTLV {
+		pass = d.passObjects
 	}
-	if sw.OK() && !in.Last {
-		d.target = target
+	if sw := pass(s, target, in); !sw.OK() || in.Last {
+		return status(sw)
 	}
-	return status(sw)
+	d.target = target
+	return status(iso7816.OK)
 }
 
 // passGroups hands every complete data grouping to the application and keeps
@@ -86,16 +82,16 @@ func (d *domain) passGroups(s *card.Session, target card.ID, in gp.Stored) iso78
 
 // passObjects hands BER-TLV objects on, their tag in place of the identifier of
 // a data grouping.
-func (d *domain) passObjects(s *card.Session, target card.ID, in []byte) iso7816.SW {
-	for len(in) > 0 {
-		tag, v, rest, err := tlv.Next(in)
+func (d *domain) passObjects(s *card.Session, target card.ID, in gp.Stored) iso7816.SW {
+	for data := in.Data; len(data) > 0; {
+		tag, v, rest, err := tlv.Next(data)
 		if err != nil || tag > 0xFFFF {
 			return iso7816.SWData
 		}
 		if sw := s.Personalise(target, uint16(tag), v, d.channel.DecryptKey); !sw.OK() {
 			return sw
 		}
-		in = rest
+		data = rest
 	}
 	return iso7816.OK
 }

@@ -86,7 +86,7 @@ func TestPersonalisationRefuses(t *testing.T) {
 		{"the applet refuses the second", 0x88, "0100 02 AAAA 0300 01 00"},
 		{"a grouping without end", 0x88, "0100 10 AA"},
 		{"a length that never is", 0x88, "0100 FF 0001 AA"},
-		{"no structure", 0x80, "010002AAAA"},
+		{"no structure", 0x80, "010010AA"},
 		{"objects cut off", 0x90, "4210AA"},
 		{"both structures", 0x98, "010002AAAA"},
 	} {
