@@ -281,14 +281,18 @@ func (m *Manager) talkWith(ctx context.Context, o Order, h heard) (talk, error) 
 }
 
 // disproved is the verdict on a session in which the card did not prove itself.
+// Another session may do better: a script that an agent runs twice leaves the
+// card behind the house's back.
 func (o Order) disproved(err error) (verdict, error) {
 	switch {
 	case !errors.Is(err, errProof):
 		return verdict{}, err
 	case o.seq >= 0 || o.Kind != TopUp:
 		return unproven(o), nil
+	case o.Stalled+1 >= maxStalled:
+		return verdict{state: Failed, why: WrongProof, refuse: true}, nil
 	}
-	return verdict{state: Failed, why: WrongProof}, nil
+	return verdict{state: Running, why: WrongProof, refuse: true}, nil
 }
 
 func (m *Manager) goOnTalking(ctx context.Context, o Order, t talk, st stage, c ...hsm.Native) (verdict, error) {

@@ -118,7 +118,8 @@ func openWith(t tester, cfg db.Config, tune tsm.Config, inline bool) *house {
 	return h
 }
 
-func sqlite(t testing.TB) db.Config { return db.Config{URL: dbtest.File(t)} }
+// sqlite is a store that is quick and forgets nothing while the test runs.
+func sqlite(t testing.TB) db.Config { return db.Config{URL: dbtest.File(t), Rebuildable: true} }
 
 func (h *house) try(f func(*db.Tx) error) error { return h.store.Write(ctx, f) }
 
@@ -147,8 +148,11 @@ func (h *house) request(k tsm.Kind, fen int64) (o tsm.Order, err error) {
 	}
 	err = h.try(func(tx *db.Tx) (err error) {
 		r := tsm.Request{Ref: fmt.Sprint(k, h.refs), Kind: k, Band: bandID, Card: h.card, Customer: string(lin)}
-		if k == tsm.TopUp {
+		switch k {
+		case tsm.TopUp:
 			r.Amount = money.Fen(fen)
+		case tsm.Update:
+			r.Update = &tsm.Change{Limits: []tsm.Limit{{Tag: 0x9F78, Fen: 500_00 + fen}, {Tag: 0x9F6B, Fen: 200_00}}}
 		}
 		if k == tsm.Issue {
 			c, err := issuing.Open(tx, issuing.Application{Ref: r.Ref, Customer: lin, Band: bandID, Product: h.product, PAN: number})
