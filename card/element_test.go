@@ -313,6 +313,9 @@ func TestT0(t *testing.T) {
 		{iso7816.GetResponse(4), "414141019000"},
 		{iso7816.GetResponse(4), "6985"},
 		{sel, "6106"},
+		{iso7816.Command{CLA: 0x84, INS: iso7816.InsGetResponse, Le: 6}, "4141414141019000"}, // in the class of its command
+		{iso7816.Command{CLA: 0x84, INS: iso7816.InsGetResponse, Le: 6}, "6D00"},
+		{sel, "6106"},
 		{iso7816.Command{INS: 1, Le: 5}, "6C02"}, // counted all the same: T=0 repeats the command
 		{iso7816.Command{INS: 1, Le: 2}, "02029000"},
 		{iso7816.GetResponse(6), "6985"},

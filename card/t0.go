@@ -11,9 +11,10 @@ type T0 struct {
 	sw   iso7816.SW
 }
 
-// Transmit passes one command on and holds its answer back where T=0 does.
+// Transmit passes one command on and holds its answer back where T=0 does. GET
+// RESPONSE comes in class 00 or in that of the command it belongs to.
 func (t *T0) Transmit(c iso7816.Command) (iso7816.Response, error) {
-	if c.INS == iso7816.InsGetResponse && c.CLA&^0x03 == 0 && len(c.Data) == 0 {
+	if c.INS == iso7816.InsGetResponse && len(c.Data) == 0 && (t.held != nil || c.CLA&^0x03 == 0) {
 		return t.fetch(c.Le), nil
 	}
 	t.held = nil
