@@ -193,6 +193,35 @@ func TestAnyOrderGivesTheSameJourneys(t *testing.T) {
 	})
 }
 
+// A line that was paid for a ride which later taps made another one of got
+// everything taken back, and went on being named with 0.00 yuan. The order is
+// one that showed it.
+func TestALineThatGaveAllBackIsNotNamed(t *testing.T) {
+	each(t, func(t *testing.T, h *house) {
+		straight := h.rider(100_00)
+		pause := func() *rider { return straight.wait(10 * time.Minute) }
+		pause().wait(5 * time.Minute).flatBus()
+		for range 2 {
+			pause().board(1, 0)
+			straight.wait(5*time.Minute).alight(1, 150)
+		}
+		pause().payMissingEntry("西单")
+		pause().enter("西单")
+		straight.wait(5 * time.Minute).leave("次渠")
+		pause().flatBus()
+		h.now.Set(straight.at.Add(time.Hour))
+		mixed := straight.twin()
+		h.bookAll(straight.made...)
+		for _, i := range []int{5, 1, 2, 8, 9, 3, 6, 0, 4, 7} {
+			h.bookAll(mixed.made[i])
+		}
+		if a, b := h.operators(straight.card), h.operators(mixed.card); a != b {
+			t.Errorf("operators got\n%s in order,\n%s mixed up", a, b)
+		}
+		h.prove()
+	})
+}
+
 // operators says what each line got of a card's money in the end.
 func (h *house) operators(card purse.Number) string {
 	var b strings.Builder

@@ -139,9 +139,14 @@ func sharesOf(q db.Reader, card purse.Number, seq uint16) (out []network.Share, 
 	if err != nil || entries == 0 {
 		return nil, entries, err
 	}
-	out, err = shares(q, `WHERE card = $1 AND seq = $2 GROUP BY operator, line ORDER BY operator, line`, string(card), int64(seq))
+	out, err = shares(q, `WHERE card = $1 AND seq = $2 GROUP BY operator, line`+notNil+` ORDER BY operator, line`, string(card), int64(seq))
 	return out, entries, err
 }
+
+// notNil leaves lines out that a correction took everything back from: a tap
+// read without the ones around it is another ride, over other lines, and what
+// those got first says nothing of the journey any more.
+const notNil = ` HAVING SUM(metres) <> 0 OR SUM(fen) <> 0`
 
 func shares(q db.Reader, where string, args ...any) (out []network.Share, err error) {
 	err = db.Each(q, func(scan func(...any) error) error {
@@ -172,7 +177,7 @@ func SharesOf(q db.Reader, j Journey) (out []network.Share, err error) {
 // earned on each line, with corrections booked that day. Its sum is that of
 // the day's captures. Method and words are network.MethodEN and MethodZH.
 func Clearing(q db.Reader, day calendar.Date) ([]network.Share, error) {
-	return shares(q, `WHERE day = $1 GROUP BY operator, line ORDER BY operator, line`, day.String())
+	return shares(q, `WHERE day = $1 GROUP BY operator, line`+notNil+` ORDER BY operator, line`, day.String())
 }
 
 // Check proves that every debit of a registered device has been shared to the
