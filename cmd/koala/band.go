@@ -126,21 +126,24 @@ func loadBand(path string) (*band.Band, error) {
 // errSave ends a program that cannot keep a band.
 var errSave = errors.New("the band cannot be kept")
 
-// saveBand writes a band's file so that whatever fails, the file is either the
-// old or the new state, on the disk: written beside, synced, renamed, folder
-// synced.
-func saveBand(path string, b *band.Band) (err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("%w: %w", errSave, err)
-		}
-	}()
+// saveBand writes a band's file.
+func saveBand(path string, b *band.Band) error {
+	if err := replaceFile(path, b.Image()); err != nil {
+		return fmt.Errorf("%w: %w", errSave, err)
+	}
+	return nil
+}
+
+// replaceFile writes a file that its owner alone reads so that whatever fails,
+// it is either the old or the new one, on the disk: written beside, synced,
+// renamed, folder synced.
+func replaceFile(path string, image []byte) error {
 	beside := path + ".new"
 	f, err := os.OpenFile(beside, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(b.Image())
+	_, err = f.Write(image)
 	if err == nil {
 		err = f.Sync()
 	}
@@ -157,16 +160,19 @@ func saveBand(path string, b *band.Band) (err error) {
 	return errors.Join(folder.Sync(), folder.Close())
 }
 
-// lockBand keeps other commands from writing the band until unlock. The lock
-// dies with the process.
-func lockBand(path string) (unlock func(), err error) {
+// lockBand keeps other commands from writing the band until unlock.
+func lockBand(path string) (unlock func(), err error) { return lockFile(path, "being served") }
+
+// lockFile keeps a file to this process until unlock. The lock dies with the
+// process.
+func lockFile(path, how string) (unlock func(), err error) {
 	f, err := os.OpenFile(path+lockSuffix, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("%s is being served by another process; stop it first", path)
+		return nil, fmt.Errorf("%s is %s by another process; stop it first", path, how)
 	}
 	return func() { f.Close() }, nil
 }

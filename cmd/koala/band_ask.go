@@ -279,7 +279,7 @@ func (f *phoneFlags) commands(cmd *cobra.Command, p *band.Phone, list []iso7816.
 		}
 		torn := err != nil
 		e := talk.Exchange(c, r)
-		line := traceLine{Kind: "apdu", Text: page.both(say{e.EN, e.ZH}), Command: upper(c.Bytes()), Torn: torn, Fields: page.fields(e.Fields)}
+		line := traceLine{Kind: "apdu", Where: "band", Text: page.both(say{e.EN, e.ZH}), Command: upper(c.Bytes()), Torn: torn, Fields: page.fields(e.Fields)}
 		if !torn {
 			line.Answer = upper(r.Bytes())
 		}

@@ -38,15 +38,15 @@ func (x primes) key() (*emv.PrivateKey, error) {
 	return emv.NewPrivateKey(mustHex(x.p), mustHex(x.q), []byte{3})
 }
 
-// The published bank card: number and keys are those of a public worked example
-// of cryptograms, so that its values can be followed by hand.
+// The published bank card: the roots of its keys are those of a public worked
+// example of cryptograms, so that its values can be followed by hand.
 const (
-	testPAN      = "6228000100001"
+	testPAN      = "6228000100001117"
 	testOwner    = "62280001" // of the issuer's certificate
 	testCAIndex  = 0xF0
-	testMasterAC = "014D996FCC8F49157DC8B49E3BCDFD99"
-	testMasterMA = "4189345AD478091860D3586478D14AB1"
-	testMasterEN = "36B13B54CA7B3D35122CAEA263B7FC1B"
+	testMasterAC = "113348A6711C7D40D4C3F66A84A177C6"
+	testMasterMA = "86F294F77FF2E64B9827AE94CAB173EF"
+	testMasterEN = "9F2DC3BC2FB48470B252234888F597A3"
 	testCash     = 100_00 // fen of e-cash
 	testPIN      = "1234"
 )
@@ -57,7 +57,9 @@ func testAuthority() (emv.CAKey, error) {
 	if err != nil {
 		return emv.CAKey{}, err
 	}
-	return emv.NewCAKey([5]byte([]byte(pboc.RID)), testCAIndex, ca.Public()), nil
+	k := emv.NewCAKey([5]byte([]byte(pboc.RID)), testCAIndex, ca.Public())
+	k.Scheme, k.Environment = "koala test cards", "test"
+	return k, nil
 }
 
 // bankCard is everything the issuer of the test card knows, certificates still

@@ -28,6 +28,7 @@ type serveFlags struct {
 	vpcd        string
 	personality string
 	talk        bool
+	listen      string
 	radio       string
 	maker       string
 	yes         bool
@@ -59,6 +60,7 @@ is current without a SELECT), contact-t0 and contact-t1 (chip contacts).`,
 	}
 	f.add(c)
 	c.Flags().StringVar(&f.vpcd, "vpcd", "127.0.0.1:35963", "address and port of the virtual reader")
+	c.Flags().StringVar(&f.listen, "listen", "", "wait here for readers that dial (vsmartcard's reversed mode, koala pos --connect) instead of --vpcd")
 	c.Flags().StringVar(&f.personality, "personality", "contactless", "contactless, desfire, contact-t0 or contact-t1")
 	c.Flags().StringVar(&f.radio, "radio", "", "address and port to listen on for phones, instead of --vpcd unless that is given too")
 	c.Flags().BoolVar(&f.yes, "yes", false, "take a phone's digits for equal without asking, for scripts")
@@ -72,7 +74,7 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return errUsage{err}
 	}
-	for name, address := range map[string]string{"--vpcd": f.vpcd, "--radio": f.radio} {
+	for name, address := range map[string]string{"--vpcd": f.vpcd, "--radio": f.radio, "--listen": f.listen} {
 		if _, _, err := net.SplitHostPort(address); err != nil && (name == "--vpcd" || address != "") {
 			return errUsage{fmt.Errorf("%s %q: %w", name, address, err)}
 		}
@@ -120,7 +122,7 @@ func (f *serveFlags) both(cmd *cobra.Command, kept *keptCard, p pcsc.Personality
 			return err
 		}
 		teller.say("radio", fmt.Sprintf("band %s listens for phones at %s", kept.band.ID, l.Addr()))
-		if !cmd.Flags().Changed("vpcd") {
+		if f.listen == "" && !cmd.Flags().Changed("vpcd") {
 			return m.run(ctx, l)
 		}
 		radio.Go(func() {
@@ -129,11 +131,36 @@ func (f *serveFlags) both(cmd *cobra.Command, kept *keptCard, p pcsc.Personality
 		})
 	}
 	r := &pcsc.Reader{Card: kept, Personality: p, Hear: teller.hear, Stop: func(err error) bool { return errors.Is(err, errSave) }}
-	teller.say("ready", fmt.Sprintf("band %s as %s card for the reader at %s", kept.band.ID, p.Name, f.vpcd))
-	err := r.Run(ctx, f.vpcd)
+	err := f.hold(ctx, r, kept.band.ID, teller)
 	stop()
 	radio.Wait()
 	return errors.Join(err, phones)
+}
+
+// hold holds the band to the reader it dials, or to readers that dial it.
+func (f *serveFlags) hold(ctx context.Context, r *pcsc.Reader, id string, teller *serveTeller) error {
+	if f.listen == "" {
+		teller.say("ready", fmt.Sprintf("band %s as %s card for the reader at %s", id, r.Personality.Name, f.vpcd))
+		return r.Run(ctx, f.vpcd)
+	}
+	l, err := net.Listen("tcp", f.listen)
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { l.Close() })()
+	teller.say("ready", fmt.Sprintf("band %s as %s card for readers that dial %s", id, r.Personality.Name, l.Addr()))
+	for {
+		conn, err := l.Accept()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("listening for readers: %w", err)
+		}
+		if err := r.Serve(ctx, conn); r.Stop(err) {
+			return err
+		}
+	}
 }
 
 // houseRests makes sure that no house is running on the folder in which a band
