@@ -66,6 +66,13 @@ type Applet interface {
 	Process(s *Session, c iso7816.Command) iso7816.Response
 }
 
+// Directories is an applet with named directories inside (ISO 7816-4, 5.3.1): a
+// SELECT by a name that no application has is offered to the selected one. The
+// data is the directory's FCI; ok is false for a name it does not have.
+type Directories interface {
+	SelectDirectory(s *Session, name string) (data []byte, ok bool)
+}
+
 // A Personaliser takes the STORE DATA of its security domain: one data grouping
 // at a time, key parts still encrypted (Session.DecryptKey opens them).
 type Personaliser interface {

@@ -115,7 +115,9 @@ func (e *Element) selectName(n int, c iso7816.Command) iso7816.Response {
 		x, ok = e.find(n, string(c.Data), c.P2&0x02 != 0)
 	}
 	switch {
-	case !ok, domain.State == StateLocked && x.ID != domain.ID:
+	case !ok:
+		return e.selectDirectory(n, c)
+	case domain.State == StateLocked && x.ID != domain.ID:
 		return status(iso7816.SWFileNotFound)
 	case e.busy(n, x):
 		return status(iso7816.SWConditions)
@@ -128,6 +130,18 @@ func (e *Element) selectName(n int, c iso7816.Command) iso7816.Response {
 		r.Data = nil
 	}
 	return r
+}
+
+// selectDirectory leaves a name that is no application's to the selected one,
+// where it has directories of its own.
+func (e *Element) selectDirectory(n int, c iso7816.Command) iso7816.Response {
+	ch := &e.channels[n]
+	if d, ok := ch.applet.(Directories); ok && c.P2&0x02 == 0 {
+		if data, ok := d.SelectDirectory(&ch.session, string(c.Data)); ok {
+			return iso7816.Response{Data: data, SW: iso7816.OK}
+		}
+	}
+	return status(iso7816.SWFileNotFound)
 }
 
 // find looks an application up by the leading bytes of its name. The whole name

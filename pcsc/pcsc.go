@@ -46,6 +46,10 @@ var (
 	// application current without a SELECT, as on a card that has nothing else.
 	DESFire = Personality{Name: "desfire", Interface: card.Contactless, Preselect: "\xD2\x76\x00\x00\x85\x01\x00",
 		ATR: []byte{0x3B, 0x81, 0x80, 0x01, 0x80, 0x80}, ATS: []byte{0x06, 0x75, 0x77, 0x81, 0x02, 0x80}}
+	// Beijing is what readers know as the older Beijing card, which has no name to
+	// select: its master file is current in the field, here that of the purse.
+	Beijing = Personality{Name: "beijing", Interface: card.Contactless, Preselect: "\xA0\x00\x00\x06\x32\x01\x01\x05",
+		ATR: Contactless.ATR, ATS: Contactless.ATS}
 	ContactT0 = Personality{Name: "contact-t0", Interface: card.Contact, T0: true,
 		ATR: []byte{0x3B, 0x60, 0x00, 0x00}}
 	ContactT1 = Personality{Name: "contact-t1", Interface: card.Contact,
@@ -54,7 +58,7 @@ var (
 
 // Personalities lists them all.
 func Personalities() []Personality {
-	return []Personality{Contactless, DESFire, ContactT0, ContactT1}
+	return []Personality{Contactless, DESFire, Beijing, ContactT0, ContactT1}
 }
 
 // PersonalityNamed finds one by its name.

@@ -1,6 +1,8 @@
 package isd
 
 import (
+	"slices"
+
 	"koala/card"
 	gp "koala/spec/globalplatform"
 	"koala/spec/iso7816"
@@ -46,7 +48,7 @@ func (d *domain) install(s *card.Session, c iso7816.Command) iso7816.Response {
 	case gp.ForLoad:
 		sw = d.startLoad(s, self, in, params)
 	case gp.ForInstall, gp.ForInstallSelect:
-		sw = newInstance(s, self, in, params)
+		sw = d.newInstance(s, self, in, params)
 	case gp.ForSelectable:
 		sw = makeSelectable(s, self, in, params)
 	case gp.ForExtradition:
@@ -65,8 +67,10 @@ func (d *domain) install(s *card.Session, c iso7816.Command) iso7816.Response {
 	return confirm(s, self, in.About(gp.AID(from))...)
 }
 
-// newInstance makes an instance of a module whose load file is registered.
-func newInstance(s *card.Session, self card.Entry, in gp.Install, params gp.SystemParams) iso7816.SW {
+// newInstance makes an instance of a module whose load file is registered. Code
+// that came over the air was thrown away: its instances stand in the registry,
+// to be listed, locked and deleted, and cannot be selected.
+func (d *domain) newInstance(s *card.Session, self card.Entry, in gp.Install, params gp.SystemParams) iso7816.SW {
 	file, ok := s.Registry().Find(card.AID(in.LoadFile))
 	if !ok || file.Kind != card.LoadFile {
 		return iso7816.SWReferenceNotFound
@@ -91,11 +95,21 @@ func newInstance(s *card.Session, self card.Entry, in gp.Install, params gp.Syst
 		x.State = gp.Selectable
 	}
 	contactless(&x, params.Contactless)
+	if !d.native(x.LoadFile) {
+		x.Contactless.State = card.NonActivatable
+		_, sw := s.Registry().Add(x)
+		return sw
+	}
 	id, sw := s.Registry().Install(x, in.AppParams())
 	if !sw.OK() {
 		return sw
 	}
 	return settleContactless(s, id, params.Contactless)
+}
+
+// native says whether the element was built with the code of a load file.
+func (d *domain) native(file card.AID) bool {
+	return slices.ContainsFunc(d.files(), func(f LoadFile) bool { return f.AID == file })
 }
 
 // defaultTaken says whether an application other than except is the default

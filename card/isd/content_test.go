@@ -195,8 +195,8 @@ func TestDeleteOfASelectedApplication(t *testing.T) {
 	b.must(gp.Delete{App: noteAID}.Command())
 }
 
-// Code is accepted and thrown away: the load file stands in the registry, its
-// modules exist only where the element was built with them.
+// Code is accepted and thrown away: the load file stands in the registry and so
+// do instances of it, which run only where the element was built with them.
 func TestLoad(t *testing.T) {
 	b := newBench(t, gp.AES)
 	b.open(0x03)
@@ -215,10 +215,20 @@ func TestLoad(t *testing.T) {
 		t.Errorf("load files %v", list)
 	}
 	in := gp.InstallApplet(foreign, "\xD0\xD1\xD2\xD3\xD4\xD5\x01\x01", "\xD0\xD1\xD2\xD3\xD4\xD5\x01\x01", gp.Privileges{}, nil)
-	if r := b.do(in.Command()); r.SW != iso7816.SWReferenceNotFound {
-		t.Errorf("instance of unknown code: %v", r.SW)
+	b.must(in.Command())
+	b.must(gp.Lock(in.App).Command())
+	b.must(gp.Unlock(in.App).Command())
+	if r := b.do(gp.Delete{App: foreign}.Command()); r.SW != iso7816.SWConditions {
+		t.Errorf("a load file with an instance: %v", r.SW)
 	}
-	b.must(gp.Delete{App: foreign}.Command())
+	if r := b.do(gp.Install{For: gp.ForInstall, LoadFile: gp.AID(noteFile), Module: foreign, App: foreign}.Command()); r.SW != iso7816.SWReferenceNotFound {
+		t.Errorf("a module that a built-in load file has not: %v", r.SW)
+	}
+	if r := b.send(iso7816.Select([]byte(in.App))); r.SW != iso7816.SWFileNotFound {
+		t.Errorf("SELECT of thrown away code: %v", r.SW)
+	}
+	b.open(0x03)
+	b.must(gp.Delete{App: foreign, Related: true}.Command())
 	// A client that replaces what is there: delete, load the same name, install.
 	b.must(gp.Delete{App: gp.AID(noteFile), Related: true}.Command())
 	if r := b.do(noteInstance().Command()); r.SW != iso7816.SWReferenceNotFound {

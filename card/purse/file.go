@@ -1,6 +1,7 @@
 package purse
 
 import (
+	"koala/card"
 	"koala/spec/iso7816"
 	"koala/spec/purse"
 )
@@ -83,6 +84,17 @@ func (a *applet) selectFile(c iso7816.Command) iso7816.Response {
 	}
 	a.current = byte(id)
 	return answer(nil)
+}
+
+// SelectDirectory finds the purse of a Beijing card by its name, as readers do
+// that know no other way into it.
+func (a *applet) SelectDirectory(s *card.Session, name string) ([]byte, bool) {
+	a.open(s)
+	if !a.has(fileBeijing) || a.cells.Bytes()[atBlock] != 0 || name != string(purse.NameBeijingDF) {
+		return nil, false
+	}
+	a.op, a.challenge, a.current = operation{}, nil, 0
+	return purse.FCI{AID: purse.NameBeijingDF}.Bytes(), true
 }
 
 // place resolves P1 P2 of READ and UPDATE BINARY to file and offset.

@@ -79,7 +79,8 @@ const (
 	testNumber = "03105170070104791381"
 	testFile15 = "01011000FFFFFFFF0201" + testNumber + "20190718" + "20401231" + "0000"
 	testFile17 = "0000015658005840000101"
-	testFen    = 0x1000 // 40.96 yuan
+	testFile04 = "1000751517007010" + "010200" + "30000000000000000000000000" + "20190718" + "20401231" // of a Beijing card
+	testFen    = 0x1000                                                                                 // 40.96 yuan
 )
 
 var testRoots = []struct {
@@ -114,6 +115,7 @@ func mustHex(s string) []byte {
 func writeTestPurse(w *cardWriter) error {
 	region := append(mustHex(testFile17), make([]byte, purse.File17Len-len(testFile17)/2)...)
 	groups := []gp.DGI{
+		{ID: purse.DGIBeijing, Data: mustHex(testFile04)},
 		{ID: purse.DGIPublic, Data: mustHex(testFile15)},
 		{ID: purse.DGIRegion, Data: region},
 		{ID: purse.DGITransit, Data: purse.NewTransit(testNumber).Bytes()},

@@ -14,12 +14,26 @@ import (
 
 // All keys of the published DESFire card are 00*16: what libraries try first.
 const (
-	testCanteenFen = 50_00
-	testSite       = 1001
-	testPerson     = 20150916
+	testModes      desfire.AID = 0x112233
+	testModesFen               = 50_00
+	testCanteenFen             = 50_00
+	testSite                   = 1001
+	testPerson                 = 20150916
 )
 
-// writeTestDESFire puts the canteen, with money on it, and the door on the card.
+// modesApplication is for trying a library: one value file in each mode, numbered
+// as the mode is.
+func modesApplication(key desfire.SealedKey) desfire.Application {
+	a := desfire.Application{AID: testModes, Settings: desfire.DefaultSettings, Keys: []desfire.SealedKey{key}}
+	for _, mode := range []desfire.Mode{desfire.Plain, desfire.MACed, desfire.Enciphered} {
+		a.Files = append(a.Files, desfire.InitialFile{NewFile: desfire.NewFile{No: byte(mode), Value: testModesFen,
+			Settings: desfire.FileSettings{Type: desfire.ValueFile, Mode: mode, Upper: 0x7FFFFFFF}}})
+	}
+	return a
+}
+
+// writeTestDESFire puts the canteen, with money on it, the door and an
+// application for libraries on the card. Its master key stays the factory's.
 func writeTestDESFire(w *cardWriter) error {
 	sealed, err := desfire.Seal(desfire.AESKey([16]byte{}, 0), w.key)
 	if err != nil {
@@ -29,7 +43,7 @@ func writeTestDESFire(w *cardWriter) error {
 	pass = pass.Sign([16]byte{}, desfire.UID(w.e.UID()))
 	var groups []gp.DGI
 	for _, app := range []desfire.Application{
-		desfire.Canteen([3]desfire.SealedKey{sealed, sealed, sealed}), desfire.Door([2]desfire.SealedKey{sealed, sealed}, pass),
+		desfire.Canteen([3]desfire.SealedKey{sealed, sealed, sealed}), desfire.Door([2]desfire.SealedKey{sealed, sealed}, pass), modesApplication(sealed),
 	} {
 		data, err := app.Bytes()
 		if err != nil {
