@@ -42,34 +42,6 @@ var entryWords = map[string][2]string{
 	"card.refund": {"balance of a returned card", "退卡余额"},
 }
 
-// A Line is one line of a card's statement in people's words.
-type Line struct {
-	ledger.Line
-	EN, ZH string
-}
-
-// Statement reads the lines of a card's own account, oldest first, from line
-// from on (1 is the first): of a credit card what it owes, of every other what
-// stands on it offline.
-func Statement(ctx context.Context, book *ledger.Book, c Card, from uint64, limit int) ([]Line, error) {
-	id := Float(c.ID)
-	if c.Kind == Credit {
-		id = CreditAccount(c.ID)
-	}
-	lines, err := book.Statement(ctx, id, from, limit)
-	if err != nil {
-		return nil, fmt.Errorf("statement of card %s: %w", c.ID.Masked(), err)
-	}
-	out := make([]Line, len(lines))
-	for i, l := range lines {
-		out[i] = Line{l, l.Text, l.Text}
-		if w, ok := entryWords[l.Kind]; ok {
-			out[i].EN, out[i].ZH = w[0], w[1]
-		}
-	}
-	return out, nil
-}
-
 // A Fate is what became of a clearing record.
 type Fate string
 
@@ -245,10 +217,17 @@ func (k Checked) book(tx *db.Tx) (Flaw, error) {
 		return "", err
 	}
 	switch k.record.Kind {
+	case pboc.ClearOnline:
+		if k.record.Type == TypeLoad {
+			return k.loaded(tx)
+		}
+		return k.sale(tx, d)
 	case pboc.ClearSale:
 		return k.sale(tx, d)
 	case pboc.ClearReversal:
 		return k.reversal(tx, d)
+	case pboc.ClearCancel:
+		return k.cancel(tx)
 	}
 	return k.refund(tx)
 }
@@ -286,7 +265,12 @@ func (k Checked) sale(tx *db.Tx, d BankData) (Flaw, error) {
 	switch {
 	case k.record.Type == TypeLoad || err == nil && kind != "pay":
 		return FlawNotDue, nil // a load pays nobody
+	case errors.Is(err, db.ErrNoRows) && k.record.Kind == pboc.ClearOnline:
+		return FlawNotDue, nil
 	case errors.Is(err, db.ErrNoRows):
+		if _, given, err := k.sold(tx); err != nil || given > 0 {
+			return NoFlaw, err // its reversal came first and has given the money back
+		}
 		return k.post(tx, KindOffline, k.source(d), k.payee)
 	case err != nil:
 		return "", err
@@ -296,6 +280,45 @@ func (k Checked) sale(tx *db.Tx, d BankData) (Flaw, error) {
 		return FlawNotDue, nil
 	}
 	return NoFlaw, Complete(tx, k.secret.card, k.record.ATC, k.fen())
+}
+
+// loaded settles a load whose script a terminal saw the card take.
+func (k Checked) loaded(tx *db.Tx) (Flaw, error) {
+	l, err := loadAt(tx, k.secret.card, int(k.record.ATC))
+	switch {
+	case errors.Is(err, ErrNoLoad), err == nil && l.State == LoadVoid:
+		return FlawNotDue, nil
+	case err != nil:
+		return "", err
+	case l.Amount.Cmp(k.fen()) != 0:
+		return FlawDiffers, nil
+	}
+	return NoFlaw, l.end(tx, LoadPaid, "terminal")
+}
+
+// cancel releases what may have been approved and gave nothing; what has been
+// completed meanwhile goes back. Of a load it says nothing: the card has to.
+func (k Checked) cancel(tx *db.Tx) (Flaw, error) {
+	var state, payee string
+	err := tx.QueryRow(`SELECT state, payee FROM issuing_auth WHERE card = $1 AND atc = $2 AND kind = 'pay'`,
+		k.secret.card, int64(k.record.ATC)).Scan(&state, &payee)
+	switch {
+	case errors.Is(err, db.ErrNoRows): // it never came here, or was a load
+		return NoFlaw, nil
+	case err != nil:
+		return "", err
+	case payee != string(k.payee):
+		return FlawNotDue, nil
+	case state == authHeld:
+		return NoFlaw, Release(tx, k.secret.card, k.record.ATC)
+	case state != authPaid:
+		return NoFlaw, nil
+	}
+	sold, given, err := k.sold(tx)
+	if err != nil || given+int64(k.record.Fen) > sold {
+		return FlawNoSale, err
+	}
+	return k.post(tx, KindReversal, k.payee, ledger.AccountID(k.secret.account))
 }
 
 // reversal gives the card's money back on its account: the card itself has paid
@@ -333,9 +356,10 @@ func (k Checked) sold(tx *db.Tx) (sold, given int64, err error) {
 		if err := scan(&kind, &fen); err != nil {
 			return err
 		}
-		if kind == int64(pboc.ClearSale) {
+		switch pboc.ClearingKind(kind) {
+		case pboc.ClearSale, pboc.ClearOnline:
 			sold = fen
-		} else {
+		default:
 			given += fen
 		}
 		return nil
@@ -350,11 +374,12 @@ func (k Checked) learn(tx *db.Tx, c Card, d BankData) error {
 	if _, err := tx.Exec(`UPDATE issuing_bank SET atc = $2 WHERE card = $1 AND atc < $2`, c.ID, atc); err != nil {
 		return err
 	}
-	if k.balance < 0 {
+	if k.balance < 0 || k.record.Type == TypeLoad {
 		return nil
 	}
+	offline := k.record.Kind == pboc.ClearSale || k.record.Kind == pboc.ClearReversal
 	before := money.Fen(k.balance)
-	if k.balance > 0 || d.Support == 0 { // otherwise part of the fare may stand owing
+	if offline && (k.balance > 0 || d.Support == 0) { // otherwise part of the fare may stand owing
 		before = before.Add(k.fen())
 	}
 	if err := proveOpen(tx, c.ID, Proof{ATC: int(atc), Balance: before, By: "clearing"}); err != nil {
@@ -413,8 +438,8 @@ func InSuspense(q db.Reader, after string, limit int) (out []Suspended, err erro
 	return out, err
 }
 
-// Retry looks at a record in suspense again.
-func (b *Bank) Retry(ctx context.Context, id string) (Fate, error) {
+// Recheck has the hsm look at a record in suspense again; ClearTC books it.
+func (b *Bank) Recheck(ctx context.Context, id string) (Checked, error) {
 	var sealed []byte
 	var payee string
 	err := b.store.Read(ctx, func(q *db.Query) error {
@@ -424,66 +449,35 @@ func (b *Bank) Retry(ctx context.Context, id string) (Fate, error) {
 		}
 		return err
 	})
-	if err != nil {
-		return "", fmt.Errorf("record %s in suspense: %w", id, err)
+	var wire []byte
+	if err == nil {
+		wire, err = b.keys.Unseal(ctx, sealed)
 	}
-	wire, err := b.keys.Unseal(ctx, sealed)
 	if err != nil {
-		return "", fmt.Errorf("record %s in suspense: %w", id, err)
+		return Checked{}, fmt.Errorf("record %s in suspense: %w", id, err)
 	}
 	r, err := pboc.ParseClearing(wire)
 	if err != nil {
-		return "", fmt.Errorf("record %s in suspense: %w", id, errors.Join(hsm.ErrSealed, err))
+		return Checked{}, fmt.Errorf("record %s in suspense: %w", id, errors.Join(hsm.ErrSealed, err))
 	}
-	fates, err := b.Clear(ctx, []pboc.Clearing{r}, ledger.AccountID(payee))
+	return b.Check(ctx, r, ledger.AccountID(payee))
+}
+
+// Retry looks at a record in suspense again and books it if it can be.
+func (b *Bank) Retry(ctx context.Context, id string) (f Fate, err error) {
+	k, err := b.Recheck(ctx, id)
 	if err != nil {
 		return "", err
 	}
-	return fates[0], nil
+	err = b.store.Write(ctx, func(tx *db.Tx) (err error) {
+		f, _, err = ClearTC(tx, k)
+		return err
+	})
+	return f, err
 }
 
-// A Gap is money that left a card between two counters and was not handed in.
-type Gap struct {
-	After, Before uint16 // counters that are known
-	Fen           money.Amount
-}
+// Card is whose record it is; empty when the house has no such card.
+func (k Checked) Card() CardID { return k.secret.card }
 
-// Gaps compares the balances a card reported with what was booked between
-// them. Counters alone tell nothing: they move with every transaction that was
-// begun.
-func Gaps(q db.Reader, id CardID) (out []Gap, err error) {
-	var last *struct {
-		atc     uint16
-		balance int64
-	}
-	err = db.Each(q, func(scan func(...any) error) error {
-		var atc, spent, balance, loaded int64
-		if err := scan(&atc, &spent, &loaded, &balance); err != nil {
-			return err
-		}
-		if last != nil {
-			if missing := last.balance + loaded - spent - balance; missing > 0 {
-				out = append(out, Gap{last.atc, uint16(atc), money.Fen(missing)})
-			}
-		}
-		last = &struct {
-			atc     uint16
-			balance int64
-		}{uint16(atc), balance}
-		return nil
-	}, gapQuery, id, byte(pboc.ClearSale), LoadPaid)
-	return out, err
-}
-
-// gapQuery lists the counters with a reported balance; what was loaded between
-// two of them stands at the later one: a load's counter reports the balance
-// before it, so it counts for the next.
-const gapQuery = `SELECT r.atc, r.spent,
-	(SELECT CAST(COALESCE(SUM(l.fen), 0) AS BIGINT) FROM issuing_load l WHERE l.card = $1 AND l.state = $3 AND l.atc < r.atc
-		AND l.atc >= (SELECT COALESCE(MAX(p.atc), -1) FROM (
-			SELECT atc FROM issuing_clearing WHERE card = $1 AND balance >= 0 UNION SELECT atc FROM issuing_auth WHERE card = $1 AND balance >= 0) p
-			WHERE p.atc < r.atc)),
-	r.balance FROM (
-		SELECT atc, fen AS spent, balance FROM issuing_clearing WHERE card = $1 AND balance >= 0 AND kind = $2
-			AND NOT EXISTS (SELECT 1 FROM issuing_auth x WHERE x.card = $1 AND x.atc = issuing_clearing.atc)
-		UNION ALL SELECT atc, 0, balance FROM issuing_auth WHERE card = $1 AND balance >= 0) r ORDER BY r.atc`
+// ID names the record for ever: the hsm's hash of it and its payee.
+func (k Checked) ID() string { return k.id }

@@ -209,7 +209,25 @@ func byToken(q db.Reader, token string, psn byte) (secret, error) {
 	return scanSecret(q.QueryRow(`SELECT `+secretColumns+` FROM issuing_bank WHERE token = $1 AND psn = $2`, token, psn).Scan)
 }
 
-// PANOf unseals a card's number for those who must have it: personalisation,
+// CardOf finds the card that carries a PAN with a sequence number; empty when
+// the house has none.
+func (b *Bank) CardOf(ctx context.Context, number string, psn byte) (id CardID, err error) {
+	token, err := b.keys.Token(ctx, number)
+	if err != nil {
+		return "", err
+	}
+	err = b.store.Read(ctx, func(q *db.Query) error {
+		s, err := byToken(q, token, psn)
+		id = s.card
+		return err
+	})
+	if errors.Is(err, ErrNotFound) {
+		err = nil
+	}
+	return id, err
+}
+
+// panOf unseals a card's number for those who must have it: personalisation,
 // the keys of its cryptograms. It is never to be shown or stored.
 func (b *Bank) panOf(ctx context.Context, s secret) (pan.PAN, error) {
 	raw, err := b.keys.Unseal(ctx, s.sealed)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"koala/calendar"
+	"koala/customer"
 	"koala/hsm"
 	"koala/internal/db"
 	"koala/internal/fail"
@@ -373,10 +374,8 @@ func desfireCard(o order) (Personalisation, error) {
 			return p, err
 		}
 		label = hsm.LabelDoor
-		person := sha256.Sum256([]byte(o.card.Customer))
 		first := calendar.Of(o.card.From, calendar.Beijing)
-		app = desfire.Door([2]desfire.SealedKey{}, desfire.Credential{Site: d.Site, Person: uint64(person[0])<<56 | uint64(person[1])<<48 |
-			uint64(person[2])<<40 | uint64(person[3])<<32 | uint64(person[4])<<24 | uint64(person[5])<<16 | uint64(person[6])<<8 | uint64(person[7]),
+		app = desfire.Door([2]desfire.SealedKey{}, desfire.Credential{Site: d.Site, Person: PersonOf(o.card.Customer),
 			From: yyyymmdd(first), To: yyyymmdd(first.AddDays(d.Days - 1))})
 	}
 	body, err := app.Bytes()
@@ -389,12 +388,19 @@ func desfireCard(o order) (Personalisation, error) {
 	return p, nil
 }
 
+// PersonOf is how door credentials and the plans of sites name a customer.
+func PersonOf(c customer.ID) uint64 {
+	sum := sha256.Sum256([]byte(c))
+	return binary.BigEndian.Uint64(sum[:])
+}
+
 func yyyymmdd(d calendar.Date) [4]byte {
 	return [4]byte{bcd(d.Year / 100), bcd(d.Year), bcd(int(d.Month)), bcd(d.Day)}
 }
 
-// couponID is the eight-byte name of something on discount cards.
-func couponID(kind, name string) (id coupon.ID) {
+// CouponID is the eight-byte name of something on discount cards: a coupon, the
+// band that holds it (holder), a merchant or an issuer.
+func CouponID(kind, name string) (id coupon.ID) {
 	sum := sha256.Sum256([]byte(kind + ":" + name))
 	copy(id[:], sum[:])
 	return id
@@ -407,7 +413,7 @@ func (d CouponData) coupon(c Card, issuer string) (coupon.Coupon, error) {
 	if !ok {
 		return coupon.Coupon{}, fmt.Errorf("%w: a coupon gives amount, percent, stamps or thing", ErrTemplate)
 	}
-	x := coupon.Coupon{ID: couponID("coupon", string(c.ID)), Issuer: couponID("issuer", issuer), Merchant: couponID("merchant", d.Merchant),
+	x := coupon.Coupon{ID: CouponID("coupon", string(c.ID)), Issuer: CouponID("issuer", issuer), Merchant: CouponID("merchant", d.Merchant),
 		Kind: kind, Value: d.Value, Ceiling: d.Ceiling, Minimum: d.Minimum, From: yyyymmdd(first), To: yyyymmdd(first.AddDays(d.Days - 1)),
 		Uses: d.Uses, Needed: d.Needed}
 	if _, err := coupon.Parse(x.Bytes()); err != nil {
@@ -430,7 +436,7 @@ func couponCard(o order) (Personalisation, error) {
 	if err != nil {
 		return Personalisation{}, err
 	}
-	holder := couponID("holder", o.card.Band)
+	holder := CouponID("holder", o.card.Band)
 	at := byte((o.nth - 1) % maxCouponKeys * 2)
 	x.Key = at + 1
 	p := o.begin()
@@ -446,6 +452,6 @@ func couponCard(o order) (Personalisation, error) {
 
 // CouponName is how redemptions name a coupon card, and who redeems it.
 func CouponName(c Card, merchant string) (id, shop string) {
-	x, m := couponID("coupon", string(c.ID)), couponID("merchant", merchant)
+	x, m := CouponID("coupon", string(c.ID)), CouponID("merchant", merchant)
 	return hex.EncodeToString(x[:]), hex.EncodeToString(m[:])
 }
