@@ -1,0 +1,324 @@
+package acquiring
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"koala/hsm"
+	"koala/internal/db"
+	"koala/issuing"
+	"koala/ledger"
+	"koala/settlement"
+	"koala/spec/coupon"
+	"koala/spec/desfire"
+	"koala/spec/emv"
+)
+
+// An Office is what devices of shops and sites talk to. Its methods ask the hsm
+// first and then book in one unit per thing handed over.
+type Office struct {
+	store    *db.Store
+	keys     *hsm.HSM
+	bank     *issuing.Bank
+	elements Elements
+}
+
+// NewOffice makes the office over a store that has this package's Schema and
+// those of settlement and issuing.
+func NewOffice(store *db.Store, keys *hsm.HSM, bank *issuing.Bank, e Elements) *Office {
+	return &Office{store, keys, bank, e}
+}
+
+// An Installation is what a device is installed with: what it is, and the keys
+// it works with. They are handed out once.
+type Installation struct {
+	Device Device
+	Shop   Shop // of a till
+	Site   Site // of a door
+	Packs  ed25519.PublicKey
+	CA     []emv.CAKey   // of a till for bank cards
+	Keys   hsm.Injection // of the other kinds
+}
+
+// Install hands a device its keys and makes it active. It may be done once;
+// staff open a device for another time with SetState. When the answer is lost,
+// that is what has to be done: nobody knows who has it.
+func (o *Office) Install(ctx context.Context, tid string) (in Installation, err error) {
+	err = o.store.Read(ctx, func(q *db.Query) (err error) {
+		if in.Device, err = DeviceOf(q, tid); err != nil {
+			return err
+		}
+		if in.Device.Kind == Door {
+			in.Site, err = SiteOf(q, in.Device.Site)
+		} else {
+			in.Shop, err = ShopOf(q, in.Device.Shop)
+		}
+		return err
+	})
+	if err == nil && in.Device.State != Registered {
+		err = ErrInstalled
+	}
+	if err == nil {
+		in.Packs, err = o.keys.PublicKey(ctx, hsm.LabelPack)
+	}
+	if err == nil {
+		err = o.inject(ctx, &in)
+	}
+	if err == nil {
+		err = o.store.Write(ctx, func(tx *db.Tx) error {
+			n, err := tx.Exec(`UPDATE acquiring_device SET state = $2, seen = $3 WHERE tid = $1 AND state = $4`, tid, Active, micros(tx.Now()), Registered)
+			if err == nil && n == 0 {
+				err = ErrInstalled
+			}
+			return err
+		})
+	}
+	if err != nil {
+		return Installation{}, fmt.Errorf("installing device %s: %w", tid, err)
+	}
+	in.Device.State = Active
+	return in, nil
+}
+
+func (o *Office) inject(ctx context.Context, in *Installation) (err error) {
+	switch in.Device.Kind {
+	case POS:
+		var ca emv.CAKey
+		ca, err = o.bank.CAKey(ctx)
+		in.CA = []emv.CAKey{ca}
+	case Canteen:
+		in.Keys, err = o.keys.InjectCanteen(ctx, tillOf(in.Device.TID))
+	case Door:
+		in.Keys, err = o.keys.InjectDoor(ctx)
+	case Coupon:
+		in.Keys, err = o.keys.InjectCoupon(ctx, in.Shop.Merchant())
+	}
+	return err
+}
+
+// tillOf is the number that a canteen's till puts into its sales: its eight
+// digits. AddDevice has seen to it that they are hexadecimal.
+func tillOf(tid string) (t desfire.Till) {
+	raw, err := hex.DecodeString(tid)
+	if err == nil {
+		copy(t[:], raw)
+	}
+	return t
+}
+
+// DoorNumber is the number of a door, as plans name it: its eight digits.
+func DoorNumber(tid string) uint32 { t := tillOf(tid); return binary.BigEndian.Uint32(t[:]) }
+
+// TerminalID is how a coupon till names itself at cards: its eight characters.
+func TerminalID(tid string) (id coupon.ID) {
+	copy(id[:], tid)
+	return id
+}
+
+// heard reads a device that hands something over, and notes that it did. A
+// device that was never installed has nothing to hand over.
+func (o *Office) heard(ctx context.Context, tid string, kind Kind) (d Device, err error) {
+	err = o.store.Write(ctx, func(tx *db.Tx) (err error) {
+		if d, err = DeviceOf(tx, tid); err != nil {
+			return err
+		}
+		switch {
+		case d.Kind != kind:
+			return fmt.Errorf("device %s is a %s: %w", tid, d.Kind, ErrKind)
+		case d.State == Registered && d.Seen.IsZero():
+			return fmt.Errorf("device %s is not installed: %w", tid, ErrState)
+		}
+		_, err = tx.Exec(`UPDATE acquiring_device SET seen = $2 WHERE tid = $1`, tid, micros(tx.Now()))
+		return err
+	})
+	return d, err
+}
+
+// working is heard for what only a device in use may do.
+func (o *Office) working(ctx context.Context, tid string, kind Kind) (Device, error) {
+	d, err := o.heard(ctx, tid, kind)
+	if err == nil && d.State != Active {
+		err = fmt.Errorf("device %s is %s: %w", tid, d.State, ErrState)
+	}
+	return d, err
+}
+
+// checkBatch refuses a batch whose numbers cannot be.
+func checkBatch(tid string, first uint32, n int) error {
+	if n > MaxBatch || n > 0 && (first == 0 || uint64(first)+uint64(n) > 1<<32) {
+		return fmt.Errorf("%d records from number %d of device %s: %w", n, first, tid, ErrBatch)
+	}
+	return nil
+}
+
+// before is the number that a batch does not have to bring again.
+func before(first uint32) uint32 {
+	if first == 0 {
+		return 0
+	}
+	return first - 1
+}
+
+// A Gap is a run of numbers of a device's row that have not come.
+type Gap struct {
+	TID       string
+	Low, High uint32 // inclusive
+	Opened    time.Time
+}
+
+// arrived enters a number of a device's row, which begins at 1: it opens a gap
+// behind the highest number known, or closes the part of a gap that it lies in.
+func arrived(tx *db.Tx, tid string, n uint32) error {
+	var high int64
+	if err := tx.QueryRow(`SELECT high FROM acquiring_device WHERE tid = $1`, tid).Scan(&high); err != nil {
+		return err
+	}
+	if int64(n) > high {
+		if err := insertGap(tx, tid, high+1, int64(n)-1, micros(tx.Now())); err != nil {
+			return err
+		}
+		_, err := tx.Exec(`UPDATE acquiring_device SET high = $2 WHERE tid = $1`, tid, int64(n))
+		return err
+	}
+	var low, end, opened int64
+	err := tx.QueryRow(`SELECT low, high, opened FROM acquiring_gap WHERE tid = $1 AND low <= $2 AND high >= $2`, tid, int64(n)).Scan(&low, &end, &opened)
+	if errors.Is(err, db.ErrNoRows) {
+		return nil
+	}
+	if err == nil {
+		_, err = tx.Exec(`DELETE FROM acquiring_gap WHERE tid = $1 AND low = $2`, tid, low)
+	}
+	if err == nil {
+		err = insertGap(tx, tid, low, int64(n)-1, opened)
+	}
+	if err == nil {
+		err = insertGap(tx, tid, int64(n)+1, end, opened)
+	}
+	return err
+}
+
+func insertGap(tx *db.Tx, tid string, low, high, opened int64) error {
+	if low > high {
+		return nil
+	}
+	_, err := tx.Exec(`INSERT INTO acquiring_gap (tid, low, high, opened) VALUES ($1, $2, $3, $4)`, tid, low, high, opened)
+	return err
+}
+
+// Gaps reads what is missing of a device, or of all for "", by device and
+// number.
+func Gaps(q db.Reader, tid string, limit int) (out []Gap, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
+		var g Gap
+		var low, high, opened int64
+		err := scan(&g.TID, &low, &high, &opened)
+		g.Low, g.High, g.Opened = uint32(low), uint32(high), db.Moment(opened)
+		out = append(out, g)
+		return err
+	}, `SELECT tid, low, high, opened FROM acquiring_gap WHERE tid = $1 OR $1 = '' ORDER BY tid, low LIMIT $2`, tid, limited(limit))
+	return out, err
+}
+
+// missing completes the answer to a batch.
+func (o *Office) missing(ctx context.Context, tid string, h *Handed) error {
+	return o.store.Read(ctx, func(q *db.Query) (err error) {
+		h.Missing, err = Gaps(q, tid, maxPage)
+		return err
+	})
+}
+
+// A strange thing is kept for the operator instead of being booked.
+type strange struct {
+	tid    string
+	number uint32
+	what   string
+	why    Why
+	hash   string
+	sealed []byte
+}
+
+// keepOdd keeps it, once.
+func keepOdd(tx *db.Tx, s strange) (Result, error) {
+	r := Result{Number: s.number, Fate: Odd, Why: s.why}
+	err := tx.QueryRow(`SELECT id FROM acquiring_odd WHERE tid = $1 AND number = $2 AND hash = $3`, s.tid, int64(s.number), s.hash).Scan(&r.ID)
+	if err == nil || !errors.Is(err, db.ErrNoRows) {
+		return r, err
+	}
+	r.ID = tx.NewID("odd")
+	if _, err := tx.Exec(`INSERT INTO acquiring_odd (id, tid, number, what, why, hash, sealed, got) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+		r.ID, s.tid, int64(s.number), s.what, s.why, s.hash, s.sealed, micros(tx.Now())); err != nil {
+		return r, err
+	}
+	return r, arrived(tx, s.tid, s.number)
+}
+
+// seal hashes and seals the wire form of something handed over.
+func (o *Office) seal(ctx context.Context, wire []byte) (hash string, sealed []byte, err error) {
+	if hash, err = o.keys.Token(ctx, string(wire)); err == nil {
+		sealed, err = o.keys.Seal(ctx, wire)
+	}
+	return hash, sealed, err
+}
+
+// cardOf finds which card of a kind lived in a chip at a moment: of those
+// written into it the one opened last before, else the first.
+func (o *Office) cardOf(q db.Reader, uid desfire.UID, kind issuing.Kind, at time.Time) (issuing.CardID, error) {
+	ids, err := o.elements.Cards(q, uid)
+	var found issuing.Card
+	for _, id := range ids {
+		if err != nil {
+			break
+		}
+		var c issuing.Card
+		if c, err = issuing.Get(q, id); err != nil || c.Kind != kind {
+			continue
+		}
+		older, later := c.Opened.Before(found.Opened), found.Opened.After(at)
+		if found.ID == "" || later && older || !older && !c.Opened.After(at) {
+			found = c
+		}
+	}
+	return found.ID, err
+}
+
+// Kinds of entries that this package books, as statements name them.
+const (
+	KindFunding    = "firm.funding"
+	KindMeal       = "canteen.purchase"
+	KindMealBack   = "canteen.refund"
+	KindSubsidy    = "canteen.subsidy"
+	KindRedemption = "coupon.redeemed"
+	KindRuled      = "card.offline" // as the bank books the payment itself
+)
+
+// post moves money for a shop and captures it, both once: to the shop, or from
+// it for a negative amount. A shortage is its name, not an error.
+func post(tx *db.Tx, ref, kind, text, shop string, other ledger.AccountID, n int64, at time.Time) (Why, error) {
+	if n == 0 {
+		return Fine, nil
+	}
+	e := ledger.Move(ref, other, settlement.Payable(shop), fen(n))
+	e.Kind, e.Text = kind, text
+	_, err := ledger.Post(tx, e)
+	switch {
+	case errors.Is(err, ledger.ErrInsufficient):
+		return WhyShort, nil
+	case errors.Is(err, ledger.ErrNoAccount):
+		return WhyCard, nil
+	case err != nil:
+		return Fine, err
+	}
+	return Fine, settlement.Capture(tx, settlement.Item{Ref: ref, Payee: shop, Amount: fen(n), At: at, Kind: kind})
+}
+
+func micros(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}

@@ -1,0 +1,338 @@
+package acquiring
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"koala/hsm"
+	"koala/internal/db"
+	"koala/issuing"
+	"koala/spec/desfire"
+	"koala/spec/purse"
+)
+
+// listOf is which list of denied cards a kind of cards stands on; empty for
+// kinds that have none here.
+func listOf(k issuing.Kind) string {
+	switch {
+	case k.Bank():
+		return "bank"
+	case k == issuing.Canteen, k == issuing.Door:
+		return string(k)
+	}
+	return ""
+}
+
+// Deny has devices refuse a card from their next pack on; purse.Allowed lets it
+// in again. Of kinds that no device here knows it does nothing.
+func Deny(tx *db.Tx, card issuing.CardID, reason purse.DenyReason, note string) error {
+	c, err := issuing.Get(tx, card)
+	if err != nil {
+		return err
+	}
+	list := listOf(c.Kind)
+	if list == "" {
+		return nil
+	}
+	if len(note) > MaxWhy {
+		note = note[:MaxWhy]
+	}
+	if reason == purse.Allowed {
+		_, err = tx.Exec(`UPDATE acquiring_denied SET reason = 0, note = $3, at = $4,
+			version = (SELECT COALESCE(MAX(version), 0) + 1 FROM acquiring_denied d WHERE d.kind = $2) WHERE card = $1 AND reason <> 0`,
+			card, list, note, micros(tx.Now()))
+		return err
+	}
+	_, err = tx.Exec(`INSERT INTO acquiring_denied (card, kind, reason, note, at, version)
+		SELECT $1, $2, $3, $4, $5, COALESCE(MAX(version), 0) + 1 FROM acquiring_denied WHERE kind = $2
+		ON CONFLICT (card) DO UPDATE SET reason = excluded.reason, note = excluded.note, at = excluded.at, version = excluded.version
+		WHERE acquiring_denied.reason <> excluded.reason`, card, list, int64(reason), note, micros(tx.Now()))
+	return err
+}
+
+// A Denied card.
+type Denied struct {
+	Card    issuing.CardID
+	Reason  purse.DenyReason // Allowed: it was let in again
+	Note    string
+	At      time.Time
+	Version uint32
+}
+
+// DeniedCards reads a list (bank, canteen, door) by version, from the one after
+// the given; those let in again are among them.
+func DeniedCards(q db.Reader, list string, after uint32, limit int) (out []Denied, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
+		var d Denied
+		var reason, at, version int64
+		err := scan(&d.Card, &reason, &d.Note, &at, &version)
+		d.Reason, d.At, d.Version = purse.DenyReason(reason), db.Moment(at), uint32(version)
+		out = append(out, d)
+		return err
+	}, `SELECT card, reason, note, at, version FROM acquiring_denied WHERE kind = $1 AND version > $2 ORDER BY version, card LIMIT $3`, list, int64(after), limit)
+	return out, err
+}
+
+// ExceptionPack is the signed delta that brings a till's exception list on from
+// version have, from 0 the whole list; nil when it has the newest. Cards stand
+// in it by their number, 20 digits, zeros in front: the pack is made for the
+// till and not kept.
+func (o *Office) ExceptionPack(ctx context.Context, tid string, have uint32) ([]byte, error) {
+	if _, err := o.working(ctx, tid, POS); err != nil {
+		return nil, err
+	}
+	var list []Denied
+	err := o.store.Read(ctx, func(q *db.Query) (err error) {
+		list, err = DeniedCards(q, "bank", have, purse.MaxDenyDelta)
+		return err
+	})
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
+	delta := purse.DenyDelta{From: have, To: list[len(list)-1].Version, At: o.store.Now()}
+	reasons := map[purse.Number]purse.DenyReason{}
+	for _, d := range list {
+		if have == 0 && d.Reason == purse.Allowed {
+			continue
+		}
+		card, err := o.bank.Keys(ctx, d.Card)
+		if err != nil {
+			return nil, err
+		}
+		n, err := purse.ParseNumber(strings.Repeat("0", max(20-len(card.PAN), 0)) + card.PAN)
+		if err != nil {
+			return nil, fmt.Errorf("exception list: card %s: %w", d.Card.Masked(), err)
+		}
+		reasons[n] = max(reasons[n], d.Reason)
+	}
+	for n, r := range reasons {
+		delta.Changes = append(delta.Changes, purse.Denial{Card: n, Reason: r})
+	}
+	body, err := delta.Bytes()
+	if err != nil {
+		return nil, err
+	}
+	return o.sign(ctx, body)
+}
+
+// sign appends the Ed25519 signature of packs, 64 bytes.
+func (o *Office) sign(ctx context.Context, body []byte) ([]byte, error) {
+	sig, err := o.keys.Sign(ctx, hsm.LabelPack, body)
+	return append(body, sig...), err
+}
+
+// SetMenu gives a canteen its menu; version, time and denied cards are not the
+// caller's and are left out.
+func SetMenu(tx *db.Tx, shop string, m desfire.Menu) error {
+	m.Version, m.Made, m.Denied = 1, time.Unix(0, 0).UTC(), nil
+	body, err := m.Bytes()
+	if err != nil {
+		return fmt.Errorf("menu of shop %s: %w: %w", shop, ErrMenu, err)
+	}
+	if _, err := ShopOf(tx, shop); err != nil {
+		return err
+	}
+	_, err = tx.Exec(`INSERT INTO acquiring_menu (shop, body, changed) VALUES ($1, $2, $3) ON CONFLICT (shop) DO UPDATE SET body = excluded.body, changed = excluded.changed`,
+		shop, body, micros(tx.Now()))
+	return err
+}
+
+// MenuOf reads a canteen's menu without denied cards; empty before the first.
+func MenuOf(q db.Reader, shop string) (m desfire.Menu, err error) {
+	body, err := bodyOf(q, `SELECT body FROM acquiring_menu WHERE shop = $1`, shop)
+	if err != nil || body == nil {
+		return m, err
+	}
+	return desfire.ParseMenu(body)
+}
+
+func bodyOf(q db.Reader, query, id string) (body []byte, err error) {
+	if err = q.QueryRow(query, id).Scan(&body); errors.Is(err, db.ErrNoRows) {
+		err = nil
+	}
+	return body, err
+}
+
+// SetPlan gives a site its zones, schedules and holidays; what else a plan says
+// comes from grants and lists.
+func SetPlan(tx *db.Tx, site string, p desfire.Plan) error {
+	s, err := SiteOf(tx, site)
+	if err != nil {
+		return err
+	}
+	p.Version, p.Site, p.Made, p.Grants, p.Denied = 1, s.Number, time.Unix(0, 0).UTC(), nil, nil
+	body, err := p.Bytes()
+	if err != nil {
+		return fmt.Errorf("plan of site %s: %w: %w", site, ErrPlan, err)
+	}
+	_, err = tx.Exec(`INSERT INTO acquiring_plan (site, body, changed) VALUES ($1, $2, $3) ON CONFLICT (site) DO UPDATE SET body = excluded.body, changed = excluded.changed`,
+		site, body, micros(tx.Now()))
+	return err
+}
+
+// planOf reads what SetPlan kept; before that, a plan that lets nobody in.
+func planOf(q db.Reader, site string) (p desfire.Plan, err error) {
+	body, err := bodyOf(q, `SELECT body FROM acquiring_plan WHERE site = $1`, site)
+	if err == nil && body != nil {
+		return desfire.ParsePlan(body)
+	}
+	s, bad := SiteOf(q, site)
+	return desfire.Plan{Site: s.Number, Made: time.Unix(0, 0).UTC()}, errors.Join(err, bad)
+}
+
+// PlanOf is the plan of a site as its doors are told, with persons and denied
+// cards.
+func (o *Office) PlanOf(q db.Reader, site string) (desfire.Plan, error) {
+	p, err := planOf(q, site)
+	if err != nil {
+		return p, err
+	}
+	grants, err := Grants(q, site, "", desfire.MaxGrants)
+	if err != nil {
+		return p, err
+	}
+	for _, g := range grants {
+		c, err := issuing.Get(q, g.Card)
+		if err != nil {
+			return p, err
+		}
+		if c.State.Over() {
+			continue
+		}
+		p.Grants = append(p.Grants, desfire.Grant{Person: issuing.PersonOf(c.Customer), Zone: g.Zone, Schedule: g.Schedule})
+	}
+	slices.SortFunc(p.Grants, func(a, b desfire.Grant) int {
+		return cmp.Or(cmp.Compare(a.Person, b.Person), cmp.Compare(a.Zone, b.Zone), cmp.Compare(a.Schedule, b.Schedule))
+	})
+	p.Grants = slices.Compact(p.Grants)
+	p.Denied, err = o.denials(q, "door")
+	return p, err
+}
+
+// denials lists the chips whose card of a kind is denied. A card that is over
+// is out of its chip: another one may live there now.
+func (o *Office) denials(q db.Reader, list string) (out []desfire.Denial, err error) {
+	cards, err := DeniedCards(q, list, 0, desfire.MaxDenials)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range cards {
+		c, err := issuing.Get(q, d.Card)
+		if err != nil {
+			return nil, err
+		}
+		uid, ok, err := o.elements.UID(q, d.Card)
+		if err != nil {
+			return nil, err
+		}
+		if ok && d.Reason != purse.Allowed && (!c.State.Over() || c.State == issuing.Replaced) {
+			out = append(out, desfire.Denial{Card: uid, Reason: byte(d.Reason)})
+		}
+	}
+	slices.SortFunc(out, func(a, b desfire.Denial) int { return bytes.Compare(a.Card[:], b.Card[:]) })
+	return slices.CompactFunc(out, func(a, b desfire.Denial) bool { return a.Card == b.Card }), nil
+}
+
+// MenuPack is the signed menu of a canteen's till when it is newer than have;
+// nil when it is not, or there is none.
+func (o *Office) MenuPack(ctx context.Context, tid string, have uint32) ([]byte, error) {
+	d, err := o.working(ctx, tid, Canteen)
+	if err != nil {
+		return nil, err
+	}
+	var m desfire.Menu
+	err = o.store.Read(ctx, func(q *db.Query) (err error) {
+		if m, err = MenuOf(q, d.Shop); err == nil {
+			m.Denied, err = o.denials(q, "canteen")
+		}
+		return err
+	})
+	if err != nil || len(m.Meals) == 0 {
+		return nil, err
+	}
+	return o.pack(ctx, "menu", d.Shop, have, func(version uint32, made time.Time) ([]byte, error) {
+		m.Version, m.Made = version, made
+		return m.Bytes()
+	})
+}
+
+// PlanPack is the signed plan of a door's site when it is newer than have; nil
+// when it is not.
+func (o *Office) PlanPack(ctx context.Context, tid string, have uint32) ([]byte, error) {
+	d, err := o.working(ctx, tid, Door)
+	if err != nil {
+		return nil, err
+	}
+	var p desfire.Plan
+	err = o.store.Read(ctx, func(q *db.Query) (err error) {
+		p, err = o.PlanOf(q, d.Site)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return o.pack(ctx, "plan", d.Site, have, func(version uint32, made time.Time) ([]byte, error) {
+		p.Version, p.Made = version, made
+		return p.Bytes()
+	})
+}
+
+// pack gives the newest pack of an owner if it is not have. Content that is not
+// in the newest makes the next version.
+func (o *Office) pack(ctx context.Context, kind, owner string, have uint32, code func(uint32, time.Time) ([]byte, error)) ([]byte, error) {
+	bare, err := code(1, time.Unix(0, 0).UTC())
+	if err != nil {
+		return nil, fmt.Errorf("%s of %s: %w", kind, owner, err)
+	}
+	sum := sha256.Sum256(bare)
+	hash := hex.EncodeToString(sum[:])
+	version, was, body, err := o.newest(ctx, kind, owner)
+	if err != nil {
+		return nil, err
+	}
+	if was != hash {
+		now := o.store.Now().Truncate(time.Second)
+		if body, err = code(version+1, now); err == nil {
+			body, err = o.sign(ctx, body)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s of %s: %w", kind, owner, err)
+		}
+		err = o.store.Write(ctx, func(tx *db.Tx) error {
+			_, err := tx.Exec(`INSERT INTO acquiring_pack (kind, owner, version, made, hash, body) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING`,
+				kind, owner, int64(version)+1, micros(now), hash, body)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		if version, _, body, err = o.newest(ctx, kind, owner); err != nil { // another one may have been faster
+			return nil, err
+		}
+	}
+	if version == have {
+		return nil, nil
+	}
+	return body, nil
+}
+
+func (o *Office) newest(ctx context.Context, kind, owner string) (version uint32, hash string, body []byte, err error) {
+	err = o.store.Read(ctx, func(q *db.Query) error {
+		var v int64
+		err := q.QueryRow(`SELECT version, hash, body FROM acquiring_pack WHERE kind = $1 AND owner = $2 ORDER BY version DESC LIMIT 1`, kind, owner).Scan(&v, &hash, &body)
+		version = uint32(v)
+		if errors.Is(err, db.ErrNoRows) {
+			err = nil
+		}
+		return err
+	})
+	return version, hash, body, err
+}
