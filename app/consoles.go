@@ -15,6 +15,7 @@ import (
 	"koala/web/home"
 	"koala/web/ops"
 	"koala/web/wearer"
+	"koala/web/wearer/desk"
 )
 
 // Pages is what the consoles need beyond the house itself. The zero value is
@@ -41,8 +42,8 @@ func (h *House) Handler(kit *web.Kit, p Pages) http.Handler {
 	mux.Handle("/device/", h.DeviceHandler())
 	mux.Handle("/", home.New(home.Deps{Kit: kit, City: p.City, Network: network}))
 	my := wearer.New(wearer.Deps{Kit: kit, Network: network, Street: p.Street,
-		Desk:  wearer.NewDesk(h.Store, h.Book, h.TSM),
-		Trips: wearer.NewTrips(h.Store, h.Book, h.Network, h.Transit.Books()),
+		Desk:  desk.New(h.Store, h.Book, h.Keys, h.TSM),
+		Trips: desk.NewTrips(h.Store, h.Book, h.Network, h.Transit.Books()),
 		Ref:   h.newRef, Now: h.Now})
 	mux.Handle("/my", my)
 	mux.Handle("/my/", my)

@@ -19,13 +19,14 @@ type CardKind string
 const (
 	CardTransit CardKind = "transit"
 	CardCash    CardKind = "cash"
+	CardDebit   CardKind = "debit"
 	CardCredit  CardKind = "credit"
 	CardCanteen CardKind = "canteen"
 	CardDoor    CardKind = "door"
 	CardCoupon  CardKind = "coupon"
 )
 
-var cardKinds = []CardKind{CardTransit, CardCash, CardCredit, CardCanteen, CardDoor, CardCoupon}
+var cardKinds = []CardKind{CardTransit, CardCash, CardDebit, CardCredit, CardCanteen, CardDoor, CardCoupon}
 
 // colours are the two ends of the picture's ground; white letters on either
 // have at least the contrast of WCAG AA.
@@ -35,6 +36,8 @@ func (k CardKind) colours() [2]string {
 		return [2]string{"#2F6F5E", "#173F36"}
 	case CardCash:
 		return [2]string{"#9A6212", "#6E3F0C"}
+	case CardDebit:
+		return [2]string{"#2B5FA3", "#1B3A66"}
 	case CardCredit:
 		return [2]string{"#2A3140", "#11151C"}
 	case CardCanteen:
@@ -64,6 +67,7 @@ type BandFace struct {
 	Line2  string // the balance
 	Line3  Text   // a word below
 	Worn   bool
+	Locked bool // waits for its passcode: a lock stands beside the word below
 }
 
 // A Fact is a name with its value.

@@ -99,6 +99,44 @@ class CopyButton extends HTMLElement {
   }
 }
 
+// Keys beside a passcode field, for fingers; the field itself takes a keyboard.
+class CodePad extends HTMLElement {
+  connectedCallback() {
+    const field = this.querySelector('input');
+    if (!field || this.querySelector('.keys')) return;
+    const keys = document.createElement('div');
+    keys.className = 'keys';
+    for (const k of ['1', '2', '3', '4', '5', '6', '7', '8', '9', '', '0', '⌫']) {
+      if (!k) { keys.append(document.createElement('span')); continue; }
+      const b = document.createElement('button');
+      b.type = 'button';
+      b.textContent = k;
+      b.addEventListener('click', () => {
+        field.value = k === '⌫' ? field.value.slice(0, -1) : (field.value + k).slice(0, field.maxLength);
+      });
+      keys.append(b);
+    }
+    this.append(keys);
+  }
+}
+
+// The sum of what is chosen on a menu; what is charged is the till's own sum.
+class SumChosen extends HTMLElement {
+  connectedCallback() {
+    this.sum = () => {
+      let fen = 0;
+      for (const i of this.querySelectorAll('input:checked')) fen += Number(i.dataset.fen);
+      this.querySelector('output').textContent = spell(fen, true);
+    };
+    this.addEventListener('change', this.sum);
+    addEventListener('pageshow', this.sum);
+    this.sum();
+  }
+  disconnectedCallback() { removeEventListener('pageshow', this.sum); }
+}
+
+customElements.define('code-pad', CodePad);
+customElements.define('sum-chosen', SumChosen);
 customElements.define('live-number', LiveNumber);
 customElements.define('spark-line', SparkLine);
 customElements.define('copy-button', CopyButton);

@@ -1,11 +1,15 @@
 package wearer
 
 import (
+	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 
 	"github.com/a-h/templ"
 
+	"koala/issuing"
 	"koala/web"
 )
 
@@ -16,22 +20,33 @@ type bandView struct {
 	band   BandView
 	face   web.BandFace
 	cards  []Card
+	rules  []ruleLine
+	payers []Card // usable payment cards
 	wallet Wallet
 	busy   []Order // orders still under way
 	recent []web.Happening
+	room   Room
+	wrist  bool // hands can do things to the band from here
+	lost   bool
+	ref    string
+}
+
+// A ruleLine says which card answers a kind of reader.
+type ruleLine struct {
+	icon  string
+	place web.Text
+	rule  web.Text
+	card  *Card // nil: none yet
 }
 
 const recentActs = 5
 
 func (p pages) band(w http.ResponseWriter, r *http.Request) error {
 	ctx, me := r.Context(), who(r)
-	var v bandView
+	v := bandView{wrist: p.Wrist != nil, ref: p.Ref()}
 	var err error
-	if v.cards, err = p.Desk.Cards(ctx, me); err != nil {
-		return fmt.Errorf("cards: %w", err)
-	}
-	if v.band, err = p.Street.Band(ctx, me); err != nil {
-		return fmt.Errorf("band: %w", err)
+	if v.cards, v.band, err = p.hand(ctx, me); err != nil {
+		return err
 	}
 	if v.wallet, err = p.Desk.Wallet(ctx, me); err != nil {
 		return fmt.Errorf("wallet: %w", err)
@@ -45,14 +60,73 @@ func (p pages) band(w http.ResponseWriter, r *http.Request) error {
 			v.busy = append(v.busy, o)
 		}
 	}
-	v.cards = withLive(v.cards, v.band)
-	v.face = faceOf(v.cards, v.band)
-	trips, err := p.Trips.Trips(ctx, me, "", recentActs)
-	if err != nil {
-		return fmt.Errorf("trips: %w", err)
+	if v.room, err = p.room(ctx, me, v.band); err != nil {
+		return err
 	}
-	v.recent = history(trips, orders, recentActs)
+	if p.Losses != nil {
+		if _, v.lost, err = p.Losses.Loss(ctx, me); err != nil {
+			return fmt.Errorf("loss: %w", err)
+		}
+	}
+	v.face, v.rules = faceOf(v.cards, v.band), rulesFor(v.cards)
+	for _, c := range v.cards {
+		if c.Pays() && c.Usable {
+			v.payers = append(v.payers, c)
+		}
+	}
+	if v.recent, err = p.lately(ctx, me, orders, recentActs); err != nil {
+		return err
+	}
 	return p.show(w, r, web.Page{Title: words.Band, Here: "/my/", Plain: true}, bandPage(v))
+}
+
+// hand is the band on the wrist and the cards in it, with the balances the
+// element itself tells.
+func (p pages) hand(ctx context.Context, me string) ([]Card, BandView, error) {
+	cards, err := p.Desk.Cards(ctx, me)
+	if err != nil {
+		return nil, BandView{}, fmt.Errorf("cards: %w", err)
+	}
+	band, err := p.Street.Band(ctx, me)
+	if err != nil {
+		return nil, BandView{}, fmt.Errorf("band: %w", err)
+	}
+	return withLive(cards, band), band, nil
+}
+
+// lately merges rides, other uses and orders, newest first.
+func (p pages) lately(ctx context.Context, me string, orders []Order, limit int) ([]web.Happening, error) {
+	trips, err := p.Trips.Trips(ctx, me, "", limit)
+	if err != nil {
+		return nil, fmt.Errorf("trips: %w", err)
+	}
+	uses, err := p.uses(ctx, me, "", limit)
+	if err != nil {
+		return nil, err
+	}
+	return history(trips, uses, orders, limit), nil
+}
+
+func (p pages) uses(ctx context.Context, me string, card issuing.CardID, limit int) ([]Use, error) {
+	if p.Uses == nil {
+		return nil, nil
+	}
+	uses, err := p.Uses.Uses(ctx, me, card, limit)
+	if err != nil {
+		return nil, fmt.Errorf("uses: %w", err)
+	}
+	return uses, nil
+}
+
+// room is how the element's memory is shared out; what the element itself says
+// of its size and its free bytes goes first.
+func (p pages) room(ctx context.Context, me string, b BandView) (Room, error) {
+	room, err := p.Desk.Room(ctx, me)
+	if err != nil {
+		return room, fmt.Errorf("room: %w", err)
+	}
+	room.Size = cmp.Or(b.Size, room.Size)
+	return room, nil
 }
 
 // withLive takes the balances the element itself tells: they are newer than
@@ -67,73 +141,106 @@ func withLive(cards []Card, b BandView) []Card {
 	return out
 }
 
-// faceOf is what the band's display shows: the first usable card.
+// faceOf is what the band's display shows: the first usable card with money on
+// it, or the first usable one.
 func faceOf(cards []Card, b BandView) web.BandFace {
 	f := web.BandFace{Line1: words.NoCardYet, Line2: "koala", Line3: words.AddOne, Worn: b.Worn, Corner: fmt.Sprintf("%d%%", b.Battery)}
-	for _, c := range cards {
-		if c.Usable {
-			f.Line1, f.Line2, f.Line3 = c.Name, web.Yuan(c.Fen), words.ReadyToTap
-			break
+	var chosen *Card
+	for i, c := range cards {
+		if c.Usable && (chosen == nil || c.Worth() && !chosen.Worth()) {
+			chosen = &cards[i]
 		}
 	}
-	if !b.Worn {
-		f.Line3 = words.NotWorn
+	if chosen != nil {
+		f.Line1, f.Line2, f.Line3 = chosen.Name, tail(*chosen), words.ReadyToTap
+		if chosen.Worth() {
+			f.Line2 = web.Yuan(chosen.Fen)
+		}
 	}
+	switch {
+	case !b.Worn:
+		f.Line3 = words.NotWorn
+	case b.Locked:
+		f.Line3 = words.LockedNow
+	}
+	f.Locked = b.Locked
 	return f
 }
 
-// cardView is the page of one card.
-type cardView struct {
-	card   Card
-	orders []Order
-	past   []web.Happening
-	ref    string
-}
-
-func (p pages) card(w http.ResponseWriter, r *http.Request) error {
-	ctx, me := r.Context(), who(r)
-	c, err := p.find(r, r.PathValue("key"))
-	if err != nil {
-		return err
+// rulesFor says which card answers where: the choice nobody has to make.
+func rulesFor(cards []Card) []ruleLine {
+	lines := []ruleLine{
+		{"train-front", words.AtGates, words.RuleGate, nil}, {"store", words.AtTills, words.RuleTill, nil},
+		{"utensils", words.AtCanteens, words.RuleCanteen, nil}, {"door-open", words.AtDoors, words.RuleDoor, nil},
+		{"ticket", words.AtCoupons, words.RuleCoupon, nil},
 	}
-	band, err := p.Street.Band(ctx, me)
-	if err != nil {
-		return fmt.Errorf("band: %w", err)
-	}
-	v := cardView{card: withLive([]Card{c}, band)[0], ref: p.Ref()}
-	if v.orders, err = p.Desk.Orders(ctx, me, c.Number, 20); err != nil {
-		return fmt.Errorf("orders: %w", err)
-	}
-	trips, err := p.Trips.Trips(ctx, me, "", 40)
-	if err != nil {
-		return fmt.Errorf("trips: %w", err)
-	}
-	var own []Trip
-	for _, t := range trips {
-		if t.Card == c.Number {
-			own = append(own, t)
+	kinds := []ReaderKind{ReaderGate, ReaderTill, ReaderCanteen, ReaderDoor, ReaderCoupon}
+	for i := range lines {
+		if fit := cardsFor(cards, kinds[i]); len(fit) > 0 {
+			lines[i].card = &fit[0]
 		}
 	}
-	v.past = history(own, v.orders, 20)
-	return p.show(w, r, web.Page{Title: c.Name, Back: "/my/", Here: "/my/"}, cardPage(v))
+	return lines
 }
 
-// acts are the buttons of a card's page that need no more input.
-var acts = map[string]OrderKind{"block": OrderBlock, "unblock": OrderUnblock, "return": OrderReturn}
+// cardsFor are the usable cards a reader takes, the one it would get by itself
+// first.
+func cardsFor(cards []Card, k ReaderKind) (out []Card) {
+	for _, c := range cards {
+		if !c.Usable || !fits(c, k) {
+			continue
+		}
+		if c.Default {
+			out = append([]Card{c}, out...)
+		} else {
+			out = append(out, c)
+		}
+	}
+	return out
+}
 
-func (p pages) act(w http.ResponseWriter, r *http.Request) error {
-	kind, known := acts[r.PathValue("act")]
-	if !known {
+// fits tells whether a card is one that a reader speaks to.
+func fits(c Card, k ReaderKind) bool {
+	switch k {
+	case ReaderTill:
+		return c.Pays()
+	case ReaderCanteen:
+		return c.For == issuing.Canteen
+	case ReaderDoor:
+		return c.For == issuing.Door
+	case ReaderCoupon:
+		return c.For == issuing.Coupon
+	default:
+		return c.For == issuing.Transit
+	}
+}
+
+// wrist is what a hand does to the band: put it on, take it off, unlock it.
+func (p pages) wrist(w http.ResponseWriter, r *http.Request) error {
+	if p.Wrist == nil {
+		return ErrNoWrist
+	}
+	ctx, me, back := r.Context(), who(r), "/my/"
+	if r.PostFormValue("back") == "tap" {
+		back = "/my/tap"
+	}
+	var err error
+	var did web.Text
+	switch r.PathValue("act") {
+	case "on":
+		did, err = words.PutOnDone, p.Wrist.Wear(ctx, me, true)
+	case "off":
+		did, err = words.TakenOffDone, p.Wrist.Wear(ctx, me, false)
+	case "unlock":
+		did, err = words.UnlockedDone, p.Wrist.Unlock(ctx, me, r.PostFormValue("code"))
+	default:
 		return web.ErrNoPage
 	}
-	c, err := p.find(r, r.PathValue("key"))
-	if err != nil {
+	if errors.Is(err, web.ErrNoPage) {
 		return err
 	}
-	id, err := p.Desk.Act(r.Context(), who(r), r.PostFormValue("ref"), c.Number, kind)
 	if err != nil {
-		return p.sorry(w, r, "/my/cards/"+c.Key(), err)
+		return p.sorry(w, r, back, err)
 	}
-	p.Street.Connect(r.Context(), who(r))
-	return web.Redirect(w, r, "/my/orders/"+id, web.Toast{})
+	return web.Redirect(w, r, back, web.Toast{Tone: web.Good, Text: did.In(ctx)})
 }

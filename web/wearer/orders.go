@@ -11,28 +11,73 @@ import (
 	"strings"
 
 	"koala/internal/fail"
-	"koala/spec/globalplatform"
+	"koala/issuing"
+	"koala/spec/dialogue"
 	"koala/spec/iso7816"
-	"koala/spec/purse"
 	"koala/web"
 )
 
 // catalogueView is what one may add.
 type catalogueView struct {
+	groups []productGroup
+	short  bool // a deposit on offer is more than the wallet has
+	room   Room
+	ref    string
+}
+
+// A productGroup is the products that are good for the same thing.
+type productGroup struct {
+	name     web.Text
 	products []Product
-	ref      string
-	wallet   Wallet
+}
+
+// shelves are the groups of the catalogue, in the order people think of them.
+var shelves = []struct {
+	name  web.Text
+	kinds []issuing.Kind
+}{
+	{words.ShelfTravel, []issuing.Kind{issuing.Transit}}, {words.ShelfPay, []issuing.Kind{issuing.ECash, issuing.Debit, issuing.Credit}},
+	{words.ShelfEat, []issuing.Kind{issuing.Canteen}}, {words.ShelfOpen, []issuing.Kind{issuing.Door}}, {words.ShelfSave, []issuing.Kind{issuing.Coupon}},
+}
+
+// shelved puts products on their shelves; empty shelves are left out.
+func shelved(list []Product) (out []productGroup) {
+	for _, s := range shelves {
+		g := productGroup{name: s.name}
+		for _, k := range s.kinds {
+			for _, p := range list {
+				if p.For == k {
+					g.products = append(g.products, p)
+				}
+			}
+		}
+		if len(g.products) > 0 {
+			out = append(out, g)
+		}
+	}
+	return out
 }
 
 func (p pages) catalogue(w http.ResponseWriter, r *http.Request) error {
+	ctx, me := r.Context(), who(r)
 	v := catalogueView{ref: p.Ref()}
-	var err error
-	if v.products, err = p.Desk.Products(r.Context(), who(r)); err != nil {
+	list, err := p.Desk.Products(ctx, me)
+	if err != nil {
 		return fmt.Errorf("products: %w", err)
 	}
-	if v.wallet, err = p.Desk.Wallet(r.Context(), who(r)); err != nil {
+	money, err := p.Desk.Wallet(ctx, me)
+	if err != nil {
 		return fmt.Errorf("wallet: %w", err)
 	}
+	band, err := p.Street.Band(ctx, me)
+	if err != nil {
+		return fmt.Errorf("band: %w", err)
+	}
+	if v.room, err = p.room(ctx, me, band); err != nil {
+		return err
+	}
+	v.groups = shelved(list)
+	v.short = slices.ContainsFunc(list, func(p Product) bool { return !p.Have && p.DepositFen > money.Fen })
 	return p.show(w, r, web.Page{Title: words.AddCard, Lead: words.AddLead, Back: "/my/", Here: "/my/"}, cataloguePage(v))
 }
 
@@ -43,6 +88,12 @@ func (p pages) add(w http.ResponseWriter, r *http.Request) error {
 	}
 	p.Street.Connect(r.Context(), who(r))
 	return web.Redirect(w, r, "/my/orders/"+id, web.Toast{})
+}
+
+// wrongOf is what a form says beside itself.
+func wrongOf(err error) web.Text {
+	f := fail.Of(err)
+	return web.FailureText(f.Code, f.Text)
 }
 
 // sorry takes a person back to the form with what the house said; defects
@@ -69,7 +120,10 @@ func (p pages) order(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("order: %w", err)
 	}
-	v := orderView{order: o, talk: told(ctx, o.Talk)}
+	v := orderView{order: o}
+	if v.talk, _, err = p.told(ctx, o.Talk); err != nil {
+		return err
+	}
 	cards, err := p.Desk.Cards(ctx, me)
 	if err != nil {
 		return fmt.Errorf("cards: %w", err)
@@ -111,32 +165,44 @@ func (p pages) push(w http.ResponseWriter, r *http.Request, err error) error {
 	return web.Redirect(w, r, to, web.Toast{})
 }
 
-// told puts a dialogue into words: the standards' explanation of each command.
-func told(ctx context.Context, talk []Exchange) []web.Exchange {
+// told puts a dialogue into words, one card's session from the first command to
+// the last, and says which of its signatures hold. What whoever was there made
+// of a command goes first: it knows what is secret.
+func (p pages) told(ctx context.Context, talk []Exchange) ([]web.Exchange, []proofLine, error) {
+	if len(talk) == 0 {
+		return nil, nil, nil
+	}
+	var opt dialogue.Options
+	if p.CAs != nil {
+		var err error
+		if opt.CAs, err = p.CAs(ctx); err != nil {
+			return nil, nil, fmt.Errorf("authority's keys: %w", err)
+		}
+	}
+	card := dialogue.NewSession(opt)
 	out := make([]web.Exchange, 0, len(talk))
 	for i, e := range talk {
-		x := web.Exchange{N: i + 1, Command: e.Command, Answer: e.Answer, Means: words.Unexplained, Tone: web.Good}
+		x := web.Exchange{N: i + 1, Command: e.Command, Answer: e.Answer, Means: words.Unexplained}
 		if e.Air > 0 {
 			x.At = millis(e.Air)
 		}
-		said := e.Told
-		if said == nil {
-			said = explain(e.Command, e.Answer)
+		said := card.Say(dialogue.Exchange{Command: e.Command, Response: e.Answer})
+		x.Means = web.Text{ZH: cmp.Or(said.Explanation.ZH, said.Explanation.EN, words.Unexplained.ZH), EN: cmp.Or(said.Explanation.EN, words.Unexplained.EN)}
+		fields := said.Fields()
+		if e.Told != nil {
+			x.Means, fields = web.Text{ZH: cmp.Or(e.Told.ZH, e.Told.EN), EN: e.Told.EN}, e.Told.Fields
 		}
-		if said != nil {
-			x.Means = web.Text{ZH: cmp.Or(said.ZH, said.EN), EN: said.EN}
-			for _, f := range said.Fields {
-				name := f.Name
-				if web.LangOf(ctx) == web.ZH {
-					name = cmp.Or(f.NameZH, f.Name)
-				}
-				x.Fields = append(x.Fields, web.ExchangeField{Name: name, Value: f.Value, Secret: f.Secret && f.Value == ""})
+		for _, f := range fields {
+			name := f.Name
+			if web.LangOf(ctx) == web.ZH {
+				name = cmp.Or(f.NameZH, f.Name)
 			}
+			x.Fields = append(x.Fields, web.ExchangeField{Name: name, Value: f.Value, Secret: f.Secret && f.Value == ""})
 		}
 		x.Status, x.Tone = status(e.Answer)
 		out = append(out, x)
 	}
-	return out
+	return out, proofsOf(card.Report()), nil
 }
 
 // status says the two bytes an answer ends with; no answer is a lost link.
@@ -151,26 +217,12 @@ func status(answer []byte) (string, web.Tone) {
 	return sw.String(), web.Warn
 }
 
-func explain(command, answer []byte) *iso7816.Explanation {
-	c, err := iso7816.ParseCommand(command)
-	if err != nil {
-		return nil
-	}
-	rsp, err := iso7816.ParseResponse(answer)
-	if err != nil {
-		rsp = iso7816.Response{}
-	}
-	for _, f := range []func(iso7816.Command, iso7816.Response) (iso7816.Explanation, bool){purse.Explain, globalplatform.Explain, iso7816.Explain} {
-		if said, ok := f(c, rsp); ok {
-			return &said
-		}
-	}
-	return nil
-}
-
-// history merges rides and orders, newest first.
-func history(trips []Trip, orders []Order, limit int) []web.Happening {
+// history merges rides, other uses and orders, newest first.
+func history(trips []Trip, uses []Use, orders []Order, limit int) []web.Happening {
 	var out []web.Happening
+	for _, u := range uses {
+		out = append(out, useLine(u))
+	}
 	for _, t := range trips {
 		out = append(out, tripLine(t))
 	}
@@ -189,7 +241,7 @@ func history(trips []Trip, orders []Order, limit int) []web.Happening {
 }
 
 var orderIcons = map[OrderKind]string{OrderIssue: "credit-card", OrderTopUp: "plus", OrderBlock: "lock", OrderUnblock: "lock-open",
-	OrderReturn: "trash-2", OrderAdopt: "watch"}
+	OrderReturn: "trash-2", OrderAdopt: "watch", OrderDefault: "circle-check", OrderUpdate: "sliders-horizontal"}
 
 // parseYuan reads 50, 12.5 or 12.50 as fen; nothing else.
 func parseYuan(s string) (int64, error) {

@@ -3,98 +3,10 @@ package wearer
 import (
 	"fmt"
 	"net/http"
-	"strconv"
-	"strings"
 	"time"
 
 	"koala/web"
 )
-
-// tapView is the choice of where to hold the band.
-type tapView struct {
-	gates   []Gate
-	chosen  *Gate
-	sought  string // what was typed and is no place
-	cards   []Card // usable ones
-	network *web.Network
-	ref     string
-	open    *Trip // the ride one is on
-	band    BandView
-}
-
-func (p pages) tapForm(w http.ResponseWriter, r *http.Request) error {
-	ctx, me := r.Context(), who(r)
-	v := tapView{network: p.Network, ref: p.Ref()}
-	var err error
-	if v.gates, err = p.Street.Gates(ctx); err != nil {
-		return fmt.Errorf("gates: %w", err)
-	}
-	if v.band, err = p.Street.Band(ctx, me); err != nil {
-		return fmt.Errorf("band: %w", err)
-	}
-	cards, err := p.Desk.Cards(ctx, me)
-	if err != nil {
-		return fmt.Errorf("cards: %w", err)
-	}
-	for _, c := range withLive(cards, v.band) {
-		if c.Usable {
-			v.cards = append(v.cards, c)
-		}
-	}
-	at := r.FormValue("at")
-	for i, g := range v.gates {
-		if isAt(g, at) {
-			v.chosen = &v.gates[i]
-			break
-		}
-	}
-	if v.chosen == nil {
-		v.sought = strings.TrimSpace(at)
-	}
-	trips, err := p.Trips.Trips(ctx, me, "", 1)
-	if err != nil {
-		return fmt.Errorf("trips: %w", err)
-	}
-	if len(trips) > 0 && trips[0].Open {
-		v.open = &trips[0]
-	}
-	return p.show(w, r, web.Page{Title: words.TapTitle, Lead: words.TapLead, Here: "/my/tap"}, tapPage(v))
-}
-
-// maxPull is the last command in which the band may be pulled away; a tap has
-// fewer.
-const maxPull = 12
-
-func (p pages) tap(w http.ResponseWriter, r *http.Request) error {
-	c, err := p.find(r, r.PostFormValue("card"))
-	if err != nil {
-		return err
-	}
-	a := TapAct{Ref: r.PostFormValue("ref"), Gate: r.PostFormValue("gate"), Card: c.Number}
-	if r.PostFormValue("early") != "" {
-		if a.Pull, err = strconv.Atoi(r.PostFormValue("pull")); err != nil || a.Pull < 1 || a.Pull > maxPull {
-			return fmt.Errorf("pull away: %w", web.ErrForm)
-		}
-	}
-	if err := p.Street.Tap(r.Context(), who(r), a); err != nil {
-		return p.sorry(w, r, "/my/tap?at="+a.Gate, err)
-	}
-	return web.Redirect(w, r, "/my/taps/"+a.Ref, web.Toast{})
-}
-
-// tappedView is how a tap ended.
-type tappedView struct {
-	tap  TapResult
-	talk []web.Exchange
-}
-
-func (p pages) tapped(w http.ResponseWriter, r *http.Request) error {
-	t, err := p.Street.Tapped(r.Context(), who(r), r.PathValue("ref"))
-	if err != nil {
-		return fmt.Errorf("tap: %w", err)
-	}
-	return p.show(w, r, web.Page{Title: t.Place, Back: "/my/tap", Here: "/my/tap"}, tappedPage(tappedView{t, told(r.Context(), t.Talk)}))
-}
 
 const tripsPerPage = 20
 
@@ -197,12 +109,4 @@ func (p pages) repair(w http.ResponseWriter, r *http.Request) error {
 		return p.sorry(w, r, "/my/trips/"+id, err)
 	}
 	return web.Redirect(w, r, "/my/trips/"+id, web.Toast{Tone: web.Good, Text: words.Repaired.In(r.Context())})
-}
-
-// millis writes a duration as people compare taps: 182 ms.
-func millis(d time.Duration) string {
-	if d < 10*time.Millisecond {
-		return fmt.Sprintf("%.1f ms", float64(d)/float64(time.Millisecond))
-	}
-	return fmt.Sprintf("%d ms", d.Milliseconds())
 }

@@ -34,6 +34,7 @@ import (
 	"koala/web"
 	"koala/web/home"
 	"koala/web/wearer"
+	"koala/web/wearer/desk"
 )
 
 // people logs anybody in whose name is her customer id without the prefix.
@@ -59,7 +60,7 @@ type street struct {
 }
 
 func (s *street) Band(context.Context, string) (wearer.BandView, error) {
-	return wearer.BandView{ID: s.band.ID, Battery: s.band.Battery, Worn: s.band.Worn}, nil
+	return wearer.BandView{ID: s.band.ID, Battery: s.band.Battery, Worn: s.band.Worn()}, nil
 }
 
 func (s *street) Gates(context.Context) ([]wearer.Gate, error) {
@@ -152,8 +153,8 @@ func open(t *testing.T) *site {
 		t.Fatal(err)
 	}
 	net := network.Beijing()
-	rides := &written{real: wearer.NewTrips(store, book, net, nil), street: s.street}
-	server := httptest.NewServer(kit.House(wearer.New(wearer.Deps{Kit: kit, Desk: wearer.NewDesk(store, book, manager), Trips: rides,
+	rides := &written{real: desk.NewTrips(store, book, net, nil), street: s.street}
+	server := httptest.NewServer(kit.House(wearer.New(wearer.Deps{Kit: kit, Desk: desk.New(store, book, keys, manager), Trips: rides,
 		Street: s.street, Network: home.Map(net), Now: now.Now, Ref: s.ref})))
 	t.Cleanup(server.Close)
 	s.url = server.URL

@@ -1,4 +1,4 @@
-package wearer
+package desk
 
 import (
 	"cmp"
@@ -20,6 +20,7 @@ import (
 	"koala/transit/network"
 	"koala/wallet"
 	"koala/web"
+	"koala/web/wearer"
 )
 
 // A Repairer fills in the missing end of a journey; transit.Books is one.
@@ -27,7 +28,7 @@ type Repairer interface {
 	Repair(tx *db.Tx, r transit.Repair) (transit.Journey, error)
 }
 
-// journeys is Trips over transit and the books.
+// journeys is wearer.Trips over transit and the books.
 type journeys struct {
 	store *db.Store
 	book  *ledger.Book
@@ -36,7 +37,7 @@ type journeys struct {
 }
 
 // NewTrips is the rides as transit keeps them, with their postings.
-func NewTrips(store *db.Store, book *ledger.Book, net *network.Network, fix Repairer) Trips {
+func NewTrips(store *db.Store, book *ledger.Book, net *network.Network, fix Repairer) wearer.Trips {
 	return journeys{store, book, net, fix}
 }
 
@@ -48,7 +49,7 @@ const (
 
 // Trips merges the rides of all cards a person ever had, newest first. after
 // is the id of the last trip of the page before.
-func (t journeys) Trips(ctx context.Context, who, after string, limit int) (out []Trip, err error) {
+func (t journeys) Trips(ctx context.Context, who, after string, limit int) (out []wearer.Trip, err error) {
 	err = t.store.Read(ctx, func(q *db.Query) error {
 		cards, err := issuing.OfCustomer(q, customer.ID(who))
 		if err != nil {
@@ -119,22 +120,22 @@ func lastSeen(j transit.Journey) time.Time {
 }
 
 // mine reads a journey of one of who's cards; another person's does not exist.
-func (t journeys) mine(q orderReader, who, id string) (transit.Journey, error) {
+func (t journeys) mine(q db.Reader, who, id string) (transit.Journey, error) {
 	j, err := transit.JourneyByID(q, id)
 	if errors.Is(err, transit.ErrNoJourney) {
-		return j, fmt.Errorf("trip %q: %w", id, ErrNoTrip)
+		return j, fmt.Errorf("trip %q: %w", id, wearer.ErrNoTrip)
 	}
 	if err != nil {
 		return j, err
 	}
 	c, err := issuing.Get(q, issuing.IDOf(j.Card))
 	if errors.Is(err, issuing.ErrNotFound) || err == nil && string(c.Customer) != who {
-		return j, fmt.Errorf("trip %q: %w", id, ErrNoTrip)
+		return j, fmt.Errorf("trip %q: %w", id, wearer.ErrNoTrip)
 	}
 	return j, err
 }
 
-func (t journeys) Trip(ctx context.Context, who, id string) (trip Trip, err error) {
+func (t journeys) Trip(ctx context.Context, who, id string) (trip wearer.Trip, err error) {
 	var j transit.Journey
 	err = t.store.Read(ctx, func(q *db.Query) (err error) {
 		if j, err = t.mine(q, who, id); err != nil {
@@ -147,7 +148,7 @@ func (t journeys) Trip(ctx context.Context, who, id string) (trip Trip, err erro
 		return err
 	})
 	if err != nil {
-		return Trip{}, err
+		return wearer.Trip{}, err
 	}
 	trip.Postings, err = t.postings(ctx, j)
 	return trip, err
@@ -170,8 +171,8 @@ func (t journeys) Repair(ctx context.Context, who, id, station string) error {
 }
 
 // tripOf turns a journey into what pages show.
-func (t journeys) tripOf(q *db.Query, j transit.Journey) (Trip, error) {
-	trip := Trip{ID: j.ID, Card: issuing.IDOf(j.Card), Bus: j.Mode == transit.Bus, Open: j.State == transit.Open,
+func (t journeys) tripOf(q *db.Query, j transit.Journey) (wearer.Trip, error) {
+	trip := wearer.Trip{ID: j.ID, Card: issuing.IDOf(j.Card), Bus: j.Mode == transit.Bus, Open: j.State == transit.Open,
 		State: web.Text{ZH: j.State.Words(true), EN: j.State.Words(false)}, Tone: tripTones[j.State],
 		Missing: j.State == transit.Incomplete && j.Mode == transit.Rail && (j.Finish == transit.MissingEntry || j.Finish == transit.MissingExit),
 		Fen:     j.Charged.Add(j.Adjusted).Minor(), Metres: int64(j.Metres), Lines: j.Lines}
@@ -184,7 +185,7 @@ func (t journeys) tripOf(q *db.Query, j transit.Journey) (Trip, error) {
 		if at.IsZero() {
 			at = j.Left
 		}
-		trip.In = &Place{Name: words.BusLine.F(d.Route.Line), At: at}
+		trip.In = &wearer.Place{Name: words.BusLine.F(d.Route.Line), At: at}
 		return trip, nil
 	}
 	trip.In, trip.Out = t.place(j.From, j.Entered), t.place(j.To, j.Left)
@@ -194,9 +195,9 @@ func (t journeys) tripOf(q *db.Query, j transit.Journey) (Trip, error) {
 
 var tripTones = map[transit.State]web.Tone{transit.Open: web.Info, transit.Closed: web.Good, transit.Incomplete: web.Warn, transit.Repaired: web.Good}
 
-func (t journeys) place(code fare.Code, at time.Time) *Place {
+func (t journeys) place(code fare.Code, at time.Time) *wearer.Place {
 	if s, ok := t.net.ByCode(code); ok && !at.IsZero() {
-		return &Place{Station: s.ID, Name: web.Text{ZH: s.ZH, EN: s.EN}, At: at}
+		return &wearer.Place{Station: s.ID, Name: web.Text{ZH: s.ZH, EN: s.EN}, At: at}
 	}
 	return nil
 }
@@ -257,7 +258,7 @@ func (t journeys) trace(q *db.Query, j transit.Journey) (out []web.Happening, er
 
 // postings reads the ledger entries a journey's money made. A tap that cost
 // nothing made none.
-func (t journeys) postings(ctx context.Context, j transit.Journey) (out []Posting, err error) {
+func (t journeys) postings(ctx context.Context, j transit.Journey) (out []wearer.Posting, err error) {
 	for _, seq := range j.Pays {
 		for _, tail := range []string{"", ":shares"} {
 			rec, err := t.book.Entry(ctx, fmt.Sprintf("transit:%s/%d%s", j.Card, seq, tail))
@@ -274,7 +275,7 @@ func (t journeys) postings(ctx context.Context, j transit.Journey) (out []Postin
 }
 
 // postingsOf pairs an entry's givers and takers: one line per taker.
-func (t journeys) postingsOf(rec ledger.Record, ref string) (out []Posting) {
+func (t journeys) postingsOf(rec ledger.Record, ref string) (out []wearer.Posting) {
 	var from web.Text
 	for _, l := range rec.Legs {
 		if l.Amount.Sign() < 0 {
@@ -283,7 +284,7 @@ func (t journeys) postingsOf(rec ledger.Record, ref string) (out []Posting) {
 	}
 	for _, l := range rec.Legs {
 		if l.Amount.Sign() > 0 {
-			out = append(out, Posting{Ref: ref, From: from, To: t.accountWords(l.Account), Fen: l.Amount.Minor(), At: rec.Booked})
+			out = append(out, wearer.Posting{Ref: ref, From: from, To: t.accountWords(l.Account), Fen: l.Amount.Minor(), At: rec.Booked})
 		}
 	}
 	return out

@@ -1,0 +1,208 @@
+package wearer
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"koala/spec/dialogue"
+	"koala/web"
+)
+
+// cardView is the page of one card.
+type cardView struct {
+	card   Card
+	orders []Order
+	past   []web.Happening
+	room   Room
+	ref    string
+}
+
+func (p pages) card(w http.ResponseWriter, r *http.Request) error {
+	ctx, me := r.Context(), who(r)
+	c, err := p.find(r, r.PathValue("key"))
+	if err != nil {
+		return err
+	}
+	band, err := p.Street.Band(ctx, me)
+	if err != nil {
+		return fmt.Errorf("band: %w", err)
+	}
+	v := cardView{card: withLive([]Card{c}, band)[0], ref: p.Ref()}
+	if v.orders, err = p.Desk.Orders(ctx, me, c.Number, 20); err != nil {
+		return fmt.Errorf("orders: %w", err)
+	}
+	if v.room, err = p.room(ctx, me, band); err != nil {
+		return err
+	}
+	trips, err := p.Trips.Trips(ctx, me, "", 40)
+	if err != nil {
+		return fmt.Errorf("trips: %w", err)
+	}
+	trips = slices.DeleteFunc(trips, func(t Trip) bool { return t.Card != c.Number })
+	uses, err := p.uses(ctx, me, c.Number, 20)
+	if err != nil {
+		return err
+	}
+	v.past = history(trips, uses, v.orders, 20)
+	return p.show(w, r, web.Page{Title: c.Name, Back: "/my/", Here: "/my/"}, cardPage(v))
+}
+
+// acts are the buttons of a card's page that need no more input.
+var acts = map[string]OrderKind{"block": OrderBlock, "unblock": OrderUnblock, "return": OrderReturn, "default": OrderDefault}
+
+func (p pages) act(w http.ResponseWriter, r *http.Request) error {
+	kind, known := acts[r.PathValue("act")]
+	if !known {
+		return web.ErrNoPage
+	}
+	c, err := p.find(r, cmp.Or(r.PostFormValue("card"), r.PathValue("key")))
+	if err != nil {
+		return err
+	}
+	id, err := p.Desk.Act(r.Context(), who(r), r.PostFormValue("ref"), c.Number, kind)
+	if err != nil {
+		return p.sorry(w, r, "/my/cards/"+c.Key(), err)
+	}
+	p.Street.Connect(r.Context(), who(r))
+	return web.Redirect(w, r, "/my/orders/"+id, web.Toast{})
+}
+
+// pinView is the form that gives a bank card its PIN.
+type pinView struct {
+	card  Card
+	wrong web.Text
+	ref   string
+}
+
+func (p pages) pinForm(w http.ResponseWriter, r *http.Request) error {
+	c, err := p.find(r, r.PathValue("key"))
+	if err != nil {
+		return err
+	}
+	if !c.TakesPIN() {
+		return web.ErrNoPage
+	}
+	return p.showPIN(w, r, pinView{card: c, ref: p.Ref()})
+}
+
+func (p pages) showPIN(w http.ResponseWriter, r *http.Request, v pinView) error {
+	return p.show(w, r, web.Page{Title: words.PINTitle, Lead: words.PINLead, Back: "/my/cards/" + v.card.Key(), Here: "/my/"}, pinPage(v))
+}
+
+// pin takes a PIN typed twice. It goes to the bank and is neither shown again
+// nor kept here.
+func (p pages) pin(w http.ResponseWriter, r *http.Request) error {
+	c, err := p.find(r, r.PathValue("key"))
+	if err != nil {
+		return err
+	}
+	if !c.TakesPIN() {
+		return web.ErrNoPage
+	}
+	one, two := r.PostFormValue("pin"), r.PostFormValue("again")
+	v := pinView{card: c, ref: cmp.Or(r.PostFormValue("ref"), p.Ref())}
+	if one != two || !digits(one, 4, 6) {
+		v.wrong = wrongOf(ErrPIN)
+		w.WriteHeader(http.StatusUnprocessableEntity)
+		return p.showPIN(w, r, v)
+	}
+	id, err := p.Desk.SetPIN(r.Context(), who(r), v.ref, c.Number, one)
+	if err != nil {
+		return p.sorry(w, r, "/my/cards/"+c.Key()+"/pin", err)
+	}
+	if id == "" {
+		return web.Redirect(w, r, "/my/cards/"+c.Key(), web.Toast{Tone: web.Good, Text: words.PINDone.In(r.Context())})
+	}
+	p.Street.Connect(r.Context(), who(r))
+	return web.Redirect(w, r, "/my/orders/"+id, web.Toast{})
+}
+
+// digits tells whether s is from lo to hi decimal digits.
+func digits(s string, lo, hi int) bool {
+	for _, c := range []byte(s) {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return len(s) >= lo && len(s) <= hi
+}
+
+// useView is one payment, meal, passage or redemption.
+type useView struct {
+	use     Use
+	card    Card
+	have    bool
+	objects []dialogue.Object
+}
+
+func (p pages) use(w http.ResponseWriter, r *http.Request) error {
+	ctx, me := r.Context(), who(r)
+	if p.Uses == nil {
+		return ErrNoUse
+	}
+	u, err := p.Uses.Use(ctx, me, r.PathValue("id"))
+	if err != nil {
+		return fmt.Errorf("use: %w", err)
+	}
+	v := useView{use: u, objects: objectsOf(u.Record)}
+	cards, err := p.Desk.Cards(ctx, me)
+	if err != nil {
+		return fmt.Errorf("cards: %w", err)
+	}
+	back := "/my/"
+	for _, c := range cards {
+		if c.Number == u.Card {
+			v.card, v.have, back = c, true, "/my/cards/"+c.Key()
+		}
+	}
+	return p.show(w, r, web.Page{Title: u.Where, Back: back, Here: "/my/"}, usePage(v))
+}
+
+// objectsOf names the data objects of a record as it was handed in.
+func objectsOf(record []byte) []dialogue.Object {
+	if len(record) == 0 {
+		return nil
+	}
+	return dialogue.NewSession(dialogue.Options{}).Say(dialogue.Exchange{Response: record, Bare: true}).Objects
+}
+
+// useLine is a use in one line.
+func useLine(u Use) web.Happening {
+	h := web.Happening{At: u.At, What: u.Where, Href: "/my/uses/" + u.ID, Icon: useIcons[u.Kind], Tone: u.Tone}
+	if u.Fen != 0 {
+		h.Detail = web.SignedYuan(-u.Fen)
+	}
+	h.What = web.Text{ZH: joined(u.Where.ZH, u.What.ZH, u.State.ZH), EN: joined(u.Where.EN, u.What.EN, u.State.EN)}
+	return h
+}
+
+func joined(parts ...string) (out string) {
+	for _, s := range parts {
+		if s != "" && out != "" {
+			out += " · "
+		}
+		out += s
+	}
+	return out
+}
+
+var useIcons = map[UseKind]string{UsePayment: "receipt", UseMeal: "utensils", UsePassage: "door-open", UseRedemption: "ticket"}
+
+// nameOf says an object's name in the page's language.
+func nameOf(ctx context.Context, o dialogue.Object) string {
+	if web.LangOf(ctx) == web.ZH {
+		return cmp.Or(o.NameZH, o.Name)
+	}
+	return o.Name
+}
+
+// textOf says an object's value in the page's language, where it has words.
+func textOf(ctx context.Context, o dialogue.Object) string {
+	if web.LangOf(ctx) == web.ZH {
+		return cmp.Or(o.TextZH, o.Text)
+	}
+	return o.Text
+}
