@@ -2,12 +2,9 @@ package tsm
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 
-	"koala/hsm"
 	"koala/internal/db"
 	"koala/issuing"
 	"koala/ledger"
@@ -17,6 +14,7 @@ import (
 	"koala/spec/pboc"
 	"koala/spec/tlv"
 	"koala/tsm/online"
+	"koala/tsm/script"
 )
 
 // deal draws up a transaction of now with a fresh unpredictable number.
@@ -56,15 +54,15 @@ func (m *Manager) bankProven(ctx context.Context, o Order, d issuing.Personalisa
 	if err != nil {
 		return issuing.Counters{}, err
 	}
-	answers := make([][]byte, len(h.answers))
-	for i, r := range h.answers {
+	answers := make([][]byte, len(h.Answers))
+	for i, r := range h.Answers {
 		answers[i] = r.Data
 	}
 	if err := c.Check(ca, key.PAN, answers, k.fresh[:4]); err != nil {
 		return issuing.Counters{}, proofOf(err)
 	}
 	at := c.Signed() + 1
-	x, err := online.Hear(key, answers[2], answers[at], c.Lists.CDOL1, h.steps[at].plain.Data)
+	x, err := online.Hear(key, answers[2], answers[at], c.Lists.CDOL1, h.Steps[at].Plain.Data)
 	if err != nil {
 		return issuing.Counters{}, proofOf(err)
 	}
@@ -88,13 +86,13 @@ func (m *Manager) cashCounters(ctx context.Context, x online.Heard) (issuing.Cou
 // script; keep holds the card's lists.
 func (m *Manager) heardOnline(ctx context.Context, o Order, h heard, keep []byte) (x online.Heard, l online.Lists, err error) {
 	if l, err = online.ParseLists(keep, keep); err != nil {
-		return x, l, fmt.Errorf("order %s: %w", o.ID, errPacked)
+		return x, l, fmt.Errorf("order %s: %w", o.ID, script.ErrStored)
 	}
 	key, err := m.bank.Keys(ctx, o.Card)
 	if err != nil {
 		return x, l, err
 	}
-	x, err = online.Hear(key, h.answers[0].Data, h.answers[1].Data, l.CDOL1, h.steps[1].plain.Data)
+	x, err = online.Hear(key, h.Answers[0].Data, h.Answers[1].Data, l.CDOL1, h.Steps[1].Plain.Data)
 	return x, l, proofOf(err)
 }
 
@@ -128,15 +126,15 @@ func (o Order) selected(h heard, bound bool) verdict {
 	switch {
 	case o.Stop && !bound:
 		return verdict{state: Cancelled, why: Given}
-	case h.refusedWith(iso7816.SWFileNotFound) && !bound:
+	case h.RefusedWith(iso7816.SWFileNotFound) && !bound:
 		return verdict{state: Failed, why: NotThere}
-	case h.refused() && o.Stalled+1 >= maxStalled && bound:
+	case h.Refused() && o.Stalled+1 >= maxStalled && bound:
 		return verdict{state: Unconfirmed, why: KeepsFailing, refuse: true, desk: true}
-	case h.refused() && o.Stalled+1 >= maxStalled:
+	case h.Refused() && o.Stalled+1 >= maxStalled:
 		return verdict{state: Failed, why: CardRefused, refuse: true}
-	case !h.complete() && bound:
+	case !h.Complete() && bound:
 		return lost(h)
-	case !h.complete():
+	case !h.Complete():
 		return again(h)
 	}
 	return verdict{}
@@ -149,7 +147,7 @@ func hearCard(m *Manager, ctx context.Context, o Order, h heard, _ []byte) (verd
 	if v := o.selected(h, bound); v.state != "" {
 		return v, nil
 	}
-	l, err := online.ParseLists(h.answers[0].Data, h.answers[1].Data)
+	l, err := online.ParseLists(h.Answers[0].Data, h.Answers[1].Data)
 	if err != nil && bound {
 		return unproven(o), nil
 	}
@@ -179,9 +177,9 @@ func hearRequest(m *Manager, ctx context.Context, o Order, h heard, keep []byte)
 	switch {
 	case o.Stop:
 		return verdict{state: Cancelled, why: Given}, nil
-	case h.refused() && o.Stalled+1 >= maxStalled:
+	case h.Refused() && o.Stalled+1 >= maxStalled:
 		return verdict{state: Failed, why: CardRefused, refuse: true}, nil
-	case !h.complete():
+	case !h.Complete():
 		return again(h), nil
 	}
 	x, l, err := m.heardOnline(ctx, o, h, keep)
@@ -202,13 +200,13 @@ func hearRequest(m *Manager, ctx context.Context, o Order, h heard, keep []byte)
 	}
 	auth, _ := tlv.Find(a.EMV, emv.TagIssuerAuth)
 	raw, _ := tlv.Find(a.EMV, emv.TagScriptCommand)
-	script, err := iso7816.ParseCommand(raw)
+	load, err := iso7816.ParseCommand(raw)
 	if err != nil || len(auth) != 10 {
-		return verdict{}, fmt.Errorf("order %s: the bank's answer: %w", o.ID, errPacked)
+		return verdict{}, fmt.Errorf("order %s: the bank's answer: %w", o.ID, script.ErrStored)
 	}
 	second := x.Second(l.CDOL2, auth)
 	return verdict{state: Running, next: &draft{stage: stageCredit, steps: []step{
-		sent(PhaseCredit, second[0]), sent(PhaseCredit, second[1]), sent(PhaseCredit, script),
+		sent(PhaseCredit, second[0]), sent(PhaseCredit, second[1]), sent(PhaseCredit, load),
 		sent(PhaseCredit, pboc.ReadSignedLoadLog(pboc.LoadLogSFI)),
 	}}, set: func(o *Order) { o.seq, o.data = int(x.ATC), []byte(a.Load) }}, nil
 }
@@ -253,14 +251,14 @@ const scriptAt = 2
 // hearCash believes the card's signed log only: the status word of the script
 // is nobody's signature.
 func hearCash(m *Manager, ctx context.Context, o Order, h heard, _ []byte) (verdict, error) {
-	if !h.complete() {
+	if !h.Complete() {
 		v := lost(h)
-		if h.refusedWith(iso7816.SWData) && h.good() == scriptAt {
+		if h.RefusedWith(iso7816.SWData) && h.Good() == scriptAt {
 			v.why = OverCardLimit
 		}
 		return v, nil
 	}
-	entry, _, err := m.loadLog(ctx, o, h.answers[scriptAt+1].Data)
+	entry, _, err := m.loadLog(ctx, o, h.Answers[scriptAt+1].Data)
 	switch {
 	case errors.Is(err, errProof), err == nil && entry == nil:
 		return verdict{state: Unconfirmed, why: WrongProof, refuse: true}, nil
@@ -304,12 +302,12 @@ func cashPaid(o Order, e pboc.LoadEntry) verdict {
 // that nothing was credited.
 func hearCashProof(m *Manager, ctx context.Context, o Order, h heard, _ []byte) (verdict, error) {
 	switch {
-	case h.refused() && o.Stalled+1 >= maxStalled:
+	case h.Refused() && o.Stalled+1 >= maxStalled:
 		return verdict{state: Unconfirmed, why: KeepsFailing, refuse: true, desk: true}, nil
-	case !h.complete():
+	case !h.Complete():
 		return lost(h), nil
 	}
-	entry, log, err := m.loadLog(ctx, o, h.answers[1].Data)
+	entry, log, err := m.loadLog(ctx, o, h.Answers[1].Data)
 	switch {
 	case errors.Is(err, errProof), err == nil && entry == nil && int(log.ATC) <= o.seq:
 		return unproven(o), nil
@@ -325,7 +323,7 @@ func hearCashProof(m *Manager, ctx context.Context, o Order, h heard, _ []byte) 
 	if l.State == issuing.LoadBound && l.Judge(issuing.Proof{ATC: int(log.ATC), Log: &log}) != issuing.LoadVoid {
 		return verdict{state: Unconfirmed, why: OtherLoad, desk: true}, nil
 	}
-	if err := m.bank.ReportLog(ctx, o.Card, h.answers[1].Data); err != nil {
+	if err := m.bank.ReportLog(ctx, o.Card, h.Answers[1].Data); err != nil {
 		return verdict{}, err
 	}
 	return m.cashUnused(ctx, o)
@@ -376,157 +374,37 @@ func endLoad(tx *db.Tx, o Order) error {
 	return err
 }
 
-// A Limit is one limit of a bank card, as PUT DATA sets it.
-type Limit struct {
-	Tag uint16 // 9F77, 9F78, 9F6B, 9F6D, 9F54 or 9F5C
-	Fen int64
-}
-
-// A Change is what an Update does to a bank card.
-type Change struct {
-	Limits []Limit
-	PIN    *hsm.PINBlock // the new PIN
-	Tries  bool          // the PIN's tries are given back
-	Open   bool          // a block of the application by script is lifted
-}
-
-// updatable are the limits that an issuer script may set, n12.
-var updatable = []tlv.Tag{emv.TagECBalanceLimit, emv.TagECAmountLimit, emv.TagCardCVMLimit, emv.TagECReset, emv.TagCTTALimit, emv.TagCTTAUpper}
-
-func (c Change) check() error {
-	for _, l := range c.Limits {
-		if l.Fen < 0 || l.Fen > pboc.MaxFen || !slices.Contains(updatable, tlv.Tag(l.Tag)) {
-			return ErrRequest
-		}
+// hearReturnCard goes on to a declined cryptogram, which proves the balance and
+// moves nothing.
+func hearReturnCard(m *Manager, ctx context.Context, o Order, h heard, _ []byte) (verdict, error) {
+	switch {
+	case !h.Complete():
+		return m.stalled(o, h), nil
+	case o.Stop:
+		return verdict{state: Cancelled, why: Given}, nil
 	}
-	if len(c.Limits) == 0 && c.PIN == nil && !c.Tries && !c.Open {
-		return ErrRequest
-	}
-	return nil
-}
-
-func (c Change) bytes() []byte {
-	b, err := json.Marshal(c)
+	l, err := online.ParseLists(h.Answers[0].Data, h.Answers[1].Data)
 	if err != nil {
-		panic("tsm: " + err.Error())
-	}
-	return b
-}
-
-var updateCourse = course{
-	open: func(m *Manager, ctx context.Context, o Order) (draft, error) {
-		d, err := m.selectCard(ctx, o, PhaseCryptogram)
-		if err == nil { // the answer of a blocked application is as good
-			d.steps[0].expect = append(d.steps[0].expect, iso7816.SWSelectedBlocked)
-		}
-		return d, err
-	},
-	hear: map[stage]func(*Manager, context.Context, Order, heard, []byte) (verdict, error){
-		stageSelect: hearToUpdate, stageLoad: hearUpdateRequest, stageScript: hearUpdated,
-	},
-}
-
-func hearToUpdate(m *Manager, ctx context.Context, o Order, h heard, _ []byte) (verdict, error) {
-	if v := o.selected(h, false); v.state != "" {
-		return v, nil
-	}
-	l, err := online.ParseLists(h.answers[0].Data, h.answers[1].Data)
-	if err != nil {
-		return verdict{state: Failed, why: WrongCard}, nil
+		return unproven(o), nil
 	}
 	d, err := m.deal(ctx, online.TypeInquiry, 0)
 	if err != nil {
 		return verdict{}, err
 	}
-	return verdict{state: Running, next: &draft{stage: stageLoad, keep: l.Bytes(), steps: []step{
-		sent(PhaseCryptogram, d.Options(l.PDOL)),
-		sent(PhaseCryptogram, d.GenerateAC(pboc.ARQC, l.CDOL1)),
+	return verdict{state: Running, next: &draft{stage: stageBalance, keep: l.Bytes(), steps: []step{
+		sent(PhaseBalance, d.Options(l.PDOL)),
+		sent(PhaseBalance, d.GenerateAC(pboc.AAC, l.CDOL1)),
 	}}}, nil
 }
 
-// hearUpdateRequest answers the card's cryptogram with the bank's commands. A
-// blocked application declines, and takes them all the same.
-func hearUpdateRequest(m *Manager, ctx context.Context, o Order, h heard, keep []byte) (verdict, error) {
-	if v := o.selected(h, false); v.state != "" {
-		return v, nil
+func hearReturnProof(m *Manager, ctx context.Context, o Order, h heard, keep []byte) (verdict, error) {
+	if !h.Complete() {
+		return m.stalled(o, h), nil
 	}
-	x, l, err := m.heardOnline(ctx, o, h, keep)
+	x, _, err := m.heardOnline(ctx, o, h, keep)
+	var seen issuing.Counters
 	if err == nil {
-		_, err = m.cashCounters(ctx, x)
+		seen, err = m.cashCounters(ctx, x)
 	}
-	if errors.Is(err, errProof) {
-		return verdict{state: Failed, why: WrongProof}, nil
-	}
-	if err != nil {
-		return verdict{}, err
-	}
-	var c Change
-	if err := json.Unmarshal(o.data, &c); err != nil {
-		return verdict{}, fmt.Errorf("order %s: %w", o.ID, errPacked)
-	}
-	var steps []step
-	if x.CID == pboc.ARQC.CID() {
-		auth, err := m.hsm.ARPC(ctx, x.Cryptogram, online.Approved)
-		if err != nil {
-			return verdict{}, proofOf(err)
-		}
-		for _, s := range x.Second(l.CDOL2, auth) {
-			steps = append(steps, sent(PhaseScript, s))
-		}
-	}
-	script, err := m.scriptOf(ctx, x, c)
-	if err != nil {
-		return verdict{}, err
-	}
-	for _, s := range script {
-		steps = append(steps, sent(PhaseScript, s))
-	}
-	for _, l := range c.Limits {
-		steps = append(steps, sent(PhaseReadBack, online.GetData(tlv.Tag(l.Tag))))
-	}
-	return verdict{state: Running, next: &draft{stage: stageScript, steps: steps}}, nil
-}
-
-// scriptOf makes the bank's commands with their MACs.
-func (m *Manager) scriptOf(ctx context.Context, x online.Heard, c Change) ([]iso7816.Command, error) {
-	var plain []pboc.Script
-	if c.Open {
-		plain = append(plain, pboc.AppUnblock())
-	}
-	for _, l := range c.Limits {
-		v := pboc.Amount(uint64(l.Fen))
-		plain = append(plain, pboc.PutData(l.Tag, v[:]))
-	}
-	if c.Tries {
-		plain = append(plain, pboc.PINUnblock())
-	}
-	out, err := m.hsm.ProtectScript(ctx, x.Cryptogram, plain...)
-	if err != nil || c.PIN == nil {
-		return out, err
-	}
-	pin, err := m.hsm.PINChange(ctx, x.Cryptogram, *c.PIN)
-	return append(out, pin), err
-}
-
-// hearUpdated compares the limits that the card gives. Everything an update does
-// may be done again, so a session whose end was lost is simply repeated.
-func hearUpdated(_ *Manager, _ context.Context, o Order, h heard, _ []byte) (verdict, error) {
-	if !h.complete() {
-		if h.refused() && o.Stalled+1 >= maxStalled {
-			return verdict{state: Failed, why: CardRefused, refuse: true}, nil
-		}
-		return lost(h), nil
-	}
-	var c Change
-	if err := json.Unmarshal(o.data, &c); err != nil {
-		return verdict{}, fmt.Errorf("order %s: %w", o.ID, errPacked)
-	}
-	back := h.answers[len(h.answers)-len(c.Limits):]
-	for i, l := range c.Limits {
-		want := pboc.Amount(uint64(l.Fen))
-		if got, ok := tlv.Find(back[i].Data, tlv.Tag(l.Tag)); !ok || string(got) != string(want[:]) {
-			return unproven(o), nil
-		}
-	}
-	return verdict{state: Done}, nil
+	return m.balanceProven(ctx, o, seen, err, workRemove)
 }

@@ -11,7 +11,9 @@ import (
 	"koala/spec/globalplatform"
 	"koala/spec/iso7816"
 	"koala/spec/purse"
+	"koala/tsm/native"
 	"koala/tsm/online"
+	"koala/tsm/script"
 )
 
 // A work says what a session under the secure channel is to do, bit by bit, in
@@ -58,7 +60,7 @@ func (k channelKeep) bytes() []byte {
 func parseChannelKeep(b []byte) (k channelKeep, err error) {
 	const head = 3 + 8 + 8 + 6 + 2
 	if len(b) < head || b[0] != keepVersion {
-		return k, errPacked
+		return k, script.ErrStored
 	}
 	k = channelKeep{work: work(binary.BigEndian.Uint16(b[1:])), host: [8]byte(b[3:]), fresh: [8]byte(b[11:]), term: purse.Terminal(b[19:25]),
 		from: int(binary.BigEndian.Uint16(b[25:])), answer: b[head:]}
@@ -154,7 +156,7 @@ func (in inner) in(p Phase) inner {
 // many groups in a command as fit.
 func store(p Phase, groups []globalplatform.DGI, keys []hsm.KeyRef) []inner {
 	blocks, err := globalplatform.StoreData(groups, maxPlain)
-	shown, err2 := globalplatform.StoreData(concealGroups(groups), maxPlain)
+	shown, err2 := globalplatform.StoreData(script.Conceal(groups), maxPlain)
 	if err != nil || err2 != nil {
 		panic("tsm: a dossier is at most some kilobytes")
 	}
@@ -208,17 +210,17 @@ func (m *Manager) draftWork(ctx context.Context, o Order, d issuing.Personalisat
 
 // hearOpen takes the answer to INITIALIZE UPDATE and prepares the rest.
 func hearOpen(m *Manager, ctx context.Context, o Order, h heard, keep []byte) (verdict, error) {
-	if h.refused() && o.Stalled+1 >= maxStalled {
+	if h.Refused() && o.Stalled+1 >= maxStalled {
 		return verdict{state: Unconfirmed, why: KeepsFailing, refuse: true, desk: true}, nil
 	}
-	if !h.complete() {
+	if !h.Complete() {
 		return again(h), nil
 	}
 	k, err := parseChannelKeep(keep)
 	if err != nil {
 		return verdict{}, fmt.Errorf("order %s: %w", o.ID, err)
 	}
-	k.answer = h.answers[1].Data
+	k.answer = h.Answers[1].Data
 	d, err := m.dossierOf(ctx, o)
 	if err != nil {
 		return verdict{}, err
@@ -241,7 +243,7 @@ func (m *Manager) goOn(ctx context.Context, o Order, d issuing.Personalisation, 
 
 // hearLook reads GET STATUS: whether the instance is there and how far it is.
 func hearLook(m *Manager, ctx context.Context, o Order, h heard, keep []byte) (verdict, error) {
-	if !h.complete() {
+	if !h.Complete() {
 		return m.stalled(o, h), nil
 	}
 	k, err := parseChannelKeep(keep)
@@ -253,7 +255,7 @@ func hearLook(m *Manager, ctx context.Context, o Order, h heard, keep []byte) (v
 		return verdict{}, err
 	}
 	found := absent
-	if r := h.answers[1]; r.SW.OK() {
+	if r := h.Answers[1]; r.SW.OK() {
 		if found, err = lifeOf(r.Data, d.Instance); err != nil {
 			return verdict{state: Unconfirmed, why: WrongProof, refuse: true}, nil
 		}
@@ -319,9 +321,9 @@ func stopped(o Order) verdict {
 func (m *Manager) stalled(o Order, h heard) verdict {
 	v := lost(h)
 	switch {
-	case h.refusedWith(iso7816.SWNoSpace) && (o.Kind == Issue || o.Kind == SAM) && !o.Stop:
+	case h.RefusedWith(iso7816.SWNoSpace) && (o.Kind == Issue || o.Kind == SAM) && !o.Stop:
 		v.set = func(o *Order) { o.Stop, o.Why, o.Stalled = true, NoSpace, 0 }
-	case !h.refused() || o.Stalled+1 < maxStalled:
+	case !h.Refused() || o.Stalled+1 < maxStalled:
 	case (o.Kind == Issue || o.Kind == SAM) && !o.Stop:
 		v.set = func(o *Order) { o.Stop, o.Why, o.Stalled = true, KeepsFailing, 0 }
 	default:
@@ -336,14 +338,14 @@ func hearWork(m *Manager, ctx context.Context, o Order, h heard, keep []byte) (v
 	if err != nil {
 		return verdict{}, fmt.Errorf("order %s: %w", o.ID, err)
 	}
-	if !h.complete() {
+	if !h.Complete() {
 		return m.stalled(o, h), nil
 	}
 	d, err := m.dossierOf(ctx, o)
 	if err != nil {
 		return verdict{}, err
 	}
-	k.from += len(h.steps)
+	k.from += len(h.Steps)
 	if total := 1 + len(k.inners(d)) + len(m.tail(o, d, k)); k.from < total {
 		return m.goOn(ctx, o, d, k)
 	}
@@ -356,7 +358,7 @@ var errProof = errors.New("tsm: the element's proof does not verify")
 
 // proofOf turns the hsm's ways to say "this is not its key" into errProof.
 func proofOf(err error) error {
-	for _, no := range []error{hsm.ErrTAC, hsm.ErrMAC1, hsm.ErrCryptogram, hsm.ErrAnswer, hsm.ErrNoKey, hsm.ErrAC, hsm.ErrBalance, online.ErrAnswer} {
+	for _, no := range []error{hsm.ErrTAC, hsm.ErrMAC1, hsm.ErrCryptogram, hsm.ErrAnswer, hsm.ErrNoKey, hsm.ErrAC, hsm.ErrBalance, online.ErrAnswer, native.ErrAnswer} {
 		if errors.Is(err, no) {
 			return fmt.Errorf("%w: %w", errProof, err)
 		}
@@ -379,9 +381,9 @@ func (m *Manager) wrap(ctx context.Context, k channelKeep, d issuing.Personalisa
 		return nil, fmt.Errorf("wrapping a script: %w", proofOf(err))
 	}
 	out := make([]step, len(wrapped))
-	out[0] = step{phase: PhaseChannel, plain: wrapped[0], wire: wrapped[0].Bytes(), expect: []iso7816.SW{iso7816.OK}}
+	out[0] = step{Phase: string(PhaseChannel), Plain: wrapped[0], Wire: wrapped[0].Bytes(), Expect: []iso7816.SW{iso7816.OK}}
 	for i, in := range list {
-		out[i+1] = step{phase: in.phase, plain: in.shown(), wire: wrapped[i+1].Bytes(), expect: in.expect, secret: in.names()}
+		out[i+1] = step{Phase: string(in.phase), Plain: in.shown(), Wire: wrapped[i+1].Bytes(), Expect: in.expect, Secret: in.names()}
 	}
 	return out, nil
 }

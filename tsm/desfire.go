@@ -2,8 +2,6 @@ package tsm
 
 import (
 	"context"
-	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -15,14 +13,8 @@ import (
 	"koala/spec/desfire"
 	"koala/spec/iso7816"
 	"koala/spec/purse"
+	"koala/tsm/native"
 )
-
-// A talk is a session with a DESFire application as its scripts share it. It is
-// kept sealed: the reader's random is half of the session key.
-type talk struct {
-	hsm.NativeScript
-	Newest []byte // the last record of the log that was read; nil: it is empty
-}
 
 // application is the one that a card of the kind is.
 func application(k issuing.Kind) desfire.AID {
@@ -36,138 +28,71 @@ func application(k issuing.Kind) desfire.AID {
 // authenticate, with the key that shows most: of a canteen the top-up host's,
 // of a door the doors'.
 func openApplication(p Phase, o Order) []step {
-	key := desfire.CanteenHost
 	if o.CardKind == issuing.Door {
-		key = desfire.DoorReader
+		return beginTalk(p, o, desfire.DoorReader)
 	}
-	return beginTalk(p, o, key)
+	return beginTalk(p, o, desfire.CanteenHost)
 }
 
 func beginTalk(p Phase, o Order, key byte) []step {
-	app := application(o.CardKind).Bytes()
-	return []step{
-		sent(p, iso7816.Select(desfire.Name)),
-		sent(p, desfire.Wrap(desfire.CmdSelect, app[:]), desfire.OK.SW()),
-		sent(p, desfire.Wrap(desfire.CmdKeyVersion, []byte{key}), desfire.OK.SW()),
-		sent(p, desfire.Wrap(desfire.CmdAuthAES, []byte{key}), desfire.More.SW()),
-	}
+	return native.Begin(string(p), application(o.CardKind), key)
 }
 
 // talk takes up an authentication that the card has answered with its token.
-func (m *Manager) talk(ctx context.Context, o Order, h heard, uid []byte) (t talk, err error) {
-	version, token, key := h.answers[2].Data, h.answers[3].Data, h.steps[3].plain.Data
-	if len(uid) != len(t.UID) || len(version) != 1 || len(token) != 16 {
-		return t, errProof
+func (m *Manager) talk(ctx context.Context, o Order, h heard, uid []byte) (native.Talk, error) {
+	var random [16]byte
+	if err := m.hsm.Random(ctx, random[:]); err != nil {
+		return native.Talk{}, fmt.Errorf("drawing a reader's random: %w", err)
 	}
-	t.CardApp = hsm.CardApp{UID: desfire.UID(uid), App: application(o.CardKind), Key: key[0], Version: version[0]}
-	t.Token = token
-	if err := m.hsm.Random(ctx, t.RndA[:]); err != nil {
-		return t, fmt.Errorf("drawing a reader's random: %w", err)
+	t, err := native.Open(uid, application(o.CardKind), random, h)
+	return t, proofOf(err)
+}
+
+// talkWith is talk with the card in the element it was written into.
+func (m *Manager) talkWith(ctx context.Context, o Order, h heard) (native.Talk, error) {
+	var uid []byte
+	err := m.store.Read(ctx, func(q *db.Query) (err error) {
+		uid, _, err = placeOf(q, o.Card)
+		return err
+	})
+	if err != nil {
+		return native.Talk{}, fmt.Errorf("element of card %s: %w", o.Card.Masked(), err)
 	}
-	return t, nil
+	return m.talk(ctx, o, h, uid)
 }
 
 // say makes the script of the next commands in a session. Only the last may
 // have data in its answer.
-func (m *Manager) say(ctx context.Context, t talk, st stage, p Phase, next ...hsm.Native) (*draft, error) {
-	first := len(t.Commands) + 1
-	if len(t.Answers) == 0 {
-		first = 0 // the reader's proof
-	}
+func (m *Manager) say(ctx context.Context, t native.Talk, st stage, p Phase, next ...hsm.Native) (*draft, error) {
 	t.Commands = append(t.Commands, next...)
 	wire, _, err := m.hsm.RunNative(ctx, t.NativeScript)
 	if err != nil {
 		return nil, proofOf(err)
 	}
-	d := &draft{stage: st}
-	for i := first; i < len(wire); i++ {
-		frames := 1
-		if i > 0 {
-			frames = framesOf(t.Commands[i-1])
-		}
-		for n := range frames {
-			c, expect := wire[i], desfire.OK.SW()
-			if n > 0 {
-				c = desfire.Wrap(desfire.CmdMore, nil)
-			}
-			if n < frames-1 {
-				expect = desfire.More.SW()
-			}
-			d.steps = append(d.steps, sent(p, c, expect))
-		}
-	}
-	body, err := json.Marshal(t)
+	keep, err := m.hsm.Seal(ctx, t.Bytes())
 	if err != nil {
-		return nil, fmt.Errorf("keeping a session: %w", err)
-	}
-	if d.keep, err = m.hsm.Seal(ctx, body); err != nil {
 		return nil, fmt.Errorf("sealing a session: %w", err)
 	}
-	return d, nil
-}
-
-// framesOf is in how many frames the answer to a command comes.
-func framesOf(c hsm.Native) int {
-	n := c.Answer + 8 // with a MAC
-	if c.In == desfire.Enciphered {
-		n = (c.Answer + 4 + 15) / 16 * 16 // with a checksum, in blocks
-	}
-	return (n + desfire.MaxAnswerFrame - 1) / desfire.MaxAnswerFrame
+	return &draft{stage: st, steps: t.Steps(string(p), wire), keep: keep}, nil
 }
 
 // listen reads the answers to a complete script of say and gives the data of
 // the last command's.
-func (m *Manager) listen(ctx context.Context, o Order, h heard, keep []byte) (t talk, last []byte, err error) {
+func (m *Manager) listen(ctx context.Context, o Order, h heard, keep []byte) (t native.Talk, last []byte, err error) {
 	body, err := m.hsm.Unseal(ctx, keep)
+	if err == nil {
+		t, err = native.Parse(body)
+	}
 	if err != nil {
 		return t, nil, fmt.Errorf("session of order %s: %w", o.ID, err)
 	}
-	if err := json.Unmarshal(body, &t); err != nil {
-		return t, nil, fmt.Errorf("session of order %s: %w", o.ID, errPacked)
-	}
-	left := h.answers
-	take := func(n int) (all []byte) {
-		for ; n > 0 && len(left) > 0; n-- {
-			all, left = append(all, left[0].Data...), left[1:]
-		}
-		return all
-	}
-	if len(t.Answers) == 0 {
-		t.Answers = append(t.Answers, take(1))
-	}
-	for len(t.Answers) <= len(t.Commands) {
-		t.Answers = append(t.Answers, take(framesOf(t.Commands[len(t.Answers)-1])))
-	}
+	t.Hear(h.Answers)
 	_, data, err := m.hsm.RunNative(ctx, t.NativeScript)
 	if err != nil {
 		return t, nil, proofOf(err)
 	}
 	return t, data[len(data)-1], nil
 }
-
-// The commands that the house says.
-func getValue() hsm.Native {
-	return hsm.Native{Cmd: desfire.CmdGetValue, Header: []byte{desfire.CanteenValue}, Answer: 4, In: desfire.Enciphered}
-}
-
-func fileSettings(file byte, n int) hsm.Native {
-	return hsm.Native{Cmd: desfire.CmdFileSettings, Header: []byte{file}, Answer: n}
-}
-
-// Lengths of file settings.
-const (
-	dataSettings   = 7
-	valueSettings  = 17
-	recordSettings = 13
-)
-
-// part is the header of commands for part of a file: number 1 | offset 3 |
-// length 3, or of records how many to leave out and to read.
-func part(file byte, n int) []byte {
-	return []byte{file, 0, 0, 0, byte(n), byte(n >> 8), byte(n >> 16)}
-}
-
-func valueOf(b []byte) int64 { return int64(int32(binary.LittleEndian.Uint32(b))) }
 
 // proveApplication goes on with the read-back of a new card: its value, which
 // must be none, or its credential.
@@ -180,9 +105,9 @@ func (m *Manager) proveApplication(ctx context.Context, o Order, k channelKeep, 
 	if err != nil {
 		return verdict{}, err
 	}
-	c := getValue()
+	c := native.GetValue()
 	if o.CardKind == issuing.Door {
-		c = hsm.Native{Cmd: desfire.CmdReadData, Header: part(desfire.DoorCredential, desfire.CredentialLen), Answer: desfire.CredentialLen, In: desfire.Enciphered}
+		c = native.ReadCredential()
 	}
 	next, err := m.say(ctx, t, stageProven, PhaseAuthenticate, c)
 	return verdict{state: Running, next: next}, err
@@ -190,7 +115,7 @@ func (m *Manager) proveApplication(ctx context.Context, o Order, k channelKeep, 
 
 // hearApplication ends the read-back.
 func hearApplication(m *Manager, ctx context.Context, o Order, h heard, keep []byte) (verdict, error) {
-	if !h.complete() {
+	if !h.Complete() {
 		return m.stalled(o, h), nil
 	}
 	d, err := m.dossierOf(ctx, o)
@@ -201,7 +126,7 @@ func hearApplication(m *Manager, ctx context.Context, o Order, h heard, keep []b
 	seen := noCounters
 	if err == nil && o.CardKind == issuing.Door {
 		err = credentialProven(d, data)
-	} else if err == nil && valueOf(data) != 0 {
+	} else if err == nil && native.Value(data) != 0 {
 		err = errProof
 	} else if err == nil {
 		seen.Online = 0
@@ -250,7 +175,7 @@ func openCanteen(_ *Manager, _ context.Context, o Order) (draft, error) {
 // zero verdict is none.
 func (o Order) unheard(h heard) verdict {
 	bound := o.seq >= 0
-	if h.refusedWith(desfire.NoApplication.SW()) && !bound {
+	if h.RefusedWith(desfire.NoApplication.SW()) && !bound {
 		return verdict{state: Failed, why: NotThere}
 	}
 	return o.selected(h, bound)
@@ -264,20 +189,7 @@ func hearCanteen(m *Manager, ctx context.Context, o Order, h heard, _ []byte) (v
 	if err != nil {
 		return o.disproved(err)
 	}
-	return m.goOnTalking(ctx, o, t, stageLog, fileSettings(desfire.CanteenLog, recordSettings))
-}
-
-// talkWith is talk with the card in the element it was written into.
-func (m *Manager) talkWith(ctx context.Context, o Order, h heard) (talk, error) {
-	var uid []byte
-	err := m.store.Read(ctx, func(q *db.Query) (err error) {
-		uid, _, err = placeOf(q, o.Card)
-		return err
-	})
-	if err != nil {
-		return talk{}, fmt.Errorf("element of card %s: %w", o.Card.Masked(), err)
-	}
-	return m.talk(ctx, o, h, uid)
+	return m.goOnTalking(ctx, o, t, stageLog, native.LogSize())
 }
 
 // disproved is the verdict on a session in which the card did not prove itself.
@@ -295,7 +207,7 @@ func (o Order) disproved(err error) (verdict, error) {
 	return verdict{state: Running, why: WrongProof, refuse: true}, nil
 }
 
-func (m *Manager) goOnTalking(ctx context.Context, o Order, t talk, st stage, c ...hsm.Native) (verdict, error) {
+func (m *Manager) goOnTalking(ctx context.Context, o Order, t native.Talk, st stage, c ...hsm.Native) (verdict, error) {
 	p := PhaseAuthenticate
 	if st == stageCredit {
 		p = PhaseCredit
@@ -326,8 +238,7 @@ func hearLogSize(m *Manager, ctx context.Context, o Order, h heard, keep []byte)
 	case f.Now == 0:
 		return m.logRead(ctx, o, t, nil)
 	}
-	return m.goOnTalking(ctx, o, t, stageRecords, hsm.Native{Cmd: desfire.CmdReadRecords, Header: part(desfire.CanteenLog, f.Now),
-		Answer: f.Now * desfire.LogLen, In: desfire.Enciphered})
+	return m.goOnTalking(ctx, o, t, stageRecords, native.ReadLog(f.Now))
 }
 
 func hearRecords(m *Manager, ctx context.Context, o Order, h heard, keep []byte) (verdict, error) {
@@ -355,7 +266,7 @@ func (l load) line() desfire.Log {
 // that is bound: its own line is the proof that it happened. No line proves that
 // it did not only if the log reaches back to what stood last in it before, or
 // has not gone round. What was out is dead with the session it was made for.
-func (m *Manager) logRead(ctx context.Context, o Order, t talk, records []byte) (verdict, error) {
+func (m *Manager) logRead(ctx context.Context, o Order, t native.Talk, records []byte) (verdict, error) {
 	if o.seq < 0 {
 		return m.askValue(ctx, o, t, records)
 	}
@@ -392,11 +303,11 @@ func (m *Manager) logRead(ctx context.Context, o Order, t talk, records []byte) 
 }
 
 // askValue asks for the balance; what stands last in the log goes along.
-func (m *Manager) askValue(ctx context.Context, o Order, t talk, records []byte) (verdict, error) {
+func (m *Manager) askValue(ctx context.Context, o Order, t native.Talk, records []byte) (verdict, error) {
 	if n := len(records); n > 0 {
 		t.Newest = records[n-desfire.LogLen:]
 	}
-	return m.goOnTalking(ctx, o, t, stageLoad, getValue())
+	return m.goOnTalking(ctx, o, t, stageLoad, native.GetValue())
 }
 
 // hearValue binds the load to its line in the log and prepares credit, line and
@@ -409,7 +320,7 @@ func hearValue(m *Manager, ctx context.Context, o Order, h heard, keep []byte) (
 	if err != nil {
 		return o.disproved(err)
 	}
-	l := load{card: o.Card, order: o.ID, fen: o.Amount.Minor(), balance: valueOf(data), stamp: purse.StampOf(m.store.Now()), outcome: loadOpen, mark: t.Newest}
+	l := load{card: o.Card, order: o.ID, fen: o.Amount.Minor(), balance: native.Value(data), stamp: purse.StampOf(m.store.Now()), outcome: loadOpen, mark: t.Newest}
 	most, err := m.mostOn(ctx, o)
 	switch {
 	case err != nil:
@@ -424,11 +335,7 @@ func hearValue(m *Manager, ctx context.Context, o Order, h heard, keep []byte) (
 	if err != nil {
 		return verdict{}, err
 	}
-	credit := binary.LittleEndian.AppendUint32(nil, uint32(l.fen))
-	v, err := m.goOnTalking(ctx, o, t, stageCredit,
-		hsm.Native{Cmd: desfire.CmdCredit, Header: []byte{desfire.CanteenValue}, Data: credit, Mode: desfire.Enciphered},
-		hsm.Native{Cmd: desfire.CmdWriteRecord, Header: part(desfire.CanteenLog, desfire.LogLen), Data: l.line().Bytes(), Mode: desfire.Enciphered},
-		hsm.Native{Cmd: desfire.CmdCommit}, getValue())
+	v, err := m.goOnTalking(ctx, o, t, stageCredit, native.Credit(l.fen, l.line())...)
 	if err != nil {
 		return o.disproved(err)
 	}
@@ -440,7 +347,7 @@ func hearValue(m *Manager, ctx context.Context, o Order, h heard, keep []byte) (
 // hearCredited takes the value that the card gives after the commit as proof:
 // under the session's key, and only this load was in the session.
 func hearCredited(m *Manager, ctx context.Context, o Order, h heard, keep []byte) (verdict, error) {
-	if !h.complete() {
+	if !h.Complete() {
 		return lost(h), nil
 	}
 	_, data, err := m.listen(ctx, o, h, keep)
@@ -454,7 +361,7 @@ func hearCredited(m *Manager, ctx context.Context, o Order, h heard, keep []byte
 	if err != nil {
 		return verdict{}, err
 	}
-	if valueOf(data) != l.balance+l.fen {
+	if native.Value(data) != l.balance+l.fen {
 		return verdict{state: Unconfirmed, why: WrongProof, refuse: true}, nil
 	}
 	return canteenPaid(o, l), nil
@@ -472,4 +379,54 @@ func canteenPaid(o Order, l load) verdict {
 		}
 		return issuing.See(tx, o.Card, issuing.Counters{Balance: money.Fen(l.balance + l.fen), Online: l.seq + 1, Offline: -1, At: tx.Now(), By: o.ID})
 	}}
+}
+
+// The lock of a DESFire application is in the rights of its file: while it is
+// blocked no key but the master may do anything with it.
+var desfireLockCourse = course{
+	open: openRights,
+	hear: map[stage]func(*Manager, context.Context, Order, heard, []byte) (verdict, error){
+		stageAuth: hearMaster, stageLock: hearRights,
+	},
+}
+
+func openRights(_ *Manager, _ context.Context, o Order) (draft, error) {
+	return draft{stage: stageAuth, steps: beginTalk(PhaseAuthenticate, o, desfire.CanteenMaster)}, nil
+}
+
+func hearMaster(m *Manager, ctx context.Context, o Order, h heard, _ []byte) (verdict, error) {
+	switch {
+	case h.RefusedWith(iso7816.SWFileNotFound), h.RefusedWith(desfire.NoApplication.SW()):
+		return verdict{state: Failed, why: NotThere}, nil
+	case h.Refused() && o.Stalled+1 >= maxStalled:
+		return verdict{state: Failed, why: CardRefused, refuse: true}, nil
+	case !h.Complete():
+		return again(h), nil
+	case o.Stop:
+		return verdict{state: Cancelled, why: Given}, nil
+	}
+	t, err := m.talkWith(ctx, o, h)
+	if err != nil {
+		return o.disproved(err)
+	}
+	next, err := m.say(ctx, t, stageLock, PhaseLock, native.SetRights(t.App, o.Kind == Block)...)
+	return verdict{state: Running, next: next}, err
+}
+
+// hearRights reads the rights as the card has them now, under its MAC.
+func hearRights(m *Manager, ctx context.Context, o Order, h heard, keep []byte) (verdict, error) {
+	if !h.Complete() {
+		if h.Refused() && o.Stalled+1 >= maxStalled {
+			return verdict{state: Failed, why: CardRefused, refuse: true}, nil
+		}
+		return lost(h), nil
+	}
+	_, data, err := m.listen(ctx, o, h, keep)
+	if err != nil {
+		return o.disproved(err)
+	}
+	if f, err := desfire.ParseFileSettings(data); err != nil || f.Access != native.Rights(application(o.CardKind), o.Kind == Block) {
+		return unproven(o), nil
+	}
+	return locked(o), nil
 }

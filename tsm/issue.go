@@ -15,6 +15,7 @@ import (
 	"koala/spec/globalplatform"
 	"koala/spec/iso7816"
 	"koala/spec/purse"
+	"koala/tsm/script"
 )
 
 var issueCourse = course{
@@ -210,7 +211,7 @@ func groupOf(d issuing.Personalisation, id uint16) ([]byte, bool) {
 // instance written over, and the issue begins again.
 func (m *Manager) written(ctx context.Context, o Order, d issuing.Personalisation, k channelKeep, h heard) (verdict, error) {
 	n := len(m.tail(o, d, k))
-	back := heard{steps: h.steps[len(h.steps)-n:], answers: h.answers[len(h.answers)-n:]}
+	back := heard{Steps: h.Steps[len(h.Steps)-n:], Answers: h.Answers[len(h.Answers)-n:]}
 	var seen issuing.Counters
 	var err error
 	switch {
@@ -219,7 +220,7 @@ func (m *Manager) written(ctx context.Context, o Order, d issuing.Personalisatio
 	case o.CardKind == issuing.Canteen || o.CardKind == issuing.Door:
 		return m.proveApplication(ctx, o, k, back)
 	case o.CardKind == issuing.Coupon:
-		seen, err = noCounters, couponProven(d, back.answers[1].Data)
+		seen, err = noCounters, couponProven(d, back.Answers[1].Data)
 	default:
 		seen, err = m.purseProven(ctx, d, k, back)
 	}
@@ -246,7 +247,7 @@ func (m *Manager) writeAgain(ctx context.Context, o Order, d issuing.Personalisa
 	if err != nil {
 		return verdict{}, err
 	}
-	v := m.stalled(o, heard{steps: []step{sent(PhaseReadBack, iso7816.Command{})}, answers: []iso7816.Response{{SW: iso7816.SWUnknown}}})
+	v := m.stalled(o, heard{Steps: []step{sent(PhaseReadBack, iso7816.Command{})}, Answers: []iso7816.Response{{SW: iso7816.SWUnknown}}})
 	v.why = WrongProof
 	if v.set == nil && !v.desk {
 		v.state, v.next = Running, &next
@@ -291,8 +292,8 @@ var noCounters = issuing.Counters{Balance: money.Fen(0), Online: -1, Offline: -1
 // purseProven checks number, empty balance, and a MAC1 that shows that the load
 // key arrived.
 func (m *Manager) purseProven(ctx context.Context, d issuing.Personalisation, k channelKeep, h heard) (issuing.Counters, error) {
-	seen, err := m.proven(ctx, d.Card.Purse(), k.term, h.answers[1], h.answers[2])
-	if err == nil && (!holds(h.answers[0], d.Card.Purse()) || !seen.Balance.IsZero()) {
+	seen, err := m.proven(ctx, d.Card.Purse(), k.term, h.Answers[1], h.Answers[2])
+	if err == nil && (!holds(h.Answers[0], d.Card.Purse()) || !seen.Balance.IsZero()) {
 		err = errProof
 	}
 	return seen, err
@@ -324,7 +325,7 @@ func (m *Manager) proven(ctx context.Context, n purse.Number, t purse.Terminal, 
 }
 
 func (m *Manager) samWritten(_ context.Context, o Order, d issuing.Personalisation, h heard) (verdict, error) {
-	if got := h.answers[len(h.answers)-1].Data; string(got) != string(d.Groups[1].Data) {
+	if got := h.Answers[len(h.Answers)-1].Data; string(got) != string(d.Groups[1].Data) {
 		return verdict{state: Unconfirmed, why: WrongProof, refuse: true, desk: o.Stalled+1 >= maxStalled}, nil
 	}
 	return verdict{state: Done}, nil
@@ -333,14 +334,14 @@ func (m *Manager) samWritten(_ context.Context, o Order, d issuing.Personalisati
 // hearFactory sees which keys the element has: those of the factory are
 // replaced, the band's own mean that an earlier session did it.
 func hearFactory(m *Manager, ctx context.Context, o Order, h heard, keep []byte) (verdict, error) {
-	if !h.complete() {
+	if !h.Complete() {
 		return again(h), nil
 	}
 	k, err := parseChannelKeep(keep)
 	if err != nil {
 		return verdict{}, fmt.Errorf("order %s: %w", o.ID, err)
 	}
-	k.answer = h.answers[1].Data
+	k.answer = h.Answers[1].Data
 	a, err := globalplatform.ParseInitAnswer(k.answer)
 	if err != nil {
 		return unproven(o), nil
@@ -359,7 +360,7 @@ func unproven(o Order) verdict {
 
 // adopted checks the cryptogram that the element made with its new keys.
 func (m *Manager) adopted(ctx context.Context, o Order, k channelKeep, h heard) (verdict, error) {
-	return m.adoptedBy(ctx, o, k.fresh, h.answers[len(h.answers)-1].Data)
+	return m.adoptedBy(ctx, o, k.fresh, h.Answers[len(h.Answers)-1].Data)
 }
 
 func (m *Manager) adoptedBy(ctx context.Context, o Order, host [8]byte, answer []byte) (verdict, error) {
@@ -411,7 +412,7 @@ func (s SAMData) bytes() []byte {
 
 func parseSAMData(b []byte) (s SAMData, err error) {
 	if len(b) != len(s.Serial)+len(s.Terminal) {
-		return s, errPacked
+		return s, script.ErrStored
 	}
 	copy(s.Serial[:], b)
 	copy(s.Terminal[:], b[len(s.Serial):])

@@ -2,17 +2,18 @@ package tsm
 
 import (
 	"context"
-	"encoding/binary"
+	"errors"
 	"fmt"
 
-	"koala/hsm"
 	"koala/internal/db"
 	"koala/issuing"
+	"koala/money"
 	"koala/spec/coupon"
 	"koala/spec/desfire"
 	"koala/spec/globalplatform"
 	"koala/spec/iso7816"
 	"koala/spec/purse"
+	"koala/tsm/native"
 )
 
 var lockCourse = course{
@@ -33,22 +34,22 @@ func openLock(*Manager, context.Context, Order) (draft, error) {
 
 func hearAsk(m *Manager, ctx context.Context, o Order, h heard, _ []byte) (verdict, error) {
 	switch {
-	case h.refusedWith(iso7816.SWFileNotFound):
+	case h.RefusedWith(iso7816.SWFileNotFound):
 		return verdict{state: Failed, why: NotThere}, nil
-	case h.refused() && o.Stalled+1 >= maxStalled:
+	case h.Refused() && o.Stalled+1 >= maxStalled:
 		return verdict{state: Failed, why: CardRefused, refuse: true}, nil
-	case !h.complete():
+	case !h.Complete():
 		return again(h), nil
-	case !holds(h.answers[0], o.Card.Purse()):
+	case !holds(h.Answers[0], o.Card.Purse()):
 		return verdict{state: Failed, why: WrongCard}, nil
-	case blockedNow(h.answers[0]) == (o.Kind == Block):
+	case blockedNow(h.Answers[0]) == (o.Kind == Block):
 		return locked(o), nil // an earlier session did it, its answer was lost
 	case o.Stop:
 		return verdict{state: Cancelled, why: Given}, nil
-	case len(h.answers[1].Data) != 8:
+	case len(h.Answers[1].Data) != 8:
 		return again(h), nil
 	}
-	c, err := m.maintain(ctx, o, h.answers[1].Data)
+	c, err := m.maintain(ctx, o, h.Answers[1].Data)
 	if err != nil {
 		return verdict{}, err
 	}
@@ -76,8 +77,8 @@ func (m *Manager) maintain(ctx context.Context, o Order, challenge []byte) (iso7
 }
 
 func hearLock(_ *Manager, _ context.Context, o Order, h heard, _ []byte) (verdict, error) {
-	if h.good() == 0 || h.refused() {
-		if h.refused() && o.Stalled+1 >= maxStalled {
+	if h.Good() == 0 || h.Refused() {
+		if h.Refused() && o.Stalled+1 >= maxStalled {
 			return verdict{state: Failed, why: CardRefused, refuse: true}, nil
 		}
 		return lost(h), nil
@@ -136,22 +137,22 @@ func readCoupon(p Phase, d issuing.Personalisation, expect ...iso7816.SW) []step
 // there any more was taken out by a session whose end was lost.
 func hearCoupon(m *Manager, ctx context.Context, o Order, h heard, _ []byte) (verdict, error) {
 	switch {
-	case h.refusedWith(iso7816.SWFileNotFound):
+	case h.RefusedWith(iso7816.SWFileNotFound):
 		return verdict{state: Failed, why: NotThere}, nil
-	case h.refused() && o.Stalled+1 >= maxStalled:
+	case h.Refused() && o.Stalled+1 >= maxStalled:
 		return verdict{state: Failed, why: CardRefused, refuse: true}, nil
-	case !h.complete():
+	case !h.Complete():
 		return again(h), nil
 	case o.Stop:
 		return verdict{state: Cancelled, why: Given}, nil
-	case !h.answers[1].SW.OK():
+	case !h.Answers[1].SW.OK():
 		return locked(o), nil
 	}
-	if _, err := coupon.Parse(h.answers[1].Data); err != nil {
+	if _, err := coupon.Parse(h.Answers[1].Data); err != nil {
 		return unproven(o), nil
 	}
 	next, err := m.openChannel(ctx, workLook)
-	return verdict{state: Running, next: &next, effect: func(tx *db.Tx) error { return keepCoupon(tx, o.Card, h.answers[1].Data) }}, err
+	return verdict{state: Running, next: &next, effect: func(tx *db.Tx) error { return keepCoupon(tx, o.Card, h.Answers[1].Data) }}, err
 }
 
 // foundToLock goes on after a look at the instance.
@@ -183,7 +184,7 @@ func (m *Manager) lockConfirmed(_ context.Context, o Order, d issuing.Personalis
 	if d.Shared {
 		return locked(o), nil // the coupon was asked for once more
 	}
-	life, err := lifeOf(h.answers[len(h.answers)-1].Data, d.Instance)
+	life, err := lifeOf(h.Answers[len(h.Answers)-1].Data, d.Instance)
 	if err != nil || life == absent || (life&globalplatform.LockBit != 0) != (o.Kind == Block) {
 		return unproven(o), nil
 	}
@@ -210,54 +211,151 @@ func (m *Manager) sharedDossier(ctx context.Context, o Order) (issuing.Personali
 	return d, err
 }
 
-// The lock of a DESFire application is in the rights of its file: while it is
-// blocked no key but the master may do anything with it.
-var desfireLockCourse = course{
-	open: openRights,
+// The return of a card: it proves its balance and its counters, then it is
+// removed from the element, then the money goes back.
+var deleteCourse = course{
+	open: openReturn,
 	hear: map[stage]func(*Manager, context.Context, Order, heard, []byte) (verdict, error){
-		stageAuth: hearMaster, stageLock: hearRights,
+		stageAsk: hearReturn, stageBalance: hearBalance, stageOpen: hearOpen, stageLook: hearLook, stageWork: hearWork,
 	},
+	end: endReturn,
 }
 
-func openRights(_ *Manager, _ context.Context, o Order) (draft, error) {
-	return draft{stage: stageAuth, steps: beginTalk(PhaseAuthenticate, o, desfire.CanteenMaster)}, nil
+var bankReturnCourse = course{
+	open: func(m *Manager, ctx context.Context, _ Order) (draft, error) { return m.openChannel(ctx, workLook) },
+	hear: map[stage]func(*Manager, context.Context, Order, heard, []byte) (verdict, error){
+		stageSelect: hearReturnCard, stageBalance: hearReturnProof, stageOpen: hearOpen, stageLook: hearLook, stageWork: hearWork,
+	},
+	end: endReturn,
 }
 
-// mainFile is the file that a card of the kind is about, as it is issued.
-func mainFile(k issuing.Kind) desfire.FileSettings {
-	if k == issuing.Door {
-		return desfire.Door([2]desfire.SealedKey{}, desfire.Credential{}).Files[0].Settings
+var canteenReturnCourse = course{
+	open: openCanteenReturn,
+	hear: map[stage]func(*Manager, context.Context, Order, heard, []byte) (verdict, error){
+		stageAuth: hearCanteenReturn, stageLock: hearOpened, stageBalance: hearCanteenBalance,
+		stageOpen: hearOpen, stageLook: hearLook, stageWork: hearWork,
+	},
+	end: endReturn,
+}
+
+// Cards without money are only looked for and removed.
+var plainReturnCourse = course{
+	open: func(m *Manager, ctx context.Context, _ Order) (draft, error) { return m.openChannel(ctx, workLook) },
+	hear: map[stage]func(*Manager, context.Context, Order, heard, []byte) (verdict, error){
+		stageOpen: hearOpen, stageLook: hearLook, stageWork: hearWork,
+	},
+	end: endReturn,
+}
+
+// endReturn puts a card back whose return was given up. To prove its balance
+// the element has unblocked it.
+func endReturn(tx *db.Tx, o Order) error {
+	if err := issuing.GiveUpReturn(tx, o.Card); err != nil {
+		return err
 	}
-	return desfire.Canteen([3]desfire.SealedKey{}).Files[0].Settings
-}
-
-// rightsOf are those of the main file, open or blocked.
-func rightsOf(k issuing.Kind, blocked bool) desfire.Access {
-	a := mainFile(k).Access
-	if blocked {
-		return desfire.Rights(desfire.Never, desfire.Never, desfire.Never, a.Change())
+	c, err := issuing.Get(tx, o.Card)
+	if at := o.rank(PhaseBalance); err == nil && c.State == issuing.Blocked && at > 0 && o.rank(o.Phase) >= at {
+		return issuing.Unblock(tx, o.Card)
 	}
-	return a
+	return err
 }
 
-// setRights changes them and reads them back.
-func setRights(k issuing.Kind, blocked bool) []hsm.Native {
-	f, n := mainFile(k), valueSettings
-	if k == issuing.Door {
-		n = dataSettings
+// openReturn asks for the balance, or, when DELETE may have happened, looks.
+func openReturn(m *Manager, ctx context.Context, o Order) (draft, error) {
+	if len(o.data) > 0 {
+		return m.openChannel(ctx, workLook)
 	}
-	data := binary.LittleEndian.AppendUint16([]byte{byte(f.Mode)}, uint16(rightsOf(k, blocked)))
-	return []hsm.Native{{Cmd: desfire.CmdChangeFile, Header: []byte{0}, Data: data, Mode: desfire.Enciphered}, fileSettings(0, n)}
+	return openLock(m, ctx, o)
 }
 
-func hearMaster(m *Manager, ctx context.Context, o Order, h heard, _ []byte) (verdict, error) {
+// hearReturn goes on to the proof of the balance; a blocked purse proves
+// nothing, so it is unblocked first.
+func hearReturn(m *Manager, ctx context.Context, o Order, h heard, _ []byte) (verdict, error) {
 	switch {
-	case h.refusedWith(iso7816.SWFileNotFound), h.refusedWith(desfire.NoApplication.SW()):
-		return verdict{state: Failed, why: NotThere}, nil
-	case h.refused() && o.Stalled+1 >= maxStalled:
-		return verdict{state: Failed, why: CardRefused, refuse: true}, nil
-	case !h.complete():
-		return again(h), nil
+	case h.RefusedWith(iso7816.SWFileNotFound):
+		return missing, nil
+	case !h.Complete():
+		return m.stalled(o, h), nil
+	case o.Stop:
+		return verdict{state: Cancelled, why: Given}, nil
+	case !holds(h.Answers[0], o.Card.Purse()):
+		return verdict{state: Unconfirmed, why: WrongCard, desk: true}, nil
+	}
+	var steps []step
+	if blockedNow(h.Answers[0]) {
+		c, err := m.maintain(ctx, o, h.Answers[1].Data)
+		if err != nil {
+			return verdict{}, err
+		}
+		steps = append(steps, sent(PhaseBalance, c))
+	}
+	t, err := m.challenge(ctx)
+	if err != nil {
+		return verdict{}, err
+	}
+	steps = append(steps, proofs(PhaseBalance, t)...)
+	return verdict{state: Running, next: &draft{stage: stageBalance, steps: steps, keep: t[:]}}, nil
+}
+
+// missing is the verdict on a card that is not in the element while its balance
+// is wanted: staff must look.
+var missing = verdict{state: Unconfirmed, why: NotThere, desk: true}
+
+// hearBalance keeps the proof with the order before DELETE goes out.
+func hearBalance(m *Manager, ctx context.Context, o Order, h heard, keep []byte) (verdict, error) {
+	if !h.Complete() {
+		return m.stalled(o, h), nil
+	}
+	n := len(h.Answers)
+	seen, err := m.proven(ctx, o.Card.Purse(), purse.Terminal(keep), h.Answers[n-2], h.Answers[n-1])
+	return m.balanceProven(ctx, o, seen, err, workRemove)
+}
+
+// balanceProven goes on to the removal with a proof, or without one asks again.
+func (m *Manager) balanceProven(ctx context.Context, o Order, seen issuing.Counters, err error, w work) (verdict, error) {
+	switch {
+	case errors.Is(err, errProof):
+		return unproven(o), nil
+	case err != nil:
+		return verdict{}, err
+	case o.Stop:
+		return verdict{state: Cancelled, why: Given}, nil
+	}
+	next, err := m.openChannel(ctx, w)
+	return verdict{state: Running, next: &next, set: func(o *Order) { o.data = packCounters(seen) }}, err
+}
+
+// unlockedToProve goes on after the instance of a blocked card was unlocked.
+func (m *Manager) unlockedToProve(ctx context.Context, o Order) (verdict, error) {
+	next, err := m.selectCard(ctx, o, PhaseBalance)
+	return verdict{state: Running, next: &next, set: func(o *Order) { o.data = nil }}, err
+}
+
+// openCanteenReturn begins with the top-up host's key, which may read the value;
+// of a blocked card with the master's, to open it first.
+func openCanteenReturn(m *Manager, ctx context.Context, o Order) (draft, error) {
+	c, err := m.cardOf(ctx, o)
+	if err != nil {
+		return draft{}, err
+	}
+	key := desfire.CanteenHost
+	if c.Before == issuing.Blocked {
+		key = desfire.CanteenMaster
+	}
+	return draft{stage: stageAuth, steps: beginTalk(PhaseBalance, o, key)}, nil
+}
+
+// hearCanteenReturn: an application that is gone after its value was proven was
+// removed by a session whose end was lost.
+func hearCanteenReturn(m *Manager, ctx context.Context, o Order, h heard, _ []byte) (verdict, error) {
+	gone := h.RefusedWith(iso7816.SWFileNotFound) || h.RefusedWith(desfire.NoApplication.SW())
+	switch {
+	case gone && len(o.data) > 0:
+		return m.gone(o)
+	case gone:
+		return missing, nil
+	case !h.Complete():
+		return m.stalled(o, h), nil
 	case o.Stop:
 		return verdict{state: Cancelled, why: Given}, nil
 	}
@@ -265,24 +363,122 @@ func hearMaster(m *Manager, ctx context.Context, o Order, h heard, _ []byte) (ve
 	if err != nil {
 		return o.disproved(err)
 	}
-	next, err := m.say(ctx, t, stageLock, PhaseLock, setRights(o.CardKind, o.Kind == Block)...)
+	st, say := stageBalance, native.GetValue()
+	if t.Key == desfire.CanteenMaster {
+		next, err := m.say(ctx, t, stageLock, PhaseBalance, native.SetRights(t.App, false)...)
+		return verdict{state: Running, next: next}, err
+	}
+	next, err := m.say(ctx, t, st, PhaseBalance, say)
 	return verdict{state: Running, next: next}, err
 }
 
-// hearRights reads the rights as the card has them now, under its MAC.
-func hearRights(m *Manager, ctx context.Context, o Order, h heard, keep []byte) (verdict, error) {
-	if !h.complete() {
-		if h.refused() && o.Stalled+1 >= maxStalled {
-			return verdict{state: Failed, why: CardRefused, refuse: true}, nil
-		}
-		return lost(h), nil
+// hearOpened goes on with the top-up host's key.
+func hearOpened(m *Manager, ctx context.Context, o Order, h heard, keep []byte) (verdict, error) {
+	if !h.Complete() {
+		return m.stalled(o, h), nil
 	}
 	_, data, err := m.listen(ctx, o, h, keep)
 	if err != nil {
 		return o.disproved(err)
 	}
-	if f, err := desfire.ParseFileSettings(data); err != nil || f.Access != rightsOf(o.CardKind, o.Kind == Block) {
+	if f, err := desfire.ParseFileSettings(data); err != nil || f.Access != native.Rights(desfire.CanteenAID, false) {
 		return unproven(o), nil
 	}
-	return locked(o), nil
+	return verdict{state: Running, next: &draft{stage: stageAuth, steps: beginTalk(PhaseBalance, o, desfire.CanteenHost)}}, nil
+}
+
+func hearCanteenBalance(m *Manager, ctx context.Context, o Order, h heard, keep []byte) (verdict, error) {
+	if !h.Complete() {
+		return m.stalled(o, h), nil
+	}
+	_, data, err := m.listen(ctx, o, h, keep)
+	seen := issuing.Counters{Balance: money.Fen(0)}
+	if err == nil {
+		seen.Balance = money.Fen(native.Value(data))
+		err = m.store.Read(ctx, func(q *db.Query) (err error) {
+			seen.Online, err = nextLoad(q, o.Card)
+			return err
+		})
+	}
+	d := issuing.Personalisation{Shared: true, Card: o.Card}
+	if err == nil {
+		d, err = m.sharedDossier(ctx, o)
+	}
+	w := workRemove
+	if err == nil {
+		w, err = m.removal(ctx, o, d)
+	}
+	return m.balanceProven(ctx, o, seen, err, w)
+}
+
+// removal is how a card leaves the element: with its instance, or out of one
+// that others still live in.
+func (m *Manager) removal(ctx context.Context, o Order, d issuing.Personalisation) (w work, err error) {
+	if !d.Shared {
+		return workRemove, nil
+	}
+	err = m.store.Read(ctx, func(q *db.Query) error {
+		list, err := issuing.InBand(q, o.Band)
+		w = workRemove
+		for _, c := range list {
+			if c.ID != o.Card && globalplatform.AID(c.Instance) == d.Instance && c.State != issuing.Ordered {
+				w = workTakeOut
+			}
+		}
+		return err
+	})
+	return w, err
+}
+
+// foundToRemove goes on after a look at the instance.
+func (m *Manager) foundToRemove(ctx context.Context, o Order, d issuing.Personalisation, k channelKeep, life byte) (verdict, error) {
+	proven := len(o.data) > 0
+	switch {
+	case life == absent && (proven || !o.CardKind.Money()):
+		return m.gone(o)
+	case life == absent:
+		return missing, nil
+	case o.CardKind == issuing.Transit:
+		return m.stillThere(ctx, o)
+	case o.Stop:
+		return verdict{state: Cancelled, why: Given}, nil
+	case o.CardKind.Bank() && life&globalplatform.LockBit == 0:
+		return m.unlockedToProve(ctx, o) // a new proof: it may have been used since the last
+	case o.CardKind.Bank():
+		k.work |= workUnlock
+	default:
+		w, err := m.removal(ctx, o, d)
+		if err != nil {
+			return verdict{}, err
+		}
+		k.work |= w
+	}
+	return m.goOn(ctx, o, d, k)
+}
+
+// gone ends a return: the proven balance goes back to the wallet.
+func (m *Manager) gone(o Order) (verdict, error) {
+	seen := noCounters
+	if o.CardKind.Money() {
+		var err error
+		if seen, err = parseCounters(o.data); err != nil {
+			return verdict{}, fmt.Errorf("order %s: %w", o.ID, err)
+		}
+	}
+	return verdict{state: Done, effect: func(tx *db.Tx) error {
+		seen.By, seen.At = o.ID, tx.Now()
+		return issuing.Close(tx, o.Card, seen)
+	}}, nil
+}
+
+// stillThere asks for a new proof: the card may have been used since the last.
+func (m *Manager) stillThere(ctx context.Context, o Order) (verdict, error) {
+	if o.Stop {
+		return verdict{state: Cancelled, why: Given}, nil
+	}
+	next, err := openLock(m, ctx, o)
+	if err != nil {
+		return verdict{}, err
+	}
+	return verdict{state: Running, next: &next, set: func(o *Order) { o.data = nil }}, nil
 }

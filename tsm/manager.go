@@ -11,6 +11,7 @@ import (
 	"koala/internal/db"
 	"koala/issuing"
 	"koala/spec/iso7816"
+	"koala/tsm/script"
 )
 
 // A Manager carries orders out. It keeps nothing between calls: everything it
@@ -59,6 +60,40 @@ const (
 	stageScript  stage = "script"  // the bank's commands
 	stageDefault stage = "default" // SET STATUS of the contactless registry
 )
+
+// A step is one command of a script, a heard is what came back.
+type (
+	step  = script.Step
+	heard = script.Heard
+)
+
+// sent is a plain step: nothing is wrapped, only 9000 is expected unless said.
+func sent(p Phase, c iso7816.Command, expect ...iso7816.SW) step {
+	return script.Sent(string(p), c, expect...)
+}
+
+// A Command is one step as the band's agent sees it.
+type Command struct {
+	APDU   []byte
+	Expect []iso7816.SW // stop at anything else
+}
+
+// A Script is what an agent runs in one go. Done says that there is nothing to
+// do: come back later.
+type Script struct {
+	ID    string
+	Order string
+	Steps []Command
+	Done  bool
+}
+
+func scriptOf(id, order string, steps []step) Script {
+	s := Script{ID: id, Order: order, Steps: make([]Command, len(steps))}
+	for i, st := range steps {
+		s.Steps[i] = Command{APDU: st.Wire, Expect: st.Expect}
+	}
+	return s
+}
 
 // A draft is a script about to be made.
 type draft struct {
@@ -226,21 +261,21 @@ func (m *Manager) hand(tx *db.Tx, o *Order, d draft) (string, error) {
 // status words, in order, as many as there were; cut says that the link was
 // lost before the next one came. Only the first report of the script in the
 // band's hands counts.
-func (m *Manager) Report(ctx context.Context, band, script string, answers [][]byte, cut bool) error {
+func (m *Manager) Report(ctx context.Context, band, id string, answers [][]byte, cut bool) error {
 	for range maxRaces {
-		err := m.report(ctx, band, script, answers, cut)
+		err := m.report(ctx, band, id, answers, cut)
 		if !errors.Is(err, ErrMoved) {
 			return err
 		}
 	}
-	return fmt.Errorf("report on script %s: %w", script, ErrMoved)
+	return fmt.Errorf("report on script %s: %w", id, ErrMoved)
 }
 
-func (m *Manager) report(ctx context.Context, band, script string, answers [][]byte, cut bool) error {
+func (m *Manager) report(ctx context.Context, band, id string, answers [][]byte, cut bool) error {
 	var o Order
 	var row scriptRow
 	err := m.store.Read(ctx, func(q *db.Query) (err error) {
-		if row, err = scriptByID(q, script); err != nil {
+		if row, err = scriptByID(q, id); err != nil {
 			return err
 		}
 		o, err = orderByID(q, row.order)
@@ -248,36 +283,36 @@ func (m *Manager) report(ctx context.Context, band, script string, answers [][]b
 	})
 	switch {
 	case err != nil:
-		return fmt.Errorf("report on script %s: %w", script, err)
+		return fmt.Errorf("report on script %s: %w", id, err)
 	case o.Band != band:
-		return fmt.Errorf("report on script %s from band %s: %w", script, band, ErrScript)
-	case o.script != script:
+		return fmt.Errorf("report on script %s from band %s: %w", id, band, ErrScript)
+	case o.script != id:
 		return nil // told before, or given up meanwhile: changes nothing
 	}
-	h, err := hear(row.steps, answers, cut)
+	h, err := script.Hear(row.steps, answers, cut)
 	if err != nil {
-		return fmt.Errorf("report on script %s: %w", script, err)
+		return fmt.Errorf("report on script %s: %w: %w", id, ErrAnswers, err)
 	}
 	v, err := m.judge(ctx, o, row, h)
 	if err != nil {
-		return fmt.Errorf("report on script %s: %w", script, err)
+		return fmt.Errorf("report on script %s: %w", id, err)
 	}
 	if o.CardKind.Bank() {
-		answers = concealAnswers(row.steps, answers)
+		answers = script.ConcealAnswers(row.steps, answers)
 	}
 	err = m.store.Write(ctx, func(tx *db.Tx) error {
-		if fresh, err := saveAnswers(tx, script, answers, cut); err != nil || !fresh {
+		if fresh, err := saveAnswers(tx, id, answers, cut); err != nil || !fresh {
 			return err
 		}
 		o := o
 		o.script = ""
-		if p, ok := h.last(); ok {
-			o.Phase = o.reached(p)
+		if p, ok := h.Last(); ok {
+			o.Phase = o.reached(Phase(p))
 		}
 		return m.apply(tx, o, v)
 	})
 	if err != nil {
-		return fmt.Errorf("report on script %s: %w", script, err)
+		return fmt.Errorf("report on script %s: %w", id, err)
 	}
 	return nil
 }
@@ -286,7 +321,7 @@ func (m *Manager) report(ctx context.Context, band, script string, answers [][]b
 func (m *Manager) judge(ctx context.Context, o Order, row scriptRow, h heard) (verdict, error) {
 	read, ok := courseOf(o).hear[row.stage]
 	if !ok {
-		return verdict{}, fmt.Errorf("order %s, stage %q: %w", o.ID, row.stage, errPacked)
+		return verdict{}, fmt.Errorf("order %s, stage %q: %w", o.ID, row.stage, script.ErrStored)
 	}
 	return read(m, ctx, o, h, row.keep)
 }
@@ -372,7 +407,7 @@ func usualTime(o Order, v verdict) time.Duration {
 // lost is the verdict on a link that broke or an element that refused in a
 // stage after which the element must be read.
 func lost(h heard) verdict {
-	if h.refused() {
+	if h.Refused() {
 		return verdict{state: Unconfirmed, why: CardRefused, refuse: true}
 	}
 	return verdict{state: Unconfirmed, why: LinkLost}
@@ -383,9 +418,4 @@ func again(h heard) verdict {
 	v := lost(h)
 	v.state = Running
 	return v
-}
-
-// refusedWith tells the status word of a refusal.
-func (h heard) refusedWith(sw iso7816.SW) bool {
-	return h.refused() && h.answers[len(h.answers)-1].SW == sw
 }

@@ -145,10 +145,10 @@ func Log(q db.Reader, order string) ([]Line, error) {
 func (r scriptRow) lines() []Line {
 	out := make([]Line, len(r.steps))
 	for i, s := range r.steps {
-		l := Line{Script: r.id, Phase: s.phase, Plain: s.plain, Wire: s.wire, Secret: s.secret, Asked: r.made, Heard: r.heard}
+		l := Line{Script: r.id, Phase: Phase(s.Phase), Plain: s.Plain, Wire: s.Wire, Secret: s.Secret, Asked: r.made, Heard: r.heard}
 		if i < len(r.answers) {
 			if a, err := iso7816.ParseResponse(r.answers[i]); err == nil {
-				l.Answer, l.Good = &a, s.expects(a.SW)
+				l.Answer, l.Good = &a, s.Expects(a.SW)
 			}
 		}
 		l.Cut = r.cut && i == len(r.answers)

@@ -6,40 +6,8 @@ import (
 
 	"koala/issuing"
 	"koala/money"
-	"koala/spec/iso7816"
 	"koala/spec/purse"
 )
-
-func FuzzSteps(f *testing.F) {
-	f.Add(packSteps(nil))
-	f.Add(packSteps([]step{
-		sent(PhaseCredit, iso7816.Select(purse.AIDTUnion), iso7816.OK, iso7816.SWSelectedBlocked),
-		{phase: PhaseKeys, plain: iso7816.GetChallenge(8), wire: []byte{1, 2}, expect: []iso7816.SW{iso7816.OK}, secret: []string{"isd.ENC"}},
-	}))
-	f.Fuzz(func(t *testing.T, in []byte) {
-		steps, err := parseSteps(in)
-		if err != nil {
-			return
-		}
-		if again := packSteps(steps); !bytes.Equal(again, in) {
-			t.Errorf("%X reads as %+v but writes %X", in, steps, again)
-		}
-	})
-}
-
-func FuzzAnswers(f *testing.F) {
-	f.Add(packAnswers(nil))
-	f.Add(packAnswers([][]byte{{0x90, 0}, {1, 2, 0x61, 3}}))
-	f.Fuzz(func(t *testing.T, in []byte) {
-		answers, err := parseAnswers(in)
-		if err != nil || len(in) == 0 {
-			return
-		}
-		if again := packAnswers(answers); !bytes.Equal(again, in) {
-			t.Errorf("%X reads as %X but writes %X", in, answers, again)
-		}
-	})
-}
 
 func FuzzChannelKeep(f *testing.F) {
 	f.Add(channelKeep{work: workAll, from: 3, answer: []byte{1}}.bytes())

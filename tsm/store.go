@@ -2,6 +2,7 @@ package tsm
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"koala/issuing"
 	"koala/money"
 	"koala/spec/purse"
+	"koala/tsm/script"
 )
 
 // Schema is what this package keeps. A script row holds plain commands without
@@ -178,13 +180,13 @@ type scriptRow struct {
 // ask for it only after the commit.
 func appendScript(tx *db.Tx, r scriptRow) error {
 	return tx.Append("tsm_script", "id, ord, n, stage, steps, made, keep, answers, cut, heard",
-		r.id, r.order, r.n, string(r.stage), packSteps(r.steps), tx.Now().UnixMicro(), nonNil(r.keep), []byte{}, false, int64(0))
+		r.id, r.order, r.n, string(r.stage), script.PackSteps(r.steps), tx.Now().UnixMicro(), nonNil(r.keep), []byte{}, false, int64(0))
 }
 
 // saveAnswers keeps the first report of a script; false when there is one.
 func saveAnswers(tx *db.Tx, id string, answers [][]byte, cut bool) (bool, error) {
 	n, err := tx.Exec(`UPDATE tsm_script SET answers = $2, cut = $3, heard = $4 WHERE id = $1 AND heard = 0`,
-		id, packAnswers(answers), cut, tx.Now().UnixMicro())
+		id, script.PackAnswers(answers), cut, tx.Now().UnixMicro())
 	return n == 1, err
 }
 
@@ -201,10 +203,10 @@ func scanScript(scan func(...any) error) (r scriptRow, err error) {
 		return r, err
 	}
 	r.made, r.heard = db.Moment(made), db.Moment(heard)
-	if r.steps, err = parseSteps(steps); err != nil {
+	if r.steps, err = script.ParseSteps(steps); err != nil {
 		return r, fmt.Errorf("script %s: %w", r.id, err)
 	}
-	if r.answers, err = parseAnswers(answers); err != nil {
+	if r.answers, err = script.ParseAnswers(answers); err != nil {
 		return r, fmt.Errorf("script %s: %w", r.id, err)
 	}
 	return r, nil
@@ -271,7 +273,7 @@ func loadOf(q db.Reader, card issuing.CardID, seq int) (l load, err error) {
 		return l, err
 	}
 	if len(terminal) != 6 || len(stamp) != 7 {
-		return l, fmt.Errorf("load %d of order %s: %w", l.seq, l.order, errPacked)
+		return l, fmt.Errorf("load %d of order %s: %w", l.seq, l.order, script.ErrStored)
 	}
 	l.terminal, l.stamp = purse.Terminal(terminal), purse.StampFrom([7]byte(stamp))
 	return l, nil
@@ -330,4 +332,26 @@ func nonNil(b []byte) []byte {
 		return []byte{}
 	}
 	return b
+}
+
+const countersVersion = 1
+
+// packCounters codes a proof: version 1 | balance in fen 8 | online 4 | offline 4.
+func packCounters(k issuing.Counters) []byte {
+	b := binary.BigEndian.AppendUint64([]byte{countersVersion}, uint64(k.Balance.Minor()))
+	b = binary.BigEndian.AppendUint32(b, uint32(k.Online))
+	return binary.BigEndian.AppendUint32(b, uint32(k.Offline))
+}
+
+func parseCounters(b []byte) (k issuing.Counters, err error) {
+	if len(b) != 17 || b[0] != countersVersion {
+		return k, script.ErrStored
+	}
+	fen := int64(binary.BigEndian.Uint64(b[1:]))
+	if fen < 0 || fen > money.MaxMinor {
+		return k, script.ErrStored
+	}
+	k.Balance = money.Fen(fen)
+	k.Online, k.Offline = int(binary.BigEndian.Uint32(b[9:])), int(binary.BigEndian.Uint32(b[13:]))
+	return k, nil
 }

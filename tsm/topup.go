@@ -91,18 +91,18 @@ func hearLoad(m *Manager, ctx context.Context, o Order, h heard, keep []byte) (v
 	switch {
 	case o.Stop:
 		return verdict{state: Cancelled, why: Given}, nil
-	case h.refusedWith(iso7816.SWFileNotFound):
+	case h.RefusedWith(iso7816.SWFileNotFound):
 		return verdict{state: Failed, why: NotThere}, nil
-	case h.refusedWith(iso7816.SWData):
+	case h.RefusedWith(iso7816.SWData):
 		return verdict{state: Failed, why: OverCardLimit}, nil
-	case h.refused() && o.Stalled+1 >= maxStalled:
+	case h.Refused() && o.Stalled+1 >= maxStalled:
 		return verdict{state: Failed, why: CardRefused, refuse: true}, nil
-	case !h.complete():
+	case !h.Complete():
 		return again(h), nil
-	case !holds(h.answers[0], o.Card.Purse()):
+	case !holds(h.Answers[0], o.Card.Purse()):
 		return verdict{state: Failed, why: WrongCard}, nil
 	}
-	a, err := purse.ParseInitLoadAnswer(h.answers[1].Data)
+	a, err := purse.ParseInitLoadAnswer(h.Answers[1].Data)
 	if err != nil {
 		return verdict{state: Failed, why: WrongProof}, nil
 	}
@@ -148,10 +148,10 @@ func (m *Manager) mostOn(ctx context.Context, o Order) (most money.Amount, err e
 // hearCredit takes the TAC as proof that the money is on the card. Without a
 // TAC that verifies nothing is known, and the card will be asked.
 func hearCredit(m *Manager, ctx context.Context, o Order, h heard, _ []byte) (verdict, error) {
-	if h.good() == 0 {
+	if h.Good() == 0 {
 		return lost(h), nil
 	}
-	a, err := purse.ParseCreditAnswer(h.answers[0].Data)
+	a, err := purse.ParseCreditAnswer(h.Answers[0].Data)
 	if err != nil {
 		return verdict{state: Unconfirmed, why: WrongProof}, nil
 	}
@@ -188,14 +188,14 @@ func (m *Manager) paid(ctx context.Context, o Order, tac [4]byte) (verdict, erro
 // that was out is dead. A higher one needs the TAC of the bound sequence.
 func hearProve(m *Manager, ctx context.Context, o Order, h heard, keep []byte) (verdict, error) {
 	switch {
-	case h.refused() && o.Stalled+1 >= maxStalled:
+	case h.Refused() && o.Stalled+1 >= maxStalled:
 		return verdict{state: Unconfirmed, why: KeepsFailing, refuse: true, desk: true}, nil
-	case !h.complete():
+	case !h.Complete():
 		return lost(h), nil
-	case !holds(h.answers[0], o.Card.Purse()):
+	case !holds(h.Answers[0], o.Card.Purse()):
 		return verdict{state: Unconfirmed, why: WrongCard, refuse: true, desk: o.Stalled+1 >= maxStalled}, nil
 	}
-	a, err := purse.ParseInitLoadAnswer(h.answers[2].Data)
+	a, err := purse.ParseInitLoadAnswer(h.Answers[2].Data)
 	if err == nil {
 		err = m.checkMAC1(ctx, o.Card.Purse(), a, 0, purse.Terminal(keep))
 	}
@@ -207,10 +207,10 @@ func hearProve(m *Manager, ctx context.Context, o Order, h heard, keep []byte) (
 		return verdict{state: Unconfirmed, why: WrongProof, refuse: true, desk: o.Stalled+1 >= maxStalled}, nil
 	case int(a.Seq) == o.seq:
 		return m.unused(ctx, o)
-	case !h.answers[1].SW.OK():
+	case !h.Answers[1].SW.OK():
 		return verdict{state: Unconfirmed, why: OtherLoad, desk: true}, nil
 	}
-	p, err := purse.ParseProveAnswer(h.answers[1].Data)
+	p, err := purse.ParseProveAnswer(h.Answers[1].Data)
 	if err != nil {
 		return verdict{state: Unconfirmed, why: WrongProof, desk: true}, nil
 	}

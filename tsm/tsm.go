@@ -27,6 +27,7 @@ import (
 	"koala/issuing"
 	"koala/money"
 	"koala/spec/purse"
+	"koala/tsm/script"
 )
 
 // Kind is what an order does.
@@ -199,8 +200,7 @@ type SAMData struct {
 const (
 	MaxRef     = 80                       // bytes
 	MaxBand    = 64                       // bytes
-	MaxAnswers = 256                      // answers in one report
-	maxAnswer  = 258                      // bytes of one answer, data and status word
+	MaxAnswers = script.MaxAnswers        // answers in one report
 	maxStalled = 5                        // sessions without progress before an order ends or goes to the desk
 	scriptTime = 2 * time.Minute          // a band reports a script within this
 	orderTime  = 24 * time.Hour           // a placed order waits so long for its band
