@@ -355,3 +355,24 @@ func parseCounters(b []byte) (k issuing.Counters, err error) {
 	k.Online, k.Offline = int(binary.BigEndian.Uint32(b[9:])), int(binary.BigEndian.Uint32(b[13:]))
 	return k, nil
 }
+
+// ElementOf is the UID of the element that a card was written into; nil when it
+// never was.
+func ElementOf(q db.Reader, card issuing.CardID) (uid []byte, err error) {
+	uid, _, err = placeOf(q, card)
+	if errors.Is(err, db.ErrNoRows) {
+		return nil, nil
+	}
+	return uid, err
+}
+
+// CardsIn lists the cards that were ever written into an element, by id.
+func CardsIn(q db.Reader, uid []byte) (out []issuing.CardID, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
+		var id issuing.CardID
+		err := scan(&id)
+		out = append(out, id)
+		return err
+	}, `SELECT card FROM tsm_card WHERE uid = $1 ORDER BY card`, uid)
+	return out, err
+}
