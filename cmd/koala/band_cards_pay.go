@@ -100,6 +100,12 @@ func certified(c pboc.Card, private *emv.PrivateKey) (pboc.Card, error) {
 }
 
 func writeTestBankCard(w *cardWriter) error {
+	return writeBankCard(w, pboc.AIDDebit, func(*pboc.Card) {})
+}
+
+// writeBankCard writes the published card under any name, with something
+// changed that no certificate vouches for.
+func writeBankCard(w *cardWriter, aid card.AID, change func(*pboc.Card)) error {
 	private, err := testCardPrimes.key()
 	if err != nil {
 		return err
@@ -111,6 +117,7 @@ func writeTestBankCard(w *cardWriter) error {
 	if c, err = certified(c, private); err != nil {
 		return err
 	}
+	change(&c)
 	var groups []gp.DGI
 	for _, g := range c.Personalisation().DGIs() {
 		data := g.Data
@@ -123,5 +130,5 @@ func writeTestBankCard(w *cardWriter) error {
 		}
 		groups = append(groups, gp.DGI{ID: g.ID, Data: data})
 	}
-	return w.install(catalog.PaymentLoadFile, catalog.PaymentModule, card.AID(pboc.AIDDebit), nil, groups)
+	return w.install(catalog.PaymentLoadFile, catalog.PaymentModule, aid, nil, groups)
 }

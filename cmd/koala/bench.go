@@ -73,11 +73,11 @@ func benchCommand() *cobra.Command {
 		Long: `Loads one part of the house the way its users do and measures it. Wall time on a
 shared machine lies: compare figures of one run, and look at the processor time.
 docs/benchmarks.md has the figures to reach and those that were measured.`,
-		Example: "  koala bench ledger --callers 64,256\n  koala bench tap\n  koala bench issue --json",
+		Example: "  koala bench ledger --callers 64,256\n  koala bench tap --card quickpass\n  koala bench issue --json",
 		Args:    noArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	c.AddCommand(benchLedgerCommand(), benchTapCommand(), benchIssueCommand())
+	c.AddCommand(benchLedgerCommand(), benchTapCommand(), benchIssueCommand(), benchBandCommand())
 	return c
 }
 

@@ -48,11 +48,13 @@ func TestBenchJSON(t *testing.T) {
 		{"ledger --replay --records 3000 --rounds 2", "replay", 1, "runs_per_second"},
 		{"issue --callers 2 --seconds 0.05", "issue", 1, "cards"},
 		{"tap --seconds 0.1", "tap", 1, "model"},
+		{"tap --card quickpass --seconds 0.1", "tap", 1, "model"},
+		{"band --bands 3", "band", 1, "bytes_per_band"},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
 			dir := t.TempDir()
 			args := append([]string{"bench"}, strings.Fields(tt.args)...)
-			if tt.bench != "tap" {
+			if tt.bench != "tap" && tt.bench != "band" {
 				args = append(args, "--dir", dir)
 			}
 			all := lines(t, koala(t, "", append(args, "--json")...))
@@ -88,6 +90,23 @@ func TestBenchTapModel(t *testing.T) {
 	}
 }
 
+// A Quickpass payment keeps its half second by the model, and a band with six
+// cards its memory.
+func TestBenchQuickpassNumbers(t *testing.T) {
+	x := lines(t, koala(t, "", "bench", "tap", "--card", "quickpass", "--seconds", "0.05", "--json"))[0]
+	for rate, v := range x["params"].(map[string]any)["model"].(map[string]any) {
+		told := v.(map[string]any)
+		sum := told["activation_ms"].(float64) + told["air_ms"].(float64) + told["chips_ms"].(float64)
+		if total := told["total_ms"].(float64); told["in_time"] != true || total > 500 || sum < total-0.01 || sum > total+0.01 {
+			t.Errorf("%s: %v, parts sum to %v", rate, told, sum)
+		}
+	}
+	x = lines(t, koala(t, "", "bench", "band", "--bands", "10", "--json"))[0]
+	if p := x["params"].(map[string]any); p["cards"] != 6.0 || p["bytes_per_band"].(float64) > bandBudget {
+		t.Errorf("%v", p)
+	}
+}
+
 // Piped text is a table without bars, colour or progress.
 func TestBenchText(t *testing.T) {
 	r := koala(t, "", "bench", "tap", "--seconds", "0.05")
@@ -103,10 +122,10 @@ func TestBenchText(t *testing.T) {
 func TestBenchStops(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	for _, args := range []string{"ledger", "ledger --replay", "issue", "tap"} {
+	for _, args := range []string{"ledger", "ledger --replay", "issue", "tap", "tap --card quickpass", "band"} {
 		dir := t.TempDir()
 		words := append([]string{"bench"}, strings.Fields(args)...)
-		if args != "tap" {
+		if !strings.HasPrefix(args, "tap") && args != "band" {
 			words = append(words, "--dir", dir)
 		}
 		if r := koalaIn(ctx, "", words...); r.code != exitRefused || !strings.Contains(r.errs, "was stopped") || r.out != "" {
