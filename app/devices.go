@@ -7,9 +7,14 @@ import (
 	"fmt"
 	"net/http"
 
+	"koala/acquiring"
 	"koala/firmware"
 	"koala/hsm"
+	"koala/internal/db"
+	"koala/issuing"
+	"koala/spec/desfire"
 	"koala/spec/purse"
+	"koala/tsm"
 	"koala/web/device"
 )
 
@@ -19,7 +24,7 @@ const deviceKey = "device.sign"
 
 // provision makes the keys that a new house lacks.
 func (h *House) provision(ctx context.Context) error {
-	if err := h.Keys.Provision(ctx); err != nil {
+	if err := errors.Join(h.Keys.Provision(ctx), h.Keys.ProvisionBank(ctx)); err != nil {
 		return err
 	}
 	for _, label := range []string{deviceKey, firmware.Label} {
@@ -108,6 +113,17 @@ func (t terminals) DenyPack(ctx context.Context, id string, have uint32) ([]byte
 	return t.house.Transit.DenyPack(ctx, have)
 }
 
+// elements tells the shops' side which cards live in which chip: what the tsm
+// wrote where.
+var elements = acquiring.Elements{
+	Cards: func(q db.Reader, uid desfire.UID) ([]issuing.CardID, error) { return tsm.CardsIn(q, uid[:]) },
+	UID: func(q db.Reader, card issuing.CardID) (uid desfire.UID, ok bool, err error) {
+		raw, err := tsm.ElementOf(q, card)
+		n := copy(uid[:], raw)
+		return uid, n == len(uid), err
+	},
+}
+
 func newDeviceDoor(h *House) http.Handler {
-	return device.New(device.Deps{Store: h.Store, TSM: h.TSM, Terminals: terminals{h}, Devices: h, Log: h.Config.Log})
+	return device.New(device.Deps{Store: h.Store, TSM: h.TSM, Terminals: terminals{h}, Office: h.Acquiring, Devices: h, Log: h.Config.Log})
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"time"
 
+	"koala/acquiring"
 	"koala/activity"
 	"koala/customer"
 	"koala/firmware"
@@ -27,20 +28,22 @@ import (
 
 // A House is one running platform.
 type House struct {
-	Config  Config
-	Store   *db.Store
-	Book    *ledger.Book
-	Keys    *hsm.HSM
-	Outbox  *outbox.Outbox
-	Desk    *customer.Desk
-	TSM     *tsm.Manager
-	Transit *transit.Office
-	Network *network.Network
+	Config    Config
+	Store     *db.Store
+	Book      *ledger.Book
+	Keys      *hsm.HSM
+	Outbox    *outbox.Outbox
+	Desk      *customer.Desk
+	Bank      *issuing.Bank
+	TSM       *tsm.Manager
+	Acquiring *acquiring.Office
+	Transit   *transit.Office
+	Network   *network.Network
 }
 
 // schemas are the tables of the house, in the order they are made.
 var schemas = []db.Schema{outbox.Schema, customer.Schema, wallet.Schema,
-	settlement.Schema, issuing.Schema, tsm.Schema, transit.Schema, activity.Schema, firmware.Schema, ops.Schema}
+	settlement.Schema, issuing.Schema, tsm.Schema, acquiring.Schema, transit.Schema, activity.Schema, firmware.Schema, ops.Schema}
 
 // New opens the house: it makes what a fresh folder lacks and loads the rest.
 func New(ctx context.Context, cfg Config) (*House, error) {
@@ -77,6 +80,8 @@ func (h *House) wire(ctx context.Context) (err error) {
 	}
 	h.Outbox = outbox.Open(h.Store)
 	h.Desk = &customer.Desk{Store: h.Store, Seal: h.Keys.Seal, Salt: cfg.Rand}
+	h.Bank = issuing.NewBank(h.Store, h.Keys)
+	h.Acquiring = acquiring.NewOffice(h.Store, h.Keys, h.Bank, elements)
 	h.TSM = tsm.New(h.Store, h.Keys, tsm.Config{Chunk: cfg.Chunk, Changed: h.orderChanged})
 	h.Transit = transit.NewOffice(h.Store, h.Keys, h.Network)
 	if err := h.provision(ctx); err != nil {
@@ -94,6 +99,9 @@ func (h *House) seed(tx *db.Tx) error {
 		return err
 	}
 	if err := issuing.Seed(tx); err != nil {
+		return err
+	}
+	if err := issuing.SeedBank(tx); err != nil {
 		return err
 	}
 	return h.Transit.Books().SetUp(tx)
@@ -115,7 +123,7 @@ func (h *House) Close() error {
 func (h *House) Now() time.Time { return h.Store.Now() }
 
 // Tick does everything that has become due: orders that timed out, journeys
-// that never ended, the settlement of closed days. It may be called at any
+// that never ended, sales in suspense, the settlement of closed days. It may be called at any
 // time and any number of times.
 func (h *House) Tick(ctx context.Context) error {
 	now := h.Now()
@@ -124,6 +132,9 @@ func (h *House) Tick(ctx context.Context) error {
 	}
 	if err := h.Transit.Tick(ctx, now); err != nil {
 		return fmt.Errorf("journeys: %w", err)
+	}
+	if err := h.Acquiring.Tick(ctx); err != nil {
+		return fmt.Errorf("what shops handed over: %w", err)
 	}
 	if _, err := settlement.Run(ctx, h.Store, settlement.LastDay(now)); err != nil {
 		return fmt.Errorf("settlement: %w", err)

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"strings"
 
+	"koala/acquiring"
 	"koala/internal/db"
 	"koala/internal/fail"
 	"koala/tsm"
@@ -42,6 +43,7 @@ type Deps struct {
 	Store     *db.Store // of firmware and activity
 	TSM       *tsm.Manager
 	Terminals Terminals
+	Office    *acquiring.Office // of tills, doors and coupon desks
 	Devices   Registry
 	Log       *slog.Logger // of what the house is to blame for; nil keeps none
 }
@@ -63,6 +65,7 @@ func New(d Deps) http.Handler {
 	m.HandleFunc("POST /device/terminals/{id}/debits", d.terminal(d.debits))
 	m.HandleFunc("GET /device/terminals/{id}/tariff", d.terminal(d.tariff))
 	m.HandleFunc("GET /device/terminals/{id}/deny", d.terminal(d.deny))
+	d.tills(m)
 	m.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		web.WriteProblem(w, web.ProblemOf(ErrPath))
 	})

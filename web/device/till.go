@@ -1,0 +1,158 @@
+package device
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"koala/acquiring"
+	"koala/spec/desfire"
+)
+
+// KindTill is the kind of the tokens of everything that stands in shops and at
+// sites: tills, canteen tills, doors, coupon desks.
+const KindTill = "till"
+
+// tills adds the addresses of shops' devices.
+func (d Deps) tills(m *http.ServeMux) {
+	for at, h := range map[string]handler{
+		"POST /device/tills/{id}/install":     d.install,
+		"POST /device/tills/{id}/sales":       d.sales,
+		"POST /device/tills/{id}/doubts":      d.doubts,
+		"POST /device/tills/{id}/authorise":   d.authorise,
+		"GET /device/tills/{id}/exceptions":   d.exceptions,
+		"POST /device/tills/{id}/meals":       d.meals,
+		"GET /device/tills/{id}/menu":         d.menu,
+		"POST /device/tills/{id}/passages":    d.passages,
+		"GET /device/tills/{id}/plan":         d.plan,
+		"POST /device/tills/{id}/redemptions": d.redemptions,
+	} {
+		m.HandleFunc(at, d.guard(KindTill, h))
+	}
+}
+
+// The answers to hand-overs.
+type (
+	handed struct {
+		Release uint32    `json:"release"`
+		Results []result  `json:"results"`
+		Missing []missing `json:"missing,omitempty"`
+	}
+	result struct {
+		Number uint32         `json:"number"`
+		ID     string         `json:"id"`
+		Fate   acquiring.Fate `json:"fate"`
+		Why    acquiring.Why  `json:"why,omitempty"`
+	}
+	missing struct {
+		Low  uint32 `json:"low"`
+		High uint32 `json:"high"`
+	}
+)
+
+// writeHanded says up to where the device may forget, and what became of each.
+func writeHanded(w http.ResponseWriter, h acquiring.Handed) error {
+	out := handed{Release: h.Release, Results: []result{}}
+	for _, r := range h.Results {
+		out.Results = append(out.Results, result(r))
+	}
+	for _, g := range h.Missing {
+		out.Missing = append(out.Missing, missing{g.Low, g.High})
+	}
+	return writeJSON(w, out)
+}
+
+// body reads a body in a device's own binary form.
+func body(r *http.Request, id string) ([]byte, error) {
+	raw, err := io.ReadAll(r.Body)
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return nil, fmt.Errorf("device %s: body over %d bytes: %w", id, large.Limit, ErrBody)
+	case err != nil:
+		return nil, fmt.Errorf("device %s: %w: %w", id, ErrBody, err)
+	}
+	return raw, nil
+}
+
+// The answer to an installation. Keys and moduli are hexadecimal.
+type (
+	installation struct {
+		TID     string         `json:"tid"`
+		Kind    acquiring.Kind `json:"kind"`
+		MID     string         `json:"mid,omitempty"`
+		Names   names          `json:"names"` // of the shop or the site
+		Place   names          `json:"place"`
+		MCC     string         `json:"mcc,omitempty"`
+		Site    uint32         `json:"site,omitempty"`     // of a door
+		Holder  string         `json:"merchant,omitempty"` // of a coupon till, as cards name it
+		Packs   string         `json:"packs"`              // Ed25519 public key of packs
+		CA      []ca           `json:"ca,omitempty"`
+		Cards   string         `json:"cards,omitempty"` // key by which cards are opened, with its version
+		Version byte           `json:"version,omitempty"`
+		Own     string         `json:"own,omitempty"`
+	}
+	names struct {
+		EN string `json:"en"`
+		ZH string `json:"zh"`
+	}
+	ca struct {
+		RID      string `json:"rid"`
+		Index    byte   `json:"index"`
+		Modulus  string `json:"modulus"`
+		Exponent string `json:"exponent"`
+		Hash     string `json:"hash"`
+	}
+)
+
+// install hands the keys out, once.
+func (d Deps) install(w http.ResponseWriter, r *http.Request, id string) error {
+	in, err := d.Office.Install(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	out := installation{TID: id, Kind: in.Device.Kind, MID: in.Device.MID, Place: names{in.Device.PlaceEN, in.Device.PlaceZH},
+		Names: names{in.Shop.NameEN, in.Shop.NameZH}, MCC: in.Shop.MCC, Packs: hex.EncodeToString(in.Packs)}
+	for _, k := range in.CA {
+		out.CA = append(out.CA, ca{hex.EncodeToString(k.RID[:]), k.Index, hex.EncodeToString(k.Modulus), hex.EncodeToString(k.Exponent), hex.EncodeToString(k.Hash[:])})
+	}
+	switch in.Device.Kind {
+	case acquiring.Door:
+		out.Site, out.Names = in.Site.Number, names{in.Site.NameEN, in.Site.NameZH}
+	case acquiring.Coupon:
+		merchant := in.Shop.Merchant()
+		out.Holder = hex.EncodeToString(merchant[:])
+	}
+	if in.Device.Kind != acquiring.POS {
+		out.Own = hex.EncodeToString(in.Keys.Own[:])
+	}
+	if in.Device.Kind == acquiring.Canteen || in.Device.Kind == acquiring.Door {
+		out.Cards, out.Version = hex.EncodeToString(in.Keys.Cards.Bytes()), in.Keys.Cards.Version
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	return writeJSON(w, out)
+}
+
+// meals takes a canteen till's batch (desfire.SaleBatch on the wire).
+func (d Deps) meals(w http.ResponseWriter, r *http.Request, id string) error {
+	raw, err := body(r, id)
+	if err != nil {
+		return err
+	}
+	b, err := desfire.ParseSaleBatch(raw)
+	if err != nil {
+		return fmt.Errorf("till %s: %w: %w", id, ErrBody, err)
+	}
+	h, err := d.Office.CollectMeals(r.Context(), id, b)
+	if err != nil {
+		return err
+	}
+	return writeHanded(w, h)
+}
+
+// menu gives the signed menu (desfire.Menu) that is newer than ?have=N.
+func (d Deps) menu(w http.ResponseWriter, r *http.Request, id string) error {
+	return sendPack(w, r, id, d.Office.MenuPack)
+}
