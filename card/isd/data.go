@@ -77,6 +77,9 @@ func object(s *card.Session, tag tlv.Tag) []byte {
 		if g := s.Region(delegatedTag); g.Present() {
 			return tlv.Append(nil, tag, g.Bytes()[:2])
 		}
+		if x, _ := s.Registry().Entry(s.Self); gp.Privileges(x.Privileges).Has(gp.PrivReceiptGeneration) {
+			return tlv.Append(nil, tag, []byte{0, 0}) // it has given none
+		}
 	case tagResources:
 		return resources(s)
 	}

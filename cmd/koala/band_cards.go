@@ -22,7 +22,7 @@ type testCard struct {
 }
 
 var testCards = []testCard{
-	{"transit purse", writeTestPurse}, {"bank card", writeTestBankCard}, {"DESFire card", writeTestDESFire}, {"discount card", writeTestCoupons},
+	{"issuer domain", writeTestIssuer}, {"transit purse", writeTestPurse}, {"bank card", writeTestBankCard}, {"DESFire card", writeTestDESFire}, {"discount card", writeTestCoupons},
 }
 
 // A cardWriter personalises cards over a secure channel with factory keys.

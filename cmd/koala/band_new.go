@@ -99,6 +99,16 @@ func freshBand(name string, kind gp.KeyType, chance io.Reader) (*band.Band, erro
 	return band.New(name, e)
 }
 
+// Numbers that the issuer's domain of the published set tells (GET DATA 42, 45).
+const (
+	testIIN = "62280001"
+	testCIN = "4B4F414C4100000001"
+)
+
+func writeTestIssuer(w *cardWriter) error {
+	return w.send(gp.StoreTLVs(mustHex("4204" + testIIN + "4509" + testCIN)))
+}
+
 // writeTestCards puts the published test cards on an element with factory keys.
 func writeTestCards(e *card.Element) error {
 	for _, t := range testCards {

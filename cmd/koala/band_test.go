@@ -46,7 +46,7 @@ func showBand(t *testing.T, path string) (v bandView) {
 func TestBandNewListShow(t *testing.T) {
 	path := newTestBand(t)
 	v := showBand(t, path)
-	if v.Band != "blue" || v.UID[:2] != "04" || v.State != "01" || len(v.Cards) != len(testCards) {
+	if v.Band != "blue" || v.UID[:2] != "04" || v.State != "01" || len(v.Cards) != 4 {
 		t.Errorf("%+v", v)
 	}
 	for i, want := range []string{"t-union", "qpboc", "desfire", "coupon"} {
@@ -57,7 +57,7 @@ func TestBandNewListShow(t *testing.T) {
 	if b := v.Cards[1]; *b.Fen != testCash || *b.Counter != 0 {
 		t.Errorf("%+v", b)
 	}
-	if d, k := v.Cards[2], v.Cards[3]; len(d.Notes) != 2 || len(k.Coupons) != len(testCoupons()) {
+	if d, k := v.Cards[2], v.Cards[3]; len(d.Notes) != 3 || len(k.Coupons) != len(testCoupons()) {
 		t.Errorf("%+v %+v", d, k)
 	}
 	c := v.Cards[0]
