@@ -25,6 +25,7 @@ type Config struct {
 	Rand    io.Reader   // nil is the system's entropy
 	Inline  bool        // no goroutine of its own: the city's deterministic runs
 	Chunk   int         // most commands in one script to a band; 0 is all (tsm.Config)
+	Primes  []byte      // a fixed pool of RSA keys, not secret (hsm.Config): deterministic runs; nil makes keys
 	Faults  db.Faults   // the city's and the tests' seam; nil in real use
 	Demo    bool        // print the demo's logins on the login page
 	Log     *slog.Logger

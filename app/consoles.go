@@ -23,6 +23,7 @@ import (
 type Pages struct {
 	City   home.City
 	Street wearer.Street
+	Wrist  wearer.Wrist
 }
 
 // NewKit makes the web kit of this house. Sessions live by wall time, which
@@ -41,7 +42,7 @@ func (h *House) Handler(kit *web.Kit, p Pages) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/device/", h.DeviceHandler())
 	mux.Handle("/", home.New(home.Deps{Kit: kit, City: p.City, Network: network}))
-	my := wearer.New(wearer.Deps{Kit: kit, Network: network, Street: p.Street,
+	my := wearer.New(wearer.Deps{Kit: kit, Network: network, Street: p.Street, Wrist: p.Wrist,
 		Desk:  desk.New(h.Store, h.Book, h.Keys, h.TSM),
 		Trips: desk.NewTrips(h.Store, h.Book, h.Network, h.Transit.Books()),
 		Ref:   h.newRef, Now: h.Now})

@@ -75,7 +75,7 @@ func (h *House) wire(ctx context.Context) (err error) {
 	if h.Book, err = ledger.Open(ctx, h.Store, books); err != nil {
 		return err
 	}
-	if h.Keys, err = hsm.Open(ctx, h.Store, hsm.Config{KeyFile: cfg.KeyFile, Rand: cfg.Rand}); err != nil {
+	if h.Keys, err = hsm.Open(ctx, h.Store, hsm.Config{KeyFile: cfg.KeyFile, Rand: cfg.Rand, Primes: cfg.Primes}); err != nil {
 		return err
 	}
 	h.Outbox = outbox.Open(h.Store)
