@@ -47,6 +47,7 @@ func TestBenchJSON(t *testing.T) {
 		{"ledger --callers 4 --seconds 0.1 --compare-hot --rounds 2", "ledger", 2, "hot_over_uniform"},
 		{"ledger --replay --records 3000 --rounds 2", "replay", 1, "runs_per_second"},
 		{"issue --callers 2 --seconds 0.05", "issue", 1, "cards"},
+		{"issue --card quickpass --callers 1 --seconds 0.05", "issue", 1, "cards"},
 		{"tap --seconds 0.1", "tap", 1, "model"},
 		{"tap --card quickpass --seconds 0.1", "tap", 1, "model"},
 		{"band --bands 3", "band", 1, "bytes_per_band"},

@@ -140,6 +140,7 @@ func TestBadInput(t *testing.T) {
 		{"bench tap --seconds -1", "", exitMisused, "--seconds -1"},
 		{"bench tap --cpu-profile /nonexistent/p", "", exitRefused, "/nonexistent/p"},
 		{"bench tap --card banana", "", exitMisused, `--card "banana"`},
+		{"bench issue --card banana", "", exitMisused, `--card "banana"`},
 		{"bench band --bands 0", "", exitMisused, "--bands 0"},
 		{"bench issue --callers 0", "", exitMisused, "--callers 0"},
 		{"bench issue --dir /nonexistent", "", exitRefused, "/nonexistent"},
