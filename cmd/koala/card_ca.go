@@ -160,20 +160,26 @@ func printCA(w io.Writer, k emv.CAKey, i issuerJSON) error {
 func caExportCommand() *cobra.Command {
 	var f houseFlags
 	var format string
+	var published bool
 	c := &cobra.Command{
 		Use:   "export",
 		Short: "The authority's public key in the form that terminals load",
 		Long: `Writes the public key for terminals: json and csv as koala card explain --ca and the kernel
 read them, xml-emv-tool as a whole configuration of the emv-utils kernel (terminal data, the
-house's applications, the key).`,
-		Example: "  koala card ca export --format xml-emv-tool > emv.xml\n  koala card ca export > ca.json",
+house's applications, the key). With --test-cards it is the key of the published test cards
+(koala band new --test-cards), which needs no house.`,
+		Example: "  koala card ca export --format xml-emv-tool --test-cards > emv.xml\n  koala card ca export > ca.json",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			write, ok := caFormats[format]
 			if !ok {
 				return errUsage{fmt.Errorf("--format %q is not json, csv or xml-emv-tool", format)}
 			}
-			k, err := f.caKey(cmd)
+			find := f.caKey
+			if published {
+				find = func(*cobra.Command) (emv.CAKey, error) { return testAuthority() }
+			}
+			k, err := find(cmd)
 			if err != nil {
 				return err
 			}
@@ -182,6 +188,7 @@ house's applications, the key).`,
 	}
 	f.add(c)
 	c.Flags().StringVar(&format, "format", "json", "json, csv or xml-emv-tool")
+	c.Flags().BoolVar(&published, "test-cards", false, "the key of the published test cards instead of the house's")
 	return c
 }
 
