@@ -89,8 +89,18 @@ func hearLock(_ *Manager, _ context.Context, o Order, h heard, _ []byte) (verdic
 func blockedNow(selected iso7816.Response) bool { return selected.SW == iso7816.SWSelectedBlocked }
 
 func locked(o Order) verdict {
+	to := issuing.Active
+	if o.Kind == Block {
+		to = issuing.Blocked
+	}
 	return verdict{state: Done, effect: func(tx *db.Tx) error {
-		if o.Kind == Block {
+		c, err := issuing.Get(tx, o.Card)
+		switch {
+		case err != nil:
+			return err
+		case !c.State.May(to):
+			return nil // an order behind others, for a card that has ended since
+		case o.Kind == Block:
 			return issuing.Block(tx, o.Card, "blocked over the air")
 		}
 		return issuing.Unblock(tx, o.Card)

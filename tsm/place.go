@@ -76,6 +76,9 @@ func (m *Manager) place(tx *db.Tx, r Request) (Order, error) {
 	if err != nil {
 		return Order{}, err
 	}
+	if !b.Lost.IsZero() && !r.behind && r.Kind != Block && r.Kind != Adopt {
+		return Order{}, ErrLost
+	}
 	if !b.Adopted && (r.Kind == Issue || r.Kind == SAM) {
 		if err := m.readopt(tx, b); err != nil {
 			return Order{}, err
@@ -92,7 +95,7 @@ func (m *Manager) place(tx *db.Tx, r Request) (Order, error) {
 		o.data = r.Update.bytes()
 	}
 	if r.Card != "" {
-		if err := admit(tx, &o, r.behind); err != nil {
+		if err := admit(tx, &o, r); err != nil {
 			return Order{}, err
 		}
 	}
@@ -114,7 +117,7 @@ func (m *Manager) readopt(tx *db.Tx, b Band) error {
 }
 
 // admit checks an order against its card and does what the kind does at once.
-func admit(tx *db.Tx, o *Order, behind bool) error {
+func admit(tx *db.Tx, o *Order, r Request) error {
 	c, err := issuing.Get(tx, o.Card)
 	if err != nil {
 		return err
@@ -123,7 +126,7 @@ func admit(tx *db.Tx, o *Order, behind bool) error {
 		return ErrRequest
 	}
 	o.Customer, o.CardKind = string(c.Customer), c.Kind
-	if behind { // it waits for the card's earlier orders, and looks then
+	if r.behind { // it waits for the card's earlier orders, and looks then
 		return nil
 	}
 	if busy, err := openFor(tx, o.Card); err != nil || busy {
@@ -144,7 +147,7 @@ func admit(tx *db.Tx, o *Order, behind bool) error {
 		case !c.Kind.Money():
 			return issuing.ErrKind
 		}
-		return admitTopUp(tx, *o, c)
+		return admitTopUp(tx, *o, c, r.follows)
 	case Default, Update:
 		if !c.Kind.Bank() {
 			return issuing.ErrKind
@@ -169,14 +172,14 @@ func cond(bad bool, err error) error {
 
 // admitTopUp applies the product's limits of today and holds the money. What is
 // on the card is checked when the card says it.
-func admitTopUp(tx *db.Tx, o Order, c issuing.Card) error {
+func admitTopUp(tx *db.Tx, o Order, c issuing.Card, follows bool) error {
 	p, err := issuing.ProductOn(tx, c.Product, tx.Now())
 	switch {
 	case err != nil:
 		return err
 	case o.Amount.Sign() <= 0 || o.Amount.Currency() != money.CNY || o.Amount.Cmp(p.MinLoad) < 0:
 		return ErrAmount
-	case o.Amount.Cmp(mostOf(c, p.MaxLoad)) > 0:
+	case !follows && o.Amount.Cmp(mostOf(c, p.MaxLoad)) > 0:
 		return ErrOverOnce
 	case o.Amount.Cmp(mostOf(c, p.MaxBalance)) > 0:
 		return ErrOverCard
@@ -335,6 +338,9 @@ func ruledNothing(o Order) verdict {
 // Tick looks at every open order whose time has come. It may be called at any
 // moment and as often as one likes.
 func (m *Manager) Tick(ctx context.Context, now time.Time) error {
+	if err := m.followMoves(ctx, now); err != nil {
+		return err
+	}
 	var due []Order
 	err := m.store.Read(ctx, func(q *db.Query) (err error) {
 		due, err = orders(q, `deadline <= $1 AND open AND desk = $2 ORDER BY deadline, id LIMIT $3`, now.UnixMicro(), false, maxPage)

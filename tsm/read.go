@@ -8,9 +8,8 @@ import (
 
 	"koala/internal/db"
 	"koala/issuing"
-	"koala/spec/globalplatform"
+	"koala/spec/dialogue"
 	"koala/spec/iso7816"
-	"koala/spec/purse"
 )
 
 // A Band is a band or gate whose element the house manages.
@@ -20,6 +19,7 @@ type Band struct {
 	Adopted bool   // has keys of its own
 	Placed  time.Time
 	Seen    time.Time // when a session with it began last; zero: never
+	Lost    time.Time // when it was reported lost; zero: it is not
 }
 
 func insertBand(tx *db.Tx, id, owner string) (fresh bool, err error) {
@@ -38,15 +38,24 @@ func setSeen(tx *db.Tx, id string) error {
 	return err
 }
 
-const bandColumns = `id, owner, adopted, placed, seen`
+func setLost(tx *db.Tx, id string, at time.Time) error {
+	lost := int64(0)
+	if !at.IsZero() {
+		lost = at.UnixMicro()
+	}
+	_, err := tx.Exec(`UPDATE tsm_band SET lost = $2 WHERE id = $1`, id, lost)
+	return err
+}
+
+const bandColumns = `id, owner, adopted, placed, seen, lost`
 
 func scanBand(scan func(...any) error) (b Band, err error) {
-	var placed, seen int64
-	err = scan(&b.ID, &b.Owner, &b.Adopted, &placed, &seen)
+	var placed, seen, lost int64
+	err = scan(&b.ID, &b.Owner, &b.Adopted, &placed, &seen, &lost)
 	if errors.Is(err, db.ErrNoRows) {
 		err = ErrBand
 	}
-	b.Placed, b.Seen = db.Moment(placed), db.Moment(seen)
+	b.Placed, b.Seen, b.Lost = db.Moment(placed), db.Moment(seen), db.Moment(lost)
 	return b, err
 }
 
@@ -129,70 +138,39 @@ type Line struct {
 	Meaning iso7816.Explanation
 }
 
-// Log reads everything an order said to its element and heard back, in order.
+// Log reads everything an order said to its element and heard back, in order,
+// each line explained by what was said before it.
 func Log(q db.Reader, order string) ([]Line, error) {
 	scripts, err := scriptsOf(q, order)
 	if err != nil {
 		return nil, fmt.Errorf("log of order %s: %w", order, err)
 	}
+	told := dialogue.NewSession(dialogue.Options{})
 	var out []Line
 	for _, r := range scripts {
-		out = append(out, r.lines()...)
+		out = append(out, r.lines(told)...)
 	}
 	return out, nil
 }
 
-func (r scriptRow) lines() []Line {
+func (r scriptRow) lines(told *dialogue.Session) []Line {
 	out := make([]Line, len(r.steps))
 	for i, s := range r.steps {
 		l := Line{Script: r.id, Phase: Phase(s.Phase), Plain: s.Plain, Wire: s.Wire, Secret: s.Secret, Asked: r.made, Heard: r.heard}
+		var a iso7816.Response
 		if i < len(r.answers) {
-			if a, err := iso7816.ParseResponse(r.answers[i]); err == nil {
-				l.Answer, l.Good = &a, s.Expects(a.SW)
+			if got, err := iso7816.ParseResponse(r.answers[i]); err == nil {
+				a, l.Answer, l.Good = got, &got, s.Expects(got.SW)
 			}
 		}
 		l.Cut = r.cut && i == len(r.answers)
-		l.Meaning = explain(l)
+		l.Meaning = told.Exchange(l.Plain, a)
+		for _, k := range l.Secret {
+			l.Meaning.Fields = append(l.Meaning.Fields, iso7816.Field{Name: "key", NameZH: "密钥", Value: k, Secret: true})
+		}
 		out[i] = l
 	}
 	return out
-}
-
-// explain says in words what the command and its answer mean.
-func explain(l Line) iso7816.Explanation {
-	var r iso7816.Response
-	if l.Answer != nil {
-		r = *l.Answer
-	}
-	var e iso7816.Explanation
-	ok := false
-	if l.Phase.onDomain(l.Plain) {
-		e, ok = globalplatform.Explain(l.Plain, r)
-	}
-	if !ok {
-		e, ok = purse.Explain(l.Plain, r)
-	}
-	if !ok {
-		if e, ok = iso7816.Explain(l.Plain, r); !ok {
-			e = iso7816.Explanation{EN: fmt.Sprintf("command %02X", l.Plain.INS), ZH: fmt.Sprintf("命令 %02X", l.Plain.INS)}
-		}
-	}
-	for _, k := range l.Secret {
-		e.Fields = append(e.Fields, iso7816.Field{Name: "key", NameZH: "密钥", Value: k, Secret: true})
-	}
-	return e
-}
-
-// onDomain tells whether a command goes to the security domain: some
-// instructions mean one thing there and another at a purse.
-func (p Phase) onDomain(c iso7816.Command) bool {
-	switch p {
-	case PhaseChannel, PhaseLook, PhaseKeys, PhaseRemove, PhaseInstall, PhasePersonalise, PhaseActivate:
-		return true
-	case PhaseReadBack:
-		return c.INS == globalplatform.InsInitializeUpdate && c.P1 == 0 && len(c.Data) == 8
-	}
-	return false
 }
 
 // A Step is one phase of an order as its progress page shows it.

@@ -84,6 +84,12 @@ var Schema = db.Schema{Owner: "tsm", Steps: []string{
 	UPDATE tsm_order SET card_kind = 'transit' WHERE card <> '';
 	ALTER TABLE tsm_load ADD COLUMN mark BYTEA NOT NULL DEFAULT '';
 	ALTER TABLE tsm_band ADD COLUMN lost BIGINT NOT NULL DEFAULT 0; -- reported, microseconds; 0 not
+	-- Cards of a lost band and those in their place; the money follows when due.
+	CREATE TABLE tsm_move (
+		old TEXT PRIMARY KEY,
+		new TEXT NOT NULL,
+		due BIGINT NOT NULL,      -- microseconds
+		ended TEXT NOT NULL);     -- empty: it waits; else the order of the top-up, or why there is none
 	CREATE TABLE tsm_card (
 		card TEXT PRIMARY KEY,
 		uid BYTEA NOT NULL,       -- of the element it was written into
@@ -295,6 +301,29 @@ func (m *Manager) loadOf(ctx context.Context, o Order) (l load, err error) {
 func nextLoad(q db.Reader, card issuing.CardID) (n int, err error) {
 	err = q.QueryRow(`SELECT COALESCE(MAX(seq), 0) + 1 FROM tsm_load WHERE card = $1`, card).Scan(&n)
 	return n, err
+}
+
+// A move is a lost card and the one in its place.
+type move struct{ from, to issuing.CardID }
+
+func insertMove(tx *db.Tx, from, to issuing.CardID, due time.Time) error {
+	_, err := tx.Exec(`INSERT INTO tsm_move (old, new, due, ended) VALUES ($1, $2, $3, '') ON CONFLICT (old) DO NOTHING`, from, to, due.UnixMicro())
+	return err
+}
+
+func endMove(tx *db.Tx, from issuing.CardID, how string) error {
+	_, err := tx.Exec(`UPDATE tsm_move SET ended = $2 WHERE old = $1`, from, how)
+	return err
+}
+
+func movesDue(q db.Reader, now time.Time) (out []move, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
+		var v move
+		err := scan(&v.from, &v.to)
+		out = append(out, v)
+		return err
+	}, `SELECT old, new FROM tsm_move WHERE due <= $1 AND ended = '' ORDER BY old LIMIT $2`, now.UnixMicro(), maxPage)
+	return out, err
 }
 
 // keepPlace keeps which element a card was written into.

@@ -187,7 +187,8 @@ type Request struct {
 	SAM      *SAMData     // of SAM
 	Update   *Change      // of Update
 
-	behind bool // placed behind the card's open orders, whatever their end
+	behind  bool // placed behind the card's open orders, whatever their end
+	follows bool // money of a lost card, which one top-up's limit does not bound
 }
 
 // SAMData is what a gate's security module carries besides keys.
@@ -224,5 +225,6 @@ var (
 	ErrScript    = fail.Define(fail.NotFound, "tsm.script_not_found", "there is no such script for this band")
 	ErrAnswers   = fail.Define(fail.Invalid, "tsm.bad_answers", "the answers do not fit the script")
 	ErrBound     = fail.Define(fail.Conflict, "tsm.sequence_bound", "the card's sequence already belongs to another top-up")
+	ErrLost      = fail.Define(fail.Refused, "tsm.band_lost", "the band was reported lost")
 	ErrMoved     = fail.Define(fail.Busy, "tsm.order_moved", "the order changed meanwhile: ask again")
 )

@@ -157,6 +157,7 @@ var failuresZH = map[string]string{
 	"tsm.over_card_limit":        "充值后会超过卡片余额上限。",
 	"tsm.wrong_state":            "订单已过了可以这样做的阶段。",
 	"tsm.band_not_found":         "这只手环没有登记。",
+	"tsm.band_lost":              "这只手环已挂失。",
 	"tsm.band_taken":             "这只手环属于别人。",
 	"tsm.script_not_found":       "这只手环没有这份脚本。",
 	"tsm.bad_answers":            "应答与脚本对不上。",
