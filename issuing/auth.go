@@ -32,6 +32,7 @@ const (
 	OtherAmount   Reason = "amount"       // 13: the load was ordered with another amount
 	UnknownCard   Reason = "unknown"      // 14
 	Malformed     Reason = "malformed"    // 30
+	GivenUp       Reason = "given_up"     // 40: the terminal took it back before it came
 	Lost          Reason = "lost"         // 41: the card is suspended or replaced
 	NoMoney       Reason = "no_money"     // 51
 	Expired       Reason = "expired"      // 54
@@ -44,7 +45,7 @@ const (
 	Repeated      Reason = "repeated"     // 94: the counter was used with another cryptogram
 )
 
-var codes = map[Reason]string{Approval: "00", CardDeclined: "05", InProgress: "09", OtherAmount: "13", UnknownCard: "14", Malformed: "30", Lost: "41",
+var codes = map[Reason]string{Approval: "00", CardDeclined: "05", InProgress: "09", OtherAmount: "13", UnknownCard: "14", Malformed: "30", GivenUp: "40", Lost: "41",
 	NoMoney: "51", Expired: "54", WrongPIN: "55", NotOffered: "57", OverLimit: "61", NotActive: "62", BadCryptogram: "63", NoTries: "75", Repeated: "94"}
 
 // Code is the response code, two characters.
@@ -65,16 +66,20 @@ func (r Reason) Words(zh bool) string {
 var reasonWords = map[Reason][2]string{
 	Approval: {"approved", "已批准"}, CardDeclined: {"the card declined", "卡片拒绝"}, InProgress: {"an earlier load is being looked into", "上一笔圈存待确认"},
 	OtherAmount: {"another amount was ordered", "金额与订单不符"}, UnknownCard: {"no such card", "无此卡"}, Malformed: {"the request is incomplete", "报文不完整"},
-	Lost: {"the card was reported lost", "卡片已挂失"}, NoMoney: {"not enough money", "余额不足"}, Expired: {"the card has expired", "卡片已过期"},
+	GivenUp: {"the terminal took it back", "终端已撤销"}, Lost: {"the card was reported lost", "卡片已挂失"}, NoMoney: {"not enough money", "余额不足"}, Expired: {"the card has expired", "卡片已过期"},
 	WrongPIN: {"wrong PIN", "密码错误"}, NotOffered: {"the card does not offer this", "卡片不支持此交易"}, OverLimit: {"above a limit", "超出限额"},
 	NotActive: {"the card is not active", "卡片未启用"}, BadCryptogram: {"the cryptogram does not verify", "密文验证不通过"},
 	NoTries: {"no PIN tries left", "密码已锁定"}, Repeated: {"the counter was used before", "计数器重复"},
 }
 
-// Transaction types (tag 9C) of e-cash loads, as hosts code them (DOMAIN.md 6).
+// Transaction types (tag 9C): the first two digits of ISO 8583's processing
+// code, those of e-cash loads as hosts code them (DOMAIN.md 6).
 const (
 	TypePurchase = 0x00
+	TypeRefund   = 0x20 // goods came back, the card is there
+	TypeInquiry  = 0x31 // moves nothing: the card is heard
 	TypeLoad     = 0x60 // from the card's own account
+	lastLoad     = 0x63
 )
 
 // An Online is a request for authorisation.
@@ -121,7 +126,7 @@ func (b *Bank) Authorise(ctx context.Context, r Online) (Answer, error) {
 	}
 	var d decision
 	err = b.store.Write(ctx, func(tx *db.Tx) (err error) {
-		d, err = settle(tx, a)
+		d, err = settle(tx, a, b.watch)
 		return err
 	})
 	if err != nil {
@@ -265,7 +270,7 @@ type decision struct {
 
 // settle decides a request and keeps the answer; of one that was answered
 // before it gives the answer of then.
-func settle(tx *db.Tx, a asked) (d decision, err error) {
+func settle(tx *db.Tx, a asked, watch func(*db.Tx, Movement) error) (d decision, err error) {
 	id := a.secret.card
 	if d, known, err := answered(tx, a); err != nil || known {
 		return d, err
@@ -277,31 +282,44 @@ func settle(tx *db.Tx, a asked) (d decision, err error) {
 	if err := a.learn(tx, c); err != nil {
 		return d, err
 	}
+	if err := weighDoubts(tx, id, watch); err != nil {
+		return d, err
+	}
 	if d.why, err = a.judgePIN(tx, c); err != nil {
 		return d, err
 	}
-	state := "declined"
-	if d.why == Approval && a.typ == TypeLoad {
-		d, err = bindLoad(tx, a, c)
-		state = string(LoadBound)
-	} else if d.why == Approval {
-		d.why, err = pay(tx, a, c)
-		state = authHeld
+	state := authDeclined
+	if d.why == Approval {
+		switch a.typ {
+		case TypeLoad:
+			d, err = bindLoad(tx, a, c)
+			state = string(LoadBound)
+		case TypeInquiry:
+			state = authReleased
+		case TypeRefund:
+			d.why, err = takeBack(tx, a, c)
+			state = authHeld
+		default:
+			d.why, err = pay(tx, a, c)
+			state = authHeld
+		}
 	}
 	if err != nil {
 		return d, err
 	}
 	if d.why != Approval {
-		state = "declined"
+		state = authDeclined
 	}
 	return d, a.keep(tx, d, state)
 }
 
-// What became of an authorised payment.
+// What became of an online request.
 const (
-	authHeld     = "held"
-	authPaid     = "paid"
-	authReleased = "released"
+	authDeclined = "declined"
+	authHeld     = "held"     // approved; the terminal has not said how it went
+	authPaid     = "paid"     // completed
+	authReleased = "released" // given up
+	authReturned = "returned" // completed, and the money went back
 )
 
 // answered finds the answer to a counter that was used before.
@@ -310,7 +328,8 @@ func answered(tx *db.Tx, a asked) (d decision, known bool, err error) {
 	var arc string
 	err = tx.QueryRow(`SELECT ac, arc FROM issuing_auth WHERE card = $1 AND atc = $2`, a.secret.card, int64(a.c.ATC)).Scan(&ac, &arc)
 	if errors.Is(err, db.ErrNoRows) {
-		return d, false, nil
+		kinds, err := kindsAt(tx, a.secret.card, a.c.ATC)
+		return decision{why: Repeated}, len(kinds) > 0, err // the card has paid offline with it
 	}
 	if err != nil {
 		return d, false, err
@@ -374,6 +393,21 @@ func (a asked) judgePIN(tx *db.Tx, c Card) (Reason, error) {
 	return why, err
 }
 
+// takeBack approves a refund: nothing moves until the terminal clears it.
+func takeBack(tx *db.Tx, a asked, c Card) (Reason, error) {
+	switch {
+	case a.payee == "":
+		return NotOffered, nil
+	case a.fen.Sign() <= 0:
+		return OtherAmount, nil
+	}
+	once, err := RuleOn(tx, c, RuleOnce, tx.Now())
+	if err == nil && a.fen.Minor() > once.Value {
+		return OverLimit, nil
+	}
+	return Approval, err
+}
+
 // pay holds a payment on the card's account for the payee.
 func pay(tx *db.Tx, a asked, c Card) (Reason, error) {
 	switch {
@@ -417,69 +451,16 @@ func overLimit(tx *db.Tx, c Card, fen money.Amount) (bool, error) {
 
 // keep writes the answer down under card and counter.
 func (a asked) keep(tx *db.Tx, d decision, state string) error {
-	kind, balance := "pay", int64(-1)
-	if a.typ == TypeLoad {
-		kind = "load"
-	}
+	balance := int64(-1)
 	if a.iad.Report == pboc.ReportBalance {
 		balance = int64(a.iad.Amounts[0])
 	}
 	n, err := tx.Exec(`INSERT INTO issuing_auth (card, atc, ac, kind, day, fen, balance, arc, state, payee, text, at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (card, atc) DO NOTHING`,
-		a.secret.card, int64(a.c.ATC), a.c.AC[:], kind, calendar.Of(tx.Now(), calendar.Beijing).String(), a.fen.Minor(), balance,
+		a.secret.card, int64(a.c.ATC), a.c.AC[:], askOf(a.typ), calendar.Of(tx.Now(), calendar.Beijing).String(), a.fen.Minor(), balance,
 		d.why.Code(), state, string(a.payee), a.text, tx.Now().UnixMicro())
 	if err == nil && n == 0 {
 		err = ErrReused
 	}
 	return err
-}
-
-// Complete books an authorised payment, of fen or less than was authorised,
-// and releases the rest: what a terminal does once the goods are given. The
-// same again changes nothing.
-func Complete(tx *db.Tx, id CardID, atc uint16, fen money.Amount) error {
-	return finish(tx, id, atc, func(held money.Amount, payee ledger.AccountID, text, account string) error {
-		if fen.Sign() <= 0 || fen.Cmp(held) > 0 {
-			return ErrAmount
-		}
-		e := ledger.Move(fmt.Sprintf("pay:%s:%d", id, atc), ledger.AccountID(account), payee, fen)
-		e.Kind, e.Text = KindPayment, text
-		_, err := ledger.Post(tx, e)
-		return err
-	}, authPaid)
-}
-
-// Release gives an authorised payment up.
-func Release(tx *db.Tx, id CardID, atc uint16) error {
-	return finish(tx, id, atc, nil, authReleased)
-}
-
-// finish ends a hold one way or the other. The hold is voided and the payment
-// posted in the same unit, so that the statement names it for what it is.
-func finish(tx *db.Tx, id CardID, atc uint16, book func(money.Amount, ledger.AccountID, string, string) error, to string) error {
-	var held int64
-	var state, payee, text, account string
-	err := tx.QueryRow(`SELECT a.fen, a.state, a.payee, a.text, b.account FROM issuing_auth a JOIN issuing_bank b ON b.card = a.card
-		WHERE a.card = $1 AND a.atc = $2 AND a.kind = 'pay'`, id, int64(atc)).Scan(&held, &state, &payee, &text, &account)
-	switch {
-	case errors.Is(err, db.ErrNoRows):
-		err = ErrNoAuth
-	case err == nil && state == to:
-		return nil
-	case err == nil && state != authHeld:
-		err = ErrState
-	}
-	if err == nil {
-		_, err = ledger.Void(tx, holdRef(id, atc), "end:"+holdRef(id, atc))
-	}
-	if err == nil && book != nil {
-		err = book(money.Fen(held), ledger.AccountID(payee), text, account)
-	}
-	if err == nil {
-		_, err = tx.Exec(`UPDATE issuing_auth SET state = $3 WHERE card = $1 AND atc = $2`, id, int64(atc), to)
-	}
-	if err != nil {
-		return fmt.Errorf("payment %d of card %s: %w", atc, id.Masked(), err)
-	}
-	return nil
 }

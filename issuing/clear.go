@@ -64,7 +64,9 @@ const (
 	FlawShort     Flaw = "short"      // the books hold less for the card than it spent
 	FlawDiffers   Flaw = "differs"    // the counter was booked with another amount or payee
 	FlawNoSale    Flaw = "no_sale"    // a refund of what was not sold, or of more
-	FlawNotDue    Flaw = "not_due"    // an online payment was declined, given up or for less; a load
+	FlawNotDue    Flaw = "not_due"    // an online payment was declined, given up or for less; a record that does not fit its request
+	FlawNoAuth    Flaw = "no_request" // an online payment, load or refund that the house was never asked for
+	FlawOver      Flaw = "over"       // a load or refund that has ended the other way
 	FlawNoAccount Flaw = "no_account" // nobody to pay
 )
 
@@ -84,7 +86,8 @@ var flawWords = map[Flaw][2]string{
 	FlawUnknown: {"no card of this house", "非本行卡"}, FlawProof: {"the cryptogram does not verify", "密文验证不通过"},
 	FlawCurrency: {"another currency", "币种不符"}, FlawShort: {"the books hold less for the card", "账上余额不足"},
 	FlawDiffers: {"the counter was booked otherwise", "同一计数器内容不一致"}, FlawNoSale: {"no sale it belongs to", "无对应消费"},
-	FlawNotDue: {"the online payment was not approved for it", "联机未批准"}, FlawNoAccount: {"no account to pay", "无收款账户"},
+	FlawNotDue: {"the online payment was not approved for it", "联机未批准"}, FlawNoAuth: {"nobody asked the house for it", "未曾联机请求"},
+	FlawOver: {"it has ended the other way", "已按相反结果处理"}, FlawNoAccount: {"no account to pay", "无收款账户"},
 }
 
 // A Checked is a clearing record after the hsm looked at it. Its record stays
@@ -96,12 +99,14 @@ type Checked struct {
 	sealed  []byte
 	secret  secret
 	flaw    Flaw
-	balance int64 // reported after the transaction, -1 not
+	balance int64 // as the card reports it: after an offline payment, before anything else; -1 not
+	alone   bool  // the card's first word was its approval
+	watch   func(*db.Tx, Movement) error
 }
 
 // Check has the hsm verify a record that a terminal handed in for a payee.
 func (b *Bank) Check(ctx context.Context, c pboc.Clearing, payee ledger.AccountID) (k Checked, err error) {
-	k = Checked{record: c, payee: payee, balance: -1}
+	k = Checked{record: c, payee: payee, balance: -1, watch: b.watch}
 	wire, err := c.MarshalBinary()
 	if err != nil {
 		return k, fmt.Errorf("clearing: %w", errors.Join(ErrBadInput, err))
@@ -125,6 +130,7 @@ func (b *Bank) Check(ctx context.Context, c pboc.Clearing, payee ledger.AccountI
 		return k, err
 	}
 	iad, err := b.keys.CheckClearing(ctx, c)
+	k.alone = iad.CVR.First() == pboc.TC
 	switch {
 	case errors.Is(err, hsm.ErrAC), errors.Is(err, hsm.ErrBalance), errors.Is(err, hsm.ErrNoKey):
 		k.flaw = FlawProof
@@ -143,24 +149,62 @@ func (b *Bank) Check(ctx context.Context, c pboc.Clearing, payee ledger.AccountI
 }
 
 // Clear checks and books records of one payee, each in a unit of its own, and
-// tells what became of each. They may be handed in again at any time.
+// tells what became of each. They may be handed in again at any time and in any
+// order: what waited for one of them is booked with it.
 func (b *Bank) Clear(ctx context.Context, records []pboc.Clearing, payee ledger.AccountID) ([]Fate, error) {
 	out := make([]Fate, 0, len(records))
+	booked := map[CardID]bool{}
 	for _, r := range records {
 		k, err := b.Check(ctx, r, payee)
 		if err != nil {
 			return out, err
 		}
-		var f Fate
-		if err := b.store.Write(ctx, func(tx *db.Tx) (err error) {
-			f, _, err = ClearTC(tx, k)
-			return err
-		}); err != nil {
+		f, err := b.clear(ctx, k)
+		if err != nil {
 			return out, err
 		}
 		out = append(out, f)
+		booked[k.Card()] = booked[k.Card()] || f == Cleared
+	}
+	for id, some := range booked {
+		if some && id != "" {
+			if err := b.RetryCard(ctx, id); err != nil {
+				return out, err
+			}
+		}
 	}
 	return out, nil
+}
+
+func (b *Bank) clear(ctx context.Context, k Checked) (f Fate, err error) {
+	err = b.store.Write(ctx, func(tx *db.Tx) (err error) {
+		f, _, err = ClearTC(tx, k)
+		return err
+	})
+	return f, err
+}
+
+// RetryCard tries a card's records in suspense again until none can be booked.
+func (b *Bank) RetryCard(ctx context.Context, id CardID) error {
+	for again := true; again; {
+		again = false
+		var list []Suspended
+		err := b.store.Read(ctx, func(q *db.Query) (err error) {
+			list, err = suspended(q, `settled = 0 AND card = $1 ORDER BY id LIMIT $2`, id, maxPage)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for _, s := range list {
+			f, err := b.Retry(ctx, s.ID)
+			if err != nil {
+				return err
+			}
+			again = again || f == Cleared
+		}
+	}
+	return nil
 }
 
 // ClearTC books a checked record once by card, counter and kind: an offline
@@ -185,187 +229,33 @@ func ClearTC(tx *db.Tx, k Checked) (Fate, Flaw, error) {
 	if k.flaw != NoFlaw {
 		return Suspense, k.flaw, k.suspend(tx)
 	}
-	return Cleared, NoFlaw, k.keep(tx)
+	if err := k.keep(tx); err != nil {
+		return "", "", err
+	}
+	if err := endDoubt(tx, k.secret.card, k.record.ATC); err != nil {
+		return "", "", err
+	}
+	return Cleared, NoFlaw, weighDoubts(tx, k.secret.card, k.watch)
 }
 
-// booked tells whether the counter has been cleared, and whether as the same.
+// booked tells whether the record has been booked. Records of one counter are
+// of one amount and payee: the cryptogram is over both.
 func booked(tx *db.Tx, k Checked) (known bool, flaw Flaw, err error) {
-	var fen int64
-	var payee string
-	err = tx.QueryRow(`SELECT fen, payee FROM issuing_clearing WHERE card = $1 AND atc = $2 AND kind = $3`,
-		k.secret.card, int64(k.record.ATC), byte(k.record.Kind)).Scan(&fen, &payee)
-	switch {
-	case errors.Is(err, db.ErrNoRows):
-		return false, NoFlaw, nil
-	case err == nil && (fen != int64(k.record.Fen) || payee != string(k.payee)):
-		return true, FlawDiffers, nil
-	}
-	return err == nil, NoFlaw, err
-}
-
-// book moves the money.
-func (k Checked) book(tx *db.Tx) (Flaw, error) {
-	c, err := Get(tx, k.secret.card)
-	if err != nil {
-		return "", err
-	}
-	d, _, err := bankDataOf(tx, c)
-	if err != nil {
-		return "", err
-	}
-	if err := k.learn(tx, c, d); err != nil {
-		return "", err
-	}
-	switch k.record.Kind {
-	case pboc.ClearOnline:
-		if k.record.Type == TypeLoad {
-			return k.loaded(tx)
+	err = db.Each(tx, func(scan func(...any) error) error {
+		var kind byte
+		var fen int64
+		var payee string
+		err := scan(&kind, &fen, &payee)
+		if fen != int64(k.record.Fen) || payee != string(k.payee) {
+			flaw = FlawDiffers
 		}
-		return k.sale(tx, d)
-	case pboc.ClearSale:
-		return k.sale(tx, d)
-	case pboc.ClearReversal:
-		return k.reversal(tx, d)
-	case pboc.ClearCancel:
-		return k.cancel(tx)
-	}
-	return k.refund(tx)
+		known = known || pboc.ClearingKind(kind) == k.record.Kind
+		return err
+	}, `SELECT kind, fen, payee FROM issuing_clearing WHERE card = $1 AND atc = $2`, k.secret.card, int64(k.record.ATC))
+	return known, flaw, err
 }
 
 func (k Checked) fen() money.Amount { return money.Fen(int64(k.record.Fen)) }
-
-// source is where an offline payment of the card comes from.
-func (k Checked) source(d BankData) ledger.AccountID {
-	if d.ECash {
-		return Float(k.secret.card)
-	}
-	return ledger.AccountID(k.secret.account)
-}
-
-func (k Checked) post(tx *db.Tx, kind string, from, to ledger.AccountID) (Flaw, error) {
-	e := ledger.Move(fmt.Sprintf("tc:%s:%d:%d", k.secret.card, k.record.ATC, k.record.Kind), from, to, k.fen())
-	e.Kind = kind
-	e.Text, _ = KindWords(kind, false)
-	_, err := ledger.Post(tx, e)
-	switch {
-	case errors.Is(err, ledger.ErrInsufficient):
-		return FlawShort, nil
-	case errors.Is(err, ledger.ErrNoAccount):
-		return FlawNoAccount, nil
-	}
-	return NoFlaw, err
-}
-
-// sale books a payment: an online one if the counter was authorised.
-func (k Checked) sale(tx *db.Tx, d BankData) (Flaw, error) {
-	var kind, state, payee string
-	var fen int64
-	err := tx.QueryRow(`SELECT kind, state, payee, fen FROM issuing_auth WHERE card = $1 AND atc = $2`,
-		k.secret.card, int64(k.record.ATC)).Scan(&kind, &state, &payee, &fen)
-	switch {
-	case k.record.Type == TypeLoad || err == nil && kind != "pay":
-		return FlawNotDue, nil // a load pays nobody
-	case errors.Is(err, db.ErrNoRows) && k.record.Kind == pboc.ClearOnline:
-		return FlawNotDue, nil
-	case errors.Is(err, db.ErrNoRows):
-		if _, given, err := k.sold(tx); err != nil || given > 0 {
-			return NoFlaw, err // its reversal came first and has given the money back
-		}
-		return k.post(tx, KindOffline, k.source(d), k.payee)
-	case err != nil:
-		return "", err
-	case state == authPaid && payee == string(k.payee):
-		return NoFlaw, nil // completed before, the record only says so again
-	case state != authHeld || payee != string(k.payee) || int64(k.record.Fen) > fen:
-		return FlawNotDue, nil
-	}
-	return NoFlaw, Complete(tx, k.secret.card, k.record.ATC, k.fen())
-}
-
-// loaded settles a load whose script a terminal saw the card take.
-func (k Checked) loaded(tx *db.Tx) (Flaw, error) {
-	l, err := loadAt(tx, k.secret.card, int(k.record.ATC))
-	switch {
-	case errors.Is(err, ErrNoLoad), err == nil && l.State == LoadVoid:
-		return FlawNotDue, nil
-	case err != nil:
-		return "", err
-	case l.Amount.Cmp(k.fen()) != 0:
-		return FlawDiffers, nil
-	}
-	return NoFlaw, l.end(tx, LoadPaid, "terminal")
-}
-
-// cancel releases what may have been approved and gave nothing; what has been
-// completed meanwhile goes back. Of a load it says nothing: the card has to.
-func (k Checked) cancel(tx *db.Tx) (Flaw, error) {
-	var state, payee string
-	err := tx.QueryRow(`SELECT state, payee FROM issuing_auth WHERE card = $1 AND atc = $2 AND kind = 'pay'`,
-		k.secret.card, int64(k.record.ATC)).Scan(&state, &payee)
-	switch {
-	case errors.Is(err, db.ErrNoRows): // it never came here, or was a load
-		return NoFlaw, nil
-	case err != nil:
-		return "", err
-	case payee != string(k.payee):
-		return FlawNotDue, nil
-	case state == authHeld:
-		return NoFlaw, Release(tx, k.secret.card, k.record.ATC)
-	case state != authPaid:
-		return NoFlaw, nil
-	}
-	sold, given, err := k.sold(tx)
-	if err != nil || given+int64(k.record.Fen) > sold {
-		return FlawNoSale, err
-	}
-	return k.post(tx, KindReversal, k.payee, ledger.AccountID(k.secret.account))
-}
-
-// reversal gives the card's money back on its account: the card itself has paid
-// and cannot be told.
-func (k Checked) reversal(tx *db.Tx, d BankData) (Flaw, error) {
-	sold, given, err := k.sold(tx)
-	switch {
-	case err != nil:
-		return "", err
-	case sold < 0 && !d.ECash:
-		return NoFlaw, nil // nothing was booked, nothing is to be taken back
-	case sold < 0:
-		return k.post(tx, KindReversal, k.source(d), ledger.AccountID(k.secret.account))
-	case given+int64(k.record.Fen) > sold:
-		return FlawNoSale, nil
-	}
-	return k.post(tx, KindReversal, k.payee, ledger.AccountID(k.secret.account))
-}
-
-// refund gives back what was sold, or a part of it, from the payee.
-func (k Checked) refund(tx *db.Tx) (Flaw, error) {
-	sold, given, err := k.sold(tx)
-	if err != nil || given+int64(k.record.Fen) > sold {
-		return FlawNoSale, err
-	}
-	return k.post(tx, KindReturned, k.payee, ledger.AccountID(k.secret.account))
-}
-
-// sold is what was booked as sold at the counter to the same payee, -1 for
-// nothing, and what of it was given back already.
-func (k Checked) sold(tx *db.Tx) (sold, given int64, err error) {
-	sold = -1
-	err = db.Each(tx, func(scan func(...any) error) error {
-		var kind, fen int64
-		if err := scan(&kind, &fen); err != nil {
-			return err
-		}
-		switch pboc.ClearingKind(kind) {
-		case pboc.ClearSale, pboc.ClearOnline:
-			sold = fen
-		default:
-			given += fen
-		}
-		return nil
-	}, `SELECT kind, fen FROM issuing_clearing WHERE card = $1 AND atc = $2 AND payee = $3`, k.secret.card, int64(k.record.ATC), string(k.payee))
-	return sold, given, err
-}
 
 // learn keeps what the record proves about the card: its counter, its balance,
 // and with them what became of a load.
@@ -374,12 +264,11 @@ func (k Checked) learn(tx *db.Tx, c Card, d BankData) error {
 	if _, err := tx.Exec(`UPDATE issuing_bank SET atc = $2 WHERE card = $1 AND atc < $2`, c.ID, atc); err != nil {
 		return err
 	}
-	if k.balance < 0 || k.record.Type == TypeLoad {
+	if k.balance < 0 {
 		return nil
 	}
-	offline := k.record.Kind == pboc.ClearSale || k.record.Kind == pboc.ClearReversal
 	before := money.Fen(k.balance)
-	if offline && (k.balance > 0 || d.Support == 0) { // otherwise part of the fare may stand owing
+	if k.alone && (k.balance > 0 || d.Support == 0) { // otherwise part of the fare may stand owing
 		before = before.Add(k.fen())
 	}
 	if err := proveOpen(tx, c.ID, Proof{ATC: int(atc), Balance: before, By: "clearing"}); err != nil {
@@ -425,7 +314,11 @@ type Suspended struct {
 }
 
 // InSuspense reads what waits, oldest first, from the one after the given.
-func InSuspense(q db.Reader, after string, limit int) (out []Suspended, err error) {
+func InSuspense(q db.Reader, after string, limit int) ([]Suspended, error) {
+	return suspended(q, `settled = 0 AND id > $1 ORDER BY id LIMIT $2`, after, min(max(limit, 1), maxPage))
+}
+
+func suspended(q db.Reader, where string, args ...any) (out []Suspended, err error) {
 	err = db.Each(q, func(scan func(...any) error) error {
 		var s Suspended
 		var fen, at int64
@@ -433,8 +326,7 @@ func InSuspense(q db.Reader, after string, limit int) (out []Suspended, err erro
 		s.Fen, s.At = money.Fen(fen), db.Moment(at)
 		out = append(out, s)
 		return err
-	}, `SELECT id, card, atc, fen, payee, terminal, why, at FROM issuing_suspense WHERE settled = 0 AND id > $1 ORDER BY id LIMIT $2`,
-		after, min(max(limit, 1), maxPage))
+	}, `SELECT id, card, atc, fen, payee, terminal, why, at FROM issuing_suspense WHERE `+where, args...)
 	return out, err
 }
 
@@ -469,11 +361,7 @@ func (b *Bank) Retry(ctx context.Context, id string) (f Fate, err error) {
 	if err != nil {
 		return "", err
 	}
-	err = b.store.Write(ctx, func(tx *db.Tx) (err error) {
-		f, _, err = ClearTC(tx, k)
-		return err
-	})
-	return f, err
+	return b.clear(ctx, k)
 }
 
 // Card is whose record it is; empty when the house has no such card.

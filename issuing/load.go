@@ -279,6 +279,9 @@ func (l *Load) end(tx *db.Tx, to LoadState, proof string) error {
 		err = ErrState
 	}
 	l.State, l.Proof = to, proof
+	if err == nil {
+		err = endLoadDoubt(tx, l.Card, l.ATC, to == LoadPaid, proof)
+	}
 	return err
 }
 

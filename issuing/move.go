@@ -8,7 +8,6 @@ import (
 	"koala/internal/db"
 	"koala/ledger"
 	"koala/money"
-	"koala/spec/pboc"
 	"koala/wallet"
 )
 
@@ -252,80 +251,51 @@ func Lineage(q db.Reader, id CardID) ([]CardID, error) {
 	return out, nil
 }
 
-// A Gap is money that left a card between two counters and was not handed in.
-type Gap struct {
-	After, Before uint16 // counters that are known
-	Fen           money.Amount
+// A Rule names a number of this package's that has dates.
+type Rule string
+
+// The rules. A card's own row goes before its product's, that before everybody's.
+const (
+	RuleOnce  Rule = "once"       // one online payment at most, fen
+	RuleDay   Rule = "day"        // online payments of a Beijing day at most, fen
+	RuleClaim Rule = "claim.days" // from the report of a loss to its payment, days
+)
+
+// A Ruling is a rule in a span of time.
+type Ruling struct {
+	Scope    string // a card, a product, or empty: everybody
+	Rule     Rule
+	From, To time.Time // from incl., to excl.; zero To: open
+	Value    int64
+	Source   string
 }
 
-// Gaps compares the balances a card reported with what was booked between
-// them. Counters alone tell nothing: they move with every transaction that was
-// begun.
-func Gaps(q db.Reader, id CardID) (out []Gap, err error) {
-	var last *struct {
-		atc     uint16
-		balance int64
+// RuleOn is the rule in force for a card on a date.
+func RuleOn(q db.Reader, c Card, r Rule, on time.Time) (out Ruling, err error) {
+	for _, scope := range []string{string(c.ID), c.Product, ""} {
+		var from, to int64
+		out = Ruling{Scope: scope, Rule: r}
+		err = q.QueryRow(`SELECT valid_from, valid_to, value, source FROM issuing_rule
+			WHERE scope = $1 AND rule = $2 AND valid_from <= $3 AND (valid_to = 0 OR valid_to > $3)
+			ORDER BY valid_from DESC LIMIT 1`, scope, string(r), on.UnixMicro()).Scan(&from, &to, &out.Value, &out.Source)
+		if err == nil {
+			out.From, out.To = db.Moment(from), db.Moment(to)
+			return out, nil
+		}
+		if !errors.Is(err, db.ErrNoRows) {
+			return out, err
+		}
 	}
-	err = db.Each(q, func(scan func(...any) error) error {
-		var atc, spent, balance, loaded int64
-		if err := scan(&atc, &spent, &loaded, &balance); err != nil {
-			return err
-		}
-		if last != nil {
-			if missing := last.balance + loaded - spent - balance; missing > 0 {
-				out = append(out, Gap{last.atc, uint16(atc), money.Fen(missing)})
-			}
-		}
-		last = &struct {
-			atc     uint16
-			balance int64
-		}{uint16(atc), balance}
-		return nil
-	}, gapQuery, id, byte(pboc.ClearSale), LoadPaid)
-	return out, err
+	return out, fmt.Errorf("rule %s of card %s: %w", r, c.ID.Masked(), ErrNotFound)
 }
 
-// gapQuery lists the counters with a reported balance; what was loaded between
-// two of them stands at the later one: a load's counter reports the balance
-// before it, so it counts for the next.
-const gapQuery = `SELECT r.atc, r.spent,
-	(SELECT CAST(COALESCE(SUM(l.fen), 0) AS BIGINT) FROM issuing_load l WHERE l.card = $1 AND l.state = $3 AND l.atc < r.atc
-		AND l.atc >= (SELECT COALESCE(MAX(p.atc), -1) FROM (
-			SELECT atc FROM issuing_clearing WHERE card = $1 AND balance >= 0 UNION SELECT atc FROM issuing_auth WHERE card = $1 AND balance >= 0) p
-			WHERE p.atc < r.atc)),
-	r.balance FROM (
-		SELECT atc, fen AS spent, balance FROM issuing_clearing WHERE card = $1 AND balance >= 0 AND kind = $2
-			AND NOT EXISTS (SELECT 1 FROM issuing_auth x WHERE x.card = $1 AND x.atc = issuing_clearing.atc)
-		UNION ALL SELECT atc, 0, balance FROM issuing_auth WHERE card = $1 AND balance >= 0) r ORDER BY r.atc`
-
-// RuleOffline books an offline payment that staff hold for proven though its
-// cryptogram is lost, as its record would be: a sale to the payee, a reversal
-// (ClearReversal) back to the holder. The record itself moves nothing more when
-// it comes after all. The caller keeps who, why and on what evidence.
-func RuleOffline(tx *db.Tx, id CardID, atc uint16, kind pboc.ClearingKind, amount money.Amount, payee ledger.AccountID) error {
-	bad := func(err error) error { return fmt.Errorf("ruling ATC %d of card %s: %w", atc, id.Masked(), err) }
-	if amount.Sign() <= 0 || kind != pboc.ClearSale && kind != pboc.ClearReversal {
-		return bad(ErrKind)
+// SetRule adds a dated rule.
+func SetRule(tx *db.Tx, r Ruling) error {
+	if r.Value < 0 || r.Source == "" || r.Rule != RuleOnce && r.Rule != RuleDay && r.Rule != RuleClaim {
+		return fmt.Errorf("rule %s: %w", r.Rule, ErrBadInput)
 	}
-	s, err := secretOf(tx, id)
-	if err != nil {
-		return bad(err)
-	}
-	k := Checked{record: pboc.Clearing{Kind: kind, ATC: atc, Fen: uint64(amount.Minor())}, payee: payee, secret: s, balance: -1}
-	known, flaw, err := booked(tx, k)
-	if err != nil || known && flaw == NoFlaw {
-		return err
-	}
-	if flaw == NoFlaw {
-		flaw, err = k.book(tx)
-	}
-	switch {
-	case err != nil:
-		return bad(err)
-	case flaw == FlawShort:
-		return bad(ErrShort)
-	case flaw != NoFlaw:
-		return bad(ErrDiffers)
-	}
-	return k.keep(tx)
+	_, err := tx.Exec(`INSERT INTO issuing_rule (scope, rule, valid_from, valid_to, value, source) VALUES ($1, $2, $3, $4, $5, $6)
+		ON CONFLICT (scope, rule, valid_from) DO UPDATE SET valid_to = excluded.valid_to, value = excluded.value, source = excluded.source`,
+		r.Scope, string(r.Rule), micros(r.From), micros(r.To), r.Value, r.Source)
+	return err
 }

@@ -1,9 +1,11 @@
 package issuing
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"koala/calendar"
@@ -305,4 +307,169 @@ func Statement(ctx context.Context, book *ledger.Book, c Card, from uint64, limi
 		}
 	}
 	return out, nil
+}
+
+// A Gap is money that left a card between two counters and was not handed in.
+type Gap struct {
+	After, Before uint16 // counters that are known
+	Fen           money.Amount
+}
+
+// Gaps compares the balances a card reported with what was booked between
+// them. Counters alone tell nothing: they move with every transaction that was
+// begun.
+func Gaps(q db.Reader, id CardID) (out []Gap, err error) {
+	h, err := historyOf(q, id)
+	for i := 1; i < len(h.balances); i++ {
+		if e := h.between(h.balances[i-1], h.balances[i]); e.Missing > 0 {
+			out = append(out, Gap{uint16(e.After), uint16(e.Before), money.Fen(e.Missing)})
+		}
+	}
+	return out, err
+}
+
+// A history is what the books know of a card's e-cash, by its counter. A
+// position is three times the counter; a balance stands there if it is of
+// before the transaction and two further on if of after it, what the
+// transaction moved between them.
+type history struct {
+	balances []balance     // that the card proved, by position
+	moves    map[int]int64 // by counter: spent, or below zero loaded
+	known    map[int]bool  // counters that are accounted for
+	bound    []int         // counters of loads without a known end
+}
+
+type balance struct {
+	at  int
+	fen int64
+}
+
+// historyOf reads a card's history. It begins empty: cards are written without
+// money.
+func historyOf(q db.Reader, id CardID) (h history, err error) {
+	h = history{balances: []balance{{2, 0}}, moves: map[int]int64{}, known: map[int]bool{}}
+	proved := func(atc int, before, after int64) {
+		h.balances = append(h.balances, balance{3 * atc, before})
+		if after >= 0 {
+			h.balances = append(h.balances, balance{3*atc + 2, after})
+		}
+	}
+	for _, part := range []struct {
+		sql  string
+		take func(atc int, fen, balance int64, what string)
+	}{
+		{`SELECT atc, fen, -1, CASE WHEN state = 'paid' THEN 'paid' ELSE '' END FROM issuing_doubt WHERE card = $1 AND state IN ('paid', 'unpaid') AND kind < 3`,
+			func(atc int, fen, _ int64, what string) {
+				if what == "paid" {
+					h.moves[atc] = fen
+				}
+			}},
+		{`SELECT atc, MAX(fen), MAX(balance), '' FROM issuing_clearing c WHERE card = $1 AND kind < 3
+			AND NOT EXISTS (SELECT 1 FROM issuing_auth x WHERE x.card = c.card AND x.atc = c.atc) GROUP BY atc`,
+			func(atc int, fen, balance int64, _ string) {
+				if h.moves[atc] = fen; balance >= 0 {
+					proved(atc, balance+fen, balance)
+				}
+			}},
+		{`SELECT atc, 0, balance, '' FROM issuing_auth WHERE card = $1`, func(atc int, _, balance int64, _ string) {
+			if balance >= 0 {
+				proved(atc, balance, -1)
+			}
+		}},
+		{`SELECT atc, fen, -1, state FROM issuing_load WHERE card = $1 AND atc >= 0 AND state IN ('paid', 'bound')`, func(atc int, fen, _ int64, state string) {
+			if LoadState(state) == LoadPaid {
+				h.moves[atc] = -fen
+			} else {
+				h.bound = append(h.bound, atc)
+			}
+		}},
+	} {
+		if err == nil {
+			err = db.Each(q, func(scan func(...any) error) error {
+				var atc, fen, balance int64
+				var what string
+				err := scan(&atc, &fen, &balance, &what)
+				h.known[int(atc)] = true
+				part.take(int(atc), fen, balance, what)
+				return err
+			}, part.sql, id)
+		}
+	}
+	h.sort()
+	return h, err
+}
+
+func (h *history) sort() {
+	slices.SortFunc(h.balances, func(a, b balance) int { return cmp.Compare(a.at, b.at) })
+}
+
+// between compares two balances with what was booked between them.
+func (h history) between(low, high balance) Evidence {
+	e := Evidence{After: low.at / 3, Had: low.fen, Before: high.at / 3, Left: high.fen, Whole: true}
+	for atc := (low.at + 1) / 3; 3*atc+1 < high.at; atc++ {
+		if 3*atc+1 > low.at {
+			e.Booked += h.moves[atc]
+			e.Whole = e.Whole && h.known[atc]
+		}
+	}
+	e.Missing = e.Had - e.Left - e.Booked
+	return e
+}
+
+// A verdict is what balances say of a doubt.
+type verdict struct {
+	state    DoubtState
+	evidence Evidence
+}
+
+// weigh decides doubts by the balances around them. One that is above what is
+// missing there was not paid. Those that make exactly what is missing were, if
+// nothing else can have been: every other counter is accounted for, or all
+// terminals have handed in (doubts from before ripe).
+func (h history) weigh(open []Doubt, ripe time.Time) []verdict {
+	for _, d := range open {
+		if h.known[int(d.ATC)] = true; d.balance >= 0 {
+			h.balances = append(h.balances, balance{3 * int(d.ATC), d.balance})
+		}
+	}
+	h.sort()
+	out := make([]verdict, len(open))
+	groups := map[[2]int][]int{}
+	for i, d := range open {
+		out[i].state = DoubtWaiting
+		at := 3*int(d.ATC) + 1
+		high := slices.IndexFunc(h.balances, func(b balance) bool { return b.at > at })
+		if high > 0 {
+			key := [2]int{high - 1, high}
+			groups[key] = append(groups[key], i)
+		}
+	}
+	for key, group := range groups {
+		low, high := h.balances[key[0]], h.balances[key[1]]
+		if !slices.ContainsFunc(h.bound, func(atc int) bool { return low.at < 3*atc+1 && 3*atc+1 < high.at }) {
+			judge(out, open, group, h.between(low, high), ripe)
+		}
+	}
+	return out
+}
+
+// judge decides the doubts between two balances.
+func judge(out []verdict, open []Doubt, group []int, e Evidence, ripe time.Time) {
+	var sum int64
+	whole, late := e.Whole, true
+	var left []int
+	for _, i := range group {
+		switch fen := open[i].Fen.Minor(); {
+		case e.Missing < 0: // the books are behind the card
+		case fen > e.Missing:
+			out[i] = verdict{DoubtUnpaid, e}
+		default:
+			left, sum, late = append(left, i), sum+fen, late && open[i].At.Before(ripe)
+		}
+	}
+	if sum == e.Missing && whole || sum <= e.Missing && late {
+		for _, i := range left {
+			out[i] = verdict{DoubtPaid, e}
+		}
+	}
 }

@@ -178,6 +178,49 @@ var Schema = db.Schema{Owner: "issuing", Steps: []string{
 		new TEXT NOT NULL,           -- empty: not moved yet, or paid to the wallet
 		fen BIGINT NOT NULL,
 		state TEXT NOT NULL)`,
+	`ALTER TABLE issuing_auth ADD COLUMN paid BIGINT NOT NULL DEFAULT 0; -- completed or given back, fen
+	UPDATE issuing_auth SET paid = fen WHERE state = 'paid';
+	UPDATE issuing_auth SET kind = 'other' WHERE state = 'declined' AND kind = 'pay' AND payee = '';
+	-- Where the money of an offline payment stands: the counter is booked once.
+	CREATE TABLE issuing_spent (
+		card TEXT NOT NULL,
+		atc BIGINT NOT NULL,
+		fen BIGINT NOT NULL,
+		payee TEXT NOT NULL,
+		place TEXT NOT NULL,         -- payee, or holder: back on the account
+		moves BIGINT NOT NULL,
+		PRIMARY KEY (card, atc));
+	INSERT INTO issuing_spent (card, atc, fen, payee, place, moves)
+		SELECT card, atc, MAX(fen), MIN(payee), CASE WHEN MAX(kind) > 1 THEN 'holder' ELSE 'payee' END, 0 FROM issuing_clearing c
+		WHERE kind < 4 AND NOT EXISTS (SELECT 1 FROM issuing_auth a WHERE a.card = c.card AND a.atc = c.atc) GROUP BY card, atc;
+	-- What a terminal could not bring to an end. One case per counter.
+	CREATE TABLE issuing_doubt (
+		id TEXT PRIMARY KEY,
+		card TEXT NOT NULL,
+		atc BIGINT NOT NULL,
+		kind BIGINT NOT NULL,        -- pboc.ClearingKind
+		typ BIGINT NOT NULL,         -- 9C
+		fen BIGINT NOT NULL,
+		payee TEXT NOT NULL,
+		terminal TEXT NOT NULL,
+		paid BOOLEAN NOT NULL,       -- the terminal saw the payment in the card's log
+		balance BIGINT NOT NULL,     -- e-cash before it as its cryptogram reports, -1 not
+		state TEXT NOT NULL,
+		evidence TEXT NOT NULL,      -- JSON
+		at BIGINT NOT NULL,
+		decided BIGINT NOT NULL,
+		UNIQUE (card, atc));
+	CREATE INDEX issuing_doubt_state ON issuing_doubt (state, id);
+	-- Cards that terminals are to refuse, or not any more, in the order of it.
+	CREATE TABLE issuing_refusal (
+		version BIGINT PRIMARY KEY,
+		card TEXT NOT NULL,
+		reason BIGINT NOT NULL,      -- purse.DenyReason, 0: allowed again
+		at BIGINT NOT NULL);
+	-- A PIN on its way into a card that is being written, sealed.
+	CREATE TABLE issuing_pin (
+		card TEXT PRIMARY KEY,
+		sealed BYTEA NOT NULL)`,
 }}
 
 const cardColumns = `id, kind, tail, customer, band, product, instance, state, was, deposit, valid_from, valid_to,
@@ -312,4 +355,50 @@ func InBand(q db.Reader, band string) ([]Card, error) {
 // List reads all cards by id, from the one after the given, at most limit.
 func List(q db.Reader, after CardID, limit int) ([]Card, error) {
 	return cards(q, `id > $1 ORDER BY id LIMIT $2`, after, min(max(limit, 1), maxPage))
+}
+
+// A secret is what the house knows of a bank card beside Card: one row.
+type secret struct {
+	card    CardID
+	token   string
+	sealed  []byte
+	psn     byte
+	alg     byte // pboc.Algorithm
+	dki     byte // version of the issuer's keys it has
+	pin     []byte
+	tries   int    // of the PIN that are left
+	atc     int    // of the last cryptogram that verified, -1 none
+	account string // ledger account that online payments and loads come from
+}
+
+const secretColumns = `card, token, sealed, psn, alg, dki, pin, tries, atc, account`
+
+func scanSecret(scan func(...any) error) (s secret, err error) {
+	err = scan(&s.card, &s.token, &s.sealed, &s.psn, &s.alg, &s.dki, &s.pin, &s.tries, &s.atc, &s.account)
+	if errors.Is(err, db.ErrNoRows) {
+		err = ErrNotFound
+	}
+	return s, err
+}
+
+func insertSecret(tx *db.Tx, s secret) error {
+	if _, err := byToken(tx, s.token, s.psn); !errors.Is(err, ErrNotFound) {
+		return errors.Join(err, ErrReused)
+	}
+	n, err := tx.Exec(`INSERT INTO issuing_bank (`+secretColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, -1, $9)
+		ON CONFLICT (card) DO NOTHING`, s.card, s.token, s.sealed, s.psn, s.alg, s.dki, []byte{}, maxPINTries, s.account)
+	if err == nil && n == 0 {
+		err = ErrReused
+	}
+	return err
+}
+
+func secretOf(q db.Reader, id CardID) (secret, error) {
+	return scanSecret(q.QueryRow(`SELECT `+secretColumns+` FROM issuing_bank WHERE card = $1`, id).Scan)
+}
+
+// byToken finds the card that carries a PAN: of a renewed number the one with
+// the sequence number.
+func byToken(q db.Reader, token string, psn byte) (secret, error) {
+	return scanSecret(q.QueryRow(`SELECT `+secretColumns+` FROM issuing_bank WHERE token = $1 AND psn = $2`, token, psn).Scan)
 }
