@@ -52,7 +52,8 @@ With --radio the band listens for phones instead, over TCP, as docs/band-protoco
 (or taken for equal, with --yes). Try it with koala band pair and koala band phone.
 
 Personalities: contactless (Quickpass, transit), desfire (contactless, the DESFire application
-is current without a SELECT), contact-t0 and contact-t1 (chip contacts).`,
+is current without a SELECT), beijing (contactless, the transit purse is), contact-t0 and
+contact-t1 (chip contacts).`,
 		Example: "  koala band serve --vpcd 127.0.0.1:35963 --name blue\n  koala band serve --personality contact-t1 --band blue.band --log\n" +
 			"  koala band serve --radio 127.0.0.1:7415 --name blue",
 		Args: noArgs,
@@ -61,7 +62,7 @@ is current without a SELECT), contact-t0 and contact-t1 (chip contacts).`,
 	f.add(c)
 	c.Flags().StringVar(&f.vpcd, "vpcd", "127.0.0.1:35963", "address and port of the virtual reader")
 	c.Flags().StringVar(&f.listen, "listen", "", "wait here for readers that dial (vsmartcard's reversed mode, koala pos --connect) instead of --vpcd")
-	c.Flags().StringVar(&f.personality, "personality", "contactless", "contactless, desfire, contact-t0 or contact-t1")
+	c.Flags().StringVar(&f.personality, "personality", "contactless", "contactless, desfire, beijing, contact-t0 or contact-t1")
 	c.Flags().StringVar(&f.radio, "radio", "", "address and port to listen on for phones, instead of --vpcd unless that is given too")
 	c.Flags().BoolVar(&f.yes, "yes", false, "take a phone's digits for equal without asking, for scripts")
 	c.Flags().StringVar(&f.maker, "maker", "", "whose releases phones may install: an Ed25519 public key in hexadecimal; none without it")

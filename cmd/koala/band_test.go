@@ -353,7 +353,8 @@ func TestTestCardsAreWrittenDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	flat := strings.Join(strings.Fields(string(text)), "")
-	for _, want := range []string{testNumber, testFile15, testFile17, testPAN, testMasterAC, testMasterMA, testMasterEN, upper(ca.Modulus), upper(ca.Hash[:]),
+	for _, want := range []string{testNumber, testFile15, testFile17, testFile04, testIIN, testCIN, testModes.String(),
+		testPAN, testMasterAC, testMasterMA, testMasterEN, upper(ca.Modulus), upper(ca.Hash[:]),
 		testHolder.String(), testShop.String(), testBrand.String(), upper(testMerchantRoot[:]), upper(testIssuerRoot[:])} {
 		if !strings.Contains(flat, want) {
 			t.Errorf("%s is not in it", want)
@@ -362,6 +363,17 @@ func TestTestCardsAreWrittenDown(t *testing.T) {
 	for _, r := range testRoots {
 		if key := testKey(r.kind); !strings.Contains(flat, r.root) || r.kind != purse.DAMK && !strings.Contains(flat, upper(key[:])) {
 			t.Errorf("root %s is not in it", r.root)
+		}
+	}
+}
+
+// The bank card's keys are those of its roots and its number.
+func TestTestBankCardKeys(t *testing.T) {
+	for root, want := range map[string]string{"F0C34A8124CEE0A91A0B034AA97D6EAC": testMasterAC, "12B1AC4AF070CC35612BFE2D30AB600D": testMasterMA,
+		"D30F45EABC12AC3EF56B0C0D7F8654DE": testMasterEN} {
+		key, err := emv.CardKey(unhexed(root), testPAN, 1, emv.OptionA)
+		if err != nil || upper(key) != want {
+			t.Errorf("%s: %X %v", root, key, err)
 		}
 	}
 }
