@@ -77,6 +77,8 @@ type tally struct {
 	Taps   int64 `json:"taps"`
 	TopUps int64 `json:"topups"`
 	Cards  int64 `json:"cards"`
+
+	Lost map[string]bool `json:"lost,omitempty"` // bands that lie somewhere
 }
 
 // sparks are the last values of the two drawn figures, per tellEvery.
@@ -85,8 +87,9 @@ type sparks struct{ taps, moved []int64 }
 // An act is a home.Act that may still look for its trace.
 type act struct {
 	home.Act
-	card purse.Number
-	seq  uint16
+	card  purse.Number
+	seq   uint16
+	visit *street.Visit
 }
 
 // NewLive makes the city; Run sets it in motion.
@@ -102,6 +105,9 @@ func NewLive(h *app.House, cfg LiveConfig) (*Live, error) {
 	}
 	street, err := street.New(h, street.Config{Dir: cfg.Dir})
 	if err != nil {
+		return nil, err
+	}
+	if err := street.OpenShops(context.Background()); err != nil {
 		return nil, err
 	}
 	l := &Live{cfg: cfg, house: h, street: street, clock: cfg.Clock, log: cfg.Log, inside: map[string]bool{}, taps: map[string][]heldTap{}}
@@ -222,9 +228,14 @@ func (l *Live) settle(ctx context.Context) {
 	}
 }
 
-// collect hands over what readers have.
+// collect hands over what readers and the devices of shops have.
 func (l *Live) collect(ctx context.Context) error {
 	var all error
+	for _, a := range l.street.Acceptors() {
+		if _, err := l.street.HandIn(ctx, a.ID); err != nil {
+			all = errors.Join(all, err)
+		}
+	}
 	for _, r := range l.street.Readers() {
 		if _, err := l.street.Collect(ctx, r.ID); err != nil {
 			all = errors.Join(all, err)
@@ -235,6 +246,11 @@ func (l *Live) collect(ctx context.Context) error {
 
 func (l *Live) syncAll(ctx context.Context) error {
 	var all error
+	for _, a := range l.street.Acceptors() {
+		if err := l.street.Refresh(ctx, a.ID); err != nil {
+			all = errors.Join(all, err)
+		}
+	}
 	for _, r := range l.street.Readers() {
 		if err := l.street.Sync(ctx, r.ID); err != nil {
 			all = errors.Join(all, err)

@@ -2,18 +2,19 @@ package city
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
 	"time"
 
 	"koala/band"
+	"koala/calendar"
 	"koala/city/street"
 	"koala/internal/db"
 	"koala/issuing"
 	"koala/ledger"
 	"koala/spec/purse"
-	"koala/terminal"
 	"koala/transit"
 	"koala/tsm"
 	"koala/web"
@@ -72,6 +73,11 @@ func (l *Live) Recent(ctx context.Context, limit int) ([]home.Act, error) {
 	err := l.house.Store.Read(ctx, func(q *db.Query) error {
 		for i := len(some) - 1; i >= 0; i-- {
 			a := some[i]
+			if a.Trace == "" && a.visit != nil {
+				if id, err := recordOf(q, *a.visit); err == nil && id != "" {
+					a.Trace = "/ops/records/" + id
+				}
+			}
 			if a.Trace == "" && a.card != "" {
 				if id, err := journeyOf(q, a.card, a.seq); err == nil && id != "" {
 					a.Trace = "/ops/journeys/" + id
@@ -105,30 +111,78 @@ func (l *Live) SetSpeed(_ context.Context, speed int) error {
 	return nil
 }
 
-// Band is a customer's band; who has none is given one.
+// Band is the band on a customer's wrist; who has none is given one. Of a lost
+// band the name is told and nothing else.
 func (l *Live) Band(ctx context.Context, who string) (wearer.BandView, error) {
 	id, err := l.bandFor(ctx, who, bandStem(who))
+	if errors.Is(err, ErrLost) {
+		known, err := l.bandsOf(ctx, who)
+		return wearer.BandView{ID: known[len(known)-1], Fen: map[issuing.CardID]int64{}}, err
+	}
 	if err != nil {
 		return wearer.BandView{}, err
 	}
-	v := wearer.BandView{ID: id, Fen: map[issuing.CardID]int64{}}
-	err = l.street.Look(id, func(b *band.Band) error {
-		v.Battery, v.Worn = b.Battery, b.Worn()
-		p, err := peek(l.street.Catalog(), b)
-		if err == nil && p.card != "" {
-			v.Fen[issuing.IDOf(p.card)] = int64(p.fen)
+	var cards []issuing.Card
+	err = l.house.Store.Read(ctx, func(q *db.Query) (err error) {
+		cards, err = issuing.InBand(q, id)
+		return err
+	})
+	if err != nil {
+		return wearer.BandView{}, err
+	}
+	v := wearer.BandView{ID: id}
+	now := l.clock.Now()
+	err = l.street.Look(id, func(b *band.Band) (err error) {
+		v.Battery, v.Worn, v.Protected, v.Locked, v.Waits = b.Battery, b.Worn(), b.Protected(), b.Locked(), b.Waits(now)
+		v.Policy = wearer.Policy(b.Policy)
+		v.Firmware, v.Trial = b.Firmware()
+		v.Free = b.Element.Memory().Free()
+		for _, h := range b.Activity(calendar.Of(now, calendar.Beijing).Start(calendar.Beijing)) {
+			v.Steps += int64(h.Steps)
 		}
+		v.Fen, err = l.balances(b, cards)
 		return err
 	})
 	return v, err
+}
+
+// balances reads what the cards in a band hold from a copy of its element.
+func (l *Live) balances(b *band.Band, cards []issuing.Card) (map[issuing.CardID]int64, error) {
+	out := map[issuing.CardID]int64{}
+	p, err := peek(l.street.Catalog(), b)
+	if err == nil && p.card != "" {
+		out[issuing.IDOf(p.card)] = int64(p.fen)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s, err := shadowOf(l.street.Catalog(), b)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range cards {
+		switch {
+		case c.Kind.Bank():
+			if h, ok := s.cash(c.Instance); ok {
+				out[c.ID] = h.fen
+			}
+		case c.Kind == issuing.Canteen:
+			if key, ok := l.street.CanteenKey(); ok {
+				if fen, ok := s.meals(key); ok {
+					out[c.ID] = fen
+				}
+			}
+		}
+	}
+	return out, nil
 }
 
 // bandStem names a customer's bands by the end of the customer's id.
 func bandStem(who string) string { return "band-" + who[max(0, len(who)-8):] }
 
 // Gates lists where a band can be held: every station, where the person walks
-// to the gate that fits, and the buses.
-func (l *Live) Gates(context.Context) ([]wearer.Gate, error) {
+// to the gate that fits, the buses, and the devices of shops and sites.
+func (l *Live) Gates(ctx context.Context) ([]wearer.Gate, error) {
 	var out []wearer.Gate
 	for _, s := range l.house.Network.Stations {
 		out = append(out, wearer.Gate{ID: s.ID, Station: s.ID, Name: web.Text{ZH: s.ZH, EN: s.EN}})
@@ -136,164 +190,8 @@ func (l *Live) Gates(context.Context) ([]wearer.Gate, error) {
 	for _, b := range l.street.Lines() {
 		out = append(out, wearer.Gate{ID: b.ID, Bus: true, Name: web.Text{ZH: b.ZH, EN: b.EN}})
 	}
-	return out, nil
-}
-
-// keptTaps is how many taps of one person are remembered.
-const keptTaps = 20
-
-// A heldTap is a tap as its page shows it, and what finds its trip.
-type heldTap struct {
-	wearer.TapResult
-	card   purse.Number
-	seq    uint16
-	reader string
-	reason terminal.Reason
-}
-
-// Tap holds the person's band to a gate. The same Ref again is the same tap.
-func (l *Live) Tap(ctx context.Context, who string, a wearer.TapAct) error {
-	if _, known := l.recallTap(who, a.Ref); known {
-		return nil
-	}
-	id, err := l.bandFor(ctx, who, bandStem(who))
-	if err != nil {
-		return err
-	}
-	p, err := l.pocketOf(id)
-	if err != nil {
-		return err
-	}
-	if issuing.IDOf(p.card) != a.Card && !p.blocked {
-		return fmt.Errorf("tap at %s: %w", a.Gate, wearer.ErrNoCard)
-	}
-	reader, repair, err := l.walkTo(ctx, who, a.Gate, p)
-	if err != nil {
-		return err
-	}
-	o, err := l.street.Tap(ctx, id, reader.ID, street.Options{Talk: true, Fault: band.Fault{Lose: a.Pull}, Repair: repair})
-	if err != nil {
-		return err
-	}
-	l.tapped(o)
-	if _, err := l.street.Collect(ctx, reader.ID); err != nil {
-		l.log.Warn("a gate could not hand over", "gate", reader.ID, "err", err)
-	}
-	t := l.resultOf(o, a)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	kept := append(l.taps[who], t)
-	l.taps[who] = kept[max(0, len(kept)-keptTaps):]
-	return nil
-}
-
-// walkTo chooses the reader at a place: at a station the exit gates for who is
-// inside, the entry gates otherwise. Whoever left a reader's field too early
-// tries the same one again, which alone can tell what the card did; whoever was
-// sent to the self-service machine goes there. A bus stands where its timetable
-// says.
-func (l *Live) walkTo(ctx context.Context, who, place string, p pocket) (r *street.Reader, repair terminal.Reason, err error) {
-	if line, ok := l.street.Bus(place); ok {
-		if r, err = l.street.Reader(ctx, place); err != nil {
-			return nil, 0, err
-		}
-		return r, 0, r.At(line.Where(l.clock.Now()))
-	}
-	name := place + ".in"
-	if p.inside && !p.onBus {
-		name = place + ".out"
-	}
-	switch last, ok := l.lastTap(who); {
-	case !ok || last.Gate != place:
-	case last.Kind == wearer.TapTorn:
-		name = last.reader
-	case last.reason == terminal.MissingExit || last.reason == terminal.MissingEntry:
-		name, repair = place+".desk", last.reason
-	}
-	r, err = l.street.Reader(ctx, name)
-	return r, repair, err
-}
-
-func (l *Live) lastTap(who string) (t heldTap, ok bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if n := len(l.taps[who]); n > 0 {
-		return l.taps[who][n-1], true
-	}
-	return t, false
-}
-
-func (l *Live) recallTap(who, ref string) (heldTap, bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, t := range l.taps[who] {
-		if t.Ref == ref {
-			return t, true
-		}
-	}
-	return heldTap{}, false
-}
-
-// Tapped shows how a tap ended.
-func (l *Live) Tapped(ctx context.Context, who, ref string) (wearer.TapResult, error) {
-	t, known := l.recallTap(who, ref)
-	if !known {
-		return wearer.TapResult{}, fmt.Errorf("tap %q: %w", ref, wearer.ErrNoTap)
-	}
-	if t.card == "" {
-		return t.TapResult, nil
-	}
-	err := l.house.Store.Read(ctx, func(q *db.Query) (err error) {
-		t.Trip, err = journeyOf(q, t.card, t.seq)
-		return err
-	})
-	return t.TapResult, err
-}
-
-// resultOf puts a tap's outcome into the page's words.
-func (l *Live) resultOf(o street.Outcome, a wearer.TapAct) heldTap {
-	r := o.Reader
-	en, zh := o.Words()
-	t := heldTap{TapResult: wearer.TapResult{Ref: a.Ref, Gate: a.Gate, Station: l.placeOf(r), At: o.At, Reason: web.Text{ZH: zh, EN: en},
-		Fen: int64(o.Fen), BalanceFen: int64(o.Balance), Total: o.Took}, reader: r.ID, reason: o.Reason}
-	if s, ok := l.house.Network.ByID(t.Station); ok {
-		t.Place = web.Text{ZH: s.ZH, EN: s.EN}
-	}
-	if r.Kind == transit.Machine {
-		t.Place = web.Text{ZH: t.Place.ZH + " · 自助补票机", EN: t.Place.EN + ", self-service machine"}
-	}
-	if line, ok := l.street.Bus(r.ID); ok {
-		t.Place = web.Text{ZH: line.ZH + " · " + t.Place.ZH, EN: line.EN + " at " + t.Place.EN}
-	}
-	switch {
-	case o.Result == terminal.TryAgain:
-		t.Kind = wearer.TapTorn
-	case o.Result != terminal.Opened:
-		t.Kind = wearer.TapRefused
-	case r.Kind == transit.OnBus:
-		t.Kind = wearer.TapBus
-	case r.Kind == transit.ExitGate:
-		t.Kind = wearer.TapOut
-	default:
-		t.Kind = wearer.TapIn
-	}
-	if o.Stored != nil {
-		t.card, t.seq = o.Stored.Debit.Card, o.Stored.Debit.Seq
-	}
-	t.Parts = []wearer.TapPart{
-		{Name: web.Text{ZH: "激活", EN: "Activation"}, Took: terminal.Activation(terminal.Kbit106)},
-		{Name: web.Text{ZH: "空中传输（106 kbit/s）", EN: "On the air (106 kbit/s)"}, Took: o.Time.Air106},
-		{Name: web.Text{ZH: "安全模块触点", EN: "PSAM contacts"}, Took: o.Time.PSAM},
-		{Name: web.Text{ZH: "芯片计算与写入", EN: "Chips computing and writing"}, Took: o.Time.Chip},
-	}
-	for _, x := range o.Talk {
-		e := wearer.Exchange{Command: x.Command.Bytes(), Air: x.Air106, Told: &x.Told}
-		if !x.Torn {
-			e.Answer = x.Response.Bytes()
-		}
-		t.Talk = append(t.Talk, e)
-	}
-	return t
+	shops, err := l.shopGates(ctx)
+	return append(out, shops...), err
 }
 
 // phonePace is what one request over a phone's line takes in real time, so
@@ -342,16 +240,43 @@ func (l *Live) carry(ctx context.Context, id string) error {
 	return l.street.RunOver(ctx, id, func(line http.RoundTripper) http.RoundTripper { return paced{line} })
 }
 
-// endOf tells the feed of a person's last order if it has just ended.
+// endOf tells the feed of a person's last order if it has just ended, and lets
+// a door card in that was just written.
 func (l *Live) endOf(ctx context.Context, who string) {
 	var list []tsm.Order
 	err := l.house.Store.Read(ctx, func(q *db.Query) (err error) {
-		list, err = tsm.Orders(q, tsm.Filter{Customer: who, Limit: 1})
+		list, err = tsm.Orders(q, tsm.Filter{Customer: who, Limit: 20})
 		return err
 	})
-	if err == nil && len(list) == 1 && list[0].State == tsm.Done {
+	for _, o := range list {
+		if err == nil && o.State == tsm.Done && o.Kind == tsm.Issue && o.CardKind == issuing.Door {
+			err = l.admit(ctx, o.Card)
+		}
+	}
+	if err != nil {
+		l.log.Warn("after an order", "err", err)
+	}
+	if len(list) > 0 && list[0].State == tsm.Done {
 		l.ordered(list[0])
 	}
+}
+
+// admit gives a door card its rights at the tower; its doors hear of it at
+// once.
+func (l *Live) admit(ctx context.Context, id issuing.CardID) error {
+	err := l.house.Store.Write(ctx, func(tx *db.Tx) error {
+		c, err := issuing.Get(tx, id)
+		if err != nil {
+			return err
+		}
+		return l.street.Admit(tx, c)
+	})
+	for _, a := range l.street.Acceptors() {
+		if err == nil && a.Kind == street.Door {
+			err = l.street.Refresh(ctx, a.ID)
+		}
+	}
+	return err
 }
 
 // orderActs are the kinds of orders that the feed tells of.
@@ -371,35 +296,6 @@ func (l *Live) ordered(o tsm.Order) {
 	}
 	l.mu.Unlock()
 	l.happened(act{Act: home.Act{Kind: kind, Who: "…" + tail(o.Card.Purse()), Fen: o.Amount.Minor(), Trace: "/ops/orders/" + o.ID}})
-}
-
-// bandFor gives a customer's band: the one there is, or a new one that is
-// registered and takes the house's keys over the air. A band whose element is
-// not on this street (its image was removed) is passed over.
-func (l *Live) bandFor(ctx context.Context, owner, stem string) (string, error) {
-	l.giving.Lock()
-	defer l.giving.Unlock()
-	var known []tsm.Band
-	err := l.house.Store.Read(ctx, func(q *db.Query) (err error) {
-		known, err = tsm.BandsOf(q, owner)
-		return err
-	})
-	if err != nil {
-		return "", fmt.Errorf("bands of %s: %w", owner, err)
-	}
-	for _, b := range known {
-		if l.street.HasBand(b.ID) {
-			return b.ID, nil
-		}
-	}
-	for k := len(known) + 1; k < len(known)+100; k++ {
-		id := fmt.Sprintf("%s-%d", stem, k)
-		if l.street.HasBand(id) {
-			continue // of another house's time
-		}
-		return id, l.street.GiveBand(ctx, owner, id)
-	}
-	return "", fmt.Errorf("band for %s: %w", owner, street.ErrNoBand)
 }
 
 // pocketOf reads a band's purse.

@@ -1,15 +1,21 @@
 package city
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"koala/band"
 	"koala/card"
 	"koala/card/catalog"
 	"koala/internal/clock"
+	"koala/spec/coupon"
+	"koala/spec/desfire"
+	"koala/spec/emv"
 	"koala/spec/iso7816"
 	"koala/spec/purse"
+	"koala/spec/tlv"
 	"koala/terminal"
 )
 
@@ -142,3 +148,77 @@ func (h *history) loaded() (fen int64) {
 
 // tail is what of a card number may be shown.
 func tail(n purse.Number) string { return string(n[max(0, len(n)-4):]) }
+
+// A holding is what a payment card says about itself when nobody else is
+// looking.
+type holding struct {
+	fen int64  // e-cash
+	atc uint16 // of its last transaction
+}
+
+// A shadow is a copy of a band's element in a field of its own: what is asked
+// of it changes nothing on the band.
+type shadow struct{ e *card.Element }
+
+func shadowOf(c *catalog.Catalog, b *band.Band) (shadow, error) {
+	e, err := c.Restore(b.Element.Image(), clock.Random(1))
+	if err == nil {
+		err = e.PowerOn(card.Contactless)
+	}
+	if err != nil {
+		return shadow{}, fmt.Errorf("band %s: %w", b.ID, err)
+	}
+	return shadow{e}, nil
+}
+
+// object asks the selected application for a data object; nil when it has none.
+func (s shadow) object(tag tlv.Tag) []byte {
+	r, err := s.e.Transmit(iso7816.Command{CLA: 0x80, INS: iso7816.InsGetData, P1: byte(tag >> 8), P2: byte(tag)})
+	if err != nil || !r.SW.OK() {
+		return nil
+	}
+	v, _ := tlv.Find(r.Data, tag)
+	return v
+}
+
+// cash reads the e-cash of the payment card with that name; false when there is
+// none, or it is not written yet.
+func (s shadow) cash(aid []byte) (h holding, ok bool) {
+	if r, err := s.e.Transmit(iso7816.Select(aid)); err != nil || !r.SW.OK() && r.SW != iso7816.SWSelectedBlocked {
+		return h, false
+	}
+	fen, err := strconv.ParseInt(hex.EncodeToString(s.object(emv.TagECBalance)), 10, 64)
+	atc := s.object(emv.TagATC)
+	if err != nil || len(atc) != 2 {
+		return h, false
+	}
+	return holding{fen, uint16(atc[0])<<8 | uint16(atc[1])}, true
+}
+
+// meals reads the value of the canteen card with a key that the canteens have;
+// false when there is none.
+func (s shadow) meals(tills desfire.Key) (fen int64, ok bool) {
+	h := desfire.NewHost(s.e.Transmit, clock.Random(2))
+	if h.Open() != nil {
+		return 0, false
+	}
+	v, err := h.Version()
+	if err != nil || h.Select(desfire.CanteenAID) != nil {
+		return 0, false
+	}
+	if h.Authenticate(desfire.CanteenTill, desfire.CardKey(tills, v.UID, desfire.CanteenAID, desfire.CanteenSystem)) != nil {
+		return 0, false
+	}
+	n, err := h.Value(desfire.CanteenValue, desfire.Enciphered)
+	return int64(n), err == nil
+}
+
+// coupons lists the discount card.
+func (s shadow) coupons() []coupon.Coupon {
+	t := coupon.Till{Send: s.e.Transmit}
+	_, list, err := t.Open([]byte(catalog.CouponInstance))
+	if err != nil {
+		return nil
+	}
+	return list
+}

@@ -1,15 +1,12 @@
 package street
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 
@@ -17,7 +14,6 @@ import (
 	"koala/internal/db"
 	"koala/internal/fail"
 	"koala/spec/purse"
-	"koala/terminal"
 	"koala/transit"
 	"koala/tsm"
 	"koala/web/device"
@@ -175,128 +171,6 @@ func (s *Street) agent(ctx context.Context, b *band.Band, token string) error {
 		}
 	}
 	return b.Run(ctx, &band.HTTPLink{Base: base, Token: token, Client: s.client})
-}
-
-// Images of devices: bands/ID.band is a band's own image; gates/ID.flash holds
-// PSAM and flashes of a reader, four parts behind their length 4, SHA-256 32.
-const (
-	bandDir, gateDir = "bands", "gates"
-	bandExt, gateExt = ".band", ".flash"
-)
-
-func (s *Street) keepBand(w *worn) error {
-	if s.dir == "" {
-		return nil
-	}
-	return WriteFile(filepath.Join(s.dir, bandDir, w.band.ID+bandExt), w.band.Image())
-}
-
-func (s *Street) keepReader(r *Reader) error {
-	if s.dir == "" {
-		return nil
-	}
-	image := joinImage([][]byte{r.sam.Image(), r.flash.Debits.Image(), r.flash.Denied.Image(), r.flash.Tariff.Image()})
-	return WriteFile(filepath.Join(s.dir, gateDir, r.ID+gateExt), image)
-}
-
-func joinImage(parts [][]byte) (out []byte) {
-	for _, part := range parts {
-		out = append(binary.BigEndian.AppendUint32(out, uint32(len(part))), part...)
-	}
-	sum := sha256.Sum256(out)
-	return append(out, sum[:]...)
-}
-
-// WriteFile replaces a file by writing beside it and renaming.
-func WriteFile(file string, image []byte) error {
-	tmp := file + ".tmp"
-	if err := os.WriteFile(tmp, image, 0o600); err != nil {
-		return fmt.Errorf("keeping a device: %w", err)
-	}
-	if err := os.Rename(tmp, file); err != nil {
-		return fmt.Errorf("keeping a device: %w", err)
-	}
-	return nil
-}
-
-// loadBand reads a band's image; nil when there is none.
-func (s *Street) loadBand(id string) (*worn, error) {
-	if s.dir == "" {
-		return nil, nil
-	}
-	image, err := os.ReadFile(filepath.Join(s.dir, bandDir, id+bandExt))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("band %s: %w", id, err)
-	}
-	b, err := band.Load(image, s.catalog, s.rand(id))
-	if err != nil {
-		return nil, fmt.Errorf("band %s: %w", id, err)
-	}
-	return &worn{band: b}, nil
-}
-
-var errReaderImage = errors.New("street: not an intact image of a reader")
-
-// loadReader reads a reader's image into r; false when there is none.
-func (s *Street) loadReader(r *Reader) (bool, error) {
-	if s.dir == "" {
-		return false, nil
-	}
-	image, err := os.ReadFile(filepath.Join(s.dir, gateDir, r.ID+gateExt))
-	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("reader %s: %w", r.ID, err)
-	}
-	parts, err := splitImage(image)
-	if err != nil {
-		return false, fmt.Errorf("reader %s: %w", r.ID, err)
-	}
-	if r.sam, err = band.Load(parts[0], s.catalog, s.rand(r.ID)); err != nil {
-		return false, fmt.Errorf("reader %s: %w", r.ID, err)
-	}
-	for i, to := range []**terminal.Flash{&r.flash.Debits, &r.flash.Denied, &r.flash.Tariff} {
-		if *to, err = terminal.RestoreFlash(parts[i+1]); err != nil {
-			return false, fmt.Errorf("reader %s: %w", r.ID, err)
-		}
-	}
-	return true, r.boot()
-}
-
-func splitImage(image []byte) (parts [4][]byte, err error) {
-	n := len(image) - sha256.Size
-	if n < 0 {
-		return parts, errReaderImage
-	}
-	if sum := sha256.Sum256(image[:n]); !bytes.Equal(sum[:], image[n:]) {
-		return parts, errReaderImage
-	}
-	rest := image[:n]
-	for i := range parts {
-		if len(rest) < 4 || int(binary.BigEndian.Uint32(rest)) > len(rest)-4 {
-			return parts, errReaderImage
-		}
-		size := int(binary.BigEndian.Uint32(rest))
-		parts[i], rest = rest[4:4+size], rest[4+size:]
-	}
-	if len(rest) > 0 {
-		return parts, errReaderImage
-	}
-	return parts, nil
-}
-
-// makeDirs prepares the folder of images.
-func makeDirs(dir string) error {
-	for _, d := range []string{bandDir, gateDir} {
-		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
-			return fmt.Errorf("folder of devices: %w", err)
-		}
-	}
-	return nil
 }
 
 // Chance gives every element its own stream, so that what one draws does not

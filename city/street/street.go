@@ -6,7 +6,6 @@
 package street
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -62,6 +61,8 @@ type Street struct {
 	mu      sync.Mutex
 	bands   map[string]*worn
 	readers map[string]*Reader
+
+	acceptors map[string]*Acceptor
 }
 
 // A Config says what world to make.
@@ -82,7 +83,7 @@ func New(h *app.House, cfg Config) (*Street, error) {
 	}
 	s := &Street{
 		clock: h.Config.Clock, dir: cfg.Dir, rand: cfg.Rand, catalog: catalog.New(isd.Config{}), buses: map[string]BusLine{},
-		bands: map[string]*worn{}, readers: map[string]*Reader{},
+		bands: map[string]*worn{}, readers: map[string]*Reader{}, acceptors: map[string]*Acceptor{},
 	}
 	var err error
 	if s.lines, err = busLines(h.Network); err != nil {
@@ -255,7 +256,7 @@ func (s *Street) Tap(ctx context.Context, bandID, readerID string, opt Options) 
 	if err := r.on(ctx); err != nil {
 		return Outcome{}, err
 	}
-	o, err := touch(w.band, r, opt)
+	o, err := s.touch(w.band, r, opt)
 	if err != nil {
 		return o, fmt.Errorf("band %s: %w", bandID, err)
 	}
@@ -263,7 +264,7 @@ func (s *Street) Tap(ctx context.Context, bandID, readerID string, opt Options) 
 }
 
 // touch is the contact itself.
-func touch(b *band.Band, r *Reader, opt Options) (Outcome, error) {
+func (s *Street) touch(b *band.Band, r *Reader, opt Options) (Outcome, error) {
 	out := Outcome{Reader: r, Band: b.ID}
 	b.Suffer(opt.Fault)
 	defer b.Suffer(band.Fault{})
@@ -287,7 +288,7 @@ func touch(b *band.Band, r *Reader, opt Options) (Outcome, error) {
 		return out, err
 	}
 	if out.Time = timing(talk); opt.Talk {
-		out.Talk = told(talk)
+		out.Talk = told(talk, s.House().Network)
 	}
 	return out, nil
 }
@@ -466,24 +467,7 @@ func (s *Street) call(ctx context.Context, r *Reader, method, what string, body 
 			return nil, err
 		}
 	}
-	req, err := http.NewRequestWithContext(ctx, method, base+"/terminals/"+id+"/"+what, bytes.NewReader(body))
-	if err != nil {
-		return nil, fmt.Errorf("reader %s: %w", r.ID, err)
-	}
-	req.Header.Set("Authorization", "Bearer "+r.token)
-	res, err := s.client.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("reader %s: %w", r.ID, err)
-	}
-	defer res.Body.Close()
-	out, err := io.ReadAll(res.Body)
-	if err != nil {
-		return nil, fmt.Errorf("reader %s: %w", r.ID, err)
-	}
-	if res.StatusCode/100 != 2 {
-		return nil, fmt.Errorf("reader %s, %s: %w: %s: %s", r.ID, what, ErrHouse, res.Status, out)
-	}
-	return out, nil
+	return s.send(ctx, r.ID, method, base+"/terminals/"+id+"/"+what, r.token, body)
 }
 
 // Bytes helps hashing: what a reader remembers, its flash's wear excluded.

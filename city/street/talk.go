@@ -3,10 +3,12 @@ package street
 import (
 	"time"
 
+	"koala/fare"
+	"koala/spec/dialogue"
 	"koala/spec/iso7816"
-	"koala/spec/purse"
 	"koala/terminal"
 	"koala/terminal/gate"
+	"koala/transit/network"
 )
 
 // An Outcome is what a tap came to, for people: the reader's own outcome, the
@@ -69,19 +71,27 @@ func timing(talk []terminal.Exchange) Timing {
 	return t
 }
 
-// told explains a dialogue line by line.
-func told(talk []terminal.Exchange) []Exchange {
+// told explains a dialogue line by line, the card's half and the PSAM's each in
+// its own session. Card numbers are masked.
+func told(talk []terminal.Exchange, n *network.Network) []Exchange {
+	o := dialogue.Options{Station: func(code uint32) (string, bool) {
+		s, ok := n.ByCode(fare.Code(code))
+		if !ok {
+			return "", false
+		}
+		return s.ZH, true
+	}}
+	card, sam := dialogue.NewSession(o), dialogue.NewSession(o)
 	out := make([]Exchange, len(talk))
 	for i, x := range talk {
 		e := Exchange{Where: x.Where, Command: x.Command, Response: x.Response, Torn: x.Torn, Took: x.Took}
+		with := sam
 		if x.Where == "card" {
 			e.Air106 = terminal.Air{Rate: terminal.Kbit106}.Takes(x.Command, x.Response)
 			e.Air424 = terminal.Air{Rate: terminal.Kbit424}.Takes(x.Command, x.Response)
+			with = card
 		}
-		var ok bool
-		if e.Told, ok = purse.Explain(x.Command, x.Response); !ok {
-			e.Told, _ = iso7816.Explain(x.Command, x.Response)
-		}
+		e.Told = with.Exchange(x.Command, x.Response)
 		out[i] = e
 	}
 	return out

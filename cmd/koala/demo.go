@@ -196,7 +196,7 @@ func (d *demo) serve(ctx context.Context, listen string, out io.Writer) error {
 	go func() { stopped <- d.city.Run(run) }()
 	go d.keepClock(run, filepath.Join(d.house.Config.Data, "city.clock"))
 	go follow(run, func() error { return d.house.Announce(run, d.kit.Hub) })
-	err := listenAndServe(ctx, listen, d.house.Handler(d.kit, app.Pages{City: d.city, Street: d.city}),
+	err := listenAndServe(ctx, listen, d.house.Handler(d.kit, app.Pages{City: d.city, Street: d.city, Wrist: d.city}),
 		func(url string) { d.welcome(out, url) })
 	stop()
 	if ended := <-stopped; err == nil && !errors.Is(ended, context.Canceled) {

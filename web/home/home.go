@@ -64,14 +64,19 @@ const (
 	Repair Kind = "repair"
 	Settle Kind = "settle"
 	Torn   Kind = "torn"
+	Sale   Kind = "sale"
+	Meal   Kind = "meal"
+	Door   Kind = "door"
+	Coupon Kind = "coupon"
 )
 
 // An Act is one thing that happened, with the page of its trace.
 type Act struct {
 	At      time.Time
 	Kind    Kind
-	Who     string // a first name or a card's tail; never a full number
-	Station string // station id, for taps
+	Who     string   // a first name or a card's tail; never a full number
+	Station string   // station id, for taps
+	Shop    web.Text // whose device it was, where it was not a station's
 	Fen     int64
 	Trace   string // path of a page in this house; may be empty
 }
@@ -176,6 +181,9 @@ func (d Deps) tell(a Act) web.Happening {
 			place = s.Name
 		}
 	}
+	if a.Shop != (web.Text{}) {
+		place = a.Shop
+	}
 	how := map[Kind]struct {
 		text web.Text
 		tone web.Tone
@@ -190,6 +198,10 @@ func (d Deps) tell(a Act) web.Happening {
 		Repair: {words.DidRepair, web.Warn, "wrench"},
 		Settle: {words.DidSettle, web.Good, "scale"},
 		Torn:   {words.DidTear, web.Warn, "wifi-off"},
+		Sale:   {words.DidPay, web.Good, "store"},
+		Meal:   {words.DidEat, web.Good, "utensils"},
+		Door:   {words.DidEnter, web.Neutral, "door-open"},
+		Coupon: {words.DidRedeem, web.Info, "ticket"},
 	}[a.Kind]
 	h := web.Happening{At: a.At, Tone: how.tone, Icon: how.icon, Href: a.Trace,
 		What: web.Text{

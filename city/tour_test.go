@@ -1,0 +1,105 @@
+package city
+
+import (
+	"context"
+	"testing"
+
+	"koala/acquiring"
+	"koala/city/street"
+	"koala/customer"
+	"koala/internal/db"
+	"koala/issuing"
+	"koala/money"
+	"koala/tsm"
+	"koala/web/wearer"
+)
+
+// issue gives a newcomer a card of a product over the air.
+func (c *lived) issue(who, band, product string) issuing.Card {
+	c.t.Helper()
+	ctx, h := context.Background(), c.live.house
+	a := issuing.Application{Ref: "card:" + product + band, Customer: customer.ID(who), Band: band, Product: product}
+	if product == issuing.ECashCard || product == issuing.DebitCard || product == issuing.CreditCard {
+		n, err := h.Bank.Number(ctx, product)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		a.PAN = &n
+	}
+	var card issuing.Card
+	c.order(who, band, func(tx *db.Tx) (o tsm.Order, err error) {
+		if card, err = issuing.Open(tx, a); err != nil {
+			return o, err
+		}
+		return h.TSM.Place(tx, tsm.Request{Ref: "issue:" + product + band, Kind: tsm.Issue, Band: band, Card: card.ID, Customer: who})
+	})
+	return card
+}
+
+func (c *lived) load(who, band string, card issuing.CardID, fen int64) {
+	c.t.Helper()
+	c.order(who, band, func(tx *db.Tx) (tsm.Order, error) {
+		return c.live.house.TSM.Place(tx, tsm.Request{Ref: tx.NewID("load"), Kind: tsm.TopUp, Band: band, Card: card, Customer: who, Amount: money.Fen(fen)})
+	})
+}
+
+// TestTour is the tour by hand: cards of every kind over the air, a purchase
+// offline and cleared, a door, a lunch, a coupon, a lost band.
+func TestTour(t *testing.T) {
+	c := liveCity(t, t.TempDir(), -1)
+	defer c.stop()
+	ctx, l := context.Background(), c.live
+	who := c.newcomer()
+	v, err := l.Band(ctx, who)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cash := c.issue(who, v.ID, issuing.ECashCard)
+	c.load(who, v.ID, cash.ID, 50_00)
+	meals := c.issue(who, v.ID, street.CanteenCard)
+	c.load(who, v.ID, meals.ID, 30_00)
+	pass := c.issue(who, v.ID, street.DoorCard)
+	voucher := c.issue(who, v.ID, street.BakeryCoupon)
+	for _, tt := range []struct {
+		act  wearer.TapAct
+		kind wearer.TapKind
+		fen  int64
+		card issuing.CardID
+	}{
+		{wearer.TapAct{Ref: "pull", Gate: "haolin.till", Card: cash.ID, Fen: 12_50, Pull: 3}, wearer.TapTorn, 0, ""},
+		{wearer.TapAct{Ref: "pay", Gate: "haolin.till", Card: cash.ID, Fen: 12_50}, wearer.TapPaid, 12_50, cash.ID},
+		{wearer.TapAct{Ref: "door", Gate: "kesi.lobby"}, wearer.TapOpened, 0, pass.ID},
+		{wearer.TapAct{Ref: "lunch", Gate: "kesi.canteen", Fen: 12_00}, wearer.TapServed, 12_00, meals.ID},
+		{wearer.TapAct{Ref: "coupon", Gate: "maixiao.coupon", Card: voucher.ID, Fen: 30_00}, wearer.TapRedeemed, 5_00, voucher.ID},
+	} {
+		if err := l.Tap(ctx, who, tt.act); err != nil {
+			t.Fatalf("%s: %v", tt.act.Ref, err)
+		}
+		got, err := l.Tapped(ctx, who, tt.act.Ref)
+		if err != nil || got.Kind != tt.kind || tt.act.Ref != "lunch" && got.Fen != tt.fen || tt.card != "" && got.Card != tt.card {
+			t.Fatalf("%s: %s %+v %v, %v", tt.act.Ref, got.Kind, got.Reason, got.Fen, err)
+		}
+		if tt.kind != wearer.TapTorn && got.Payment == "" || len(got.Talk) == 0 {
+			t.Errorf("%s: record %q, %d exchanges", tt.act.Ref, got.Payment, len(got.Talk))
+		}
+		for _, x := range got.Talk {
+			if x.Told == nil || x.Told.EN == "" {
+				t.Errorf("%s: %X is not explained", tt.act.Ref, x.Command)
+			}
+		}
+	}
+	v, err = l.Band(ctx, who)
+	if err != nil || v.Fen[cash.ID] != 37_50 || v.Fen[meals.ID] >= 30_00 {
+		t.Errorf("%+v, %v", v.Fen, err)
+	}
+	err = l.house.Store.Read(ctx, func(q *db.Query) error {
+		list, err := acquiring.Sales(q, acquiring.Filter{Card: cash.ID})
+		if len(list) != 1 || list[0].Fate != acquiring.Booked || list[0].Moved != 12_50 {
+			t.Errorf("cleared: %+v", list)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
