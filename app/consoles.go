@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"koala/internal/db"
+	"koala/spec/emv"
 	"koala/transit"
 	"koala/tsm"
 	"koala/web"
@@ -45,6 +46,7 @@ func (h *House) Handler(kit *web.Kit, p Pages) http.Handler {
 	my := wearer.New(wearer.Deps{Kit: kit, Network: network, Street: p.Street, Wrist: p.Wrist,
 		Desk:  desk.New(h.Store, h.Book, h.Keys, h.TSM),
 		Trips: desk.NewTrips(h.Store, h.Book, h.Network, h.Transit.Books()),
+		Uses:  desk.NewUses(h.Store, h.Book, h.Acquiring), Losses: desk.NewLosses(h.Store, h.TSM), Body: desk.NewBody(h.Store), CAs: h.authorities,
 		Ref:   h.newRef, Now: h.Now})
 	mux.Handle("/my", my)
 	mux.Handle("/my/", my)
@@ -64,6 +66,15 @@ var doors = []web.Door{
 	{Href: "/ops/", Icon: "gauge", Audience: web.Staff,
 		Name: web.Text{ZH: "运营", EN: "Operations"},
 		Lead: web.Text{ZH: "订单与指令、闸机、行程、账簿、清算", EN: "Orders and APDUs, gates, journeys, books, settlement"}},
+}
+
+// authorities are the keys under which the house's own bank cards hold.
+func (h *House) authorities(ctx context.Context) ([]emv.CAKey, error) {
+	k, err := h.Bank.CAKey(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return []emv.CAKey{k}, nil
 }
 
 // elsewhere is the street of a house without a city: bands and gates are real,

@@ -1006,12 +1006,12 @@ func cardMotif(k CardKind) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		case CardCanteen:
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 87, "<g fill=\"none\" stroke=\"#fff\" stroke-width=\"6\" stroke-linecap=\"round\" opacity=\".5\"><path d=\"M186 108 a58 58 0 0 0 116 0 Z\"></path> <path d=\"M222 82 q-10 -12 0 -24 t0 -24\"></path> <path d=\"M246 82 q-10 -12 0 -24 t0 -24\"></path> <path d=\"M270 82 q-10 -12 0 -24 t0 -24\"></path></g>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 87, "<g transform=\"translate(42 26) scale(.84)\" fill=\"none\" stroke=\"#fff\" stroke-width=\"6\" stroke-linecap=\"round\" opacity=\".42\"><path d=\"M186 108 a58 58 0 0 0 116 0 Z\"></path> <path d=\"M222 82 q-10 -12 0 -24 t0 -24\"></path> <path d=\"M246 82 q-10 -12 0 -24 t0 -24\"></path> <path d=\"M270 82 q-10 -12 0 -24 t0 -24\"></path></g>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
 		case CardDoor:
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 88, "<g fill=\"none\" stroke=\"#fff\" stroke-width=\"5\" stroke-linejoin=\"round\" opacity=\".42\"><path d=\"M206 172 V54 a44 44 0 0 1 88 0 V172 Z\"></path> <path d=\"M222 172 V62 a28 28 0 0 1 56 0 V172\"></path> <circle cx=\"266\" cy=\"116\" r=\"3\"></circle></g>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 88, "<g transform=\"translate(44 30) scale(.84)\" fill=\"none\" stroke=\"#fff\" stroke-width=\"5\" stroke-linejoin=\"round\" opacity=\".42\"><path d=\"M206 172 V54 a44 44 0 0 1 88 0 V172 Z\"></path> <path d=\"M222 172 V62 a28 28 0 0 1 56 0 V172\"></path> <circle cx=\"266\" cy=\"116\" r=\"3\"></circle></g>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

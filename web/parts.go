@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -324,4 +325,12 @@ type loginForm struct {
 	Name, Back string
 	Error      Text
 	Demo       []DemoUser
+}
+
+// Say is a component that says a text in the language of its page.
+func Say(t Text) templ.Component {
+	return templ.ComponentFunc(func(ctx context.Context, w io.Writer) error {
+		_, err := io.WriteString(w, templ.EscapeString(t.In(ctx)))
+		return err
+	})
 }

@@ -2,12 +2,10 @@ package wearer
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"net/http"
 	"slices"
 
-	"koala/spec/dialogue"
 	"koala/web"
 )
 
@@ -132,10 +130,11 @@ func digits(s string, lo, hi int) bool {
 
 // useView is one payment, meal, passage or redemption.
 type useView struct {
-	use     Use
-	card    Card
-	have    bool
-	objects []dialogue.Object
+	use    Use
+	card   Card
+	have   bool
+	talk   []web.Exchange // of the tap it came from, when that is known
+	proofs []proofLine
 }
 
 func (p pages) use(w http.ResponseWriter, r *http.Request) error {
@@ -147,7 +146,14 @@ func (p pages) use(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("use: %w", err)
 	}
-	v := useView{use: u, objects: objectsOf(u.Record)}
+	v := useView{use: u}
+	if ref := r.FormValue("tap"); ref != "" {
+		if t, err := p.Street.Tapped(ctx, me, ref); err == nil && t.Payment == u.ID { // older ones are forgotten
+			if v.talk, v.proofs, err = p.told(ctx, t.Talk); err != nil {
+				return err
+			}
+		}
+	}
 	cards, err := p.Desk.Cards(ctx, me)
 	if err != nil {
 		return fmt.Errorf("cards: %w", err)
@@ -159,14 +165,6 @@ func (p pages) use(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	return p.show(w, r, web.Page{Title: u.Where, Back: back, Here: "/my/"}, usePage(v))
-}
-
-// objectsOf names the data objects of a record as it was handed in.
-func objectsOf(record []byte) []dialogue.Object {
-	if len(record) == 0 {
-		return nil
-	}
-	return dialogue.NewSession(dialogue.Options{}).Say(dialogue.Exchange{Response: record, Bare: true}).Objects
 }
 
 // useLine is a use in one line.
@@ -190,19 +188,3 @@ func joined(parts ...string) (out string) {
 }
 
 var useIcons = map[UseKind]string{UsePayment: "receipt", UseMeal: "utensils", UsePassage: "door-open", UseRedemption: "ticket"}
-
-// nameOf says an object's name in the page's language.
-func nameOf(ctx context.Context, o dialogue.Object) string {
-	if web.LangOf(ctx) == web.ZH {
-		return cmp.Or(o.NameZH, o.Name)
-	}
-	return o.Name
-}
-
-// textOf says an object's value in the page's language, where it has words.
-func textOf(ctx context.Context, o dialogue.Object) string {
-	if web.LangOf(ctx) == web.ZH {
-		return cmp.Or(o.TextZH, o.Text)
-	}
-	return o.Text
-}

@@ -165,7 +165,7 @@ func (g *gallery) Use(_ context.Context, _, id string) (wearer.Use, error) {
 	for _, u := range g.uses {
 		if u.ID == id {
 			u.Facts = []web.Fact{{Name: text("商户到账日", "The shop is paid on"), Value: "2015-09-17"}}
-			u.Record = []byte{0x9F, 0x02, 0x06, 0, 0, 0, 0, 0x12, 0x50, 0x9F, 0x36, 0x02, 0, 0x17}
+			u.Message = []web.Fact{{Name: text("交易计数器", "counter (9F36)"), Value: "23"}}
 			u.Trace = []web.Happening{{At: u.At, What: text("卡片签出密文", "the card signed its cryptogram"), Icon: "nfc"}}
 			u.Postings = []wearer.Posting{{Ref: "tc:1", From: text("卡内资金", "your card's float"), To: text("商户", "the shop"), Fen: u.Fen, At: u.At}}
 			return u, nil
@@ -373,7 +373,7 @@ func TestTheBandAndItsCards(t *testing.T) {
 	s.post("/my/cards/"+g.key(issuing.Canteen)+"/topup", url.Values{"ref": {"form-3"}, "amount": {"50"}})
 	g.asked(t, "default card_debit", "default card_debit", "topup card_meal 5000")
 	wants(t, s.get("/my/add"), "To travel", "To pay", "To open doors", "in your band", "takes 12.0 KB", "from a firm on the platform")
-	wants(t, s.get("/my/uses/pay_1"), "Dongdan Corner Shop", "waiting to be cleared", "The shop is paid on", "9F02", "9F36", "your card&#39;s float", "signed its cryptogram")
+	wants(t, s.get("/my/uses/pay_1"), "Dongdan Corner Shop", "waiting to be cleared", "The shop is paid on", "counter (9F36)", "your card&#39;s float", "signed its cryptogram")
 }
 
 func TestAPINIsTypedTwiceAndNeverShown(t *testing.T) {
@@ -405,7 +405,7 @@ func TestReaders(t *testing.T) {
 		return s.post("/my/tap", form)
 	}
 	wants(t, s.get("/my/tap?at=till.1"), "What does the till ask for?", "Insert", "PIN, if the till asks", "up to ¥100.00", "E-cash card", "automatic")
-	wants(t, tap("tap-1", "till.1", issuing.ECash, url.Values{"amount": {"12.00"}, "how": {"tap"}}), "Paid", "SALE   12.00", "318 ms", "within 500 ms", `href="/my/uses/pay_1"`, "¥157.50")
+	wants(t, tap("tap-1", "till.1", issuing.ECash, url.Values{"amount": {"12.00"}, "how": {"tap"}}), "Paid", "SALE   12.00", "318 ms", "within 500 ms", `href="/my/uses/pay_1?tap=tap-1"`, "¥157.50")
 	wants(t, tap("tap-2", "till.1", issuing.Debit, url.Values{"amount": {"12.00"}, "other": {"88.80"}, "how": {"insert"}, "pin": {"1357"}}), "approved by the bank", "¥88.80")
 	wants(t, tap("tap-3", "till.1", issuing.ECash, url.Values{"other": {"120"}, "how": {"tap"}}), "It was declined", "over the limit", "Tap again")
 	wants(t, tap("tap-4", "till.1", issuing.ECash, url.Values{"amount": {"3.50"}, "early": {"1"}, "pull": {"9"}}), "The band left too early", "nothing is paid twice")

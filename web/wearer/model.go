@@ -35,6 +35,7 @@ type Card struct {
 	Tail         string // last digits of its number; empty where it has none
 	Name, Issuer web.Text
 	Fen          int64     // what the card last proved it holds
+	BookFen      int64     // what the books hold for it
 	Seen         time.Time // when it did
 	State        web.Text
 	Tone         web.Tone
@@ -243,7 +244,7 @@ type Use struct {
 	Tone     web.Tone
 	Waiting  bool // not cleared yet
 	Facts    []web.Fact
-	Record   []byte // data objects as handed in, number masked; only from Use
+	Message  []web.Fact // the fields as handed in, number masked; only from Use
 	Trace    []web.Happening
 	Postings []Posting
 }

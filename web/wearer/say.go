@@ -370,7 +370,7 @@ func dayOfMonth(t time.Time) string { return strings.TrimLeft(web.Moment(t)[8:10
 // chartTop says what the full height stands for.
 func chartTop(ctx context.Context, c chart, sleep bool) string {
 	if sleep {
-		return "⌜ " + hours(ctx, c.top)
+		return hours(ctx, c.top)
 	}
-	return "⌜ " + web.Number(c.top)
+	return web.Number(c.top)
 }

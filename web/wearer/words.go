@@ -35,7 +35,7 @@ var words = struct {
 	FoundTitle, FoundBody, MoveTo, MoveTitle, MoveBody, ReportedAt, RuleTitle, DueOn, ClaimNow, ClaimTitle, ClaimBody, OnTheWay, Arrived,
 	ProvenLast, Activity, ActivityLead, NeverCredit, Steps, Sleep, NoActivity, Hours, Date, AsTable, Forget, ForgetTitle, ForgetBody, Forgotten,
 	Today,
-	NotNow, OwnBand, SimBand, SimShop, SimBody, Stations, ProofGood, ProofBad, ProofOpen Text
+	NotNow, NotHandedIn, OwnBand, SimBand, SimShop, SimBody, Stations, ProofGood, ProofBad, ProofOpen Text
 }{
 	Band:            Text{ZH: "我的手环", EN: "My band"},
 	Tap:             Text{ZH: "刷卡", EN: "Tap"},
@@ -310,7 +310,7 @@ var words = struct {
 	ProofFast:       Text{ZH: "快速动态签名（fDDA）", EN: "Fast signature (fDDA)"},
 	UseTraceLead:    Text{ZH: "从读卡器到账本，经过的每一步。", EN: "Every step, from the reader to the books."},
 	RecordTitle:     Text{ZH: "上送的记录", EN: "The record handed in"},
-	RecordLead:      Text{ZH: "读卡器交上来的数据对象，逐个说明。", EN: "The data objects as the reader handed them in, one by one."},
+	RecordLead:      Text{ZH: "读卡器交上来的内容，逐项列出；卡号遮住。", EN: "What the reader handed in, field by field; the number is masked."},
 	PaidWith:        Text{ZH: "卡片", EN: "Card"},
 	SecurityLead:    Text{ZH: "谁能用这只手环，丢了怎么办。", EN: "Who may use the band, and what to do when it is gone."},
 	CodeLead:        Text{ZH: "4 到 8 位数字。摘下手环就锁定，戴上后输一次。", EN: "4 to 8 digits. The band locks when it comes off and asks once per wearing."},
@@ -341,7 +341,7 @@ var words = struct {
 	Firmware:        Text{ZH: "固件", EN: "Firmware"},
 	Version:         Text{ZH: "版本", EN: "Version"},
 	Factory:         Text{ZH: "出厂版本", EN: "factory"},
-	OnTrial:         Text{ZH: "试运行，出错会自动退回", EN: "on trial; a fault brings the old one back"},
+	OnTrial:         Text{ZH: "试运行", EN: "on trial"},
 	Settled:         Text{ZH: "运行正常", EN: "in force"},
 	FirmwareNote:    Text{ZH: "新版本有签名，分批推送；手环自检不过就退回旧版本。", EN: "Releases are signed and come in stages. A band that fails its own test goes back to the old one."},
 	LostLink:        Text{ZH: "手环丢了", EN: "I lost my band"},
@@ -391,6 +391,7 @@ var words = struct {
 	ForgetBody:      Text{ZH: "步数和睡眠全部删除，不能恢复。", EN: "All steps and sleep are deleted for good."},
 	Forgotten:       Text{ZH: "活动记录已全部删除。", EN: "All activity is deleted."},
 	Today:           Text{ZH: "今天", EN: "Today"},
+	NotHandedIn:     Text{ZH: "其中 %[1]s 已花掉，还在终端里等着上送", EN: "%[1]s is spent and waits in a terminal to be handed in"},
 	NotNow:          Text{ZH: "先不", EN: "Not now"},
 	OwnBand:         Text{ZH: "这只手环由人戴着，密码和开关在手环上设置。", EN: "This band is worn by a person. Passcode and switches are set on the band itself."},
 	SimBand:         Text{ZH: "手环的外壳、手腕和手机是模拟的；锁定、策略和元件走真实代码。", EN: "The band's case, the wrist and the phone are simulated; lock, policy and element run the real code."},

@@ -3,15 +3,18 @@ package desk
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"koala/acquiring"
 	"koala/customer"
 	"koala/internal/db"
 	"koala/issuing"
+	"koala/ledger"
 	"koala/tsm"
 	"koala/web"
 	"koala/web/wearer"
@@ -25,8 +28,8 @@ func (h house) Cards(ctx context.Context, who string) (out []wearer.Card, err er
 			return err
 		}
 		for _, c := range list {
-			if c.State.Over() {
-				continue
+			if _, moved := heirOf(list, c.ID); c.State.Over() || moved && !c.Suspended.IsZero() {
+				continue // given back, or another card took its place
 			}
 			card, err := cardOf(q, c, h.store.Now())
 			if err != nil {
@@ -34,20 +37,66 @@ func (h house) Cards(ctx context.Context, who string) (out []wearer.Card, err er
 			}
 			out = append(out, card)
 		}
-		return markDefault(q, who, out)
+		return markDefault(q, out)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cards of %s: %w", who, err)
 	}
 	for i := range out {
-		if out[i].For == issuing.Credit {
-			if b, err := h.book.Balance(issuing.CreditAccount(out[i].Number)); err == nil {
-				out[i].OwesFen = max(0, -b.Posted.Minor())
-			}
+		if err := h.inBooks(&out[i]); err != nil {
+			return nil, fmt.Errorf("cards of %s: %w", who, err)
 		}
 	}
 	return out, nil
 }
+
+// inBooks adds what the books hold for a card, or against it.
+func (h house) inBooks(c *wearer.Card) error {
+	account := issuing.Float(c.Number)
+	if c.For == issuing.Credit {
+		account = issuing.CreditAccount(c.Number)
+	} else if !c.Worth() {
+		return nil
+	}
+	b, err := h.book.Balance(account)
+	if errors.Is(err, ledger.ErrNoAccount) {
+		return nil // a card that is still on its way
+	}
+	if c.BookFen = b.Posted.Minor(); c.For == issuing.Credit {
+		c.BookFen, c.OwesFen = 0, max(0, -c.BookFen)
+	}
+	return err
+}
+
+// markDefault finds the payment card that readers get first: the one the last
+// order put there, as long as it works, or else the first by its priority.
+func markDefault(q *db.Query, cards []wearer.Card) error {
+	best, when := -1, time.Time{}
+	for i, c := range cards {
+		if !c.Pays() || !c.Usable {
+			continue
+		}
+		list, err := tsm.Orders(q, tsm.Filter{Card: c.Number, Limit: 50})
+		if err != nil {
+			return err
+		}
+		for _, o := range list {
+			if o.Kind == tsm.Default && o.State == tsm.Done && o.Changed.After(when) {
+				best, when = i, o.Changed
+			}
+		}
+		if best < 0 || when.IsZero() && priority[c.For] < priority[cards[best].For] {
+			best = i
+		}
+	}
+	if best >= 0 {
+		cards[best].Default = true
+	}
+	return nil
+}
+
+// priority is the order of payment cards in their templates (tag 87).
+var priority = map[issuing.Kind]int{issuing.ECash: 1, issuing.Debit: 2, issuing.Credit: 3}
 
 // cardOf reads what a card's page shows beside its own row.
 func cardOf(q db.Reader, c issuing.Card, now time.Time) (wearer.Card, error) {
@@ -76,7 +125,10 @@ func cardOf(q db.Reader, c issuing.Card, now time.Time) (wearer.Card, error) {
 	if err != nil {
 		return out, err
 	}
-	out.Space, out.Issuer = t.Space, issuerOf(p, t)
+	out.Space = t.Space
+	if out.Issuer, err = issuerOf(q, p, t); err != nil {
+		return out, err
+	}
 	return out, kindPart(q, c, t, now, &out)
 }
 
@@ -100,7 +152,13 @@ func kindPart(q db.Reader, c issuing.Card, t issuing.Template, now time.Time, ou
 		if err := json.Unmarshal(t.Data, &d); err != nil {
 			return fmt.Errorf("template %s: %w", t.ID, err)
 		}
-		out.Coupon = &wearer.Coupon{Gives: gives(d), Merchant: web.Same(d.Merchant), Uses: int(d.Uses), Left: int(d.Uses)}
+		shop, err := shopName(q, d.Merchant)
+		if err != nil {
+			return err
+		}
+		left, err := usesLeft(q, c.ID, int(d.Uses))
+		out.Coupon = &wearer.Coupon{Gives: gives(d), Merchant: shop, Uses: int(d.Uses), Left: left}
+		return err
 	}
 	return nil
 }
@@ -168,15 +226,24 @@ var artOfKind = map[issuing.Kind]web.CardKind{issuing.Transit: web.CardTransit, 
 func artOf(p issuing.Product) web.CardKind { return artOfKind[p.Kind] }
 
 // issuerOf names who answers for a card.
-func issuerOf(p issuing.Product, t issuing.Template) web.Text {
+func issuerOf(q db.Reader, p issuing.Product, t issuing.Template) (web.Text, error) {
 	switch {
 	case p.Kind == issuing.Transit:
-		return words.TransitIssuer
+		return words.TransitIssuer, nil
 	case t.Issuer == issuing.House:
-		return words.BankIssuer
+		return words.BankIssuer, nil
 	default:
-		return web.Same(t.Issuer)
+		return firmName(q, t.Issuer)
 	}
+}
+
+// firmName names a firm on the platform; one that is not registered keeps its id.
+func firmName(q db.Reader, id string) (web.Text, error) {
+	f, err := acquiring.FirmOf(q, id)
+	if errors.Is(err, acquiring.ErrNotFound) {
+		return web.Same(id), nil
+	}
+	return web.Text{ZH: f.NameZH, EN: f.NameEN}, err
 }
 
 // Products lists what may be added, the kinds in the order people think of them.
@@ -218,7 +285,10 @@ func productOf(q db.Reader, p issuing.Product) (wearer.Product, error) {
 	if err != nil {
 		return x, err
 	}
-	x.Issuer, x.Space, x.Firm = issuerOf(p, t), t.Space, t.Issuer != issuing.House
+	x.Space, x.Firm = t.Space, t.Issuer != issuing.House
+	if x.Issuer, err = issuerOf(q, p, t); err != nil {
+		return x, err
+	}
 	x.Note, err = noteOf(p, t)
 	return x, err
 }

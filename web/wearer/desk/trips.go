@@ -15,6 +15,7 @@ import (
 	"koala/internal/db"
 	"koala/issuing"
 	"koala/ledger"
+	"koala/settlement"
 	"koala/spec/purse"
 	"koala/transit"
 	"koala/transit/network"
@@ -268,30 +269,40 @@ func (t journeys) postings(ctx context.Context, j transit.Journey) (out []wearer
 			if err != nil {
 				return nil, fmt.Errorf("postings of trip %s: %w", j.ID, err)
 			}
-			out = append(out, t.postingsOf(rec, fmt.Sprintf("transit:…%s/%d%s", web.Tail(string(j.Card)), seq, tail))...)
+			out = append(out, pairs(rec, fmt.Sprintf("transit:…%s/%d%s", web.Tail(string(j.Card)), seq, tail), t.accountWords)...)
 		}
 	}
 	return out, nil
 }
 
-// postingsOf pairs an entry's givers and takers: one line per taker.
-func (t journeys) postingsOf(rec ledger.Record, ref string) (out []wearer.Posting) {
+// pairs turns an entry's givers and takers into one line per taker.
+func pairs(rec ledger.Record, ref string, name func(ledger.AccountID) web.Text) (out []wearer.Posting) {
 	var from web.Text
 	for _, l := range rec.Legs {
 		if l.Amount.Sign() < 0 {
-			from = t.accountWords(l.Account)
+			from = name(l.Account)
 		}
 	}
 	for _, l := range rec.Legs {
 		if l.Amount.Sign() > 0 {
-			out = append(out, wearer.Posting{Ref: ref, From: from, To: t.accountWords(l.Account), Fen: l.Amount.Minor(), At: rec.Booked})
+			out = append(out, wearer.Posting{Ref: ref, From: from, To: name(l.Account), Fen: l.Amount.Minor(), At: rec.Booked})
 		}
 	}
 	return out
 }
 
-// accountWords names an account for its customer.
+// accountWords names an account for its customer; operators have names.
 func (t journeys) accountWords(id ledger.AccountID) web.Text {
+	for _, o := range t.net.OperatorIDs() {
+		if id == settlement.Payable(o.ID) {
+			return web.Text{ZH: o.ZH, EN: o.EN}
+		}
+	}
+	return accountName(id, web.Same(string(id)))
+}
+
+// accountName names an account for its customer; shop is who is paid.
+func accountName(id ledger.AccountID, shop web.Text) web.Text {
 	kind, rest, _ := strings.Cut(string(id), ".")
 	switch kind {
 	case "float":
@@ -300,11 +311,15 @@ func (t journeys) accountWords(id ledger.AccountID) web.Text {
 		return words.AccountClearing
 	case "wallet":
 		return words.YourWallet
+	case "credit":
+		return words.AccountCredit
 	case "payable":
-		for _, o := range t.net.OperatorIDs() {
-			if o.ID == rest {
-				return web.Text{ZH: o.ZH, EN: o.EN}
-			}
+		return shop
+	case "funding":
+		return words.AccountFirm
+	case "bank":
+		if strings.HasPrefix(rest, "person.") {
+			return words.YourBank
 		}
 	}
 	return web.Same(string(id))

@@ -1,0 +1,38 @@
+package desk
+
+import (
+	"context"
+	"fmt"
+
+	"koala/activity"
+	"koala/calendar"
+	"koala/customer"
+	"koala/internal/db"
+	"koala/web/wearer"
+)
+
+// body is wearer.Body over activity. It is nobody else's.
+type body struct{ store *db.Store }
+
+// NewBody is a wearer's steps and sleep.
+func NewBody(store *db.Store) wearer.Body { return body{store} }
+
+// Days adds up the last n civil days of Beijing.
+func (b body) Days(ctx context.Context, who string, n int) (out []wearer.Day, err error) {
+	err = b.store.Read(ctx, func(q *db.Query) error {
+		days, err := activity.Days(q, customer.ID(who), b.store.Now().In(calendar.Beijing), n)
+		for _, d := range days {
+			out = append(out, wearer.Day(d))
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("activity of %s: %w", who, err)
+	}
+	return out, nil
+}
+
+// Forget removes all of it.
+func (b body) Forget(ctx context.Context, who string) error {
+	return b.store.Write(ctx, func(tx *db.Tx) error { return activity.Forget(tx, customer.ID(who)) })
+}
