@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"strings"
 
+	"koala/acquiring"
 	"koala/internal/db"
 	"koala/internal/outbox"
 	"koala/issuing"
@@ -42,6 +43,8 @@ func tellsWearer(name string) []string {
 		return []string{"order.changed"}
 	case strings.HasPrefix(name, "journey."):
 		return []string{"trip.changed", "card.changed"}
+	case strings.HasPrefix(name, "sale."), strings.HasPrefix(name, "meal."), name == "coupon.redeemed", name == "request.answered":
+		return []string{"payment.changed", "card.changed", "wallet.changed"}
 	}
 	return nil
 }
@@ -67,6 +70,28 @@ func (h *House) concerns(ctx context.Context, e outbox.Event) (who string) {
 		if err != nil {
 			return "" // the page finds it at its next visit
 		}
+	}
+	for _, name := range tellsWearer(e.Name) {
+		if name == "payment.changed" {
+			return h.holderOf(ctx, e)
+		}
+	}
+	return who
+}
+
+// holderOf is the holder of the card that an event of acquiring names.
+func (h *House) holderOf(ctx context.Context, e outbox.Event) (who string) {
+	var x acquiring.Event
+	if json.Unmarshal(e.JSON, &x) != nil || x.Card == "" {
+		return ""
+	}
+	err := h.Store.Read(ctx, func(q *db.Query) error {
+		c, err := issuing.Get(q, issuing.CardID(x.Card))
+		who = string(c.Customer)
+		return err
+	})
+	if err != nil {
+		return "" // a card of another house; the page finds the rest at its next visit
 	}
 	return who
 }
