@@ -11,6 +11,7 @@ import (
 	"koala/spec/globalplatform"
 	"koala/spec/iso7816"
 	"koala/spec/purse"
+	"koala/spec/tlv"
 	"koala/tsm/native"
 	"koala/tsm/online"
 	"koala/tsm/script"
@@ -26,7 +27,9 @@ const (
 	workUnlock                   // SET STATUS without the lock: to prove a balance, or with workConfirm for good
 	workRemove                   // DELETE of the instance
 	workTakeOut                  // STORE DATA that takes the card out of a shared instance
+	workDomain                   // INSTALL of the partners' security domain
 	workInstall
+	workExtradite // the instance goes to the partners' domain
 	workPersonalise
 	workActivate
 	workRead    // plain read-back after the channel
@@ -45,6 +48,7 @@ type channelKeep struct {
 	host   [8]byte        // challenge of INITIALIZE UPDATE
 	fresh  [8]byte        // second challenge: of the read-back
 	term   purse.Terminal // terminal number of the read-back's INITIALIZE FOR LOAD
+	space  uint32         // quota of the partners' domain, bytes
 	from   int            // number of the first command in this script
 	answer []byte         // of INITIALIZE UPDATE; empty before
 }
@@ -54,16 +58,17 @@ const keepVersion = 2
 func (k channelKeep) bytes() []byte {
 	b := binary.BigEndian.AppendUint16([]byte{keepVersion}, uint16(k.work))
 	b = append(append(append(b, k.host[:]...), k.fresh[:]...), k.term[:]...)
+	b = binary.BigEndian.AppendUint32(b, k.space)
 	return append(binary.BigEndian.AppendUint16(b, uint16(k.from)), k.answer...)
 }
 
 func parseChannelKeep(b []byte) (k channelKeep, err error) {
-	const head = 3 + 8 + 8 + 6 + 2
+	const head = 3 + 8 + 8 + 6 + 4 + 2
 	if len(b) < head || b[0] != keepVersion {
 		return k, script.ErrStored
 	}
 	k = channelKeep{work: work(binary.BigEndian.Uint16(b[1:])), host: [8]byte(b[3:]), fresh: [8]byte(b[11:]), term: purse.Terminal(b[19:25]),
-		from: int(binary.BigEndian.Uint16(b[25:])), answer: b[head:]}
+		space: binary.BigEndian.Uint32(b[25:]), from: int(binary.BigEndian.Uint16(b[29:])), answer: b[head:]}
 	return k, nil
 }
 
@@ -75,7 +80,10 @@ func (k channelKeep) uid() ([]byte, error) {
 
 // openChannel begins a session with the issuer security domain.
 func (m *Manager) openChannel(ctx context.Context, w work) (draft, error) {
-	k := channelKeep{work: w}
+	k := channelKeep{work: w, space: m.cfg.Partners}
+	if k.space == 0 {
+		k.space = partnersSpace
+	}
 	var random [16]byte
 	if err := m.hsm.Random(ctx, random[:]); err != nil {
 		return draft{}, fmt.Errorf("drawing a host challenge: %w", err)
@@ -123,6 +131,10 @@ func (k channelKeep) inners(d issuing.Personalisation) []inner {
 	}
 	pass := under(PhasePersonalise, globalplatform.Personalize(d.Instance).Command())
 	add(workLook, under(PhaseLook, look, iso7816.OK, iso7816.SWReferenceNotFound))
+	if k.work&workLook != 0 && d.Shared {
+		domain := globalplatform.GetStatus{Part: globalplatform.Applications, Prefix: partners}.Command()
+		out = append(out, under(PhaseLook, domain, iso7816.OK, iso7816.SWReferenceNotFound))
+	}
 	add(workKeys, inner{phase: PhaseKeys, put: true, expect: []iso7816.SW{iso7816.OK}})
 	unlock := PhaseBalance
 	if k.work&workConfirm != 0 {
@@ -134,7 +146,9 @@ func (k channelKeep) inners(d issuing.Personalisation) []inner {
 		out = append(out, pass.in(PhaseRemove))
 		out = append(out, store(PhaseRemove, d.Remove, nil)...)
 	}
+	add(workDomain, under(PhaseInstall, k.partnersDomain().Command()))
 	add(workInstall, under(PhaseInstall, globalplatform.InstallApplet(d.LoadFile, d.Module, d.Instance, globalplatform.Privileges{}, d.Install).Command()))
+	add(workExtradite, under(PhaseInstall, globalplatform.Install{For: globalplatform.ForExtradition, App: d.Instance, Domain: partners}.Command()))
 	if k.work&workPersonalise != 0 {
 		out = append(append(out, pass), store(PhasePersonalise, d.Groups, d.Keys)...)
 	}
@@ -145,6 +159,23 @@ func (k channelKeep) inners(d issuing.Personalisation) []inner {
 	}
 	add(workConfirm, under(PhaseReadBack, look, iso7816.OK, iso7816.SWReferenceNotFound))
 	return out
+}
+
+// Instances that cards of many issuers share belong to a security domain of
+// their own: what other firms write is bounded there, so that it never takes the
+// room of the wearer's own cards.
+const (
+	partners      globalplatform.AID = "\xF0koala\x06"
+	partnersSpace                    = 48 << 10 // bytes, all of them together
+)
+
+// partnersDomain is its INSTALL: SCP03 as the issuer's, with the quota.
+func (k channelKeep) partnersDomain() globalplatform.Install {
+	scp := tlv.Append(nil, 0x81, []byte{0x03, globalplatform.OptionSCP03})
+	params := tlv.Append(nil, globalplatform.TagParams, scp)
+	return globalplatform.Install{For: globalplatform.ForInstallSelect, LoadFile: globalplatform.DomainLoadFile, Module: globalplatform.DomainModule,
+		App: partners, Privileges: globalplatform.Privileges{}.With(globalplatform.PrivSecurityDomain),
+		Params: globalplatform.SystemParams{Granted: k.space}.Append(params)}
 }
 
 func (in inner) in(p Phase) inner {
@@ -254,13 +285,57 @@ func hearLook(m *Manager, ctx context.Context, o Order, h heard, keep []byte) (v
 	if err != nil {
 		return verdict{}, err
 	}
-	found := absent
-	if r := h.Answers[1]; r.SW.OK() {
-		if found, err = lifeOf(r.Data, d.Instance); err != nil {
-			return verdict{state: Unconfirmed, why: WrongProof, refuse: true}, nil
+	k.from = len(h.Steps)
+	l, err := looked(d, h.Answers[1:])
+	if err != nil {
+		return verdict{state: Unconfirmed, why: WrongProof, refuse: true}, nil
+	}
+	return m.found(ctx, o, d, k, l)
+}
+
+// A look is what GET STATUS said.
+type look struct {
+	life    byte // of the instance
+	apart   bool // it belongs to the partners' domain
+	domain  bool // which is there
+	partner bool // and is where it belongs
+}
+
+func looked(d issuing.Personalisation, answers []iso7816.Response) (l look, err error) {
+	l.partner = d.Shared
+	for _, r := range answers {
+		if !r.SW.OK() {
+			continue
+		}
+		list, err := globalplatform.ParseStatus(r.Data)
+		if err != nil {
+			return l, err
+		}
+		for _, e := range list {
+			switch e.AID {
+			case d.Instance:
+				l.life, l.apart = e.State, e.Domain == partners
+			case partners:
+				l.domain = true
+			}
 		}
 	}
-	return m.found(ctx, o, d, k, found)
+	return l, nil
+}
+
+// place is the work that puts an instance where it belongs, as far as it is not
+// there.
+func (l look) place() (w work) {
+	if l.life == absent {
+		w = workInstall
+	}
+	if l.partner && !l.domain {
+		w |= workDomain
+	}
+	if l.partner && !l.apart {
+		w |= workExtradite
+	}
+	return w
 }
 
 // absent is the life cycle of an instance that is not in the element.
@@ -280,14 +355,13 @@ func lifeOf(data []byte, app globalplatform.AID) (byte, error) {
 }
 
 // found goes on at the first phase that is missing.
-func (m *Manager) found(ctx context.Context, o Order, d issuing.Personalisation, k channelKeep, life byte) (verdict, error) {
-	k.from = 2 // after EXTERNAL AUTHENTICATE and GET STATUS
+func (m *Manager) found(ctx context.Context, o Order, d issuing.Personalisation, k channelKeep, l look) (verdict, error) {
 	switch {
 	case o.Kind == Block || o.Kind == Unblock:
-		return m.foundToLock(ctx, o, d, k, life)
+		return m.foundToLock(ctx, o, d, k, l)
 	case o.Kind == Delete:
-		return m.foundToRemove(ctx, o, d, k, life)
-	case o.Stop && life == absent:
+		return m.foundToRemove(ctx, o, d, k, l.life)
+	case o.Stop && l.life == absent:
 		return stopped(o), nil
 	case o.Stop:
 		w, err := m.removal(ctx, o, d)
@@ -295,14 +369,12 @@ func (m *Manager) found(ctx context.Context, o Order, d issuing.Personalisation,
 			return verdict{}, err
 		}
 		k.work |= w
-	case life == absent:
-		k.work |= workAll
-	case d.Shared:
-		k.work |= workWrite
-	case life == globalplatform.Personalized:
+	case l.life&globalplatform.LockBit != 0 && !d.Shared:
+		k.work |= workRemove | workAll // of some older card
+	case l.life == globalplatform.Personalized && !d.Shared:
 		k.work |= workRead
 	default:
-		k.work |= workWrite
+		k.work |= l.place() | workWrite
 	}
 	return m.goOn(ctx, o, d, k)
 }

@@ -211,7 +211,7 @@ func (x trial) String() string {
 }
 
 func trials() (list []trial) {
-	for _, p := range []string{issuing.ECashCard, canteenCard, doorCard, couponCard} {
+	for _, p := range []string{issuing.TransitBJ, issuing.ECashCard, canteenCard, doorCard, couponCard} {
 		for _, k := range []tsm.Kind{tsm.Issue, tsm.TopUp, tsm.Block, tsm.Unblock, tsm.Delete, tsm.Default, tsm.Update} {
 			switch {
 			case k == tsm.TopUp && (p == doorCard || p == couponCard), (k == tsm.Default || k == tsm.Update) && p != issuing.ECashCard:
@@ -353,5 +353,30 @@ func TestKindsUnderFaults(t *testing.T) {
 				})
 			})
 		})
+	}
+}
+
+// TestPartnersSpace gives the cards of other firms little room: what does not
+// fit fails with words and leaves nothing, and the wearer's own card finds room.
+func TestPartnersSpace(t *testing.T) {
+	h := open(t, sqlite(t), tsm.Config{Partners: 2200})
+	h.openAll()
+	issue := func(p string, want tsm.State, why tsm.Reason) {
+		t.Helper()
+		h.product, h.card = p, ""
+		o := h.place(tsm.Issue, 0)
+		h.settle(o, want)
+		if got := h.order(o.ID); got.Why != why {
+			t.Errorf("%s: %s (%s), want %s", p, got.State, got.Why, why)
+		}
+	}
+	issue(doorCard, tsm.Done, tsm.NoReason)
+	issue(couponCard, tsm.Failed, tsm.NoSpace)
+	if h.state() != issuing.Abandoned {
+		t.Errorf("the card is %s", h.state())
+	}
+	issue(issuing.TransitBJ, tsm.Done, tsm.NoReason)
+	if v := h.money(); v.held != 0 || v.wallet+v.float+v.deposit != funds {
+		t.Errorf("money: %+v", v)
 	}
 }

@@ -166,16 +166,14 @@ func hearCoupon(m *Manager, ctx context.Context, o Order, h heard, _ []byte) (ve
 }
 
 // foundToLock goes on after a look at the instance.
-func (m *Manager) foundToLock(ctx context.Context, o Order, d issuing.Personalisation, k channelKeep, life byte) (verdict, error) {
-	isLocked := life&globalplatform.LockBit != 0
+func (m *Manager) foundToLock(ctx context.Context, o Order, d issuing.Personalisation, k channelKeep, l look) (verdict, error) {
+	isLocked := l.life&globalplatform.LockBit != 0
 	switch {
 	case d.Shared && o.Kind == Block:
 		k.work |= workTakeOut
-	case d.Shared && life == absent:
-		k.work |= workInstall | workPutBack
 	case d.Shared:
-		k.work |= workPutBack
-	case life == absent:
+		k.work |= l.place() | workPutBack
+	case l.life == absent:
 		return verdict{state: Failed, why: NotThere}, nil
 	case isLocked == (o.Kind == Block):
 		return locked(o), nil

@@ -28,6 +28,9 @@ type Config struct {
 	// Chunk is the most commands one script has; 0 is as many as there are. A
 	// small number lets people watch a card being written command by command.
 	Chunk int
+	// Partners bounds the space that cards in shared instances, which other firms
+	// issue too, take of one element, bytes; 0 is 48 KB.
+	Partners uint32
 	// Changed is told of every change of an order in its unit of work, for live
 	// pages; Done of those that have ended, for what others do then.
 	Changed, Done func(tx *db.Tx, o Order) error
