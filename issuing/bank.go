@@ -71,6 +71,11 @@ func openBank(tx *db.Tx, c Card, p Product, n *Numbered) error {
 			return err
 		}
 	}
+	if s.psn > 1 { // terminals refuse the number since its forerunner ended
+		if err := refuse(tx, c.ID, purse.Allowed); err != nil {
+			return err
+		}
+	}
 	return insertSecret(tx, s)
 }
 
@@ -169,20 +174,47 @@ func SeedBank(tx *db.Tx) error {
 // accept its cards (koala card ca).
 func (b *Bank) CAKey(ctx context.Context) (emv.CAKey, error) { return b.keys.CAKey(ctx, 0) }
 
-// SetPIN gives a card its PIN for online use, and its tries back.
+// SetPIN gives a card its PIN for online use, and its tries back. Of a card that
+// is not written yet and checks its PIN by itself (BankData.OfflinePIN) the PIN
+// is also kept, sealed, until it is: it has to be set before the card is
+// personalised. The PIN of one that is written changes by script
+// (hsm.PINChange, pboc.PINUnblock).
 func (b *Bank) SetPIN(ctx context.Context, id CardID, block hsm.PINBlock) error {
 	card, err := b.Keys(ctx, id)
 	if err != nil {
 		return fmt.Errorf("PIN: %w", err)
 	}
 	ref, err := b.keys.PINReference(ctx, card.PAN, block)
+	var sealed []byte
+	if err == nil {
+		sealed, err = b.keys.SealPIN(ctx, card.PAN, block)
+	}
 	if err != nil {
 		return fmt.Errorf("PIN of card %s: %w", id.Masked(), err)
 	}
 	return b.store.Write(ctx, func(tx *db.Tx) error {
-		_, err := tx.Exec(`UPDATE issuing_bank SET pin = $2, tries = $3 WHERE card = $1`, id, ref, maxPINTries)
+		c, err := Get(tx, id)
+		if err == nil {
+			_, err = tx.Exec(`UPDATE issuing_bank SET pin = $2, tries = $3 WHERE card = $1`, id, ref, maxPINTries)
+		}
+		if err != nil || c.State != Ordered && c.State != Personalising {
+			return err
+		}
+		if d, _, err := bankDataOf(tx, c); err != nil || !d.OfflinePIN {
+			return err
+		}
+		_, err = tx.Exec(`INSERT INTO issuing_pin (card, sealed) VALUES ($1, $2) ON CONFLICT (card) DO UPDATE SET sealed = excluded.sealed`, id, sealed)
 		return err
 	})
+}
+
+// freshPIN is the sealed PIN of a card that is being written; nil for none.
+func freshPIN(q db.Reader, id CardID) (sealed []byte, err error) {
+	err = q.QueryRow(`SELECT sealed FROM issuing_pin WHERE card = $1`, id).Scan(&sealed)
+	if errors.Is(err, db.ErrNoRows) {
+		err = nil
+	}
+	return sealed, err
 }
 
 // Renew gives the number of a card that has ended to its successor: the same
@@ -204,6 +236,8 @@ func (b *Bank) Renew(ctx context.Context, old CardID) (n Numbered, err error) {
 	})
 	switch {
 	case err != nil:
+	case !c.Suspended.IsZero():
+		err = ErrSuspended // whoever found it has the number
 	case !c.State.Over() || s.psn >= maxPSN:
 		err = ErrState
 	default:

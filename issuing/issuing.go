@@ -247,6 +247,7 @@ var (
 	ErrNoAuth     = fail.Define(fail.NotFound, "issuing.no_authorisation", "there is no authorised payment at this counter")
 	ErrNoPIN      = fail.Define(fail.Refused, "issuing.no_pin", "the card has no PIN yet")
 	ErrNoDoubt    = fail.Define(fail.NotFound, "issuing.doubt_not_found", "there is no such case of a transaction without a known end")
+	ErrDoubt      = fail.Define(fail.Conflict, "issuing.doubt_open", "a payment of the card is still being looked into")
 	ErrNoClaim    = fail.Define(fail.NotFound, "issuing.claim_not_found", "the card was not reported lost")
 	ErrNotDue     = fail.Define(fail.Refused, "issuing.claim_not_due", "what was spent before the loss may still come in; the claim is paid when its waiting time is over")
 	ErrNotHeir    = fail.Define(fail.Conflict, "issuing.not_replacement", "this card was not opened in place of the lost one")

@@ -1,13 +1,19 @@
 package issuing
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
+	"koala/calendar"
+	"koala/customer"
+	"koala/hsm"
 	"koala/internal/db"
 	"koala/ledger"
 	"koala/money"
+	"koala/spec/purse"
 	"koala/wallet"
 )
 
@@ -30,6 +36,37 @@ type Claim struct {
 	Fen   money.Amount
 	State ClaimState
 	Rule  Ruling // the waiting time, with its source
+	Carry Carry  // what went along to the card that took its place, beside the money
+}
+
+// RuleText prints the rule that the claim waits by, for people, in Chinese if
+// zh.
+func (c Claim) RuleText(zh bool) string {
+	due := calendar.Of(c.Due, calendar.Beijing)
+	if zh {
+		return fmt.Sprintf("余额自挂失起满 %d 天（%s）后退还：挂失前的消费届时均已上送。依据：%s", c.Rule.Value, due, c.Rule.Source)
+	}
+	return fmt.Sprintf("The balance is paid %d days after the report, from %s on: by then all that was spent before has been handed in. %s.", c.Rule.Value, due, c.Rule.Source)
+}
+
+// ClaimsOf reads the claims of a customer, oldest first.
+func ClaimsOf(q db.Reader, who customer.ID) (out []Claim, err error) {
+	var lost []CardID
+	err = db.Each(q, func(scan func(...any) error) error {
+		var id CardID
+		err := scan(&id)
+		lost = append(lost, id)
+		return err
+	}, `SELECT k.old FROM issuing_claim k JOIN issuing_card c ON c.id = k.old WHERE c.customer = $1 ORDER BY k.lost, k.old`, who)
+	for _, id := range lost {
+		if err != nil {
+			break
+		}
+		var c Claim
+		c, err = ClaimOf(q, id)
+		out = append(out, c)
+	}
+	return out, err
 }
 
 // Suspend refuses all living cards of a band from now on, in one act, and opens
@@ -55,7 +92,10 @@ func SuspendCard(tx *db.Tx, id CardID) (Card, error) {
 		return c, err
 	}
 	c.Suspended = tx.Now()
-	if _, err := tx.Exec(`UPDATE issuing_card SET suspended = $2 WHERE id = $1`, id, tx.Now().UnixMicro()); err != nil || !c.Kind.Money() {
+	if _, err := tx.Exec(`UPDATE issuing_card SET suspended = $2 WHERE id = $1`, id, tx.Now().UnixMicro()); err != nil {
+		return c, err
+	}
+	if err := refuse(tx, id, purse.DenyLost); err != nil || !c.Kind.Money() {
 		return c, err
 	}
 	rule, err := RuleOn(tx, c, RuleClaim, tx.Now())
@@ -102,6 +142,9 @@ func RestoreCard(tx *db.Tx, id CardID) (Card, error) {
 	if _, err := tx.Exec(`UPDATE issuing_card SET suspended = 0 WHERE id = $1`, id); err != nil {
 		return c, err
 	}
+	if err := refuse(tx, id, purse.Allowed); err != nil {
+		return c, err
+	}
 	c.Suspended = time.Time{}
 	_, err = tx.Exec(`UPDATE issuing_claim SET state = $2 WHERE old = $1 AND state = $3`, id, ClaimWithdrawn, ClaimWaiting)
 	return c, err
@@ -122,7 +165,14 @@ func ClaimOf(q db.Reader, old CardID) (c Claim, err error) {
 	if err != nil {
 		return Claim{}, err
 	}
-	c.Rule, err = RuleOn(q, card, RuleClaim, c.Lost)
+	if c.Rule, err = RuleOn(q, card, RuleClaim, c.Lost); err != nil {
+		return c, err
+	}
+	heir, err := heirOf(q, old)
+	if err == nil && heir != "" {
+		card, err = Get(q, heir)
+		c.Carry = card.Carry
+	}
 	return c, err
 }
 
@@ -180,6 +230,9 @@ func (k *Claim) pay(tx *db.Tx, to CardID, end State) error {
 	if err := dropLoad(tx, c.ID); err != nil {
 		return err
 	}
+	if err := dropDoubts(tx, c.ID); err != nil {
+		return err
+	}
 	b, err := ledger.BalanceOf(tx, Float(c.ID))
 	if err != nil {
 		return err
@@ -227,6 +280,109 @@ func dropLoad(tx *db.Tx, id CardID) error {
 		return err
 	}
 	return l.end(tx, LoadVoid, "card lost")
+}
+
+// dropDoubts ends what no card will tell any more. Where nothing was given the
+// money is the holder's either way; of a sale that gave something staff decide
+// first.
+func dropDoubts(tx *db.Tx, id CardID) error {
+	list, err := DoubtsOf(tx, id)
+	for _, d := range list {
+		switch {
+		case err != nil || d.State != DoubtWaiting || askOf(d.Type) == askLoad:
+		case d.given():
+			err = ErrDoubt
+		default:
+			err = d.decided(tx, DoubtUnpaid, Evidence{By: "claim"})
+		}
+	}
+	return err
+}
+
+// A Refusal says that terminals are to refuse a card from a version of the list
+// on, or, with purse.Allowed, not any more.
+type Refusal struct {
+	Version uint32
+	Card    CardID // Purse() is its number where it is a transit purse
+	Kind    Kind
+	Reason  purse.DenyReason
+	At      time.Time
+}
+
+// refuse puts a card on the list of what terminals refuse.
+func refuse(tx *db.Tx, id CardID, reason purse.DenyReason) error {
+	var version int64
+	if err := tx.QueryRow(`SELECT COALESCE(MAX(version), 0) + 1 FROM issuing_refusal`).Scan(&version); err != nil {
+		return err
+	}
+	_, err := tx.Exec(`INSERT INTO issuing_refusal (version, card, reason, at) VALUES ($1, $2, $3, $4)`, version, id, byte(reason), tx.Now().UnixMicro())
+	return err
+}
+
+// Refusals reads what changed after a version, in the order of it. Of one card
+// the last counts.
+func Refusals(q db.Reader, after uint32, limit int) (out []Refusal, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
+		var r Refusal
+		var at int64
+		err := scan(&r.Version, &r.Card, &r.Reason, &at, &r.Kind)
+		r.At = db.Moment(at)
+		out = append(out, r)
+		return err
+	}, `SELECT r.version, r.card, r.reason, r.at, c.kind FROM issuing_refusal r JOIN issuing_card c ON c.id = r.card
+		WHERE r.version > $1 ORDER BY r.version LIMIT $2`, int64(after), min(max(limit, 1), purse.MaxDenyDelta))
+	return out, err
+}
+
+// ExceptionList makes the signed delta of PANs that tills refuse, from version
+// have on: text of purse.DenyDelta with 20-digit numbers, zeros in front of the
+// PAN, then the Ed25519 signature, 64 bytes; nil when nothing changed. The
+// numbers come out of the hsm for it and are not kept. From 0 it is the whole
+// list.
+func (b *Bank) ExceptionList(ctx context.Context, have uint32) ([]byte, error) {
+	var list []Refusal
+	secrets := map[CardID]secret{}
+	err := b.store.Read(ctx, func(q *db.Query) (err error) {
+		if list, err = Refusals(q, have, purse.MaxDenyDelta); err != nil {
+			return err
+		}
+		for _, r := range list {
+			if r.Kind.Bank() && err == nil {
+				secrets[r.Card], err = secretOf(q, r.Card)
+			}
+		}
+		return err
+	})
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
+	last := map[purse.Number]purse.DenyReason{} // a renewed card has its forerunner's number
+	for _, r := range list {
+		s, ok := secrets[r.Card]
+		if !ok {
+			continue
+		}
+		number, err := b.panOf(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		last[purse.Number(strings.Repeat("0", 20-len(number))+string(number))] = r.Reason
+	}
+	d := purse.DenyDelta{From: have, To: list[len(list)-1].Version, At: b.store.Now()}
+	for n, reason := range last {
+		if have > 0 || reason != purse.Allowed {
+			d.Changes = append(d.Changes, purse.Denial{Card: n, Reason: reason})
+		}
+	}
+	text, err := d.Bytes()
+	if err != nil {
+		return nil, fmt.Errorf("exception list after version %d: %w", have, err)
+	}
+	sig, err := b.keys.Sign(ctx, hsm.LabelPack, text)
+	if err != nil {
+		return nil, fmt.Errorf("exception list after version %d: %w", have, err)
+	}
+	return append(text, sig...), nil
 }
 
 // maxLineage bounds how many cards stand behind one another.

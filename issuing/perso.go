@@ -208,7 +208,8 @@ type order struct {
 	product  Product
 	template Template
 	secret   secret
-	nth      int // of the coupons that its band ever had, from 1
+	pin      []byte // sealed, of a card that checks it by itself
+	nth      int    // of the coupons that its band ever had, from 1
 }
 
 // Personalise draws up what the card's element is to be written with. It may
@@ -251,7 +252,9 @@ func (o *order) load(q db.Reader, id CardID) (err error) {
 		return err
 	}
 	if o.card.Kind.Bank() {
-		o.secret, err = secretOf(q, id)
+		if o.secret, err = secretOf(q, id); err == nil {
+			o.pin, err = freshPIN(q, id)
+		}
 		return err
 	}
 	return q.QueryRow(`SELECT COUNT(*) FROM issuing_card WHERE band = $1 AND kind = $2 AND id <= $3`, o.card.Band, o.card.Kind, o.card.ID).Scan(&o.nth)
@@ -270,6 +273,9 @@ var china = [2]byte{0x01, 0x56}
 // place of everything secret.
 func (b *Bank) bankCard(ctx context.Context, o order) (Personalisation, error) {
 	d, err := read[BankData](o.template.Data)
+	if err == nil && d.OfflinePIN && len(o.pin) == 0 {
+		err = ErrNoPIN
+	}
 	if err != nil {
 		return Personalisation{}, err
 	}
@@ -298,6 +304,10 @@ func (b *Bank) bankCard(ctx context.Context, o order) (Personalisation, error) {
 		{DGI: pboc.DGIKeyChecks, Form: hsm.CardChecks, Label: hsm.LabelCardAC, Card: ref}}
 	for part := pboc.DGICoefficient; part <= pboc.DGIPrimeP; part++ {
 		p.Keys = append(p.Keys, hsm.KeyRef{DGI: uint16(part), Form: hsm.RSAPart, Label: hsm.LabelIssuer, Card: icc.ID})
+	}
+	if d.OfflinePIN {
+		p.Groups = append(p.Groups, globalplatform.DGI{ID: pboc.DGIPINTries, Data: []byte{maxPINTries, maxPINTries}})
+		p.Keys = append(p.Keys, hsm.KeyRef{DGI: pboc.DGIPIN, Form: hsm.PINGroup, Data: o.pin})
 	}
 	if len(c.Files) > 0 {
 		sfis := make([]byte, len(c.Files))
@@ -360,6 +370,12 @@ func yymmdd(t time.Time) [3]byte {
 	return [3]byte{bcd(d.Year), bcd(int(d.Month)), bcd(d.Day)}
 }
 
+// masterSettings of a band's DESFire card: everybody may list its applications,
+// none but who has the master key makes, deletes or wipes any. The key comes
+// with every card, so the factory's, which all the world knows, goes with the
+// first.
+const masterSettings = desfire.ChangeMaster | desfire.FreeListing | desfire.ChangeSettings
+
 // desfireCard is one application of the band's DESFire card. Its keys, and the
 // MAC of a door's credential, are made for the element the hsm is speaking to.
 func desfireCard(o order) (Personalisation, error) {
@@ -382,7 +398,7 @@ func desfireCard(o order) (Personalisation, error) {
 	if err != nil {
 		return p, err
 	}
-	p.Keys = []hsm.KeyRef{{DGI: desfire.DGIMaster, Form: hsm.AESMaster, Label: hsm.LabelPICC, Data: []byte{byte(desfire.DefaultSettings)}},
+	p.Keys = []hsm.KeyRef{{DGI: desfire.DGIMaster, Form: hsm.AESMaster, Label: hsm.LabelPICC, Data: []byte{byte(masterSettings)}},
 		{DGI: desfire.DGIApplication, Form: hsm.AESApp, Label: label, Data: body}}
 	p.Remove = []globalplatform.DGI{{ID: desfire.DGIDelete, Data: desfire.Deletion(app.AID)}}
 	return p, nil

@@ -9,6 +9,7 @@ import (
 	"koala/customer"
 	"koala/internal/db"
 	"koala/money"
+	"koala/spec/purse"
 )
 
 // Schema is what this package keeps. Rows of issuing_card are never removed:
@@ -180,7 +181,6 @@ var Schema = db.Schema{Owner: "issuing", Steps: []string{
 		state TEXT NOT NULL)`,
 	`ALTER TABLE issuing_auth ADD COLUMN paid BIGINT NOT NULL DEFAULT 0; -- completed or given back, fen
 	UPDATE issuing_auth SET paid = fen WHERE state = 'paid';
-	UPDATE issuing_auth SET kind = 'other' WHERE state = 'declined' AND kind = 'pay' AND payee = '';
 	-- Where the money of an offline payment stands: the counter is booked once.
 	CREATE TABLE issuing_spent (
 		card TEXT NOT NULL,
@@ -315,6 +315,12 @@ func setState(tx *db.Tx, n CardID, from, to State, why string) error {
 		n, from, to, why, tx.Now().UnixMicro())
 	if err == nil && k == 0 {
 		err = ErrState
+	}
+	if err == nil && to != Personalising && (from == Ordered || from == Personalising) { // written or given up: the PIN has gone in or is of no use
+		_, err = tx.Exec(`DELETE FROM issuing_pin WHERE card = $1`, n)
+	}
+	if err == nil && (to == Closed || to == Replaced) {
+		err = refuse(tx, n, purse.DenyClosed)
 	}
 	if err != nil {
 		return fmt.Errorf("card %s to %s: %w", n.Masked(), to, err)

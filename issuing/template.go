@@ -69,23 +69,24 @@ type Template struct {
 // BankData is the kind's part of ECash, Debit and Credit (CARD.md 1.4, 1.14).
 // Amounts are fen.
 type BankData struct {
-	Label          string `json:"label"`          // tag 50, 1 to 16 letters, digits and spaces
-	Priority       byte   `json:"priority"`       // tag 87, 1 first
-	Service        string `json:"service"`        // service code, three digits
-	CVN            byte   `json:"cvn"`            // 1 or 17
-	SM             bool   `json:"sm,omitempty"`   // SM4 instead of 3DES
-	ECash          bool   `json:"ecash"`          // offline payments draw on an e-cash balance
-	Processing     uint32 `json:"processing"`     // 9F68
-	SingleLimit    int64  `json:"single_limit"`   // 9F78: one offline payment at most
-	ResetThreshold int64  `json:"reset"`          // 9F6D: go online below it
-	CVMLimit       int64  `json:"cvm_limit"`      // 9F6B: above it a PIN or a signature
-	TotalLimit     int64  `json:"total"`          // 9F54: cumulative offline total, go online
-	TotalUpper     int64  `json:"total_upper"`    // 9F5C: the same, decline
-	FastDDA1       bool   `json:"fdda1"`          // fDDA version 01
-	CreditLimit    int64  `json:"credit"`         // of a credit account
-	Years          int    `json:"years"`          // validity
-	Support        byte   `json:"capp,omitempty"` // DF61: 0 none, 1 segment fare, 2 with pre-authorisation
-	OffsetLimit    int64  `json:"offset"`         // DF62: what a segment fare may leave owing
+	Label          string `json:"label"`                 // tag 50, 1 to 16 letters, digits and spaces
+	Priority       byte   `json:"priority"`              // tag 87, 1 first
+	Service        string `json:"service"`               // service code, three digits
+	CVN            byte   `json:"cvn"`                   // 1 or 17
+	SM             bool   `json:"sm,omitempty"`          // SM4 instead of 3DES
+	ECash          bool   `json:"ecash"`                 // offline payments draw on an e-cash balance
+	Processing     uint32 `json:"processing"`            // 9F68
+	SingleLimit    int64  `json:"single_limit"`          // 9F78: one offline payment at most
+	ResetThreshold int64  `json:"reset"`                 // 9F6D: go online below it
+	CVMLimit       int64  `json:"cvm_limit"`             // 9F6B: above it a PIN or a signature
+	TotalLimit     int64  `json:"total"`                 // 9F54: cumulative offline total, go online
+	TotalUpper     int64  `json:"total_upper"`           // 9F5C: the same, decline
+	FastDDA1       bool   `json:"fdda1"`                 // fDDA version 01
+	CreditLimit    int64  `json:"credit"`                // of a credit account
+	Years          int    `json:"years"`                 // validity
+	OfflinePIN     bool   `json:"offline_pin,omitempty"` // the card checks its PIN by itself
+	Support        byte   `json:"capp,omitempty"`        // DF61: 0 none, 1 segment fare, 2 with pre-authorisation
+	OffsetLimit    int64  `json:"offset"`                // DF62: what a segment fare may leave owing
 }
 
 // CanteenData is the kind's part of Canteen.

@@ -145,6 +145,8 @@ var failuresZH = map[string]string{
 	"issuing.amount":             "金额不在这张卡允许的范围内。",
 	"issuing.no_authorisation":   "该计数器下没有已批准的付款。",
 	"issuing.no_pin":             "这张卡还没有设置密码。",
+	"issuing.doubt_not_found":    "没有这笔待核实的交易。",
+	"issuing.doubt_open":         "这张卡有一笔付款尚在核实。",
 	"issuing.claim_not_found":    "这张卡没有挂失。",
 	"issuing.claim_not_due":      "挂失前的消费可能还在路上，等待期满后退款。",
 	"issuing.not_replacement":    "这张卡不是为挂失的卡换发的。",
