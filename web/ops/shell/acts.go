@@ -31,6 +31,8 @@ const (
 	ActRefund      Act = "claim.refund"
 	ActRetry       Act = "clearing.retry"
 	ActRule        Act = "load.decide"
+	ActDoubt       Act = "doubt.decide"
+	ActDevice      Act = "device.state"
 	ActRelease     Act = "release.publish"
 	ActStage       Act = "release.stage"
 	ActHalt        Act = "release.halt"
@@ -42,7 +44,7 @@ const (
 // Acts lists them for the filter.
 var Acts = []Act{ActVerify, ActCancel, ActRecover, ActBlock, ActUnblock, ActDeny, ActAllow, ActRepair, ActSettle, ActShut, ActReopen,
 	ActAcknowledge, ActPublish, ActSeal, ActApprove, ActRefuse, ActWithdraw, ActRotate, ActFill, ActSuspend, ActRestore, ActRefund, ActRetry,
-	ActRule, ActRelease, ActStage, ActHalt, ActPartner, ActKey, ActRevoke}
+	ActRule, ActDoubt, ActDevice, ActRelease, ActStage, ActHalt, ActPartner, ActKey, ActRevoke}
 
 // Words says what staff did.
 func (a Act) Words() web.Text { return deedWords[a] }
@@ -56,7 +58,7 @@ var deedWords = map[Act]web.Text{
 	ActApprove: {ZH: "批准卡片模板", EN: "template approved"}, ActRefuse: {ZH: "退回卡片模板", EN: "template refused"}, ActWithdraw: {ZH: "下架卡片模板", EN: "template withdrawn"},
 	ActRotate: {ZH: "轮换密钥", EN: "key rotated"}, ActFill: {ZH: "补充密钥池", EN: "pool filled"},
 	ActSuspend: {ZH: "挂失手环", EN: "band suspended"}, ActRestore: {ZH: "解除挂失", EN: "band restored"}, ActRefund: {ZH: "挂失退款", EN: "claim paid"},
-	ActRetry: {ZH: "重试清算记录", EN: "record tried again"}, ActRule: {ZH: "裁定圈存", EN: "load decided"},
+	ActRetry: {ZH: "重试清算记录", EN: "record tried again"}, ActRule: {ZH: "裁定圈存", EN: "load decided"}, ActDoubt: {ZH: "裁定待核实交易", EN: "sale in doubt decided"}, ActDevice: {ZH: "更改设备状态", EN: "device changed"},
 	ActRelease: {ZH: "发布固件", EN: "release published"}, ActStage: {ZH: "扩大固件推送", EN: "release widened"}, ActHalt: {ZH: "中止固件", EN: "release halted"},
 	ActPartner: {ZH: "登记合作方", EN: "partner added"}, ActKey: {ZH: "签发接口密钥", EN: "API key issued"}, ActRevoke: {ZH: "吊销接口密钥", EN: "API key revoked"},
 }

@@ -117,6 +117,7 @@ var hears = map[string][]string{
 	"books":      {"order.ended", "tap.collected", "journey.repaired"},
 	"deny":       {"card.denied"},
 	"settlement": {"journey.closed", "journey.repaired"},
+	"clearing":   {"sale.collected", "order.ended"},
 }
 
 // refresh is the htmx trigger of a part that shows some subjects (words with
