@@ -109,7 +109,7 @@ func plugIn(t *testing.T, personality string, kind gp.KeyType) *plug {
 // a wrong Le corrected.
 func (g *plug) do(apdu string) (data []byte, sw iso7816.SW) {
 	g.t.Helper()
-	raw := unhexed(strings.ReplaceAll(apdu, " ", ""))
+	raw := mustHex(strings.ReplaceAll(apdu, " ", ""))
 	for range 8 {
 		a := unhexed(g.ask(upper(raw)))
 		if len(a) < 2 {
