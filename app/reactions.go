@@ -3,8 +3,10 @@ package app
 import (
 	"strings"
 
+	"koala/acquiring"
 	"koala/internal/db"
 	"koala/internal/outbox"
+	"koala/issuing"
 	"koala/spec/purse"
 	"koala/transit"
 	"koala/tsm"
@@ -24,9 +26,9 @@ type orderEvent struct {
 	Fen   int64     `json:"fen,omitempty"`
 }
 
-// orderChanged tells the world of an order, and keeps the deny list in step
-// with blocked cards: a lost band is refused at the gates from the moment it is
-// reported, and let in again only after the element itself was unblocked.
+// orderChanged tells the world of an order, and keeps the deny lists in step
+// with blocked cards: a lost band is refused at gates, tills and doors from the
+// moment it is reported, and let in again only after the element itself was unblocked.
 func (h *House) orderChanged(tx *db.Tx, o tsm.Order) error {
 	if err := h.keepDenyList(tx, o); err != nil {
 		return err
@@ -50,9 +52,15 @@ func (h *House) keepDenyList(tx *db.Tx, o tsm.Order) error {
 		reason = purse.DenyLost
 	case o.Kind == tsm.Block && o.State == tsm.Cancelled, o.Kind == tsm.Unblock && o.State == tsm.Done:
 	case o.Kind == tsm.Delete && o.State == tsm.Done:
-		return h.Transit.Books().Deny(tx, o.Card.Purse(), purse.DenyClosed, byOrder+o.ID)
+		reason = purse.DenyClosed
 	default:
 		return nil
+	}
+	switch {
+	case o.CardKind != issuing.Transit:
+		return acquiring.Deny(tx, o.Card, reason, byOrder+o.ID)
+	case reason == purse.DenyClosed:
+		return h.Transit.Books().Deny(tx, o.Card.Purse(), reason, byOrder+o.ID)
 	}
 	if d, ok, err := denialOf(tx, o.Card.Purse()); err != nil || ok && !strings.HasPrefix(d.Why, byOrder) {
 		return err

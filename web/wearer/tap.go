@@ -364,5 +364,8 @@ func millis(d time.Duration) string {
 
 // holdsMoney tells whether a balance is worth a figure at the end of a tap.
 func (v tappedView) holdsMoney() bool {
+	if v.tap.Reader != "" && v.tap.BalanceFen < 0 {
+		return false // the till could not read it
+	}
 	return v.tap.Kind != TapTorn && v.tap.Kind != TapOpened && (v.card == nil || v.card.For != issuing.Coupon && v.card.For != issuing.Door && v.card.For != issuing.Credit)
 }

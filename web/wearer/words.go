@@ -35,7 +35,7 @@ var words = struct {
 	FoundTitle, FoundBody, MoveTo, MoveTitle, MoveBody, ReportedAt, RuleTitle, DueOn, ClaimNow, ClaimTitle, ClaimBody, OnTheWay, Arrived,
 	ProvenLast, Activity, ActivityLead, NeverCredit, Steps, Sleep, NoActivity, Hours, Date, AsTable, Forget, ForgetTitle, ForgetBody, Forgotten,
 	Today,
-	NotNow, NotHandedIn, OwnBand, SimBand, SimShop, SimBody, Stations, ProofGood, ProofBad, ProofOpen Text
+	NotNow, NotHandedIn, NoMenu, OwnBand, SimBand, SimShop, SimBody, Stations, ProofGood, ProofBad, ProofOpen Text
 }{
 	Band:            Text{ZH: "我的手环", EN: "My band"},
 	Tap:             Text{ZH: "刷卡", EN: "Tap"},
@@ -392,6 +392,7 @@ var words = struct {
 	Forgotten:       Text{ZH: "活动记录已全部删除。", EN: "All activity is deleted."},
 	Today:           Text{ZH: "今天", EN: "Today"},
 	NotHandedIn:     Text{ZH: "其中 %[1]s 已花掉，还在终端里等着上送", EN: "%[1]s is spent and waits in a terminal to be handed in"},
+	NoMenu:          Text{ZH: "现在不供餐，换个时间再来。", EN: "No meal is served at this hour. Come back at lunch or dinner."},
 	NotNow:          Text{ZH: "先不", EN: "Not now"},
 	OwnBand:         Text{ZH: "这只手环由人戴着，密码和开关在手环上设置。", EN: "This band is worn by a person. Passcode and switches are set on the band itself."},
 	SimBand:         Text{ZH: "手环的外壳、手腕和手机是模拟的；锁定、策略和元件走真实代码。", EN: "The band's case, the wrist and the phone are simulated; lock, policy and element run the real code."},
