@@ -63,7 +63,9 @@ func openBankOn(t tester, cfg db.Config, dir string) *bankHouse {
 	t.Cleanup(func() { book.Close(); s.Close() })
 	h := &bankHouse{house: &house{t, s}, now: now, book: book}
 	if h.keys, err = hsm.Open(ctx, s, hsm.Config{KeyFile: filepath.Join(dir, "key"), Rand: clock.Random(6)}); err == nil {
-		err = errors.Join(h.keys.Provision(ctx), h.keys.ProvisionBank(ctx), s.Migrate(ctx, wallet.Schema, issuing.Schema))
+		_, err1 := h.keys.Import(ctx, hsm.LabelCardAC, hsm.CardRoot, rootAC[:])
+		_, err2 := h.keys.Import(ctx, hsm.LabelCardMAC, hsm.CardRoot, rootMAC[:])
+		err = errors.Join(err1, err2, h.keys.Provision(ctx), h.keys.ProvisionBank(ctx), s.Migrate(ctx, wallet.Schema, issuing.Schema))
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -221,21 +221,27 @@ func (k Checked) refunding(tx *db.Tx, a authorised) (Flaw, error) {
 	case a.state != authHeld:
 		return FlawNotDue, nil
 	}
-	var spare int64
-	err := tx.QueryRow(`SELECT CAST(
+	return k.give(tx, KindReturned, k.fen(), authPaid)
+}
+
+// covers tells whether a payee still has so much of a card's money: whatever a
+// shop gives back, by whichever record, is no more than it was paid.
+func covers(q db.Reader, id CardID, payee ledger.AccountID, fen money.Amount) (bool, error) {
+	var has int64
+	err := q.QueryRow(`SELECT CAST(
 			(SELECT COALESCE(SUM(fen), 0) FROM issuing_spent WHERE card = $1 AND payee = $2 AND place = $3) +
 			(SELECT COALESCE(SUM(CASE WHEN kind = $4 THEN paid ELSE -paid END), 0) FROM issuing_auth
 				WHERE card = $1 AND payee = $2 AND state = $5 AND kind IN ($4, $6)) AS BIGINT)`,
-		k.secret.card, string(k.payee), withPayee, askPay, authPaid, askRefund).Scan(&spare)
-	if err != nil || int64(k.record.Fen) > spare {
-		return FlawNoSale, err
-	}
-	return k.give(tx, KindReturned, k.fen(), authPaid)
+		id, string(payee), withPayee, askPay, authPaid, askRefund).Scan(&has)
+	return err == nil && fen.Minor() <= has, err
 }
 
 // give pays money of an online transaction back from the payee to the card's
 // account.
 func (k Checked) give(tx *db.Tx, kind string, fen money.Amount, state string) (Flaw, error) {
+	if ok, err := covers(tx, k.secret.card, k.payee, fen); err != nil || !ok {
+		return FlawNoSale, err
+	}
 	e := ledger.Move(fmt.Sprintf("tc:%s:%d:%d", k.secret.card, k.record.ATC, k.record.Kind), k.payee, ledger.AccountID(k.secret.account), fen)
 	if flaw, err := post(tx, e, kind); err != nil || flaw != NoFlaw {
 		return flaw, err
@@ -424,6 +430,11 @@ func (x spent) settle(tx *db.Tx, watch func(*db.Tx, Movement) error) (Flaw, erro
 	to := x.target()
 	if to == x.place {
 		return NoFlaw, nil
+	}
+	if x.place == withPayee {
+		if ok, err := covers(tx, x.secret.card, x.payee, x.fen); err != nil || !ok {
+			return FlawNoSale, err
+		}
 	}
 	kind := KindReversal
 	switch {
