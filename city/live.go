@@ -224,7 +224,7 @@ func (l *Live) settle(ctx context.Context) {
 			r.places = append(r.places, stops[dice.IntN(len(stops))])
 		}
 		r.at = r.places[0]
-		l.in(time.Duration(i/joinAtOnce)*time.Minute, "join", r.join)
+		l.in(time.Duration(i/joinAtOnce)*time.Minute, "join", r.arrive)
 	}
 }
 

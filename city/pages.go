@@ -231,6 +231,11 @@ func (l *Live) Connect(ctx context.Context, who string) {
 		if err != nil {
 			l.log.Warn("a phone could not reach the house", "band", id, "err", err)
 		}
+		if err == nil {
+			if err = l.street.Tend(ctx, id); err != nil {
+				l.log.Warn("a band could not look after itself", "band", id, "err", err)
+			}
+		}
 		l.endOf(ctx, who)
 	})
 }

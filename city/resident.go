@@ -17,6 +17,7 @@ import (
 	"koala/money"
 	"koala/spec/purse"
 	"koala/terminal"
+	"koala/terminal/canteen"
 	"koala/transit/network"
 	"koala/tsm"
 	"koala/wallet"
@@ -33,6 +34,9 @@ type resident struct {
 	card   purse.Number
 	places []*network.Station
 	at     *network.Station
+
+	cash, meals issuing.CardID // empty: has none
+	works       bool           // at the office tower
 }
 
 // soon is when the resident acts next: people rest at night.
@@ -51,6 +55,16 @@ func (r *resident) soon(what string, atLeast, spread time.Duration, do func() er
 	})
 }
 
+// arrive is join, again and again until it succeeds: a house that is busy, or a
+// line that broke, keeps nobody out of the city.
+func (r *resident) arrive() error {
+	err := r.join()
+	if err != nil && r.ctx.Err() == nil {
+		r.l.in(5*time.Minute, "join", r.arrive)
+	}
+	return err
+}
+
 // join makes the resident known to the house, or finds who lived here before
 // the demo was started again: record, wallet, band, card, money on the card.
 func (r *resident) join() error {
@@ -62,30 +76,12 @@ func (r *resident) join() error {
 	if r.band, err = l.bandFor(r.ctx, r.who, fmt.Sprintf("resident-%03d", r.n)); err != nil {
 		return fmt.Errorf("resident %d: %w", r.n, err)
 	}
-	var order tsm.Order
-	err = l.house.Store.Write(r.ctx, func(tx *db.Tx) error {
-		cards, err := issuing.InBand(tx, r.band)
-		for _, c := range cards {
-			if !c.State.Over() {
-				r.card = c.ID.Purse()
-				return nil
-			}
-		}
-		if err != nil {
-			return err
-		}
-		c, err := issuing.Open(tx, issuing.Application{Ref: "card:" + r.band, Customer: customer.ID(r.who), Band: r.band, Product: issuing.TransitBJ})
-		if err != nil {
-			return err
-		}
-		r.card = c.ID.Purse()
-		order, err = l.house.TSM.Place(tx, tsm.Request{Ref: "issue:" + r.band, Kind: tsm.Issue, Band: r.band, Card: c.ID, Customer: r.who})
-		return err
-	})
+	id, err := r.have(issuing.TransitBJ)
 	if err != nil {
-		return fmt.Errorf("resident %d applies: %w", r.n, err)
+		return err
 	}
-	if err := r.finish(order.ID); err != nil {
+	r.card = id.Purse()
+	if err := r.collectCards(); err != nil {
 		return err
 	}
 	p, err := l.pocketOf(r.band)
@@ -100,6 +96,79 @@ func (r *resident) join() error {
 	}
 	r.soon("trip", time.Minute, 30*time.Minute, r.trip)
 	return nil
+}
+
+// have gives the resident's card of a product: the one in the band, or a new
+// one written over the air.
+func (r *resident) have(product string) (id issuing.CardID, err error) {
+	l := r.l
+	var there bool
+	err = l.house.Store.Read(r.ctx, func(q *db.Query) error {
+		cards, err := issuing.InBand(q, r.band)
+		for _, c := range cards {
+			if c.Product == product {
+				id, there = c.ID, c.State != issuing.Ordered
+			}
+		}
+		return err
+	})
+	if err != nil || there {
+		return id, err
+	}
+	a := issuing.Application{Ref: "card:" + r.band, Customer: customer.ID(r.who), Band: r.band, Product: product}
+	ref := "issue:" + r.band
+	if product != issuing.TransitBJ {
+		a.Ref, ref = a.Ref+":"+product, ref+":"+product
+	}
+	if product == issuing.ECashCard && id == "" {
+		n, err := l.house.Bank.Number(r.ctx, product)
+		if err != nil {
+			return id, err
+		}
+		a.PAN = &n
+	}
+	var order tsm.Order
+	err = l.house.Store.Write(r.ctx, func(tx *db.Tx) error {
+		if id == "" {
+			c, err := issuing.Open(tx, a)
+			if err != nil {
+				return err
+			}
+			id = c.ID
+		}
+		order, err = l.house.TSM.Place(tx, tsm.Request{Ref: ref, Kind: tsm.Issue, Band: r.band, Card: id, Customer: r.who})
+		return err
+	})
+	if err != nil {
+		return id, fmt.Errorf("resident %d applies for %s: %w", r.n, product, err)
+	}
+	return id, r.finish(order.ID)
+}
+
+// collectCards gives some residents more cards: e-cash with money on it, those
+// who work at the office tower a canteen card and a pass, others a coupon.
+func (r *resident) collectCards() (err error) {
+	if r.n%4 == 0 {
+		if r.cash, err = r.have(issuing.ECashCard); err != nil {
+			return err
+		}
+	}
+	if r.works = r.n%5 == 0; r.works {
+		if r.meals, err = r.have(street.CanteenCard); err != nil {
+			return err
+		}
+		pass, err := r.have(street.DoorCard)
+		if err != nil {
+			return err
+		}
+		if err := r.l.admit(r.ctx, pass); err != nil {
+			return err
+		}
+	}
+	if r.n%6 == 1 {
+		_, err = r.have(street.BakeryCoupon)
+	}
+	return err
 }
 
 func (r *resident) register() error {
@@ -157,10 +226,20 @@ func (r *resident) finish(id string) error {
 	return fmt.Errorf("resident %d: order %s does not end: %w", r.n, id, street.ErrHouse)
 }
 
-// topUp loads the card and goes on with the day.
+// topUp loads the transit card and goes on with the day.
 func (r *resident) topUp() error {
-	l := r.l
 	fen := []int64{20_00, 50_00, 50_00, 100_00}[r.dice.IntN(4)]
+	if err := r.load(issuing.IDOf(r.card), fen); err != nil {
+		return err
+	}
+	r.soon("trip", 2*time.Minute, 20*time.Minute, r.trip)
+	return nil
+}
+
+// load puts money onto a card over the air; the wallet is filled from the bank
+// when it is short.
+func (r *resident) load(card issuing.CardID, fen int64) error {
+	l := r.l
 	var order tsm.Order
 	err := l.house.Store.Write(r.ctx, func(tx *db.Tx) error {
 		ref := "topup:" + tx.NewID("wish")
@@ -173,17 +252,13 @@ func (r *resident) topUp() error {
 				return err
 			}
 		}
-		order, err = l.house.TSM.Place(tx, tsm.Request{Ref: ref, Kind: tsm.TopUp, Band: r.band, Card: issuing.IDOf(r.card), Customer: r.who, Amount: money.Fen(fen)})
+		order, err = l.house.TSM.Place(tx, tsm.Request{Ref: ref, Kind: tsm.TopUp, Band: r.band, Card: card, Customer: r.who, Amount: money.Fen(fen)})
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("resident %d tops up: %w", r.n, err)
 	}
-	if err := r.finish(order.ID); err != nil {
-		return err
-	}
-	r.soon("trip", 2*time.Minute, 20*time.Minute, r.trip)
-	return nil
+	return r.finish(order.ID)
 }
 
 // trip begins a ride to one of the resident's places.
@@ -218,9 +293,121 @@ func (r *resident) leave(to *network.Station) error {
 		if o.Result == terminal.Opened && o.Balance < lowOnCard {
 			return r.topUp()
 		}
-		r.soon("trip", 10*time.Minute, 50*time.Minute, r.trip)
+		r.soon("errand", 2*time.Minute, 10*time.Minute, r.errand)
 		return nil
 	})
+}
+
+// errand is what a resident does on foot before the next ride.
+func (r *resident) errand() error {
+	defer r.soon("trip", 10*time.Minute, 40*time.Minute, r.trip)
+	if err := r.move(); err != nil {
+		return err
+	}
+	hour := r.l.clock.Now().In(calendar.Beijing).Hour()
+	switch {
+	case r.works && r.dice.IntN(2) == 0:
+		if err := r.visit("kesi.lobby", street.Wish{}); err != nil {
+			return err
+		}
+		if hour >= 10 && hour < 20 {
+			return r.eat()
+		}
+		return nil
+	case r.cash != "":
+		return r.shop()
+	case r.n%6 == 1:
+		return r.visit("maixiao.coupon", street.Wish{Fen: uint64(20_00 + r.dice.IntN(30_00))})
+	}
+	return nil
+}
+
+// move walks, or at night sleeps, and lets the band hand over what it counted.
+func (r *resident) move() error {
+	now := r.l.clock.Now()
+	steps, nap := uint32(300+r.dice.IntN(2500)), byte(20+r.dice.IntN(40))
+	err := r.l.street.Change(r.band, func(b *band.Band) error {
+		if h := now.In(calendar.Beijing).Hour(); h < 6 || h == 23 {
+			b.Sleep(now, nap)
+		} else {
+			b.Walk(now, steps)
+		}
+		return nil
+	})
+	if err != nil || r.dice.IntN(4) > 0 {
+		return err
+	}
+	return r.l.street.Tend(r.ctx, r.band)
+}
+
+// shop buys something at a till; who has not enough on the card tops it up.
+func (r *resident) shop() error {
+	tills := []string{"haolin.till", "maixiao.till", "sanwei.till", "tongan.till"}
+	fen := uint64(3_00 + r.dice.IntN(40_00))
+	id := tills[r.dice.IntN(len(tills))]
+	w, err := r.worth(r.cash)
+	if err != nil {
+		return err
+	}
+	if w < int64(fen) {
+		if err := r.load(r.cash, 100_00); err != nil {
+			return err
+		}
+	}
+	return r.visit(id, street.Wish{Fen: fen})
+}
+
+// eat has what the canteen serves.
+func (r *resident) eat() error {
+	w, err := r.worth(r.meals)
+	if err != nil {
+		return err
+	}
+	if w < 30_00 {
+		if err := r.load(r.meals, 100_00); err != nil {
+			return err
+		}
+	}
+	return r.visit("kesi.canteen", street.Wish{Dishes: []byte{1, byte(2 + r.dice.IntN(2))}})
+}
+
+// worth is what a card of the band holds.
+func (r *resident) worth(id issuing.CardID) (fen int64, err error) {
+	var card issuing.Card
+	err = r.l.house.Store.Read(r.ctx, func(q *db.Query) (err error) {
+		card, err = issuing.Get(q, id)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	err = r.l.street.Look(r.band, func(b *band.Band) error {
+		all, err := r.l.balances(b, []issuing.Card{card})
+		fen = all[id]
+		return err
+	})
+	return fen, err
+}
+
+// visit holds the band to a device, now and then too short, until it is served.
+func (r *resident) visit(id string, w street.Wish) error {
+	for n := range tries {
+		var opt street.Options
+		if n == 0 && r.dice.IntN(30) == 0 {
+			opt.Fault = band.Fault{Lose: 1 + r.dice.IntN(9)}
+		}
+		v, err := r.l.street.Present(r.ctx, r.band, id, w, opt)
+		if errors.Is(err, canteen.ErrDish) {
+			return nil // the meal is over
+		}
+		if err != nil {
+			return err
+		}
+		if r.l.visited(v); v.End != street.Again && v.End != street.Dark {
+			return nil
+		}
+	}
+	return nil
 }
 
 // turned is what a resident does whom a gate does not let through.

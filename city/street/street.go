@@ -22,6 +22,7 @@ import (
 	"koala/band"
 	"koala/card/catalog"
 	"koala/card/isd"
+	"koala/firmware"
 	"koala/hsm"
 	"koala/internal/clock"
 	"koala/internal/fail"
@@ -331,6 +332,27 @@ func (s *Street) RunOver(ctx context.Context, bandID string, slow func(http.Roun
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	err = w.band.Run(ctx, &band.HTTPLink{Base: base, Token: token, Client: &http.Client{Transport: slow(s.Wire)}})
+	return errors.Join(err, s.keepBand(w))
+}
+
+// Tend lets a band look after itself: releases of its firmware, what it counted.
+func (s *Street) Tend(ctx context.Context, bandID string) error {
+	w, err := s.band(bandID)
+	if err != nil {
+		return err
+	}
+	h := s.House()
+	maker, err := h.Keys.PublicKey(ctx, firmware.Label)
+	if err != nil {
+		return err
+	}
+	token, err := h.DeviceToken(ctx, device.KindBand, bandID)
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	err = w.band.Tend(ctx, &band.HTTPLink{Base: base, Token: token, Client: s.client}, maker)
 	return errors.Join(err, s.keepBand(w))
 }
 
