@@ -293,6 +293,7 @@ func (x trial) each(t *testing.T, tune tsm.Config, f func(h *house, n int) (hit 
 func TestKindsUnderFaults(t *testing.T) {
 	for _, x := range trials() {
 		t.Run(x.String(), func(t *testing.T) {
+			t.Parallel()
 			t.Run("cut before a command", func(t *testing.T) {
 				x.each(t, tsm.Config{}, func(h *house, n int) bool {
 					h.band.cutBefore = n
