@@ -316,8 +316,13 @@ func TestT0(t *testing.T) {
 		{iso7816.Command{CLA: 0x84, INS: iso7816.InsGetResponse, Le: 6}, "4141414141019000"}, // in the class of its command
 		{iso7816.Command{CLA: 0x84, INS: iso7816.InsGetResponse, Le: 6}, "6D00"},
 		{sel, "6106"},
-		{iso7816.Command{INS: 1, Le: 5}, "6C02"}, // counted all the same: T=0 repeats the command
+		{iso7816.Command{INS: 1, Le: 5}, "6C02"},
+		{iso7816.Command{INS: 1, Le: iso7816.NoLe}, "6C02"},
+		{iso7816.Command{INS: 1, Le: 2}, "01019000"}, // carried out once
 		{iso7816.Command{INS: 1, Le: 2}, "02029000"},
+		{iso7816.Command{INS: 1, Le: 5}, "6C02"},
+		{iso7816.GetResponse(2), "6985"}, // not announced
+		{iso7816.Command{INS: 1, Le: 2}, "04049000"},
 		{iso7816.GetResponse(6), "6985"},
 	} {
 		r, err := link.Transmit(tt.c)

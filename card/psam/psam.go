@@ -251,10 +251,10 @@ func (a *applet) readBinary(c iso7816.Command) iso7816.Response {
 		return fails(iso7816.SWOffset)
 	}
 	n := len(b) - off
-	if c.Le > n {
+	if c.Le > n && c.Le != iso7816.MaxExtendedLe {
 		return fails(iso7816.Exact(n))
 	}
-	if c.Le > 0 {
+	if c.Le > 0 && c.Le < n {
 		n = c.Le
 	}
 	return answer(append([]byte(nil), b[off:off+n]...))

@@ -119,7 +119,7 @@ func (a *applet) readBinary(c iso7816.Command) iso7816.Response {
 		return fails(iso7816.SWOffset)
 	}
 	le := n - off
-	if c.Le != 0 {
+	if c.Le != 0 && c.Le != iso7816.MaxExtendedLe {
 		if c.Le > le {
 			return fails(iso7816.Exact(le))
 		}
@@ -164,7 +164,7 @@ func (a *applet) readRecord(c iso7816.Command) iso7816.Response {
 	switch {
 	case len(rec) == 0:
 		return fails(iso7816.SWRecordNotFound)
-	case c.Le != 0 && c.Le != len(rec):
+	case c.Le != 0 && c.Le != iso7816.MaxExtendedLe && c.Le != len(rec):
 		return fails(iso7816.Exact(len(rec)))
 	}
 	return answer(append([]byte(nil), rec...))
