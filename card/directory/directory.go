@@ -27,6 +27,7 @@ const (
 	tagEntry      tlv.Tag = 0x61
 	tagRecord     tlv.Tag = 0x70
 	tagSFI        tlv.Tag = 0x88
+	tagPriority   tlv.Tag = 0x87
 	tagLanguage   tlv.Tag = 0x5F2D
 	tagCodeTable  tlv.Tag = 0x9F11
 
@@ -56,6 +57,7 @@ type ppse struct{}
 func (ppse) Select(s *card.Session) iso7816.Response {
 	r := s.Registry()
 	var list []byte
+	n := byte(0)
 	for _, x := range r.Ordered() {
 		if x.Contactless.State != card.Activated || !listed(x) {
 			continue
@@ -64,8 +66,8 @@ func (ppse) Select(s *card.Session) iso7816.Response {
 		if v == nil {
 			continue
 		}
-		if e := tlv.Append(nil, tagEntry, v); len(list)+len(e) <= maxList {
-			list = append(list, e...)
+		if e := tlv.Append(nil, tagEntry, ranked(v, n+1)); len(list)+len(e) <= maxList {
+			list, n = append(list, e...), n+1
 		}
 	}
 	if list == nil {
@@ -73,6 +75,32 @@ func (ppse) Select(s *card.Session) iso7816.Response {
 	}
 	x, _ := r.Entry(s.Self)
 	return fci(x.AID, tlv.Append(nil, tagIssuerData, list))
+}
+
+// ranked gives a directory entry the priority of its place, the first 1: readers
+// go by the indicator (tag 87) and not by the order of the list, and it is the
+// registry's order that the wearer chose, not the one the cards were issued with.
+// The bit that asks for the holder's consent stays; places behind the 15th share
+// the last priority.
+func ranked(v []byte, place byte) []byte {
+	const consent = 0x80
+	var out []byte
+	rank := min(place, 15)
+	for rest := v; len(rest) > 0; {
+		tag, val, after, err := tlv.Next(rest)
+		if err != nil {
+			return v // not the applet's own writing: left as it is
+		}
+		if tag == tagPriority && len(val) == 1 {
+			val = []byte{val[0]&consent | rank}
+			rank = 0
+		}
+		out, rest = tlv.Append(out, tag, val), after
+	}
+	if rank != 0 {
+		out = tlv.Append(out, tagPriority, []byte{rank})
+	}
+	return out
 }
 
 // Process knows no command: everything is in the answer to SELECT.

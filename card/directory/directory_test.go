@@ -147,8 +147,11 @@ func TestPPSEFollowsTheRegistry(t *testing.T) {
 		b.power(card.Contactless)
 		r := b.send(iso7816.Select([]byte("2PAY.SYS.DDF01")))
 		var out []string
-		for _, part := range bytes.Split(r.Data, []byte{0x4F, 8})[1:] {
+		for i, part := range bytes.Split(r.Data, []byte{0x4F, 8})[1:] {
 			out = append(out, fmt.Sprintf("%X", part[7:8]))
+			if at := bytes.Index(part, []byte{0x87, 1}); at < 0 || part[at+2] != byte(i+1) {
+				b.t.Errorf("place %d has another priority: %X", i+1, part)
+			}
 		}
 		if !r.SW.OK() {
 			out = append(out, fmt.Sprint(r.SW))
