@@ -16,6 +16,7 @@ import (
 	"koala/spec/iso7816"
 	"koala/spec/pboc"
 	"koala/tsm"
+	"koala/tsm/online"
 	"koala/wallet"
 )
 
@@ -297,4 +298,49 @@ func TestNoCardNumberInTheStore(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestBankAhead lets the house die after the bank has bound a load and before
+// its script was kept: the script never left, and the card tells as much. skips
+// is how often another reader uses the card's counter in between.
+func TestBankAhead(t *testing.T) {
+	for skips := range 3 {
+		h := bankHouse(t)
+		h.settle(h.place(tsm.Issue, 0), tsm.Done)
+		o := h.place(tsm.TopUp, 50_00)
+		s := h.next()
+		lists, _ := h.band.transmit(s)
+		h.band.report(s, lists, false)
+		s = h.next()
+		answers, _ := h.band.transmit(s)
+		l, err := online.ParseLists(lists[0], lists[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, err := h.bank.Keys(ctx, h.card)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd, err := iso7816.ParseCommand(s.Steps[1].APDU)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x, err := online.Hear(key, answers[0], answers[1], l.CDOL1, cmd.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := h.bank.Authorise(ctx, issuing.Online{EMV: x.Request()})
+		if err != nil || a.Why != issuing.Approval {
+			t.Fatalf("%+v, %v", a, err)
+		}
+		h.band.report(s, nil, true)
+		for range skips {
+			h.band.ask(iso7816.Select([]byte(h.instance())))
+			if r := h.band.ask(online.Deal{}.Options(l.PDOL)); !r.SW.OK() {
+				t.Fatal(r.SW)
+			}
+		}
+		h.settle(o, tsm.Done)
+		h.whole()
+	}
 }

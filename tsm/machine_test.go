@@ -47,13 +47,14 @@ func (l *life) watch() {
 			held += o.Amount.Minor()
 		}
 	}
-	if v.held != held {
+	bank := l.product == issuing.ECashCard || l.product == issuing.DebitCard
+	if v.held > held || v.held < held && !bank { // a bank holds anew with each request
 		l.rt.Fatalf("%d held, open top-ups want %d", v.held, held)
 	}
 }
 
 func (l *life) place(rt *rapid.T) {
-	kind := rapid.SampledFrom([]tsm.Kind{tsm.Issue, tsm.TopUp, tsm.TopUp, tsm.TopUp, tsm.Block, tsm.Unblock, tsm.Delete}).Draw(rt, "kind")
+	kind := rapid.SampledFrom([]tsm.Kind{tsm.Issue, tsm.TopUp, tsm.TopUp, tsm.TopUp, tsm.Block, tsm.Unblock, tsm.Delete, tsm.Default, tsm.Update}).Draw(rt, "kind")
 	if l.card == "" && kind != tsm.Issue {
 		return
 	}
@@ -135,7 +136,10 @@ func (l *life) foreign(*rapid.T) {
 		_ = l.band.element.PowerOn(card.Contactless)
 	}
 	// A fault may hit it: then it has torn away, and so has whatever was armed.
-	_, _ = l.band.element.Transmit(iso7816.Select(purse.AIDTUnion))
+	if l.card == "" {
+		return
+	}
+	_, _ = l.band.element.Transmit(iso7816.Select([]byte(l.instance())))
 	_, _ = l.band.element.Transmit(purse.InitLoad{Purse: purse.EP, Key: 1, Fen: 1}.Command())
 }
 
@@ -162,15 +166,17 @@ func (l *life) end() {
 		return
 	}
 	v := l.money()
-	on, there := l.band.balance()
-	if there != (l.state() == issuing.Active) || on != v.float {
-		l.rt.Fatalf("the element has a card: %v with %d; the books say %s with %d", there, on, l.state(), v.float)
+	on, there, open := l.onCard()
+	if active := l.state() == issuing.Active; there != active || open != active || on != v.float {
+		l.rt.Fatalf("the element has a card: %v, open: %v, with %d; the books say %s with %d", there, open, on, l.state(), v.float)
 	}
 }
 
 func TestOrdersAlwaysEndWhole(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		l := &life{house: open(rt, sqlite(t), tsm.Config{Chunk: rapid.SampledFrom([]int{0, 0, 2}).Draw(rt, "chunk")}), rt: rt}
+		l.openAll()
+		l.product = rapid.SampledFrom(products).Draw(rt, "product")
 		rt.Repeat(map[string]func(*rapid.T){
 			"":        func(*rapid.T) { l.watch() },
 			"place":   l.place,
