@@ -282,9 +282,6 @@ func settle(tx *db.Tx, a asked, watch func(*db.Tx, Movement) error) (d decision,
 	if err := a.learn(tx, c); err != nil {
 		return d, err
 	}
-	if err := weighDoubts(tx, id, watch); err != nil {
-		return d, err
-	}
 	if d.why, err = a.judgePIN(tx, c); err != nil {
 		return d, err
 	}
@@ -310,7 +307,10 @@ func settle(tx *db.Tx, a asked, watch func(*db.Tx, Movement) error) (d decision,
 	if d.why != Approval {
 		state = authDeclined
 	}
-	return d, a.keep(tx, d, state)
+	if err := a.keep(tx, d, state); err != nil {
+		return d, err
+	}
+	return d, weighDoubts(tx, id, watch)
 }
 
 // What became of an online request.

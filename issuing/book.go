@@ -308,10 +308,7 @@ func (k Checked) loading(tx *db.Tx) (Flaw, error) {
 	case cancels:
 		return NoFlaw, l.end(tx, LoadVoid, "terminal")
 	}
-	if err := l.end(tx, LoadPaid, "terminal"); err != nil {
-		return "", err
-	}
-	return NoFlaw, See(tx, l.Card, Counters{Balance: l.New(), Online: l.ATC, Offline: l.ATC, At: tx.Now(), By: l.ID})
+	return NoFlaw, l.end(tx, LoadPaid, "terminal")
 }
 
 // kindsAt lists what records of a counter have been booked.

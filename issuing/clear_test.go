@@ -239,7 +239,13 @@ func TestWhatTillsHandIn(t *testing.T) {
 // rich gives Lin money for many cards.
 func (h *bankHouse) rich() {
 	h.t.Helper()
-	h.do(func(tx *db.Tx) error { _, err := wallet.Fund(tx, "rich", lin, money.Fen(1_000_000_00)); return err })
+	h.do(func(tx *db.Tx) error {
+		err := ledger.OpenAccount(tx, ledger.Account{ID: "source", Code: "1010", Name: "source", Currency: money.CNY})
+		if err == nil {
+			_, err = ledger.Post(tx, ledger.Move("rich", "source", wallet.Account(lin), money.Fen(1_000_000_00)))
+		}
+		return err
+	})
 }
 
 // available is what an account holds and no hold blocks.

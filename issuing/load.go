@@ -272,6 +272,9 @@ func (l *Load) end(tx *db.Tx, to LoadState, proof string) error {
 		if _, err := ledger.Post(tx, e); err != nil {
 			return err
 		}
+		if err := See(tx, l.Card, Counters{Balance: l.New(), Online: l.ATC, Offline: l.ATC, At: tx.Now(), By: l.ID}); err != nil {
+			return err
+		}
 	}
 	n, err := tx.Exec(`UPDATE issuing_load SET state = $2, open = $3, proof = $4, changed = $5 WHERE id = $1 AND state = $6`,
 		l.ID, to, false, proof, tx.Now().UnixMicro(), l.State)
