@@ -59,7 +59,8 @@ func sales(q db.Reader, where string, args ...any) (out []Sale, err error) {
 		s.At, s.Got = db.Moment(at), db.Moment(got)
 		out = append(out, s)
 		return err
-	}, `SELECT id, tid, number, shop, kind, type, card, atc, fen, moved, batch, stan, done, got, fate, why, waits, sealed FROM acquiring_record `+where, args...)
+	}, `SELECT id, tid, number, shop, kind, type, card, atc, fen,
+		CAST((SELECT COALESCE(SUM(m.fen), 0) FROM acquiring_movement m WHERE m.card = r.card AND m.atc = r.atc AND m.card <> '') AS BIGINT), batch, stan, done, got, fate, why, waits, sealed FROM acquiring_record r `+where, args...)
 	return out, err
 }
 
@@ -165,7 +166,7 @@ func (o *Office) Retry(ctx context.Context, id string) (res Result, err error) {
 			return Result{Number: s.Number, ID: id, Fate: Known, Why: s.Why}, nil
 		}
 		if err == nil {
-			res, err = o.retrySale(ctx, id, s.waits, s.Shop, s.At)
+			res, err = o.retrySale(ctx, s)
 		}
 	case "meal":
 		err = o.store.Write(ctx, func(tx *db.Tx) error { res, err = o.retryMeal(tx, id); return err })
@@ -207,9 +208,13 @@ func retryRedemption(tx *db.Tx, id string) (Result, error) {
 	return Result{Number: x.number, ID: id, Fate: x.Fate(), Why: x.Why}, err
 }
 
-// Tick tries everything in suspense again and forgets old passages. It may be
+// Tick decides what doubts have waited long enough, tries everything in suspense
+// again and forgets old passages. It may be
 // called at any time.
 func (o *Office) Tick(ctx context.Context) error {
+	if err := o.bank.RipenDoubts(ctx); err != nil {
+		return err
+	}
 	var list []Waiting
 	for after := ""; after == "" || len(list) == maxPage; after = list[len(list)-1].ID {
 		err := o.store.Read(ctx, func(q *db.Query) (err error) {
@@ -241,8 +246,7 @@ func Earned(q db.Reader) (map[string]int64, error) {
 		err := scan(&shop, &n)
 		out[shop] += n
 		return err
-	}, `SELECT shop, CAST(SUM(moved) AS BIGINT) FROM acquiring_record GROUP BY shop
-		UNION ALL SELECT shop, CAST(SUM(moved) AS BIGINT) FROM acquiring_doubt GROUP BY shop
+	}, `SELECT shop, CAST(SUM(fen) AS BIGINT) FROM acquiring_movement GROUP BY shop
 		UNION ALL SELECT shop, CAST(SUM(CASE WHEN card_done THEN fen ELSE 0 END + CASE WHEN firm_done THEN subsidy ELSE 0 END) AS BIGINT)
 			FROM acquiring_meal WHERE kind = 1 GROUP BY shop
 		UNION ALL SELECT shop, CAST(-SUM(CASE WHEN card_done THEN fen ELSE 0 END + CASE WHEN firm_done THEN subsidy ELSE 0 END) AS BIGINT)
@@ -280,6 +284,9 @@ func (o *Office) TraceOf(ctx context.Context, id string) (t Trace, err error) {
 			list, err := sales(q, `WHERE id = $1`, id)
 			s, err := one(list, err, "sale "+id)
 			t, sealed = s.trace(), s.sealed
+			if err == nil {
+				t.Postings, err = movements(q, s.Card, s.ATC)
+			}
 			return err
 		case "meal":
 			list, err := meals(q, `WHERE id = $1`, id)
@@ -316,11 +323,18 @@ func (o *Office) TraceOf(ctx context.Context, id string) (t Trace, err error) {
 }
 
 func (s Sale) trace() Trace {
-	t := Trace{ID: s.ID, What: "sale", TID: s.TID, Shop: s.Shop, Card: s.Card, At: s.At, Got: s.Got, Fate: s.Fate, Why: s.Why}
-	if s.Card != "" {
-		t.Postings = []string{fmt.Sprintf("tc:%s:%d:%d", s.Card, s.ATC, byte(s.Kind)), fmt.Sprintf("pay:%s:%d", s.Card, s.ATC)}
-	}
-	return t
+	return Trace{ID: s.ID, What: "sale", TID: s.TID, Shop: s.Shop, Card: s.Card, At: s.At, Got: s.Got, Fate: s.Fate, Why: s.Why}
+}
+
+// movements lists the entries that the counter of a card has led to.
+func movements(q db.Reader, card issuing.CardID, atc uint16) (refs []string, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
+		var ref string
+		err := scan(&ref)
+		refs = append(refs, ref)
+		return err
+	}, `SELECT ref FROM acquiring_movement WHERE card = $1 AND atc = $2 AND card <> '' ORDER BY ref`, card, int64(atc))
+	return refs, err
 }
 
 func fieldsOf(c pboc.Clearing) []Field {

@@ -29,10 +29,16 @@ type Office struct {
 }
 
 // NewOffice makes the office over a store that has this package's Schema and
-// those of settlement and issuing.
+// those of settlement and issuing, and watches what the bank's clearing moves.
 func NewOffice(store *db.Store, keys *hsm.HSM, bank *issuing.Bank, e Elements) *Office {
-	return &Office{store, keys, bank, e}
+	o := &Office{store, keys, bank, e}
+	bank.Watch(moved)
+	store.Provide(officeKey{}, o)
+	return o
 }
+
+// officeKey is what units of work find the office by.
+type officeKey struct{}
 
 // An Installation is what a device is installed with: what it is, and the keys
 // it works with. They are handed out once.
@@ -254,6 +260,9 @@ func keepOdd(tx *db.Tx, s strange) (Result, error) {
 		r.ID, s.tid, int64(s.number), s.what, s.why, s.hash, s.sealed, micros(tx.Now())); err != nil {
 		return r, err
 	}
+	if s.number == 0 { // it is in no row
+		return r, nil
+	}
 	return r, arrived(tx, s.tid, s.number)
 }
 
@@ -293,7 +302,6 @@ const (
 	KindMealBack   = "canteen.refund"
 	KindSubsidy    = "canteen.subsidy"
 	KindRedemption = "coupon.redeemed"
-	KindRuled      = "card.offline" // as the bank books the payment itself
 )
 
 // post moves money for a shop and captures it, both once: to the shop, or from

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"koala/hsm"
@@ -19,108 +18,14 @@ import (
 	"koala/spec/purse"
 )
 
-// listOf is which list of denied cards a kind of cards stands on; empty for
-// kinds that have none here.
-func listOf(k issuing.Kind) string {
-	switch {
-	case k.Bank():
-		return "bank"
-	case k == issuing.Canteen, k == issuing.Door:
-		return string(k)
-	}
-	return ""
-}
-
-// Deny has devices refuse a card from their next pack on; purse.Allowed lets it
-// in again. Of kinds that no device here knows it does nothing.
-func Deny(tx *db.Tx, card issuing.CardID, reason purse.DenyReason, note string) error {
-	c, err := issuing.Get(tx, card)
-	if err != nil {
-		return err
-	}
-	list := listOf(c.Kind)
-	if list == "" {
-		return nil
-	}
-	if len(note) > MaxWhy {
-		note = note[:MaxWhy]
-	}
-	if reason == purse.Allowed {
-		_, err = tx.Exec(`UPDATE acquiring_denied SET reason = 0, note = $3, at = $4,
-			version = (SELECT COALESCE(MAX(version), 0) + 1 FROM acquiring_denied d WHERE d.kind = $2) WHERE card = $1 AND reason <> 0`,
-			card, list, note, micros(tx.Now()))
-		return err
-	}
-	_, err = tx.Exec(`INSERT INTO acquiring_denied (card, kind, reason, note, at, version)
-		SELECT $1, $2, $3, $4, $5, COALESCE(MAX(version), 0) + 1 FROM acquiring_denied WHERE kind = $2
-		ON CONFLICT (card) DO UPDATE SET reason = excluded.reason, note = excluded.note, at = excluded.at, version = excluded.version
-		WHERE acquiring_denied.reason <> excluded.reason`, card, list, int64(reason), note, micros(tx.Now()))
-	return err
-}
-
-// A Denied card.
-type Denied struct {
-	Card    issuing.CardID
-	Reason  purse.DenyReason // Allowed: it was let in again
-	Note    string
-	At      time.Time
-	Version uint32
-}
-
-// DeniedCards reads a list (bank, canteen, door) by version, from the one after
-// the given; those let in again are among them.
-func DeniedCards(q db.Reader, list string, after uint32, limit int) (out []Denied, err error) {
-	err = db.Each(q, func(scan func(...any) error) error {
-		var d Denied
-		var reason, at, version int64
-		err := scan(&d.Card, &reason, &d.Note, &at, &version)
-		d.Reason, d.At, d.Version = purse.DenyReason(reason), db.Moment(at), uint32(version)
-		out = append(out, d)
-		return err
-	}, `SELECT card, reason, note, at, version FROM acquiring_denied WHERE kind = $1 AND version > $2 ORDER BY version, card LIMIT $3`, list, int64(after), limit)
-	return out, err
-}
-
 // ExceptionPack is the signed delta that brings a till's exception list on from
-// version have, from 0 the whole list; nil when it has the newest. Cards stand
-// in it by their number, 20 digits, zeros in front: the pack is made for the
-// till and not kept.
+// version have, from 0 the whole list; nil when it has the newest. It is the
+// issuer's, made for the till and not kept, because numbers of cards stand in it.
 func (o *Office) ExceptionPack(ctx context.Context, tid string, have uint32) ([]byte, error) {
 	if _, err := o.working(ctx, tid, POS); err != nil {
 		return nil, err
 	}
-	var list []Denied
-	err := o.store.Read(ctx, func(q *db.Query) (err error) {
-		list, err = DeniedCards(q, "bank", have, purse.MaxDenyDelta)
-		return err
-	})
-	if err != nil || len(list) == 0 {
-		return nil, err
-	}
-	delta := purse.DenyDelta{From: have, To: list[len(list)-1].Version, At: o.store.Now()}
-	reasons := map[purse.Number]purse.DenyReason{}
-	for _, d := range list {
-		if have == 0 && d.Reason == purse.Allowed {
-			continue
-		}
-		card, err := o.bank.Keys(ctx, d.Card)
-		if err != nil {
-			return nil, err
-		}
-		n, err := purse.ParseNumber(strings.Repeat("0", max(20-len(card.PAN), 0)) + card.PAN)
-		if err != nil {
-			return nil, fmt.Errorf("exception list: card %s: %w", d.Card.Masked(), err)
-		}
-		reasons[n] = max(reasons[n], d.Reason)
-	}
-	for n, r := range reasons {
-		delta.Changes = append(delta.Changes, purse.Denial{Card: n, Reason: r})
-	}
-	body, err := delta.Bytes()
-	if err != nil {
-		return nil, err
-	}
-	return o.sign(ctx, body)
+	return o.bank.ExceptionList(ctx, have)
 }
 
 // sign appends the Ed25519 signature of packs, 64 bytes.
@@ -213,32 +118,39 @@ func (o *Office) PlanOf(q db.Reader, site string) (desfire.Plan, error) {
 		return cmp.Or(cmp.Compare(a.Person, b.Person), cmp.Compare(a.Zone, b.Zone), cmp.Compare(a.Schedule, b.Schedule))
 	})
 	p.Grants = slices.Compact(p.Grants)
-	p.Denied, err = o.denials(q, "door")
+	p.Denied, err = o.denials(q, issuing.Door)
 	return p, err
 }
 
-// denials lists the chips whose card of a kind is denied. A card that is over
-// is out of its chip: another one may live there now.
-func (o *Office) denials(q db.Reader, list string) (out []desfire.Denial, err error) {
-	cards, err := DeniedCards(q, list, 0, desfire.MaxDenials)
-	if err != nil {
-		return nil, err
-	}
-	for _, d := range cards {
-		c, err := issuing.Get(q, d.Card)
-		if err != nil {
-			return nil, err
+// denials lists the chips whose card of a kind is refused. A card that was given
+// back is out of its chip: another one may live there now.
+func (o *Office) denials(q db.Reader, kind issuing.Kind) (out []desfire.Denial, err error) {
+	reasons := map[issuing.CardID]purse.DenyReason{}
+	var list []issuing.Refusal
+	for after := uint32(0); ; after = list[len(list)-1].Version {
+		if list, err = issuing.Refusals(q, after, purse.MaxDenyDelta); err != nil || len(list) == 0 {
+			break
 		}
-		uid, ok, err := o.elements.UID(q, d.Card)
-		if err != nil {
-			return nil, err
-		}
-		if ok && d.Reason != purse.Allowed && (!c.State.Over() || c.State == issuing.Replaced) {
-			out = append(out, desfire.Denial{Card: uid, Reason: byte(d.Reason)})
+		for _, r := range list {
+			if r.Kind == kind {
+				reasons[r.Card] = r.Reason
+			}
 		}
 	}
-	slices.SortFunc(out, func(a, b desfire.Denial) int { return bytes.Compare(a.Card[:], b.Card[:]) })
-	return slices.CompactFunc(out, func(a, b desfire.Denial) bool { return a.Card == b.Card }), nil
+	for id, reason := range reasons {
+		if err != nil || reason == purse.Allowed || reason == purse.DenyClosed {
+			continue
+		}
+		var uid desfire.UID
+		var ok bool
+		if uid, ok, err = o.elements.UID(q, id); ok {
+			out = append(out, desfire.Denial{Card: uid, Reason: byte(reason)})
+		}
+	}
+	slices.SortFunc(out, func(a, b desfire.Denial) int {
+		return cmp.Or(bytes.Compare(a.Card[:], b.Card[:]), cmp.Compare(a.Reason, b.Reason))
+	})
+	return slices.CompactFunc(out, func(a, b desfire.Denial) bool { return a.Card == b.Card }), err
 }
 
 // MenuPack is the signed menu of a canteen's till when it is newer than have;
@@ -251,7 +163,7 @@ func (o *Office) MenuPack(ctx context.Context, tid string, have uint32) ([]byte,
 	var m desfire.Menu
 	err = o.store.Read(ctx, func(q *db.Query) (err error) {
 		if m, err = MenuOf(q, d.Shop); err == nil {
-			m.Denied, err = o.denials(q, "canteen")
+			m.Denied, err = o.denials(q, issuing.Canteen)
 		}
 		return err
 	})

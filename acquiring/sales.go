@@ -4,13 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"koala/calendar"
 	"koala/internal/db"
 	"koala/internal/outbox"
 	"koala/issuing"
-	"koala/ledger"
 	"koala/settlement"
 	"koala/spec/pboc"
 )
@@ -37,13 +39,22 @@ func (o *Office) CollectSales(ctx context.Context, tid string, b pboc.ClearingBa
 		return h, err
 	}
 	h.Release = before(b.First)
+	booked := map[issuing.CardID]bool{}
 	for i, r := range b.Records {
 		number := b.First + uint32(i)
-		res, err := o.takeSale(ctx, d, number, r)
+		res, card, err := o.takeSale(ctx, d, number, r)
 		if err != nil {
 			return h, fmt.Errorf("number %d of device %s: %w", number, tid, err)
 		}
 		h.Release, h.Results = number, append(h.Results, res)
+		booked[card] = booked[card] || res.Fate == Booked
+	}
+	for _, card := range slices.Sorted(maps.Keys(booked)) { // what waited for one of these
+		if card != "" && booked[card] {
+			if err := o.retryCard(ctx, card); err != nil {
+				return h, fmt.Errorf("records of device %s: %w", tid, err)
+			}
+		}
 	}
 	return h, o.missing(ctx, tid, &h)
 }
@@ -57,24 +68,24 @@ type sale struct {
 	sealed []byte
 }
 
-func (o *Office) takeSale(ctx context.Context, d Device, number uint32, r pboc.Clearing) (res Result, err error) {
+func (o *Office) takeSale(ctx context.Context, d Device, number uint32, r pboc.Clearing) (res Result, card issuing.CardID, err error) {
 	wire, err := r.MarshalBinary()
 	if err != nil {
-		return res, fmt.Errorf("%w: %w", ErrBatch, err)
+		return res, "", fmt.Errorf("%w: %w", ErrBatch, err)
 	}
 	s := sale{d: d, number: number, r: r}
 	if s.hash, s.sealed, err = o.seal(ctx, wire); err != nil {
-		return res, err
+		return res, "", err
 	}
 	k, err := o.bank.Check(ctx, r, settlement.Payable(d.Shop))
 	if err != nil {
-		return res, err
+		return res, "", err
 	}
 	err = o.store.Write(ctx, func(tx *db.Tx) error {
 		res, err = s.take(tx, k)
 		return err
 	})
-	return res, err
+	return res, k.Card(), err
 }
 
 // take enters the record under its number and books it.
@@ -102,19 +113,16 @@ func (s sale) take(tx *db.Tx, k issuing.Checked) (Result, error) {
 	if err := arrived(tx, s.d.TID, s.number); err != nil {
 		return res, err
 	}
-	moved, fate, flaw, err := clearRecord(tx, k, s.d.Shop, s.done())
+	fate, flaw, err := clearRecord(tx, k)
 	if err != nil {
 		return res, err
 	}
 	res = Result{Number: s.number, ID: tx.NewID("sale"), Fate: fate, Why: Why(flaw)}
-	if err := s.insert(tx, res, k, moved); err != nil {
-		return res, err
-	}
-	if err := endDoubt(tx, s.d.TID, k.Card(), s.r.ATC); err != nil {
+	if err := s.insert(tx, res, k); err != nil {
 		return res, err
 	}
 	return res, outbox.Put(tx, outbox.Event{Name: "sale." + string(fate), Subject: res.ID,
-		Data: Event{Device: s.d.TID, Shop: s.d.Shop, Card: string(k.Card()), Fen: moved, Why: res.Why}})
+		Data: Event{Device: s.d.TID, Shop: s.d.Shop, Card: string(k.Card()), Fen: int64(s.r.Fen), Why: res.Why}})
 }
 
 // done is when it happened by the till's clock; zero when that cannot be read.
@@ -126,63 +134,86 @@ func (s sale) done() time.Time {
 	return t
 }
 
-func (s sale) insert(tx *db.Tx, res Result, k issuing.Checked, moved int64) error {
+func (s sale) insert(tx *db.Tx, res Result, k issuing.Checked) error {
 	waits := ""
 	if res.Fate == Suspense {
 		waits = k.ID()
 	}
-	_, err := tx.Exec(`INSERT INTO acquiring_record (id, tid, number, shop, hash, kind, type, card, atc, fen, batch, stan, done, got, fate, why, moved, waits, sealed)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)`,
+	_, err := tx.Exec(`INSERT INTO acquiring_record (id, tid, number, shop, hash, kind, type, card, atc, fen, batch, stan, done, got, fate, why, waits, sealed)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)`,
 		res.ID, s.d.TID, int64(s.number), s.d.Shop, s.hash, byte(s.r.Kind), s.r.Type, k.Card(), int64(s.r.ATC), int64(s.r.Fen),
-		int64(s.r.Batch), int64(s.r.STAN), micros(s.done()), micros(tx.Now()), res.Fate, res.Why, moved, waits, s.sealed)
+		int64(s.r.Batch), int64(s.r.STAN), micros(s.done()), micros(tx.Now()), res.Fate, res.Why, waits, s.sealed)
 	return err
 }
 
-// clearRecord books a checked record at the bank and captures for the shop
-// exactly what moved on its account, so that books and settlement agree.
-func clearRecord(tx *db.Tx, k issuing.Checked, shop string, at time.Time) (moved int64, fate Fate, flaw issuing.Flaw, err error) {
-	account := settlement.Payable(shop)
-	old, err := ledger.BalanceOf(tx, account)
-	if err != nil {
-		return 0, "", "", err
-	}
+// clearRecord books a checked record at the bank, which tells of what it moved
+// (moved).
+func clearRecord(tx *db.Tx, k issuing.Checked) (Fate, issuing.Flaw, error) {
 	f, flaw, err := issuing.ClearTC(tx, k)
-	if err != nil {
-		return 0, "", "", err
+	return map[issuing.Fate]Fate{issuing.Cleared: Booked, issuing.Known: Known, issuing.Suspense: Suspense}[f], flaw, err
+}
+
+// moved captures for a shop exactly what the bank's clearing moved on its
+// account, whatever made it do so: a record, another one that waited for it, a
+// doubt that was decided.
+func moved(tx *db.Tx, m issuing.Movement) error {
+	shop, ok := strings.CutPrefix(string(m.Payee), string(settlement.Payable("")))
+	if !ok {
+		return nil // nobody whom this house settles with
 	}
-	now, err := ledger.BalanceOf(tx, account)
-	if err != nil {
-		return 0, "", "", err
+	if err := settlement.Capture(tx, settlement.Item{Ref: m.Ref, Payee: shop, Amount: m.Fen, Kind: "sale"}); err != nil {
+		return err
 	}
-	if moved = now.Posted.Minor() - old.Posted.Minor(); moved != 0 {
-		err = settlement.Capture(tx, settlement.Item{Ref: "sale:" + k.ID(), Payee: shop, Amount: fen(moved), At: at, Kind: "sale"})
-	}
-	return moved, map[issuing.Fate]Fate{issuing.Cleared: Booked, issuing.Known: Known, issuing.Suspense: Suspense}[f], flaw, err
+	_, err := tx.Exec(`INSERT INTO acquiring_movement (ref, shop, card, atc, fen, at) VALUES ($1, $2, $3, $4, $5, $6)`,
+		m.Ref, shop, m.Card, int64(m.ATC), m.Fen.Minor(), micros(tx.Now()))
+	return err
 }
 
 // retrySale looks at a record in suspense again.
-func (o *Office) retrySale(ctx context.Context, id, waits, shop string, done time.Time) (res Result, err error) {
-	k, err := o.bank.Recheck(ctx, waits)
+func (o *Office) retrySale(ctx context.Context, s Sale) (res Result, err error) {
+	k, err := o.bank.Recheck(ctx, s.waits)
 	if err != nil {
 		return res, err
 	}
 	err = o.store.Write(ctx, func(tx *db.Tx) error {
+		res = Result{Number: s.Number, ID: s.ID, Fate: Known}
 		var was Fate
-		var number int64
-		if err := tx.QueryRow(`SELECT fate, number, why FROM acquiring_record WHERE id = $1`, id).Scan(&was, &number, &res.Why); err != nil {
+		if err := tx.QueryRow(`SELECT fate, why FROM acquiring_record WHERE id = $1`, s.ID).Scan(&was, &res.Why); err != nil || was != Suspense {
 			return err
 		}
-		res.ID, res.Number, res.Fate = id, uint32(number), Known
-		if was != Suspense {
-			return nil
-		}
-		moved, fate, flaw, err := clearRecord(tx, k, shop, done)
+		fate, flaw, err := clearRecord(tx, k)
 		if err != nil {
 			return err
 		}
+		if fate == Known { // the bank has booked it meanwhile
+			fate = Booked
+		}
 		res.Fate, res.Why = fate, Why(flaw)
-		_, err = tx.Exec(`UPDATE acquiring_record SET fate = $2, why = $3, moved = $4, card = $5 WHERE id = $1`, id, fate, res.Why, moved, k.Card())
+		_, err = tx.Exec(`UPDATE acquiring_record SET fate = $2, why = $3, card = $4 WHERE id = $1`, s.ID, fate, res.Why, k.Card())
 		return err
 	})
 	return res, err
+}
+
+// retryCard tries a card's records in suspense again until none can be booked.
+func (o *Office) retryCard(ctx context.Context, card issuing.CardID) error {
+	for again := true; again; {
+		again = false
+		var list []Sale
+		err := o.store.Read(ctx, func(q *db.Query) (err error) {
+			list, err = sales(q, `WHERE card = $1 AND fate = $2 ORDER BY id LIMIT $3`, card, Suspense, maxPage)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for _, s := range list {
+			res, err := o.retrySale(ctx, s)
+			if err != nil {
+				return err
+			}
+			again = again || res.Fate == Booked
+		}
+	}
+	return nil
 }

@@ -65,7 +65,6 @@ var Schema = db.Schema{Owner: "acquiring", Steps: []string{
 		got BIGINT NOT NULL,
 		fate TEXT NOT NULL,
 		why TEXT NOT NULL,
-		moved BIGINT NOT NULL,         -- fen, to the shop
 		waits TEXT NOT NULL,           -- id of the record in the bank's suspense
 		sealed BYTEA NOT NULL,
 		UNIQUE (tid, number));
@@ -83,24 +82,15 @@ var Schema = db.Schema{Owner: "acquiring", Steps: []string{
 		sealed BYTEA NOT NULL,
 		got BIGINT NOT NULL,
 		UNIQUE (tid, number, hash));
-	-- Sales whose end the till does not know.
-	CREATE TABLE acquiring_doubt (
-		id TEXT PRIMARY KEY,
-		tid TEXT NOT NULL,
+	-- What the bank's clearing moved to shops (below zero: back), by its entries.
+	CREATE TABLE acquiring_movement (
+		ref TEXT PRIMARY KEY,
 		shop TEXT NOT NULL,
-		card TEXT NOT NULL,            -- empty: not of this house
+		card TEXT NOT NULL,
 		atc BIGINT NOT NULL,
-		kind BIGINT NOT NULL,
-		type BIGINT NOT NULL,
 		fen BIGINT NOT NULL,
-		paid BOOLEAN NOT NULL,         -- the card's log shows it
-		state TEXT NOT NULL,
-		by_whom TEXT NOT NULL,
-		note TEXT NOT NULL,
-		moved BIGINT NOT NULL,
-		got BIGINT NOT NULL,
-		ended BIGINT NOT NULL);
-	CREATE INDEX acquiring_doubt_card ON acquiring_doubt (card, atc);
+		at BIGINT NOT NULL);
+	CREATE INDEX acquiring_movement_card ON acquiring_movement (card, atc, ref);
 	CREATE TABLE acquiring_auth (
 		tid TEXT NOT NULL,
 		day TEXT NOT NULL,             -- Beijing
@@ -175,17 +165,8 @@ var Schema = db.Schema{Owner: "acquiring", Steps: []string{
 	CREATE INDEX acquiring_passage_site ON acquiring_passage (site, id);
 	CREATE INDEX acquiring_passage_card ON acquiring_passage (card, id);
 	CREATE INDEX acquiring_passage_got ON acquiring_passage (site, got)`,
-	// What devices are told. A denied card keeps its row when it is let in
-	// again (reason 0): devices must hear of that too.
-	`CREATE TABLE acquiring_denied (
-		card TEXT PRIMARY KEY,
-		kind TEXT NOT NULL,            -- bank, canteen, door
-		reason BIGINT NOT NULL,        -- purse.DenyReason
-		note TEXT NOT NULL,
-		at BIGINT NOT NULL,
-		version BIGINT NOT NULL);
-	CREATE INDEX acquiring_denied_version ON acquiring_denied (kind, version);
-	CREATE TABLE acquiring_menu (
+	// What devices are told beside the bank's exception list.
+	`CREATE TABLE acquiring_menu (
 		shop TEXT PRIMARY KEY,
 		body BYTEA NOT NULL,           -- desfire.Menu without version and cards
 		changed BIGINT NOT NULL);

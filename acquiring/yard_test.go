@@ -157,7 +157,7 @@ func TestDeniedEater(t *testing.T) {
 	c, k := h.counter(), h.eater(50_00)
 	version := c.Menu().Version
 	for i, r := range []purse.DenyReason{purse.DenyLost, purse.Allowed} {
-		h.do(func(tx *db.Tx) error { return acquiring.Deny(tx, k.id, r, "test") })
+		h.do(func(tx *db.Tx) error { return issuing.DenyCard(tx, k.id, r) })
 		c.update()
 		if o := c.sell(k, lunch); (o.Result == canteen.Served) != (r == purse.Allowed) || c.Menu().Version != version+uint32(i)+1 {
 			t.Errorf("%d: %+v, menu %d", i, o, c.Menu().Version)
@@ -288,7 +288,7 @@ func TestDoor(t *testing.T) {
 		}
 		return err
 	})
-	h.do(func(tx *db.Tx) error { return acquiring.Deny(tx, k.id, purse.DenyLost, "test") })
+	h.do(func(tx *db.Tx) error { return issuing.DenyCard(tx, k.id, purse.DenyLost) })
 	update()
 	tap(terminal.Refused, door.Denied)
 	b.Passages[0].Reason++

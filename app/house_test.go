@@ -335,12 +335,13 @@ func TestConfigErrorHidesThePassword(t *testing.T) {
 }
 
 // TestBrokenCommitsWhileOpening: a commit that fails, or whose answer is lost,
-// at any point of the first start: the next start finishes.
+// at any point of the first start: the next start finishes. Every key is a
+// commit, so the two ways of breaking take turns.
 func TestBrokenCommitsWhileOpening(t *testing.T) {
 	t.Parallel()
-	for n := range 60 {
+	for n := range 120 {
 		cfg := config(t)
-		b := &breaks{at: n / 2, after: n%2 == 1}
+		b := &breaks{at: n, after: n%2 == 1}
 		cfg.Faults, cfg.Inline = b, true
 		h, err := app.New(ctx, cfg)
 		if b.at >= 0 { // there are no more commits
@@ -349,14 +350,14 @@ func TestBrokenCommitsWhileOpening(t *testing.T) {
 			}
 			h.Close()
 			if n < 8 {
-				t.Errorf("only %d commits in a first start", n/2)
+				t.Errorf("only %d commits in a first start", n)
 			}
 			return
 		}
 		if err == nil {
 			h.Close()
 		} else if k := fail.Of(err).Kind; k != fail.Busy {
-			t.Errorf("commit %d: %v", n/2, err)
+			t.Errorf("commit %d: %v", n, err)
 		}
 		cfg.Faults = nil
 		green(t, open(t, cfg))

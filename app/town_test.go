@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"koala/internal/db/dbtest"
 	"koala/issuing"
 	"koala/money"
+	"koala/spec/emv"
 	"koala/spec/purse"
 	"koala/terminal"
 	"koala/tsm"
@@ -41,8 +43,23 @@ func each(t *testing.T, f func(t *testing.T, cfg app.Config)) {
 
 // config is an empty house on SQLite.
 func config(t testing.TB) app.Config {
-	return app.Config{Data: filepath.Join(t.TempDir(), "house"), Clock: clock.NewVirtual(morning)}
+	return app.Config{Data: filepath.Join(t.TempDir(), "house"), Clock: clock.NewVirtual(morning), Primes: primes()}
 }
+
+// primes are RSA keys made once for all houses of the tests: of the CA, of the
+// issuer, and of a few cards.
+var primes = sync.OnceValue(func() []byte {
+	var out []byte
+	random := clock.Random(7)
+	for _, bits := range []int{1408, 1152, 1024, 1024, 1024} {
+		k, err := emv.GenerateKey(random, bits, 3)
+		if err != nil {
+			panic(err)
+		}
+		out = fmt.Appendf(out, "%d %x %x\n", bits, k.CRT().P, k.CRT().Q)
+	}
+	return out
+})
 
 // open opens a house and closes it after the test.
 func open(t testing.TB, cfg app.Config) *app.House {

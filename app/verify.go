@@ -3,8 +3,11 @@ package app
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
+	"koala/acquiring"
 	"koala/internal/db"
 	"koala/issuing"
 	"koala/ledger"
@@ -24,7 +27,8 @@ type Proof struct {
 
 // Verify proves the books from the journal, and then the books against what
 // they stand for: the bank against what the house owes people and operators,
-// payouts against captures, no card's float below zero.
+// payouts against captures, shops against what their devices handed over, no
+// card's float and no firm's fund below zero.
 func (h *House) Verify(ctx context.Context) (Proof, error) {
 	if err := h.Book.Project(ctx); err != nil {
 		return Proof{}, fmt.Errorf("bringing the views up to the journal: %w", err)
@@ -37,7 +41,7 @@ func (h *House) Verify(ctx context.Context) (Proof, error) {
 	for _, x := range r.Problems {
 		p.Problems = append(p.Problems, x.Where+": "+x.What)
 	}
-	for _, check := range []func(context.Context) ([]string, error){h.checkSums, h.checkSettlement, h.checkOwed, h.checkCards} {
+	for _, check := range []func(context.Context) ([]string, error){h.checkSums, h.checkSettlement, h.checkOwed, h.checkShops, h.checkFirms, h.checkCards} {
 		wrong, err := check(ctx)
 		if err != nil {
 			return p, err
@@ -71,11 +75,11 @@ func (h *House) checkSettlement(ctx context.Context) (wrong []string, err error)
 	return wrong, err
 }
 
-// codePayable and codeFloat are the chart codes of settlement's and issuing's
-// accounts.
+// The chart codes of settlement's, issuing's and acquiring's accounts.
 const (
 	codePayable = "2030"
 	codeFloat   = "2020"
+	codeFunding = "2060"
 )
 
 // allAccounts is a limit beyond any chart.
@@ -107,6 +111,43 @@ func (h *House) checkOwed(ctx context.Context) (wrong []string, err error) {
 		return nil
 	})
 	return wrong, err
+}
+
+// checkShops proves that what each shop was paid and is owed is what its devices
+// handed over and was booked: every sale, meal and coupon once, and nothing else.
+func (h *House) checkShops(ctx context.Context) (wrong []string, err error) {
+	err = h.Store.Write(ctx, func(tx *db.Tx) error {
+		wrong = nil
+		earned, err := acquiring.Earned(tx)
+		if err != nil {
+			return err
+		}
+		for _, shop := range slices.Sorted(maps.Keys(earned)) {
+			b, err := ledger.BalanceOf(tx, settlement.Payable(shop))
+			if err != nil {
+				return err
+			}
+			paid, err := settlement.Paid(tx, shop)
+			if err != nil {
+				return err
+			}
+			if owed := b.Posted.Minor(); owed+paid.Minor() != earned[shop] {
+				wrong = append(wrong, fmt.Sprintf("shop %s was paid %s and is owed %s, what its devices handed over is %d fen", shop, paid, b.Posted, earned[shop]))
+			}
+		}
+		return nil
+	})
+	return wrong, err
+}
+
+// checkFirms proves that no firm's fund was overdrawn.
+func (h *House) checkFirms(context.Context) (wrong []string, err error) {
+	for _, a := range h.Book.Accounts(codeFunding, "", allAccounts) {
+		if a.Balance.Sign() < 0 {
+			wrong = append(wrong, fmt.Sprintf("fund %s holds %s", a.ID, a.Balance))
+		}
+	}
+	return wrong, nil
 }
 
 // checkCards proves that no card spent more than was loaded onto it, as far
@@ -152,7 +193,7 @@ func (h *House) checkFloat(c issuing.Card) string {
 		return fmt.Sprintf("card %s: its float account: %v", c.ID.Masked(), err)
 	case b.Posted.Sign() < 0:
 		return fmt.Sprintf("card %s: its float is %s", c.ID.Masked(), b.Posted)
-	case c.State.Over() && !b.Posted.IsZero():
+	case c.State.Over() && c.State != issuing.Replaced && c.Suspended.IsZero() && !b.Posted.IsZero(): // what a lost card spent may still come in
 		return fmt.Sprintf("card %s is %s, but its float holds %s", c.ID.Masked(), c.State, b.Posted)
 	}
 	return ""

@@ -72,7 +72,7 @@ func openBank(tx *db.Tx, c Card, p Product, n *Numbered) error {
 		}
 	}
 	if s.psn > 1 { // terminals refuse the number since its forerunner ended
-		if err := refuse(tx, c.ID, purse.Allowed); err != nil {
+		if err := DenyCard(tx, c.ID, purse.Allowed); err != nil {
 			return err
 		}
 	}

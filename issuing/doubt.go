@@ -345,6 +345,18 @@ func Doubts(q db.Reader, state DoubtState, after string, limit int) ([]Doubt, er
 	return doubts(q, `(state = $1 OR $1 = '') AND id > $2 ORDER BY id LIMIT $3`, state, after, min(max(limit, 1), maxPage))
 }
 
+// DoubtOf reads one doubt.
+func DoubtOf(q db.Reader, id string) (Doubt, error) {
+	list, err := doubts(q, `id = $1`, id)
+	if err == nil && len(list) == 0 {
+		err = ErrNoDoubt
+	}
+	if err != nil {
+		return Doubt{}, fmt.Errorf("doubt %s: %w", id, err)
+	}
+	return list[0], nil
+}
+
 // DoubtsOf reads a card's doubts, oldest counter first.
 func DoubtsOf(q db.Reader, id CardID) ([]Doubt, error) {
 	return doubts(q, `card = $1 ORDER BY atc`, id)

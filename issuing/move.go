@@ -95,7 +95,7 @@ func SuspendCard(tx *db.Tx, id CardID) (Card, error) {
 	if _, err := tx.Exec(`UPDATE issuing_card SET suspended = $2 WHERE id = $1`, id, tx.Now().UnixMicro()); err != nil {
 		return c, err
 	}
-	if err := refuse(tx, id, purse.DenyLost); err != nil || !c.Kind.Money() {
+	if err := DenyCard(tx, id, purse.DenyLost); err != nil || !c.Kind.Money() {
 		return c, err
 	}
 	rule, err := RuleOn(tx, c, RuleClaim, tx.Now())
@@ -142,7 +142,7 @@ func RestoreCard(tx *db.Tx, id CardID) (Card, error) {
 	if _, err := tx.Exec(`UPDATE issuing_card SET suspended = 0 WHERE id = $1`, id); err != nil {
 		return c, err
 	}
-	if err := refuse(tx, id, purse.Allowed); err != nil {
+	if err := DenyCard(tx, id, purse.Allowed); err != nil {
 		return c, err
 	}
 	c.Suspended = time.Time{}
@@ -309,8 +309,9 @@ type Refusal struct {
 	At      time.Time
 }
 
-// refuse puts a card on the list of what terminals refuse.
-func refuse(tx *db.Tx, id CardID, reason purse.DenyReason) error {
+// DenyCard puts a card on the list of what terminals refuse, or takes it off
+// (purse.Allowed). Suspend, Restore and the end of a card do it themselves.
+func DenyCard(tx *db.Tx, id CardID, reason purse.DenyReason) error {
 	var version int64
 	if err := tx.QueryRow(`SELECT COALESCE(MAX(version), 0) + 1 FROM issuing_refusal`).Scan(&version); err != nil {
 		return err

@@ -320,7 +320,7 @@ func setState(tx *db.Tx, n CardID, from, to State, why string) error {
 		_, err = tx.Exec(`DELETE FROM issuing_pin WHERE card = $1`, n)
 	}
 	if err == nil && (to == Closed || to == Replaced) {
-		err = refuse(tx, n, purse.DenyClosed)
+		err = DenyCard(tx, n, purse.DenyClosed)
 	}
 	if err != nil {
 		return fmt.Errorf("card %s to %s: %w", n.Masked(), to, err)

@@ -145,6 +145,13 @@ func Payouts(q db.Reader, payee, before string, limit int) (out []Payout, err er
 	return out, err
 }
 
+// Paid sums all payouts of a payee.
+func Paid(q db.Reader, payee string) (money.Amount, error) {
+	var fen int64
+	err := q.QueryRow(`SELECT CAST(COALESCE(SUM(fen), 0) AS BIGINT) FROM settlement_payout WHERE payee = $1`, payee).Scan(&fen)
+	return money.Fen(fen), err
+}
+
 // PayoutOf reads one payout.
 func PayoutOf(q db.Reader, id string) (Payout, error) {
 	p, err := scanPayout(q.QueryRow(`SELECT `+payoutColumns+` FROM settlement_payout WHERE id = $1`, id).Scan)
