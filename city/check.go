@@ -64,6 +64,9 @@ func (s *sim) checkRider(r *rider) error {
 	if float.Posted.Sign() < 0 || own.Available.Sign() < 0 {
 		return differs("rider %d: float %s, wallet %s available", r.n, float.Posted, own.Available)
 	}
+	if err := r.checkMore(); err != nil {
+		return err
+	}
 	if booked := r.captured - r.refunded - float.Posted.Minor(); r.captured > h.loaded() || booked < 0 || booked > h.spent() {
 		return differs("rider %d: %d fen loaded by the books and %d by the card; %d fen booked, %d spent", r.n, r.captured, h.loaded(), booked, h.spent())
 	}
@@ -190,6 +193,9 @@ func (s *sim) closing() error {
 	if err := s.collectAll(); err != nil {
 		return err
 	}
+	if err := s.handInAll(); err != nil {
+		return err
+	}
 	if err := s.syncAll(); err != nil {
 		return err
 	}
@@ -310,6 +316,9 @@ func (s *sim) checkEnd() error {
 				return differs("%d orders are %s", n, state)
 			}
 		}
+		if err := s.endShops(q); err != nil {
+			return err
+		}
 		if err := s.checkFares(q); err != nil {
 			return err
 		}
@@ -400,6 +409,7 @@ func (s *sim) hashRider(sum hash.Hash, r *rider) error {
 	}
 	return s.street.Look(r.band, func(b *band.Band) error {
 		now := s.cards[r.band].now
+		r.hashMore(sum)
 		fmt.Fprintf(sum, "band %s %d %d %d %v %x\n", r.band, now.fen, now.offline, now.online, now.blocked, sha256.Sum256(b.Image()))
 		return nil
 	})

@@ -17,6 +17,7 @@ package city
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -140,10 +141,16 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 	return out, nil
 }
 
+// primes is a fixed pool of RSA keys: to make them takes longer than a day of
+// the city, and never takes the same chance twice.
+//
+//go:embed primes.txt
+var primes []byte
+
 // houseConfig is the house of a run. Every restart uses the same source of
 // chance, which goes on where it stood.
 func (s *sim) houseConfig(data string) app.Config {
-	return app.Config{Data: data, DB: s.cfg.DB, KeyFile: filepath.Join(data, "koala.key"), Clock: s.clock, Rand: s.chance,
+	return app.Config{Data: data, DB: s.cfg.DB, KeyFile: filepath.Join(data, "koala.key"), Clock: s.clock, Rand: s.chance, Primes: primes,
 		Inline: true, Faults: &s.breaker, Log: s.cfg.Log}
 }
 
@@ -164,6 +171,10 @@ func newSim(ctx context.Context, cfg Config) (*sim, error) {
 		s.house.Close()
 		return nil, err
 	}
+	if err := openShops(ctx, s.street); err != nil {
+		s.house.Close()
+		return nil, err
+	}
 	s.street.Wire.Faults = s.wireFault
 	s.people, err = s.populate()
 	if err != nil {
@@ -171,4 +182,14 @@ func newSim(ctx context.Context, cfg Config) (*sim, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// openShops registers the city's shops and installs the canteen, with whose key
+// canteen cards are looked at.
+func openShops(ctx context.Context, s *street.Street) error {
+	if err := s.OpenShops(ctx); err != nil {
+		return err
+	}
+	_, err := s.Acceptor(ctx, "kesi.canteen")
+	return err
 }

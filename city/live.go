@@ -107,7 +107,7 @@ func NewLive(h *app.House, cfg LiveConfig) (*Live, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := street.OpenShops(context.Background()); err != nil {
+	if err := openShops(context.Background(), street); err != nil {
 		return nil, err
 	}
 	l := &Live{cfg: cfg, house: h, street: street, clock: cfg.Clock, log: cfg.Log, inside: map[string]bool{}, taps: map[string][]heldTap{}}

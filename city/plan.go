@@ -33,6 +33,7 @@ func (s *sim) plan(r *rider, morning time.Time) {
 		s.at(day(20, time.Hour), "out", func() error { return r.trip(r.home, place) })
 		s.at(day(22, time.Hour), "back", func() error { return r.trip(place, r.home) })
 	}
+	r.planShopping(day)
 	if s.dice.IntN(1000) < s.rate.people/4 {
 		s.at(day(14, time.Hour), "loses the band", r.lose)
 	}

@@ -1,6 +1,7 @@
 package city
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -35,6 +36,7 @@ type rider struct {
 	lost       bool // the band is in other hands, its card blocked or given back
 	paused     bool // the card was blocked once: gates learn late that it is good again
 	busy       bool // on the way: another trip waits
+	more       belongings
 }
 
 // Money habits, fen.
@@ -174,7 +176,7 @@ func (r *rider) visit(n int, then func() error) error {
 	}
 	s.count("orders "+string(o.Kind)+" "+string(o.State), 1)
 	if o.Kind == tsm.TopUp && o.State == tsm.Done {
-		r.captured += o.Amount.Minor()
+		*r.capturedOf(o.Card) += o.Amount.Minor()
 	}
 	if o.Kind == tsm.Delete && o.State == tsm.Done {
 		r.refunded = int64(s.cards[r.band].returned)
@@ -183,8 +185,8 @@ func (r *rider) visit(n int, then func() error) error {
 		return err
 	}
 	if !r.joined {
-		r.joined = true
-		return r.topUp([]int64{firstLoad / 3, firstLoad / 2, firstLoad}[s.dice.IntN(3)], then)
+		r.joined, r.busy = true, true
+		return r.topUp([]int64{firstLoad / 3, firstLoad / 2, firstLoad}[s.dice.IntN(3)], func() error { return r.collect(0) })
 	}
 	if then != nil {
 		return then()
@@ -200,9 +202,14 @@ func (r *rider) order() (o tsm.Order, err error) {
 	return o, err
 }
 
-// topUp loads money over the air; the wallet is filled from the bank when it
-// is short.
+// topUp loads money onto the transit card over the air.
 func (r *rider) topUp(fen int64, then func() error) error {
+	return r.load(issuing.IDOf(r.card), fen, then)
+}
+
+// load puts money onto one of the cards; the wallet is filled from the bank when
+// it is short.
+func (r *rider) load(card issuing.CardID, fen int64, then func() error) error {
 	s := r.s
 	r.wishes++
 	ref := fmt.Sprintf("topup:%s:%d", r.band, r.wishes)
@@ -217,7 +224,7 @@ func (r *rider) topUp(fen int64, then func() error) error {
 				return err
 			}
 		}
-		o, err := s.house.TSM.Place(tx, tsm.Request{Ref: ref, Kind: tsm.TopUp, Band: r.band, Card: issuing.IDOf(r.card), Customer: string(r.who), Amount: money.Fen(fen)})
+		o, err := s.house.TSM.Place(tx, tsm.Request{Ref: ref, Kind: tsm.TopUp, Band: r.band, Card: card, Customer: string(r.who), Amount: money.Fen(fen)})
 		id = o.ID
 		return err
 	})
@@ -231,15 +238,19 @@ func (r *rider) topUp(fen int64, then func() error) error {
 
 // look compares the element with what it was, after every contact.
 func (r *rider) look() error {
-	var p pocket
-	err := r.s.street.Look(r.band, func(b *band.Band) (err error) {
-		p, err = peek(r.s.street.Catalog(), b)
-		return err
+	h := r.s.cards[r.band]
+	err := r.s.street.Look(r.band, func(b *band.Band) error {
+		s, err := shadowOf(r.s.street.Catalog(), b)
+		if err != nil {
+			return err
+		}
+		p, err := s.purse(b.ID)
+		if err != nil {
+			return err
+		}
+		return errors.Join(h.note(p), r.more.look(s, r.s.street))
 	})
 	if err != nil {
-		return fmt.Errorf("rider %d: %w", r.n, err)
-	}
-	if err := r.s.cards[r.band].note(p); err != nil {
 		return fmt.Errorf("rider %d: %w: %w", r.n, err, ErrProof)
 	}
 	return nil

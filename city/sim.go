@@ -175,6 +175,7 @@ func (s *sim) step(e event) error {
 // timetable is what the city does by itself.
 func (s *sim) timetable() {
 	s.every(30*time.Minute, "collect", s.collectAll)
+	s.every(45*time.Minute, "hand in", s.handInAll)
 	s.every(2*time.Hour, "sync", s.syncAll)
 	s.every(15*time.Minute, "tick", s.tick)
 	s.every(7*time.Minute, "late mail", func() error { s.count("late", int64(s.street.Wire.Flush())); return nil })
@@ -281,12 +282,31 @@ func (s *sim) collectAll() error {
 	return nil
 }
 
+// handInAll does the same for shops and sites.
+func (s *sim) handInAll() error {
+	all := s.street.Acceptors()
+	s.dice.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	for _, a := range all {
+		n, err := s.street.HandIn(s.ctx, a.ID)
+		s.count("handed in", int64(n))
+		if err != nil && !s.transient(err) {
+			return fmt.Errorf("handing in: %w", err)
+		}
+	}
+	return nil
+}
+
 // transient says that a device may try the same again later.
 func (s *sim) transient(err error) bool {
 	return street.Passing(err) || errors.Is(err, street.ErrHouse) && !s.calm
 }
 
 func (s *sim) syncAll() error {
+	for _, a := range s.street.Acceptors() {
+		if err := s.street.Refresh(s.ctx, a.ID); err != nil && !s.transient(err) {
+			return fmt.Errorf("fetching packs: %w", err)
+		}
+	}
 	for _, r := range s.street.Readers() {
 		if err := s.street.Sync(s.ctx, r.ID); err != nil && !s.transient(err) {
 			return fmt.Errorf("fetching packs: %w", err)

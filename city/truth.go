@@ -35,24 +35,27 @@ var errPeek = errors.New("city: the element answers otherwise than it should")
 
 // peek reads the purse of a copy of the element, so that the element itself,
 // with a journal still to recover and a sequence of chances, stays untouched.
-func peek(c *catalog.Catalog, b *band.Band) (p pocket, err error) {
-	e, err := c.Restore(b.Element.Image(), clock.Random(1))
+func peek(c *catalog.Catalog, b *band.Band) (pocket, error) {
+	s, err := shadowOf(c, b)
 	if err != nil {
-		return p, fmt.Errorf("band %s: %w", b.ID, err)
+		return pocket{}, err
 	}
-	if err := e.PowerOn(card.Contactless); err != nil {
-		return p, fmt.Errorf("band %s: %w", b.ID, err)
-	}
+	return s.purse(b.ID)
+}
+
+// purse reads the transit purse of the band with that name.
+func (s shadow) purse(band string) (p pocket, err error) {
+	e := s.e
 	ask := func(c iso7816.Command) (out []byte) {
 		r, aerr := e.Transmit(c)
 		if err == nil && (aerr != nil || !r.SW.OK()) {
-			err = fmt.Errorf("band %s: %02X answers %v: %w", b.ID, c.INS, r.SW, errPeek)
+			err = fmt.Errorf("band %s: %02X answers %v: %w", band, c.INS, r.SW, errPeek)
 		}
 		return r.Data
 	}
 	switch r, terr := e.Transmit(iso7816.Select(purse.AIDTUnion)); {
 	case terr != nil:
-		return p, fmt.Errorf("band %s: %w", b.ID, terr)
+		return p, fmt.Errorf("band %s: %w", band, terr)
 	case r.SW == iso7816.SWFileNotFound:
 		return p, nil
 	case !r.SW.OK():
@@ -75,12 +78,12 @@ func peek(c *catalog.Catalog, b *band.Band) (p pocket, err error) {
 	x, err3 := purse.ParseInitPurchaseAnswer(buy)
 	y, err4 := purse.ParseInitLoadAnswer(load)
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
-		return p, fmt.Errorf("band %s: %w", b.ID, err)
+		return p, fmt.Errorf("band %s: %w", band, err)
 	}
 	p.card, p.fen, p.offline, p.online = f.Number, x.Balance, x.Seq, y.Seq
 	p.inside, p.onBus = t.Status == purse.Entered, terminal.OnBus(t)
 	if y.Balance != x.Balance {
-		return p, fmt.Errorf("band %s: two balances, %d and %d: %w", b.ID, x.Balance, y.Balance, errPeek)
+		return p, fmt.Errorf("band %s: two balances, %d and %d: %w", band, x.Balance, y.Balance, errPeek)
 	}
 	return p, nil
 }
