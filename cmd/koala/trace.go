@@ -7,8 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -37,6 +41,8 @@ type traceFlags struct {
 	from, to string
 	amount   int64
 	cut      int
+	card     string
+	online   bool
 }
 
 func traceCommand() *cobra.Command {
@@ -50,7 +56,8 @@ and chance are fixed: the same command prints the same bytes each time.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	c.AddCommand(traceTapCommand(), traceIssueCommand(), traceTopUpCommand())
+	c.AddCommand(traceTapCommand(), traceQuickpassCommand(), traceIssueCommand(), traceTopUpCommand(), traceLoadCommand(),
+		traceMealCommand(), traceDoorCommand(), traceCouponCommand())
 	return c
 }
 
@@ -65,9 +72,19 @@ func traceTapCommand() *cobra.Command {
 
 func traceIssueCommand() *cobra.Command {
 	var f traceFlags
-	return f.command("issue", "A transit card is written into a band over the air",
-		"  koala trace issue\n  koala trace issue --cut 9 --json", (*scene).issue)
+	c := f.command("issue", "A card is written into a band over the air",
+		"  koala trace issue\n  koala trace issue --cut 9 --json\n  koala trace issue --card quickpass", (*scene).issue)
+	c.Flags().StringVar(&f.card, "card", cardPurse, "which card: "+strings.Join(traceCards(), ", "))
+	return c
 }
+
+// traceProducts are the cards that can be written, by the names of --card.
+var traceProducts = map[string]string{
+	cardPurse: issuing.TransitBJ, cardQuickpass: issuing.ECashCard, "debit": issuing.DebitCard, "credit": issuing.CreditCard,
+	"canteen": street.CanteenCard, "door": street.DoorCard, "coupon": street.BakeryCoupon,
+}
+
+func traceCards() []string { return slices.Sorted(maps.Keys(traceProducts)) }
 
 func traceTopUpCommand() *cobra.Command {
 	var f traceFlags
@@ -92,6 +109,8 @@ func (f *traceFlags) run(cmd *cobra.Command, act func(*scene, *traceFlags) error
 	switch {
 	case f.lang != "en" && f.lang != "zh":
 		return errUsage{fmt.Errorf("--lang %q is not en or zh", f.lang)}
+	case f.card != "" && traceProducts[f.card] == "":
+		return errUsage{fmt.Errorf("--card %q is not one of %s", f.card, strings.Join(traceCards(), ", "))}
 	case f.cut < 0 || f.cut > maxCut:
 		return errUsage{fmt.Errorf("--cut %d is not a number of a write, 1 to %d", f.cut, maxCut)}
 	case f.amount < 0 || f.amount > money.MaxMinor || f.amount == 0 && cmd.Flags().Lookup("amount") != nil:
@@ -136,7 +155,14 @@ type scene struct {
 	house  *app.House
 	street *street.Street
 	who    customer.ID
-	card   purse.Number
+
+	product string         // of the card under way
+	id      issuing.CardID // of it
+	card    purse.Number   // its number, of a transit card
+	sent    *http.Request  // the last request of a gate or till that hands over
+	body    []byte         // its body
+	asked   []byte         // the last request to a card's issuer
+	post    string         // the device of a shop or site that is told about
 
 	record uint64 // last record of the journal that was told
 	hash   [32]byte
@@ -144,7 +170,7 @@ type scene struct {
 }
 
 func newScene(ctx context.Context, dir string, page *tracePage) (*scene, error) {
-	s := &scene{tracePage: page, ctx: ctx, clock: clock.NewVirtual(traceStart)}
+	s := &scene{tracePage: page, ctx: ctx, clock: clock.NewVirtual(traceStart), product: issuing.TransitBJ}
 	var err error
 	s.house, err = app.New(ctx, app.Config{Data: dir, KeyFile: filepath.Join(dir, "koala.key"), Clock: s.clock,
 		Rand: clock.Random(traceSeed), Inline: true})
@@ -196,23 +222,50 @@ func (s *scene) registered() error {
 }
 
 // ordered opens a card on paper and places the order to write it, in one unit.
+// A bank card's number is drawn and sealed before.
 func (s *scene) ordered() (o tsm.Order, err error) {
+	number, err := s.number()
+	if err != nil {
+		return o, err
+	}
 	err = s.write(func(tx *db.Tx) error {
-		c, err := issuing.Open(tx, issuing.Application{Ref: "card", Customer: s.who, Band: traceBand, Product: issuing.TransitBJ})
+		c, err := issuing.Open(tx, issuing.Application{Ref: "card", Customer: s.who, Band: traceBand, Product: s.product, PAN: number})
 		if err != nil {
 			return err
 		}
-		s.card = c.ID.Purse()
+		s.id, s.card = c.ID, c.ID.Purse()
+		if err := s.street.Admit(tx, c); err != nil {
+			return err
+		}
 		o, err = s.house.TSM.Place(tx, tsm.Request{Ref: "issue", Kind: tsm.Issue, Band: traceBand, Card: c.ID, Customer: string(s.who)})
 		return err
 	})
 	return o, err
 }
 
+// number draws the number of a bank card; other cards need none.
+func (s *scene) number() (*issuing.Numbered, error) {
+	var p issuing.Product
+	err := s.read(func(q *db.Query) (err error) {
+		p, err = issuing.ProductOn(q, s.product, s.clock.Now())
+		return err
+	})
+	if err != nil || !p.Kind.Bank() {
+		return nil, err
+	}
+	n, err := s.house.Bank.Number(s.ctx, s.product)
+	if err != nil {
+		return nil, err
+	}
+	clear, err := s.house.Keys.Unseal(s.ctx, n.Sealed)
+	s.pan = string(clear)
+	return &n, err
+}
+
 // wish places a top-up.
 func (s *scene) wish(ref string, fen int64) (o tsm.Order, err error) {
 	err = s.write(func(tx *db.Tx) error {
-		o, err = s.house.TSM.Place(tx, tsm.Request{Ref: ref, Kind: tsm.TopUp, Band: traceBand, Card: issuing.IDOf(s.card), Customer: string(s.who), Amount: money.Fen(fen)})
+		o, err = s.house.TSM.Place(tx, tsm.Request{Ref: ref, Kind: tsm.TopUp, Band: traceBand, Card: s.id, Customer: string(s.who), Amount: money.Fen(fen)})
 		return err
 	})
 	return o, err

@@ -13,6 +13,11 @@ import (
 
 // issue tells how a card comes into a band.
 func (s *scene) issue(f *traceFlags) error {
+	if s.product = traceProducts[f.card]; f.card != cardPurse {
+		if err := s.street.OpenShops(s.ctx); err != nil {
+			return err
+		}
+	}
 	s.begin("start", say{"A person, a band, no card", "一位用户、一只手环、还没有卡"}, say{
 		"Lin has a wallet and a band whose secure element still has the public keys of its factory; the house has its own keys in the hsm, sealed under a key file.",
 		"林有钱包和手环，手环的安全芯片仍是出厂密钥；平台的密钥在加密机中，由密钥文件封存。"})
@@ -26,8 +31,8 @@ func (s *scene) issue(f *traceFlags) error {
 		return err
 	}
 	s.begin("order", say{"The order", "订单"}, say{
-		"One unit of work gives the card its number, takes the deposit out of the wallet and places the order; the phone is answered at once and the rest happens over the air.",
-		"一个工作单元内分配卡号、从钱包收取押金并下单；手机立即得到应答，其余通过空中完成。"})
+		"One unit of work makes the card, takes its deposit, if it has one, out of the wallet and places the order; the phone is answered at once and the rest happens over the air.",
+		"一个工作单元内建卡、从钱包收取押金（如有）并下单；手机立即得到应答，其余通过空中完成。"})
 	o, err := s.ordered()
 	if err != nil {
 		return err
@@ -52,8 +57,8 @@ func (s *scene) issue(f *traceFlags) error {
 		return err
 	}
 	s.begin("active", say{"The card is active", "卡片已启用"}, say{
-		"The element named its number and proved its counters under its new load key; in the same unit the order ended and the card became active.",
-		"芯片给出卡号，并用新写入的圈存密钥证明计数器；同一工作单元内订单结束、卡片启用。"})
+		"The element proved with its new keys that it is the card ordered; in the same unit the order ended and the card became active.",
+		"芯片以新写入的密钥证明自己就是所订的卡；同一工作单元内订单结束、卡片启用。"})
 	if err := s.cardRow(); err != nil {
 		return err
 	}
@@ -104,7 +109,7 @@ func (s *scene) keys() error {
 func (s *scene) cardRow() error {
 	var c issuing.Card
 	err := s.read(func(q *db.Query) (err error) {
-		c, err = issuing.Get(q, issuing.IDOf(s.card))
+		c, err = issuing.Get(q, s.id)
 		return err
 	})
 	if err != nil {
@@ -116,11 +121,17 @@ func (s *scene) cardRow() error {
 		s.field(say{"band", "手环"}, "%s", c.Band),
 		s.field(say{"instance", "应用标识"}, "%X", c.Instance),
 		s.field(say{"deposit", "押金"}, "%s", c.Deposit)}}
-	if !c.Known.At.IsZero() {
-		l.Fields = append(l.Fields,
-			s.field(say{"balance proven", "已证余额"}, "%s", c.Known.Balance),
-			s.field(say{"next sequences", "下一序号"}, s.in(say{"online %d, offline %d", "联机 %d，脱机 %d"}), c.Known.Online, c.Known.Offline),
-			s.field(say{"proven by", "证明来源"}, "%s", c.Known.By))
+	if k := c.Known; !k.At.IsZero() {
+		if c.Kind.Money() {
+			l.Fields = append(l.Fields, s.field(say{"balance proven", "已证余额"}, "%s", k.Balance))
+		}
+		switch {
+		case c.Kind.Bank():
+			l.Fields = append(l.Fields, s.field(say{"transaction counter", "交易计数器 ATC"}, "%d", k.Online))
+		case k.Online >= 0:
+			l.Fields = append(l.Fields, s.field(say{"next sequences", "下一序号"}, s.in(say{"online %d, offline %d", "联机 %d，脱机 %d"}), k.Online, k.Offline))
+		}
+		l.Fields = append(l.Fields, s.field(say{"proven by", "证明来源"}, "%s", k.By))
 	}
 	s.put(l)
 	return nil
@@ -232,6 +243,8 @@ func (l *listener) comment(o tsm.Order) {
 			l.note(sayf(say{"MAC1 verified under transit.DLK dispersed by the card number: balance and sequence are the card's own words. In one unit the order was bound to online sequence %d of this card, which no other order can be; only then MAC2, made in the hsm, leaves the house.",
 				"MAC1 以按卡号分散的 transit.DLK 验证通过：余额与序号确为卡片所述。同一工作单元内订单绑定本卡联机序号 %d，其他订单不能再绑定；此后加密机生成的 MAC2 才离开平台。"}, a.Seq))
 		}
+	case o.CardKind != issuing.Transit:
+		l.remark(o)
 	case x.Phase == tsm.PhaseProve && o.State == tsm.Running:
 		l.note(say{"A fresh MAC1 proves the bound sequence unused: the card did not take the money. The order is free of the sequence and tries again with a new INITIALIZE FOR LOAD.",
 			"新的 MAC1 证明所绑定的序号未被使用：卡片未收款。订单解除绑定，以新的圈存初始化重试。"})
@@ -241,6 +254,27 @@ func (l *listener) comment(o tsm.Order) {
 	case x.Phase == tsm.PhaseReadBack && o.State == tsm.Done && o.Kind == tsm.Issue:
 		l.note(say{"The read-back agrees: the number ordered, no money, and a MAC1 that only the new load key makes.",
 			"回读一致：卡号正确、余额为零，且 MAC1 只有新写入的圈存密钥才能生成。"})
+	}
+}
+
+// remark says the same of cards that are no transit cards.
+func (l *listener) remark(o tsm.Order) {
+	x := l.last
+	switch {
+	case x.Phase == tsm.PhaseCryptogram && o.State == tsm.Running:
+		l.note(say{"The request cryptogram verified under bank.AC dispersed by the card: balance and counter are the card's own words. The bank bound the load to this value of the counter, which no other load can have; only then ARPC and script, made in the hsm, leave the house.",
+			"请求密文以按卡分散的 bank.AC 验证通过：余额与计数器确为卡片所述。银行已把圈存绑定到该计数器值，其他圈存不能再绑定；此后加密机生成的 ARPC 与脚本才离开平台。"})
+	case o.Kind == tsm.TopUp && o.CardKind.Bank() && o.State == tsm.Running && x.Phase == tsm.PhaseProve:
+		l.note(say{"The card's signed log has no line of the bound counter: it did not take the money. The load is free and tries again with a new cryptogram.",
+			"卡片签名日志中没有所绑定计数器的记录：卡片未收款。圈存解除绑定，以新的密文重试。"})
+	case o.Kind == tsm.TopUp && o.CardKind.Bank() && o.State == tsm.Done:
+		l.note(say{"The load log verified under the card's own MAC key: its line of the bound counter says old and new balance. The status word alone would prove nothing. The money goes from the account to the card's float.",
+			"圈存日志以卡片自己的 MAC 密钥验证通过：所绑定计数器的记录写明旧余额与新余额；仅凭状态字不能证明。资金从账户转到卡片资金账户。"})
+	case o.Kind == tsm.Issue && o.CardKind.Bank() && o.State == tsm.Done:
+		l.note(say{"The read-back agrees: both certificates recover under the house's authority to this card's number, the card signed a fresh challenge, and its cryptogram verified under its new keys.",
+			"回读一致：两级证书在本平台认证中心下还原出本卡卡号，卡片对新随机数签名，且其密文以新密钥验证通过。"})
+	case o.Kind == tsm.Issue && o.State == tsm.Done:
+		l.note(say{"The read-back agrees: the card answered a fresh challenge with its new key.", "回读一致：卡片以新密钥应答了新的随机数。"})
 	}
 }
 

@@ -60,6 +60,7 @@ type tracePage struct {
 	json    bool
 	section string
 	count   int
+	pan     string // of the card under way, never shown
 	err     error
 }
 
@@ -106,6 +107,9 @@ func (p *tracePage) put(l traceLine) {
 		return
 	}
 	l.Section = p.section
+	for _, text := range []*string{&l.Command, &l.Plain, &l.Answer, &l.Body} {
+		*text = withoutPAN(*text, p.pan)
+	}
 	if p.json {
 		enc := json.NewEncoder(p.out)
 		enc.SetEscapeHTML(false)
@@ -113,6 +117,17 @@ func (p *tracePage) put(l traceLine) {
 		return
 	}
 	_, p.err = io.WriteString(p.out, p.text(l))
+}
+
+// withoutPAN hides the middle of a card's number wherever it stands in bytes,
+// also where an order's log has zeros there.
+func withoutPAN(text, pan string) string {
+	if len(pan) < 13 {
+		return text
+	}
+	head, n, tail := pan[:6], len(pan)-10, pan[len(pan)-4:]
+	shown := head + strings.Repeat("X", n) + tail
+	return strings.NewReplacer(pan, shown, head+strings.Repeat("0", n)+tail, shown).Replace(text)
 }
 
 // The text form's columns.
@@ -181,17 +196,25 @@ func (p *tracePage) dialogue(b *strings.Builder, l traceLine) {
 // named writes a field, long values broken into lines.
 func named(b *strings.Builder, name, value string) {
 	lead := "     " + padded(name, nameWidth) + " "
-	for {
-		part := value
-		if len(part) > hexWidth && !strings.Contains(part, " ") {
-			part = part[:hexWidth]
-		}
+	for _, part := range broken(value) {
 		fmt.Fprintf(b, "%s%s\n", lead, part)
-		if value = value[len(part):]; value == "" {
-			return
-		}
 		lead = strings.Repeat(" ", nameWidth+6)
 	}
+}
+
+// broken breaks a value where a line may end, and bytes anywhere.
+func broken(value string) (parts []string) {
+	line := ""
+	for _, word := range words(value) {
+		if columns(line)+columns(strings.TrimRight(word, " ")) > hexWidth && line != "" {
+			parts, line = append(parts, strings.TrimRight(line, " ")), ""
+		}
+		for ; len(word) > hexWidth && columns(word) == len(word); word = word[hexWidth:] {
+			parts = append(parts, word[:hexWidth])
+		}
+		line += word
+	}
+	return append(parts, strings.TrimRight(line, " "))
 }
 
 // block writes hexadecimal, or a body of JSON, behind a lead.

@@ -28,8 +28,6 @@ const tapFloat = 50_00
 type ride struct {
 	from, to *network.Station
 	route    network.Route
-	sent     *http.Request // the last upload of a gate
-	body     []byte
 }
 
 // tap tells a whole ride.
@@ -46,13 +44,7 @@ func (s *scene) tap(f *traceFlags) error {
 			return err
 		}
 	}
-	s.street.Wire.Faults = func(q *http.Request) street.WireFault {
-		if strings.HasSuffix(q.URL.Path, "/debits") {
-			r.sent = q
-			r.body, _ = bodyOf(q)
-		}
-		return street.Delivered
-	}
+	s.watch("/debits")
 	if err := s.settled(); err != nil {
 		return err
 	}
@@ -63,7 +55,7 @@ func (s *scene) tap(f *traceFlags) error {
 	if err := s.leave(r, f.cut); err != nil {
 		return err
 	}
-	if err := s.again(r); err != nil {
+	if err := s.again(kindTerminal, s.gateOf); err != nil {
 		return err
 	}
 	if err := s.morning(); err != nil {
@@ -107,7 +99,7 @@ func (s *scene) enter(r *ride) error {
 	if err != nil {
 		return err
 	}
-	s.dialogueOf(o.Talk)
+	s.told(o.Talk)
 	if err := s.gateSays("in-gate", o); err != nil {
 		return err
 	}
@@ -125,7 +117,7 @@ func (s *scene) leave(r *ride, cut int) error {
 	if err != nil {
 		return err
 	}
-	s.dialogueOf(o.Talk)
+	s.told(o.Talk)
 	if cut > 0 {
 		if o, err = s.torn(gate, cut, o); err != nil {
 			return err
@@ -168,7 +160,7 @@ func (s *scene) torn(gate string, cut int, o street.Outcome) (street.Outcome, er
 		"芯片先收拾中断：日志记录完整则执行完毕，不完整则丢弃。闸机再看卡片序号：加一即已扣款，用取交易认证命令重新取得证明；未变即未扣款，重新交易。"})
 	o, err = s.street.Tap(s.ctx, traceBand, gate, street.Options{Talk: true})
 	if err == nil {
-		s.dialogueOf(o.Talk)
+		s.told(o.Talk)
 	}
 	return o, err
 }
@@ -233,15 +225,15 @@ func (s *scene) collected(way string, r *ride, gate string, o street.Outcome) er
 	if err != nil {
 		return err
 	}
-	batch, err := purse.ParseBatch(r.body)
+	batch, err := purse.ParseBatch(s.body)
 	if err != nil {
 		return err
 	}
-	s.put(traceLine{Kind: "message", Text: r.sent.Method + " " + r.sent.URL.Path, Body: upper(r.body), Fields: []traceField{
+	s.put(traceLine{Kind: "message", Text: s.sent.Method + " " + s.sent.URL.Path, Body: upper(s.body), Fields: []traceField{
 		{Name: "Authorization", Value: "Bearer ••••", Secret: true},
 		s.field(say{"magic, terminal", "标识、终端编号"}, "KDB 01, %s", batch.Terminal),
 		s.field(say{"numbers", "编号"}, "%s", span(batch.First, batch.First+uint32(len(batch.Debits))-1)),
-		s.field(say{"length", "长度"}, s.in(say{"%d bytes, the last four CRC-32", "%d 字节，末四字节为 CRC-32"}), len(r.body)),
+		s.field(say{"length", "长度"}, s.in(say{"%d bytes, the last four CRC-32", "%d 字节，末四字节为 CRC-32"}), len(s.body)),
 		s.field(say{"acknowledged", "已确认"}, "%d", n)}})
 	d := o.Stored.Debit
 	s.tac(d)
@@ -336,16 +328,12 @@ func (s *scene) journey(j transit.Journey) {
 // shared tells who gets what of the fare.
 func (s *scene) shared() error {
 	var shares []network.Share
-	var items []settlement.Item
 	err := s.read(func(q *db.Query) error {
 		list, err := transit.JourneysOfCard(q, s.card, -1, 1)
 		if err != nil || len(list) == 0 {
 			return err
 		}
-		if shares, err = transit.SharesOf(q, list[0]); err != nil {
-			return err
-		}
-		items, err = settlement.ItemsOf(q, "", "", 100)
+		shares, err = transit.SharesOf(q, list[0])
 		return err
 	})
 	if err != nil {
@@ -359,29 +347,58 @@ func (s *scene) shared() error {
 			s.field(say{"line", "线路"}, "%s", x.Line), s.field(say{"operator", "运营商"}, "%s", x.Operator),
 			s.field(say{"metres", "里程（米）"}, "%d", x.Metres), s.field(say{"amount", "金额"}, "%s", x.Fen)}})
 	}
+	return s.captures()
+}
+
+// captures tells what waits for settlement.
+func (s *scene) captures() error {
+	var items []settlement.Item
+	err := s.read(func(q *db.Query) (err error) {
+		items, err = settlement.ItemsOf(q, "", "", 100)
+		return err
+	})
 	for _, x := range items {
 		s.put(traceLine{Kind: "row", Text: s.in(say{"capture", "待结算明细"}), Fields: []traceField{
 			s.field(say{"reference", "参考号"}, "%s", x.Ref), s.field(say{"payee", "收款方"}, "%s", x.Payee),
 			s.field(say{"amount", "金额"}, "%s", x.Amount), s.field(say{"earned", "发生时间"}, "%s", beijing(x.At))}})
 	}
-	return nil
+	return err
 }
 
-// again sends the last batch once more, as a gate does that lost the answer.
-func (s *scene) again(r *ride) error {
+// watch keeps the last request whose path ends so.
+func (s *scene) watch(ends string) {
+	s.street.Wire.Faults = func(q *http.Request) street.WireFault {
+		if strings.HasSuffix(q.URL.Path, ends) {
+			s.sent = q
+			s.body, _ = bodyOf(q)
+		}
+		if strings.HasSuffix(q.URL.Path, "/authorise") {
+			s.asked, _ = bodyOf(q)
+		}
+		return street.Delivered
+	}
+}
+
+// gateOf reads which gate a batch comes from.
+func (s *scene) gateOf(body []byte) (string, error) {
+	b, err := purse.ParseBatch(body)
+	return strings.ToLower(b.Terminal.String()), err
+}
+
+// again sends the last batch once more, as a device does that lost the answer.
+func (s *scene) again(kind string, device func(body []byte) (id string, err error)) error {
 	s.begin("again", say{"The same batch once more", "同一批次再次上传"}, say{
-		"A gate whose answer was lost sends the batch again. The debit is known, byte for byte: nothing is booked, and the answer is the same.",
-		"应答丢失的闸机会重发批次。交易逐字节已知：不再记账，应答相同。"})
-	batch, err := purse.ParseBatch(r.body)
+		"A device whose answer was lost sends the batch again. Its records are known, byte for byte: nothing is booked, and the device may forget as much as before.",
+		"应答丢失的设备会重发批次。交易逐字节已知：不再记账，设备可清除的范围与之前相同。"})
+	id, err := device(s.body)
 	if err != nil {
 		return err
 	}
-	token, err := s.house.DeviceToken(s.ctx, kindTerminal, strings.ToLower(batch.Terminal.String()))
+	token, err := s.house.DeviceToken(s.ctx, kind, id)
 	if err != nil {
 		return err
 	}
-	body := bytes.Clone(r.body)
-	req, err := http.NewRequestWithContext(s.ctx, http.MethodPost, houseAddress+r.sent.URL.Path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(s.ctx, http.MethodPost, houseAddress+s.sent.URL.Path, bytes.NewReader(bytes.Clone(s.body)))
 	if err != nil {
 		return err
 	}
@@ -411,8 +428,8 @@ func (s *scene) morning() error {
 	day := calendar.ServiceDay(s.clock.Now())
 	s.clock.Set(day.AddDays(1).Start(calendar.Beijing).Add(settlement.CutOff + 5*time.Minute))
 	s.begin("settlement", say{"The next morning", "次日清晨"}, say{
-		"The settlement day ended at 04:00. Every capture of it is netted by operator and paid from the custody bank, which is simulated; the payout file tells the bank.",
-		"结算日于 04:00 截止。当日明细按运营商轧差，由存管银行（模拟）付出；付款文件交给银行。"})
+		"The settlement day ended at 04:00. Every capture of it is netted by payee and paid from the custody bank, which is simulated; the payout file tells the bank.",
+		"结算日于 04:00 截止。当日明细按收款方轧差，由存管银行（模拟）付出；付款文件交给银行。"})
 	if err := s.house.Tick(s.ctx); err != nil {
 		return err
 	}

@@ -10,12 +10,10 @@ import (
 	"time"
 
 	"koala/calendar"
-	"koala/city/street"
 	"koala/internal/outbox"
 	"koala/ledger"
 	"koala/spec/globalplatform"
 	"koala/spec/iso7816"
-	"koala/spec/purse"
 	"koala/tsm"
 )
 
@@ -27,35 +25,6 @@ func beijing(t time.Time) string {
 		return "-"
 	}
 	return t.In(calendar.Beijing).Format("2006-01-02 15:04:05")
-}
-
-// dialogueOf tells what a reader said to the band and to its PSAM.
-func (s *scene) dialogueOf(talk []street.Exchange) {
-	for i, x := range talk {
-		where := "band"
-		if x.Where == "PSAM" {
-			where = "PSAM"
-		}
-		if x.Command.INS == iso7816.InsGetResponse && i > 0 {
-			x.Told.Fields = fetched(talk[i-1].Command, x.Response)
-		}
-		s.put(traceLine{Kind: "apdu", Where: where, Text: s.both(say{x.Told.EN, x.Told.ZH}), Command: upper(x.Command.Bytes()),
-			Answer: answerOf(x), Torn: x.Torn, TookUS: x.Took.Microseconds(), Fields: s.fields(x.Told.Fields)})
-	}
-}
-
-// fetched names what GET RESPONSE brings: the answer to the command before.
-func fetched(c iso7816.Command, r iso7816.Response) []iso7816.Field {
-	asked, _ := purse.Explain(c, iso7816.Response{})
-	all, _ := purse.Explain(c, r)
-	return all.Fields[len(asked.Fields):]
-}
-
-func answerOf(x street.Exchange) string {
-	if x.Torn {
-		return ""
-	}
-	return upper(x.Response.Bytes())
 }
 
 // logged tells one command of an order's log. Personalisation data is named
@@ -186,7 +155,8 @@ func (s *scene) posting(r ledger.Record) traceLine {
 // chartNames names the house's chart codes.
 var chartNames = map[string]say{
 	"1010": {"bank, simulated", "存管银行（模拟）"}, "2010": {"wallets", "钱包"}, "2020": {"money on cards", "卡内资金"},
-	"2030": {"owed to operators", "应付运营商"}, "2040": {"card deposits", "卡押金"}, "2050": {"transit clearing", "交通清算"},
+	"1310": {"lent on credit cards", "信用卡应收"}, "2060": {"firms' funds", "企业资金"},
+	"2030": {"owed to payees", "应付收款方"}, "2040": {"card deposits", "卡押金"}, "2050": {"transit clearing", "交通清算"},
 	"4010": {"fee income", "手续费收入"}, "5010": {"rebates", "优惠支出"}, "9010": {"outside, simulated", "外部（模拟）"},
 	"9020": {"own bank, simulated", "个人银行账户（模拟）"},
 }
