@@ -344,3 +344,67 @@ func TestBankAhead(t *testing.T) {
 		h.whole()
 	}
 }
+
+// TestUpdate sets limits, and lifts a block of the application that a script of
+// the bank has put on the card; what the card does not have is refused.
+func TestUpdate(t *testing.T) {
+	h := bankHouse(t)
+	h.settle(h.place(tsm.Issue, 0), tsm.Done)
+	update := func(c tsm.Change, want tsm.State) {
+		t.Helper()
+		var o tsm.Order
+		h.refs++
+		h.do(func(tx *db.Tx) (err error) {
+			o, err = h.tsm.Place(tx, tsm.Request{Ref: fmt.Sprint("update", h.refs), Kind: tsm.Update, Band: bandID, Card: h.card, Update: &c})
+			return err
+		})
+		h.settle(o, want)
+	}
+	update(tsm.Change{Limits: []tsm.Limit{{Tag: 0x9F78, Fen: 50_00}, {Tag: 0x9F6B, Fen: 20_00}}}, tsm.Done)
+	h.block()
+	if r := h.band.ask(iso7816.Select([]byte(h.instance()))); r.SW != iso7816.SWSelectedBlocked {
+		t.Fatalf("SELECT of a blocked application: %v", r.SW)
+	}
+	update(tsm.Change{Open: true}, tsm.Done)
+	if r := h.band.ask(iso7816.Select([]byte(h.instance()))); !r.SW.OK() {
+		t.Errorf("SELECT: %v", r.SW)
+	}
+	update(tsm.Change{Tries: true}, tsm.Failed) // it has no offline PIN
+	for _, bad := range []tsm.Change{{}, {Limits: []tsm.Limit{{Tag: 0x9F79, Fen: 1}}}, {Limits: []tsm.Limit{{Tag: 0x9F78, Fen: -1}}}} {
+		err := h.try(func(tx *db.Tx) error {
+			_, err := h.tsm.Place(tx, tsm.Request{Ref: "bad", Kind: tsm.Update, Band: bandID, Card: h.card, Update: &bad})
+			return err
+		})
+		if !errors.Is(err, tsm.ErrRequest) {
+			t.Errorf("%+v: %v", bad, err)
+		}
+	}
+	h.whole()
+}
+
+// block blocks the application by a script of the bank, as a terminal brings it.
+func (h *house) block() {
+	h.t.Helper()
+	fci := h.band.ask(iso7816.Select([]byte(h.instance()))).Data
+	l, err := online.ParseLists(fci, h.band.ask(online.ReadLists()).Data)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	d := online.Deal{UN: [4]byte{1}, At: h.now.Now()}
+	options, first := h.band.ask(d.Options(l.PDOL)), d.GenerateAC(pboc.AAC, l.CDOL1)
+	key, err := h.bank.Keys(ctx, h.card)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	x, err := online.Hear(key, options.Data, h.band.ask(first).Data, l.CDOL1, first.Data)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	script, err := h.keys.ProtectScript(ctx, x.Cryptogram, pboc.AppBlock())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if r := h.band.ask(script[0]); !r.SW.OK() {
+		h.t.Fatal(r.SW)
+	}
+}

@@ -216,6 +216,12 @@ func TestDefault(t *testing.T) {
 		if first := h.band.listed(); first != h.instance() {
 			t.Errorf("readers get %X first, want %X", first, h.instance())
 		}
+		h.read(func(q *db.Query) error {
+			if id, err := tsm.DefaultOf(q, bandID); id != h.card || err != nil {
+				t.Errorf("the default is %s, want %s: %v", id, h.card, err)
+			}
+			return nil
+		})
 	}
 	h.at(canteenCard, cards)
 	if _, err := h.request(tsm.Default, 0); !errors.Is(err, issuing.ErrKind) {
@@ -291,5 +297,39 @@ func TestMoveUnderFaults(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestMoveGivenUp cancels the issue of a moved card when it is written but not
+// loaded: the card lives, and the money stays in the wallet.
+func TestMoveGivenUp(t *testing.T) {
+	for _, p := range []string{issuing.TransitBJ, issuing.ECashCard, canteenCard} {
+		h := allKinds(t)
+		h.product = p
+		h.do(func(tx *db.Tx) error {
+			return issuing.SetRule(tx, issuing.Ruling{Rule: issuing.RuleClaim, From: tx.Now(), Value: 0, Source: "test"})
+		})
+		h.settle(h.place(tsm.Issue, 0), tsm.Done)
+		h.settle(h.place(tsm.TopUp, 30_00), tsm.Done)
+		h.do(func(tx *db.Tx) error {
+			_, err := h.tsm.Suspend(tx, bandID)
+			return errors.Join(err, h.tsm.Register(tx, newBandID, string(lin)))
+		})
+		h.band = newBand(t, h.tsm, newBandID, 2)
+		h.band.work(0)
+		orders, err := h.tsm.MoveTo(ctx, bandID, newBandID, nil)
+		if err != nil || len(orders) != 1 {
+			t.Fatalf("%d orders: %v", len(orders), err)
+		}
+		h.card = orders[0].Card
+		for h.state() != issuing.Active {
+			h.band.work(1)
+		}
+		h.do(func(tx *db.Tx) error { _, err := h.tsm.Cancel(tx, orders[0].ID); return err })
+		h.settle(orders[0], tsm.Cancelled)
+		if v := h.money(); v.float != 0 || v.wallet+v.deposit != funds {
+			t.Errorf("%s: money %+v", p, v)
+		}
+		h.whole()
 	}
 }

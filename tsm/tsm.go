@@ -9,12 +9,19 @@
 //   - Personalisation data is sealed with the order before the first byte goes
 //     out, so a card that was half written is finished as the same card.
 //   - After any loss nothing is sent again blindly: the next script reads the
-//     element (GET STATUS, GET TRANSACTION PROVE) and the order goes on at the
-//     first missing phase.
-//   - A top-up's money is held when it is ordered and bound to the card's online
-//     sequence before MAC2 leaves the house. What became of it is decided by
-//     proof from the card: a TAC over that sequence, or a fresh MAC1 that shows
-//     the sequence unused.
+//     element (GET STATUS, GET TRANSACTION PROVE, a log) and the order goes on at
+//     the first missing phase.
+//   - A top-up's money is held when it is ordered and bound to something the card
+//     does once before the command that credits leaves the house: the online
+//     sequence of a purse, the transaction counter of an e-cash card, a line in
+//     the log of a canteen card. What became of it is decided by proof from the
+//     card, never by a status word and never by guess.
+//   - A new card is active when it has proved itself with the keys it was given.
+//
+// Each kind of order has a course per kind of card: purses in topup.go and
+// lock.go, bank cards in bank.go, DESFire applications in desfire.go, everything
+// under the secure channel in channel.go and issue.go. Lost bands and moved cards
+// are in care.go. See docs/cycles for what is durable when.
 //
 // A script may be delivered, run or reported twice or late: the first report
 // counts, everything else changes nothing.
