@@ -13,10 +13,29 @@ import (
 
 	"koala/hsm"
 	"koala/internal/db"
+	"koala/internal/outbox"
 	"koala/issuing"
 	"koala/spec/desfire"
 	"koala/spec/purse"
 )
+
+// Deny has tills, canteens and doors refuse a card from their next pack on, or
+// take it again (purse.Allowed). A card of a lost band is let in again by its
+// restoration only, one that has ended never; issuing lists both by itself. The
+// note goes into the event. Transit cards are the gates' (package transit).
+func Deny(tx *db.Tx, card issuing.CardID, reason purse.DenyReason, note string) error {
+	c, err := issuing.Get(tx, card)
+	switch {
+	case err != nil:
+		return err
+	case c.Kind == issuing.Transit, reason == purse.DenyClosed, reason == purse.Allowed && (!c.Suspended.IsZero() || c.State.Over()):
+		return nil
+	}
+	if err := issuing.DenyCard(tx, card, reason); err != nil {
+		return err
+	}
+	return outbox.Put(tx, outbox.Event{Name: "card.refused", Subject: string(card), Data: map[string]string{"reason": reason.Words(false), "note": note}})
+}
 
 // ExceptionPack is the signed delta that brings a till's exception list on from
 // version have, from 0 the whole list; nil when it has the newest. It is the

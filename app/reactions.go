@@ -3,6 +3,7 @@ package app
 import (
 	"strings"
 
+	"koala/acquiring"
 	"koala/internal/db"
 	"koala/internal/outbox"
 	"koala/issuing"
@@ -57,7 +58,7 @@ func (h *House) keepDenyList(tx *db.Tx, o tsm.Order) error {
 	}
 	switch {
 	case o.CardKind != issuing.Transit:
-		return keepRefusals(tx, o.Card, reason)
+		return acquiring.Deny(tx, o.Card, reason, byOrder+o.ID)
 	case reason == purse.DenyClosed:
 		return h.Transit.Books().Deny(tx, o.Card.Purse(), reason, byOrder+o.ID)
 	}
@@ -65,16 +66,6 @@ func (h *House) keepDenyList(tx *db.Tx, o tsm.Order) error {
 		return err
 	}
 	return h.Transit.Books().Deny(tx, o.Card.Purse(), reason, byOrder+o.ID)
-}
-
-// keepRefusals does the same for what tills, canteens and doors refuse. A card of
-// a lost band is let in again by its restoration only, one that has ended never.
-func keepRefusals(tx *db.Tx, id issuing.CardID, reason purse.DenyReason) error {
-	c, err := issuing.Get(tx, id)
-	if err != nil || reason == purse.DenyClosed || reason == purse.Allowed && (!c.Suspended.IsZero() || c.State.Over()) {
-		return err // issuing lists the end of a card itself
-	}
-	return issuing.DenyCard(tx, id, reason)
 }
 
 // denialOf is a card's place on the deny list. Numbers are of one length: from
