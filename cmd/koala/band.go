@@ -39,7 +39,8 @@ people's card programs work with it, and to phones over the radio protocol.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	c.AddCommand(bandNewCommand(), bandListCommand(), bandShowCommand(), bandServeCommand(), bandLogCommand(), bandPairCommand(), bandPhoneCommand())
+	c.AddCommand(bandNewCommand(), bandListCommand(), bandShowCommand(), bandServeCommand(), bandLogCommand(), bandPairCommand(), bandPhoneCommand(),
+		bandRegisterCommand())
 	return c
 }
 

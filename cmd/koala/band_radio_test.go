@@ -33,20 +33,26 @@ func radioed(t *testing.T, path string, more ...string) (address string, stop fu
 	go func() {
 		over <- koalaIn(ctx, "", append([]string{"band", "serve", "--radio", address, "--band", path, "--yes"}, more...)...)
 	}()
-	for end := time.Now().Add(patient); ; time.Sleep(5 * time.Millisecond) {
-		conn, err := net.Dial("tcp", address)
-		if err == nil {
-			conn.Close()
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatal(err)
-		}
-	}
+	waitFor(t, address)
 	t.Cleanup(cancel)
 	return address, func() said {
 		cancel()
 		return <-over
+	}
+}
+
+// waitFor waits until somebody listens.
+func waitFor(t *testing.T, address string) {
+	t.Helper()
+	for end := time.Now().Add(patient); ; time.Sleep(5 * time.Millisecond) {
+		conn, err := net.Dial("tcp", address)
+		if err == nil {
+			conn.Close()
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -202,5 +208,55 @@ func TestPhoneRuns(t *testing.T) {
 	}
 	if s := run("secret\n"); s.code != exitFine || len(reports) != 1 || reports[0].Script != "s1" || !strings.HasSuffix(reports[0].Answers[0], "9000") {
 		t.Errorf("%+v %+v", s, reports)
+	}
+}
+
+// A stranger's band joins a real house over the radio: registered, paired, its
+// factory keys replaced through the phone; the books hold.
+func TestBandJoinsHouse(t *testing.T) {
+	dir := t.TempDir()
+	must := func(in string, args ...string) string {
+		t.Helper()
+		s := koala(t, in, args...)
+		if s.code != exitFine {
+			t.Fatalf("%v: %+v", args, s)
+		}
+		return s.out
+	}
+	must("a secret of lin\n", "person", "--data", dir, "--login", "lin", "--name", "林", "--phone", "13900000001")
+	token := must("", "band", "register", "--data", dir, "--login", "lin", "--name", "blue")
+	if again := must("", "band", "register", "--data", dir, "--login", "lin", "--name", "blue"); again != token {
+		t.Errorf("%q and then %q", token, again)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	over := make(chan said, 1)
+	at := fmt.Sprintf("127.0.0.1:%d", freePorts(t))
+	go func() { over <- koalaIn(ctx, "", "serve", "--data", dir, "--listen", at) }()
+	waitFor(t, at)
+
+	wrist := t.TempDir()
+	must("", "band", "new", "--data", wrist, "--name", "blue")
+	path := filepath.Join(wrist, bandFolder, "blue"+bandSuffix)
+	address, stop := radioed(t, path)
+	bond := filepath.Join(wrist, "bond")
+	must("", "band", "pair", "--connect", address, "--bond", bond, "--yes")
+	must(token, "band", "phone", "run", "--connect", address, "--bond", bond, "--house", "http://"+at)
+	out := must("", "band", "phone", "apdu", "00A4040000", "8050000008112233445566778800", "--connect", address, "--bond", bond)
+	if !strings.Contains(out, "key version                    30") {
+		t.Errorf("the factory's keys are still there:\n%s", out)
+	}
+	stop()
+	cancel()
+	if s := <-over; s.code != exitFine {
+		t.Errorf("%+v", s)
+	}
+	must("", "verify", "--data", dir)
+	for _, args := range [][]string{{"--name", "x"}, {"--name", "../x", "--login", "lin"}} {
+		if s := koala(t, "", append([]string{"band", "register", "--data", dir}, args...)...); s.code != exitMisused {
+			t.Errorf("%v: %+v", args, s)
+		}
+	}
+	if s := koala(t, "", "band", "register", "--data", dir, "--name", "x", "--login", "nobody"); s.code != exitRefused {
+		t.Errorf("%+v", s)
 	}
 }

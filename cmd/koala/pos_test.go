@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -86,12 +85,7 @@ func TestPosDeclines(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	over := make(chan said, 1)
 	go func() { over <- koalaIn(ctx, "", "band", "serve", "--listen", address, "--band", path) }()
-	for {
-		if conn, err := net.Dial("tcp", address); err == nil {
-			conn.Close()
-			break
-		}
-	}
+	waitFor(t, address)
 	for _, args := range []string{"--amount 100", "--amount 50000 --test-keys", "--amount 200000 --test-keys --lang zh", "--amount 100 --contact"} {
 		s := koala(t, "", append([]string{"pos", "--connect", address, "--json"}, strings.Fields(args)...)...)
 		if v := saidOf(t, s); s.code != exitRefused || v.Result == "approved" || s.errs != "" {
