@@ -23,12 +23,48 @@ type bandView struct {
 	rules  []ruleLine
 	payers []Card // usable payment cards
 	wallet Wallet
-	busy   []Order // orders still under way
+	busy   []busyOrder // under way, the first few
+	more   int         // and how many besides
 	recent []web.Happening
 	room   Room
 	wrist  bool // hands can do things to the band from here
-	lost   bool
+	lost   bool // a band is reported lost
+	moving bool // and its cards move to the one that is shown
 	ref    string
+}
+
+// away tells whether there is no band to show: the lost one was the last.
+func (v bandView) away() bool { return v.lost && !v.moving && v.band.Battery == 0 }
+
+// A busyOrder is an order under way with the card it is for.
+type busyOrder struct {
+	Order
+	card *Card
+}
+
+// shownOrders are on the first page at most.
+const shownOrders = 3
+
+// busy picks the orders a wearer waits for. The blocks that wait for a lost band
+// are told on its own page.
+func busy(orders []Order, cards []Card) (out []busyOrder, more int) {
+	for _, o := range orders {
+		b := busyOrder{Order: o}
+		for i, c := range cards {
+			if c.Number == o.Card {
+				b.card = &cards[i]
+			}
+		}
+		waits := o.Kind == OrderBlock && (b.card == nil || b.card.Lost)
+		switch {
+		case o.Over || waits:
+		case len(out) < shownOrders:
+			out = append(out, b)
+		default:
+			more++
+		}
+	}
+	return out, more
 }
 
 // A ruleLine says which card answers a kind of reader.
@@ -55,20 +91,21 @@ func (p pages) band(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("orders: %w", err)
 	}
-	for _, o := range orders {
-		if !o.Over {
-			v.busy = append(v.busy, o)
-		}
-	}
+	v.busy, v.more = busy(orders, v.cards)
 	if v.room, err = p.room(ctx, me, v.band); err != nil {
 		return err
 	}
 	if p.Losses != nil {
-		if _, v.lost, err = p.Losses.Loss(ctx, me); err != nil {
+		var loss Loss
+		if loss, v.lost, err = p.Losses.Loss(ctx, me); err != nil {
 			return fmt.Errorf("loss: %w", err)
 		}
+		v.moving = loss.Next != ""
 	}
 	v.face, v.rules = faceOf(v.cards, v.band), rulesFor(v.cards)
+	if v.away() {
+		v.face = web.BandFace{Line2: "koala", Line3: words.LostAway}
+	}
 	for _, c := range v.cards {
 		if c.Pays() && c.Usable {
 			v.payers = append(v.payers, c)

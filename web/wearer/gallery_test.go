@@ -205,7 +205,8 @@ func (g *gallery) Gates(context.Context) ([]wearer.Gate, error) {
 		{ID: "till.1", Kind: wearer.ReaderTill, Station: "dongdan", Name: text("东单便利店", "Dongdan Corner Shop"), MaxFen: 100_00, Note: text("脱机，单笔 100 元以下", "offline, up to 100 yuan")},
 		{ID: "canteen.1", Kind: wearer.ReaderCanteen, Name: text("园区食堂", "Campus canteen"), Dishes: []wearer.Dish{{1, text("宫保鸡丁", "Kung pao chicken"), 12_00}, {2, text("米饭", "Rice"), 2_00}}},
 		{ID: "door.1", Kind: wearer.ReaderDoor, Name: text("7 号楼大门", "Building 7, main door"), Note: text("7:00–22:00", "7:00–22:00")},
-		{ID: "coupon.1", Kind: wearer.ReaderCoupon, Name: text("东单茶铺", "Dongdan Tea")},
+		{ID: "coupon.1", Kind: wearer.ReaderCoupon, Shop: text("东单茶铺", "Dongdan Tea"), Name: text("东单茶铺柜台", "Dongdan Tea, desk")},
+		{ID: "coupon.2", Kind: wearer.ReaderCoupon, Shop: text("书店", "Books"), Name: text("书店柜台", "Books, desk")},
 	}, nil
 }
 
@@ -364,8 +365,8 @@ func TestTheBandAndItsCards(t *testing.T) {
 	wants(t, s.get("/my/"), "Unlock", "battery 76%", "steps today", "pays first", "¥170.00", "the transit card answers", "the default payment card comes first",
 		"blocked", "Take it off", "KB used", "Dongdan Corner Shop", "top up", "not confirmed", `name="card"`)
 	wants(t, s.get("/my/cards/"+g.key(issuing.Credit)), "This card is blocked", "Unblock", "You owe", "¥318.20", "¥4\u2009681.80")
-	wants(t, s.get("/my/cards/"+g.key(issuing.Debit)), "Limits", "¥5\u2009000.00", "PIN", "Pay with this first", "this card takes 12.0 KB")
-	wants(t, s.get("/my/cards/"+g.key(issuing.Coupon)), "3 / 5", "¥5.00 off", "Redeem at", "Dongdan Tea", "Redeem")
+	wants(t, s.get("/my/cards/"+g.key(issuing.Debit)), "Limits", "¥5\u2009000.00", "PIN", "Make default", "this card takes 12.0 KB")
+	wants(t, s.get("/my/cards/"+g.key(issuing.Coupon)), "3 / 5", "¥5.00 off", "redeem at Dongdan Tea", "Redeem")
 	wants(t, s.get("/my/cards/"+g.key(issuing.Door)), "the doors of site 7", "Building 7", "opened")
 	wants(t, s.get("/my/cards/"+g.key(issuing.Transit)), "12 rides of this month", "Return this card?", "¥66.00")
 	s.post("/my/cards/"+g.key(issuing.Debit)+"/default", url.Values{"ref": {"form-1"}})
@@ -426,6 +427,7 @@ func TestReaders(t *testing.T) {
 	if a := last(1); a.Fen != 30_00 || a.Coupon == "" {
 		t.Errorf("redeemed as %+v", a)
 	}
+	wants(t, s.get("/my/tap?at=coupon.2"), "No card in your band works here")
 	g.cards = g.cards[:1]
 	wants(t, s.get("/my/tap?at=door.1"), "No card in your band works here")
 	if status, _ := s.do("POST", "/my/tap", url.Values{"ref": {"tap-x"}, "gate": {"door.1"}, "card": {g.cards[0].Key()}, "early": {"1"}, "pull": {"25"}}); status != http.StatusUnprocessableEntity {
@@ -466,7 +468,13 @@ func TestALostBand(t *testing.T) {
 	old.Lost, old.Usable, heir.Number = true, false, "03105170070000000026"
 	g.loss = &wearer.Loss{Band: "band-ann", At: noon, Rule: text("七天后退款", "paid after 7 days"), Cards: []wearer.LostCard{
 		{Card: old, Claim: text("等待期", "waiting"), Tone: web.Info, Due: noon.AddDate(0, 0, 7), Fen: 46_00, Mine: true}}}
-	wants(t, s.get("/my/"), "Your band is reported lost")
+	wants(t, s.get("/my/"), "Your band is reported lost", "battery 76%")
+	g.orders = append(g.orders, wearer.Order{ID: "ord_3", Kind: wearer.OrderBlock, Card: old.Number, Name: text("锁卡", "block the card"), State: text("等待手环", "waiting for the band")})
+	g.cards, g.view.Battery = g.cards[1:], 0
+	if page := s.get("/my/"); strings.Contains(page, "block the card") || strings.Contains(page, "battery") {
+		t.Error("the first page tells of the lost band as if it were worn")
+	}
+	g.view.Battery = 76
 	wants(t, s.get("/my/lost"), "I found it", "Move to a new band", "payable from 2015-09-23", "¥46.00", "paid after 7 days", "Pay it to my wallet")
 	s.post("/my/lost/found", nil)
 	s.post("/my/lost/move", url.Values{"ref": {"form-9"}})

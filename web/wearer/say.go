@@ -351,7 +351,7 @@ func lostFacts(ctx context.Context, c LostCard) []web.Fact {
 		facts = append(facts, web.Fact{Name: words.ProvenLast, Value: web.Yuan(c.Fen)})
 	}
 	if !c.Due.IsZero() {
-		facts = append(facts, web.Fact{Name: words.RuleTitle, Value: words.DueOn.In(ctx, web.Moment(c.Due)[:16])})
+		facts = append(facts, web.Fact{Name: words.MoneyBack, Value: words.DueOn.In(ctx, web.Moment(c.Due)[:16])})
 	}
 	return append(facts, c.Carried...)
 }
@@ -373,4 +373,24 @@ func chartTop(ctx context.Context, c chart, sleep bool) string {
 		return hours(ctx, c.top)
 	}
 	return web.Number(c.top)
+}
+
+// stepsDone is how many steps of an order are behind it.
+func stepsDone(o Order) (n int) {
+	for _, s := range o.Steps {
+		if s.State == web.StepDone {
+			n++
+		}
+	}
+	return n
+}
+
+// stepNow is the step an order is in, or its state between steps.
+func stepNow(o Order) web.Text {
+	for _, s := range o.Steps {
+		if s.State == web.StepNow {
+			return s.Name
+		}
+	}
+	return o.State
 }

@@ -109,7 +109,9 @@ func (p pages) lost(w http.ResponseWriter, r *http.Request) error {
 	}
 	page := web.Page{Title: words.LostTitle, Back: "/my/security", Here: "/my/security"}
 	if v.lost {
-		page.Title = words.LostNow
+		if page.Title = words.LostNow; v.loss.Next != "" {
+			page.Title = words.LostMovedTitle
+		}
 		return p.show(w, r, page, lossPage(v))
 	}
 	if v.cards, v.band, err = p.hand(ctx, me); err != nil {

@@ -46,6 +46,9 @@ func (g Gate) At() ReaderKind {
 	}
 }
 
+// gate tells whether it is a gate or a bus.
+func (g Gate) gate() bool { return g.At() == ReaderGate || g.At() == ReaderBus }
+
 // A Dish is one line of a canteen's menu.
 type Dish struct {
 	No   byte

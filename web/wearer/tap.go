@@ -49,7 +49,7 @@ func (p pages) tapForm(w http.ResponseWriter, r *http.Request) error {
 	at := r.FormValue("at")
 	if i := slices.IndexFunc(v.gates, func(g Gate) bool { return isAt(g, at) }); i >= 0 {
 		v.chosen = &v.gates[i]
-		v.cards = cardsFor(cards, v.chosen.At())
+		v.cards = couponsOf(cardsFor(cards, v.chosen.At()), *v.chosen)
 	} else {
 		v.sought = strings.TrimSpace(at)
 	}
@@ -61,10 +61,15 @@ func (p pages) tapForm(w http.ResponseWriter, r *http.Request) error {
 		v.open = &trips[0]
 	}
 	page := web.Page{Title: words.TapTitle, Lead: words.TapLead, Here: "/my/tap"}
-	if v.chosen != nil {
+	if v.chosen != nil && !v.chosen.gate() {
 		page = web.Page{Title: v.chosen.Name, Back: "/my/tap", Here: "/my/tap", Lead: readerLeads[v.chosen.At()]}
 	}
 	return p.show(w, r, page, tapPage(v))
+}
+
+// couponsOf leaves the coupons out that a shop does not take.
+func couponsOf(cards []Card, g Gate) []Card {
+	return slices.DeleteFunc(cards, func(c Card) bool { return c.Coupon != nil && !g.Shop.Empty() && c.Coupon.Merchant != g.Shop })
 }
 
 // readerLeads says what one does at each kind of reader.
@@ -175,16 +180,17 @@ func (p pages) tapped(w http.ResponseWriter, r *http.Request) error {
 	return p.show(w, r, web.Page{Title: t.Place, Back: "/my/tap", Here: "/my/tap"}, tappedPage(v))
 }
 
-// reader is what a tap happened at.
-func (t TapResult) reader() ReaderKind {
-	switch {
-	case t.Reader != "":
-		return t.Reader
-	case t.Kind == TapBus:
-		return ReaderBus
-	default:
-		return ReaderGate
+// gate tells whether a tap happened at a gate or in a bus.
+func (t TapResult) gate() bool {
+	return t.Reader == "" || t.Reader == ReaderGate || t.Reader == ReaderBus
+}
+
+// charged names what a tap took: a coupon takes off.
+func (t TapResult) charged() web.Text {
+	if t.Reader == ReaderCoupon {
+		return words.TakenOff
 	}
+	return words.Fare
 }
 
 // slip is the receipt in the page's language.
@@ -300,7 +306,7 @@ var endings = map[TapKind]ending{
 // end says how a tap ended; a refusal at a gate is sent to the service window.
 func (t TapResult) end() ending {
 	e := endings[t.Kind]
-	if gate := t.reader() == ReaderGate || t.reader() == ReaderBus; t.Kind == TapRefused && !gate {
+	if t.Kind == TapRefused && !t.gate() {
 		e.said = words.DidDecline
 	}
 	return e
@@ -308,7 +314,7 @@ func (t TapResult) end() ending {
 
 // tornHint says what to do after a tear, which depends on who finishes it.
 func (t TapResult) tornHint() web.Text {
-	if t.reader() == ReaderGate || t.reader() == ReaderBus {
+	if t.gate() {
 		return words.TornHint
 	}
 	return words.TornHintTill
@@ -321,7 +327,7 @@ const (
 )
 
 func (t TapResult) limit() time.Duration {
-	if t.reader() == ReaderGate || t.reader() == ReaderBus {
+	if t.gate() {
 		return gateLimit
 	}
 	return tillLimit

@@ -230,6 +230,8 @@ func issuerOf(q db.Reader, p issuing.Product, t issuing.Template) (web.Text, err
 	switch {
 	case p.Kind == issuing.Transit:
 		return words.TransitIssuer, nil
+	case t.Issuer == issuing.House && !p.Kind.Bank():
+		return words.HouseIssuer, nil
 	case t.Issuer == issuing.House:
 		return words.BankIssuer, nil
 	default:

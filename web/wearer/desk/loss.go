@@ -124,7 +124,9 @@ func (l losses) lostCard(q *db.Query, c issuing.Card, all []issuing.Card, loss *
 		return x, waits, err
 	default:
 		loss.Rule = words.ClaimRule.F(claim.Rule.Value)
-		l.claimed(&x, claim)
+		if x.Card.Worth() {
+			l.claimed(&x, claim)
+		}
 	}
 	heir, has := heirOf(all, c.ID)
 	if !has {
@@ -136,13 +138,13 @@ func (l losses) lostCard(q *db.Query, c issuing.Card, all []issuing.Card, loss *
 		return x, waits, err
 	}
 	x.New = &card
-	if claim.State == issuing.ClaimWaiting {
+	if claim.State == issuing.ClaimWaiting && x.Card.Worth() {
 		x.Carried = append(x.Carried, web.Fact{Name: words.Moving, Value: web.Yuan(x.Fen)})
 	}
 	if !card.Was.Empty() {
 		x.Carried = append(x.Carried, web.Fact{Name: words.CarriedName, Show: web.Say(card.Was)})
 	}
-	waits = claim.State == issuing.ClaimWaiting || heir.State == issuing.Ordered || heir.State == issuing.Personalising
+	waits = claim.State == issuing.ClaimWaiting && x.Card.Worth() || heir.State == issuing.Ordered || heir.State == issuing.Personalising
 	x.Order, err = issueOf(q, heir.ID)
 	return x, waits, err
 }

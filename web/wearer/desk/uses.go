@@ -202,7 +202,8 @@ func (u uses) Use(ctx context.Context, who, id string) (out wearer.Use, err erro
 	if err != nil {
 		return wearer.Use{}, fmt.Errorf("use %q: %w", id, err)
 	}
-	return out, u.tell(ctx, &out, t, shop)
+	err = u.tell(ctx, &out, t, shop)
+	return out, err
 }
 
 // tell fills in the way from the reader to the books.

@@ -8,7 +8,7 @@ type Text = web.Text
 // words is the catalog of what the house's domains are called on a wearer's
 // pages.
 var words = struct {
-	TransitIssuer, BankIssuer, LineFund, LineWithdraw, LineDeposit, LineDepositBack, LineRefund, LineLoad, LineMoved,
+	TransitIssuer, BankIssuer, HouseIssuer, LineFund, LineWithdraw, LineDeposit, LineDepositBack, LineRefund, LineLoad, LineMoved,
 	BusLine, TraceTap, TraceBooked, TraceFixed, AccountFloat, AccountClearing, YourWallet, YourBank, Suspended,
 	LimitOnce, LimitDay, LimitOffline, LimitPIN, LimitCredit, Source,
 	GivesAmount, GivesPercent, GivesStamps, GivesThing, GivesOver, DoorNote, CanteenNote, TransitNote, ECashNote, DebitNote, CreditNote,
@@ -18,6 +18,7 @@ var words = struct {
 }{
 	TransitIssuer:   Text{ZH: "北京一卡通（模拟发卡方）", EN: "Beijing Yikatong (simulated issuer)"},
 	BankIssuer:      Text{ZH: "考拉银行（模拟发卡行）", EN: "koala bank (simulated issuer)"},
+	HouseIssuer:     Text{ZH: "考拉（模拟发卡方）", EN: "koala (simulated issuer)"},
 	LineFund:        Text{ZH: "从银行转入（模拟银行）", EN: "From my bank (simulated)"},
 	LineWithdraw:    Text{ZH: "转出到银行（模拟银行）", EN: "To my bank (simulated)"},
 	LineDeposit:     Text{ZH: "卡片押金", EN: "Card deposit"},
