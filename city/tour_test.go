@@ -2,6 +2,7 @@ package city
 
 import (
 	"context"
+	"errors"
 	"testing"
 
 	"koala/acquiring"
@@ -12,6 +13,7 @@ import (
 	"koala/money"
 	"koala/tsm"
 	"koala/web/wearer"
+	"koala/web/wearer/desk"
 )
 
 // issue gives a newcomer a card of a product over the air.
@@ -101,5 +103,93 @@ func TestTour(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// TestLostBand: a band is lost with money on it; its cards are refused
+// everywhere, a band from the kiosk takes them over, and the money follows when
+// the claims are due. The old one turns up again and is worth nothing.
+func TestLostBand(t *testing.T) {
+	c := liveCity(t, t.TempDir(), -1)
+	defer c.stop()
+	ctx, l := context.Background(), c.live
+	who := c.newcomer()
+	v, err := l.Band(ctx, who)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := v.ID
+	ride := c.issue(who, old, issuing.TransitBJ)
+	cash := c.issue(who, old, issuing.ECashCard)
+	c.issue(who, old, street.DoorCard)
+	c.load(who, old, ride.ID, 20_00)
+	c.load(who, old, cash.ID, 30_00)
+	for ref, a := range map[string]wearer.TapAct{"pay": {Gate: "haolin.till", Fen: 4_00}, "in": {Gate: "dongdan", Card: ride.ID}, "door": {Gate: "kesi.lobby"}} {
+		a.Ref = ref
+		if err := l.Tap(ctx, who, a); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := l.Tapped(ctx, who, ref); err != nil || got.Kind == wearer.TapRefused {
+			t.Fatalf("%s: %+v %v", ref, got.Reason, err)
+		}
+	}
+	losses := desk.NewLosses(l.house.Store, l.house.TSM)
+	must := func(what string, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+	must("lose", l.Lose(ctx, who))
+	must("report", losses.Report(ctx, who))
+	if v, err = l.Band(ctx, who); err != nil || v.ID != old || v.Worn || len(v.Fen) != 0 {
+		t.Errorf("a lost band: %+v, %v", v, err)
+	}
+	if err := l.Tap(ctx, who, wearer.TapAct{Ref: "gone", Gate: "haolin.till", Fen: 1_00}); !errors.Is(err, ErrLost) {
+		t.Errorf("a tap without a band: %v", err)
+	}
+	for _, id := range []string{"haolin.till", "kesi.lobby"} { // whoever found it
+		must("refresh", l.street.Refresh(ctx, id))
+		got, err := l.street.Present(ctx, old, id, street.Wish{Fen: 5_00}, street.Options{})
+		if err != nil || got.End != street.Refused {
+			t.Errorf("the finder at %s: %s %v, %v", id, got.End, got.Words, err)
+		}
+	}
+	fresh, err := l.NewBand(ctx, who)
+	must("kiosk", err)
+	must("move", losses.Move(ctx, who, "m", fresh))
+	l.Connect(ctx, who)
+	living := func() (cards []issuing.Card) {
+		err := l.house.Store.Read(ctx, func(q *db.Query) (err error) { cards, err = issuing.InBand(q, fresh); return err })
+		must("cards", err)
+		return cards
+	}
+	c.until("the cards in the new band", func() bool {
+		n := 0
+		for _, x := range living() {
+			if x.State == issuing.Active {
+				n++
+			}
+		}
+		return n == 3
+	})
+	l.clock.SetSpeed(300_000) // the claims wait a week
+	c.until("the money on the new band", func() bool {
+		l.Connect(ctx, who)
+		v, err := l.Band(ctx, who)
+		must("band", err)
+		var fen int64
+		for _, n := range v.Fen {
+			fen += n
+		}
+		return v.ID == fresh && len(v.Fen) == 2 && fen == 20_00+26_00
+	})
+	must("found", l.Found(ctx, who))
+	if v, err = l.Band(ctx, who); err != nil || v.ID != fresh {
+		t.Errorf("after it turned up the band is %s, %v", v.ID, err)
+	}
+	got, err := l.street.Present(ctx, old, "haolin.till", street.Wish{Fen: 5_00}, street.Options{})
+	if err != nil || got.End != street.Refused {
+		t.Errorf("the old band pays: %s %v, %v", got.End, got.Words, err)
 	}
 }
