@@ -1,6 +1,7 @@
 package issuing_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"koala/card"
 	"koala/internal/clock"
 	"koala/internal/db"
 	"koala/internal/db/dbtest"
@@ -19,6 +21,7 @@ import (
 	"koala/money"
 	"koala/spec/coupon"
 	"koala/spec/desfire"
+	"koala/spec/emv"
 	"koala/spec/iso7816"
 	"koala/spec/pan"
 	"koala/spec/purse"
@@ -276,4 +279,126 @@ func TestRules(t *testing.T) {
 			})
 		}
 	})
+}
+
+// TestStrangersCannotWrite: the first card that comes onto a band's DESFire card
+// brings the master key: the factory's opens nothing any more, and without a key
+// nobody makes, deletes or wipes an application.
+func TestStrangersCannotWrite(t *testing.T) {
+	h := openBank(t, t.TempDir())
+	h.do(func(tx *db.Tx) error {
+		tpl, err := issuing.Submit(tx, issuing.Template{Issuer: "mill", Code: "lunch", Kind: issuing.Canteen, NameEN: "Lunch", NameZH: "饭卡",
+			Art: "canteen", Space: 2048, Data: json.RawMessage(`{"site": "mill"}`)})
+		if err == nil {
+			_, err = issuing.Approve(tx, tpl.ID, "staff")
+		}
+		return err
+	})
+	e := h.element(9)
+	h.write(e, h.open("mill/lunch", "band_1").ID)
+	e.PowerOff()
+	if err := e.PowerOn(card.Contactless); err != nil {
+		t.Fatal(err)
+	}
+	k := &chip{h: h, e: e}
+	k.send(iso7816.Select(desfire.Name))
+	say := func(cmd byte, data []byte) iso7816.Response {
+		t.Helper()
+		r, err := e.Transmit(desfire.Wrap(cmd, data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	status := func(what string, r iso7816.Response, want desfire.Status) {
+		t.Helper()
+		if byte(r.SW) != byte(want) {
+			t.Errorf("%s: %v, want %02X", what, r.SW, byte(want))
+		}
+	}
+	canteen := desfire.CanteenAID.Bytes()
+	status("create", say(desfire.CmdCreateApp, []byte{0x33, 0x22, 0x11, 0x0F, 0x81}), desfire.AuthError)
+	status("delete", say(desfire.CmdDeleteApp, canteen[:]), desfire.AuthError)
+	status("format", say(desfire.CmdFormat, nil), desfire.AuthError)
+	r := say(desfire.CmdAuthAES, []byte{0})
+	_, answer, err := desfire.Prove(desfire.CmdAuthAES, 0, desfire.AESKey([16]byte{}, 0), r.Data, make([]byte, 16))
+	if err != nil {
+		t.Fatal(err)
+	}
+	status("the factory's key", say(desfire.CmdMore, answer), desfire.AuthError)
+	if r = say(desfire.CmdApplications, nil); !strings.Contains(string(r.Data), string(canteen[:])) {
+		t.Errorf("anybody may list: %X %v", r.Data, r.SW)
+	}
+}
+
+// TestOfflinePIN: a card of a product that wants it checks its PIN by itself;
+// the PIN is not kept once the card is written.
+func TestOfflinePIN(t *testing.T) {
+	ctx := context.Background()
+	h := openBank(t, t.TempDir())
+	h.do(func(tx *db.Tx) error {
+		p, err := issuing.ProductOn(tx, issuing.DebitCard, tx.Now())
+		if err != nil {
+			return err
+		}
+		tpl, err := issuing.TemplateOf(tx, p.Template)
+		if err != nil {
+			return err
+		}
+		tpl.Code, tpl.Data = "debit-pin", bytes.Replace(tpl.Data, []byte(`"ecash"`), []byte(`"offline_pin":true,"ecash"`), 1)
+		if tpl, err = issuing.Submit(tx, tpl); err == nil {
+			tpl, err = issuing.Approve(tx, tpl.ID, "staff")
+		}
+		p.Code, p.Template, p.Prefix = "debit-pin", tpl.ID, issuing.HouseBIN+"92"
+		return errors.Join(err, issuing.SetProduct(tx, p))
+	})
+	c := h.open("debit-pin", "band_1")
+	if _, err := h.bank.Personalise(ctx, c.ID); !errors.Is(err, issuing.ErrNoPIN) {
+		t.Errorf("without a PIN: %v", err)
+	}
+	keys, err := h.bank.Keys(ctx, c.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := h.keys.EncipherPIN(ctx, keys.PAN, "246802")
+	if err == nil {
+		err = h.bank.SetPIN(ctx, c.ID, block)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := h.element(3)
+	h.write(e, c.ID)
+	h.do(func(tx *db.Tx) error {
+		err := issuing.Begin(tx, c.ID)
+		if err == nil {
+			err = issuing.Activate(tx, c.ID, issuing.Counters{Balance: money.Fen(0), At: tx.Now(), By: "test"})
+		}
+		var left int
+		return errors.Join(err, tx.QueryRow(`SELECT COUNT(*) FROM issuing_pin`).Scan(&left), map[bool]error{false: errors.New("the PIN is still kept")}[left == 0])
+	})
+	k := &chip{h: h, e: e, id: c.ID, aid: c.Instance}
+	verify := func(pin string) iso7816.SW {
+		t.Helper()
+		e.PowerOff()
+		if err := e.PowerOn(card.Contact); err != nil {
+			t.Fatal(err)
+		}
+		k.send(iso7816.Select(c.Instance))
+		b, err := emv.PINBlock(pin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := e.Transmit(iso7816.Command{INS: iso7816.InsVerify, P2: 0x80, Data: b[:], Le: iso7816.NoLe})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.SW
+	}
+	if sw := verify("246803"); sw != 0x63C2 {
+		t.Errorf("a wrong PIN: %v", sw)
+	}
+	if sw := verify("246802"); !sw.OK() {
+		t.Errorf("the PIN: %v", sw)
+	}
 }

@@ -1,24 +1,26 @@
 package issuing_test
 
 import (
-	"bytes"
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"pgregory.net/rapid"
 
 	"koala/card"
+	"koala/hsm"
 	"koala/internal/clock"
 	"koala/internal/db"
 	"koala/issuing"
 	"koala/ledger"
+	"koala/money"
 	"koala/spec/emv"
 	"koala/spec/iso7816"
 	"koala/spec/pboc"
+	"koala/spec/purse"
 	"koala/terminal"
 	"koala/terminal/kernel"
 	"koala/terminal/pos"
@@ -43,11 +45,15 @@ func (h *bankHouse) stall() *stall {
 	if err != nil {
 		h.t.Fatal(err)
 	}
+	key, err := h.keys.PublicKey(context.Background(), hsm.LabelPack)
+	if err != nil {
+		h.t.Fatal(err)
+	}
 	s := &stall{h: h}
 	s.cfg = pos.Config{
 		Kernel: pos.Beijing(pos.Shop{TID: "30008900", MID: "898110058120001", Name: "KOALA TEAHOUSE", Category: 5814, Serial: "KOALA001"},
 			append(emv.CAKeys(), ca)),
-		Clock: h.now, Random: clock.Random(5), Key: ed25519.NewKeyFromSeed(bytes.Repeat([]byte{9}, ed25519.SeedSize)).Public().(ed25519.PublicKey),
+		Clock: h.now, Random: clock.Random(5), Key: key,
 		Sales: terminal.NewFlash(16), Denied: terminal.NewFlash(4), State: terminal.NewFlash(2), Issuer: s.ask,
 	}
 	s.boot()
@@ -318,5 +324,110 @@ func (s *stall) release(rt *rapid.T) {
 		if err := s.till.Release(b.First + uint32(n) - 1); err != nil {
 			rt.Fatal(err)
 		}
+	}
+}
+
+// TestExceptionList: a card that is suspended is on the tills' list, one that is
+// found again is not, one that has ended stays.
+func TestExceptionList(t *testing.T) {
+	ctx := context.Background()
+	h := openBank(t, t.TempDir())
+	k, s := h.issue(issuing.DebitCard, "band_1"), h.stall()
+	h.open(issuing.TransitBJ, "band_1")
+	s.load(k, 50_00)
+	update := func() {
+		t.Helper()
+		list, err := h.bank.ExceptionList(ctx, s.till.Deny().Version())
+		if err == nil && list != nil {
+			err = s.till.Deny().Apply(list)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	taps := func(what string, want kernel.Result, why kernel.Reason) {
+		t.Helper()
+		if o := s.tap(k, pos.Sale{Fen: 1_00}).Outcome; o.Result != want || o.Reason != why {
+			t.Errorf("%s: %v", what, o)
+		}
+	}
+	update()
+	if taps("before", kernel.Approved, kernel.NoReason); s.till.Deny().Version() != 0 {
+		t.Error("a list without anything in it")
+	}
+	h.do(func(tx *db.Tx) error { _, err := issuing.Suspend(tx, "band_1"); return err })
+	update()
+	taps("lost", kernel.Declined, kernel.OnExceptions)
+	h.do(func(tx *db.Tx) error {
+		list, err := issuing.Refusals(tx, 0, 10)
+		if len(list) != 2 || list[0].Version != 1 || list[1].Card.Purse() == "" && list[0].Card.Purse() == "" || list[0].Reason != purse.DenyLost {
+			t.Errorf("refusals %+v", list)
+		}
+		return err
+	})
+	h.do(func(tx *db.Tx) error { _, err := issuing.Restore(tx, "band_1"); return err })
+	if update(); s.till.Deny().Size() != 0 {
+		t.Errorf("%d on the list", s.till.Deny().Size())
+	}
+	taps("found", kernel.Approved, kernel.NoReason)
+	s.handIn()
+	h.do(func(tx *db.Tx) error {
+		err := issuing.BeginReturn(tx, k.id)
+		if err == nil {
+			err = issuing.Close(tx, k.id, issuing.Counters{Balance: money.Fen(48_00), Online: 99, Offline: 99, At: tx.Now()})
+		}
+		return err
+	})
+	update()
+	taps("ended", kernel.Declined, kernel.OnExceptions)
+	if whole, err := h.bank.ExceptionList(ctx, 0); err != nil || len(whole) != 24+11+64 {
+		t.Errorf("the whole list: %d bytes, %v", len(whole), err)
+	}
+	n, err := h.bank.Renew(ctx, k.id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.do(func(tx *db.Tx) error {
+		_, err := issuing.Open(tx, issuing.Application{Ref: "renewed", Customer: lin, Band: "band_2", Product: issuing.DebitCard, PAN: &n})
+		return err
+	})
+	if update(); s.till.Deny().Size() != 0 {
+		t.Error("a renewed number is refused")
+	}
+}
+
+// TestClaims: a customer sees what became of a lost card, by which rule, and what
+// went along. Its number is not renewed: whoever found it has it.
+func TestClaims(t *testing.T) {
+	h := openBank(t, t.TempDir())
+	p := h.paper(issuing.DebitCard, "band_1", 50_00)
+	h.do(func(tx *db.Tx) error { _, err := issuing.Suspend(tx, "band_1"); return err })
+	h.now.Advance(8 * 24 * time.Hour)
+	n, err := h.bank.Number(context.Background(), issuing.DebitCard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	carry := issuing.Carry{Rides: 3, Spent: money.Fen(12_00), At: start}
+	h.do(func(tx *db.Tx) error {
+		heir, err := issuing.Open(tx, issuing.Application{Ref: "heir", Customer: lin, Band: "band_2", Product: issuing.DebitCard, PAN: &n, Replaces: p.id, Carry: carry})
+		if err == nil {
+			_, err = issuing.Move(tx, p.id, heir.ID)
+		}
+		if err != nil {
+			return err
+		}
+		list, err := issuing.ClaimsOf(tx, lin)
+		if len(list) != 1 || list[0].State != issuing.ClaimPaid || list[0].New != heir.ID || list[0].Fen.Minor() != 50_00 ||
+			list[0].Carry.Rides != 3 || !list[0].Carry.At.Equal(start) {
+			t.Errorf("claims %+v", list)
+		}
+		en, zh := list[0].RuleText(false), list[0].RuleText(true)
+		if !strings.Contains(en, "7 days") || !strings.Contains(en, "2015-09-23") || !strings.Contains(zh, "7 天") || !strings.Contains(zh, "2015-09-23") {
+			t.Errorf("%s %s", en, zh)
+		}
+		return err
+	})
+	if _, err := h.bank.Renew(context.Background(), p.id); !errors.Is(err, issuing.ErrSuspended) {
+		t.Errorf("a lost number renewed: %v", err)
 	}
 }
