@@ -3,6 +3,7 @@ package tsm_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -316,6 +317,9 @@ func TestLogHidesKeys(t *testing.T) {
 			}
 			if l.Answer == nil || !l.Good {
 				t.Errorf("%X has no good answer", l.Plain.Bytes())
+			}
+			if strings.Contains(fmt.Sprint(l.Meaning), string(h.card)) {
+				t.Errorf("%s shows the whole card number: %+v", l.Phase, l.Meaning)
 			}
 			if secrets += len(l.Secret); len(l.Secret) > 0 && len(l.Plain.Data) > 0 {
 				t.Errorf("a command with keys shows data %X", l.Plain.Data)

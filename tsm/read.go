@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"koala/internal/db"
@@ -153,9 +154,14 @@ type Line struct {
 }
 
 // Log reads everything an order said to its element and heard back, in order,
-// each line explained by what was said before it.
+// each line explained by what was said before it. The words show no whole card
+// number.
 func Log(q db.Reader, order string) ([]Line, error) {
-	scripts, err := scriptsOf(q, order)
+	o, err := orderByID(q, order)
+	var scripts []scriptRow
+	if err == nil {
+		scripts, err = scriptsOf(q, order)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("log of order %s: %w", order, err)
 	}
@@ -163,6 +169,14 @@ func Log(q db.Reader, order string) ([]Line, error) {
 	var out []Line
 	for _, r := range scripts {
 		out = append(out, r.lines(told)...)
+	}
+	if n := string(o.Card.Purse()); n != "" { // it stands in BCD in files of the purse
+		hushed := n[:6] + strings.Repeat("X", len(n)-10) + n[len(n)-4:]
+		for i := range out {
+			for j, f := range out[i].Meaning.Fields {
+				out[i].Meaning.Fields[j].Value = strings.ReplaceAll(f.Value, n, hushed)
+			}
+		}
 	}
 	return out, nil
 }
