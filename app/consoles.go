@@ -8,12 +8,16 @@ import (
 	"net/http"
 	"time"
 
+	"koala/card/catalog"
+	"koala/card/isd"
 	"koala/internal/db"
 	"koala/spec/emv"
+	"koala/spec/firmware"
 	"koala/transit"
 	"koala/tsm"
 	"koala/web"
 	"koala/web/home"
+	"koala/web/open"
 	"koala/web/ops"
 	"koala/web/wearer"
 	"koala/web/wearer/desk"
@@ -51,12 +55,28 @@ func (h *House) Handler(kit *web.Kit, p Pages) http.Handler {
 	mux.Handle("/my", my)
 	mux.Handle("/my/", my)
 	staff := ops.New(ops.Deps{Kit: kit, Store: h.Store, Book: h.Book, Keys: h.Keys, TSM: h.TSM,
-		Transit: h.Transit.Books(), Publish: h.Transit.Publish, Network: h.Network, Map: network,
+		Transit: h.Transit.Books(), Office: h.Acquiring, Publish: h.Transit.Publish, Network: h.Network, Map: network, Catalog: catalogue,
 		Connect: func(ctx context.Context, band string) { h.connect(ctx, p.Street, band) }})
 	mux.Handle("/ops", staff)
 	mux.Handle("/ops/", staff)
+	programs, developers := open.New(open.Deps{Kit: kit, Store: h.Store, TSM: h.TSM, Now: kit.Now, Ref: h.newRef, Log: h.Config.Log,
+		Connect: func(ctx context.Context, band string) { h.connect(ctx, p.Street, band) }})
+	mux.Handle("/v1/", programs)
+	mux.Handle("/developers", developers)
 	kit.SetDoors(doors...)
-	return kit.House(mux, "/device/")
+	return kit.House(mux, "/device/", "/v1/")
+}
+
+// catalogue is what the elements of this program can have installed, as a
+// release of bands.
+func catalogue() firmware.Release {
+	r := firmware.Release{EN: "New kinds of cards", ZH: "新卡种"}
+	for _, f := range catalog.New(isd.Config{}).LoadFiles() {
+		for _, m := range f.Modules {
+			r.Modules = append(r.Modules, firmware.Module{LoadFile: string(f.AID), Module: string(m), Version: f.Version})
+		}
+	}
+	return r
 }
 
 var doors = []web.Door{

@@ -15,6 +15,7 @@ import (
 	"koala/firmware"
 	"koala/hsm"
 	"koala/internal/db"
+	"koala/internal/once"
 	"koala/internal/outbox"
 	"koala/issuing"
 	"koala/ledger"
@@ -23,6 +24,7 @@ import (
 	"koala/transit/network"
 	"koala/tsm"
 	"koala/wallet"
+	"koala/web/open"
 	"koala/web/ops"
 )
 
@@ -43,7 +45,7 @@ type House struct {
 
 // schemas are the tables of the house, in the order they are made.
 var schemas = []db.Schema{outbox.Schema, customer.Schema, wallet.Schema,
-	settlement.Schema, issuing.Schema, tsm.Schema, acquiring.Schema, transit.Schema, activity.Schema, firmware.Schema, ops.Schema}
+	settlement.Schema, issuing.Schema, tsm.Schema, acquiring.Schema, transit.Schema, activity.Schema, firmware.Schema, ops.Schema, once.Schema, open.Schema}
 
 // New opens the house: it makes what a fresh folder lacks and loads the rest.
 func New(ctx context.Context, cfg Config) (*House, error) {
@@ -139,8 +141,22 @@ func (h *House) Tick(ctx context.Context) error {
 	if _, err := settlement.Run(ctx, h.Store, settlement.LastDay(now)); err != nil {
 		return fmt.Errorf("settlement: %w", err)
 	}
+	if err := h.Store.Write(ctx, forget); err != nil {
+		return fmt.Errorf("partners' requests: %w", err)
+	}
 	if h.Config.Inline {
 		return h.Book.Project(ctx)
 	}
 	return nil
+}
+
+// answerTime is how long the answer under an idempotency key is kept.
+const answerTime = 30 * 24 * time.Hour
+
+// forget drops what partners cannot ask for any more.
+func forget(tx *db.Tx) error {
+	if _, err := once.Forget(tx, tx.Now().Add(-answerTime)); err != nil {
+		return err
+	}
+	return open.Forget(tx)
 }

@@ -99,6 +99,9 @@ func New(ctx context.Context, cfg Config) (*Kit, error) {
 	return k, nil
 }
 
+// Now is wall time, by which sessions live and limits refill.
+func (k *Kit) Now() time.Time { return k.cfg.Now() }
+
 // SetDoors says which consoles the top bar and the start page offer. It is
 // called while the house is wired, before it serves.
 func (k *Kit) SetDoors(d ...Door) { k.links = d }

@@ -10,6 +10,7 @@ import (
 	"koala/transit"
 	"koala/tsm"
 	"koala/web"
+	"koala/web/ops/lost"
 	"koala/web/ops/shell"
 )
 
@@ -52,10 +53,28 @@ func cardActs(v cardView) (out []shell.Question) {
 	case issuing.Blocked:
 		out = append(out, shell.Question{ID: "ask-unblock", Action: v.path + "/unblock", Open: words.DoUnblock, Body: words.UnblockBody, Icon: "lock-open", Hidden: token})
 	}
+	if v.card.Kind != issuing.Transit || v.card.State.Over() {
+		return out // gates know transit purses only; other devices refuse by the loss of the band
+	}
 	if v.denied {
 		return append(out, shell.Question{ID: "ask-allow", Action: v.path + "/allow", Open: words.DoAllow, Body: words.AllowBody, Icon: "check"})
 	}
 	return append(out, shell.Question{ID: "ask-deny", Action: v.path + "/deny", Open: words.DoDeny, Body: words.DenyBody, Icon: "ban", Danger: true})
+}
+
+// bandActs offers to suspend a band that holds cards.
+func bandActs(v bandView) []shell.Question {
+	if len(v.cards.Rows) == 0 {
+		return nil
+	}
+	return []shell.Question{lost.SuspendAct(v.id)}
+}
+
+func usesName(v cardView) web.Text {
+	if v.transit {
+		return words.Journeys
+	}
+	return words.Payments
 }
 
 func customerActs(v customerView) []shell.Question {

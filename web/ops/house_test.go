@@ -10,18 +10,22 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"koala/acquiring"
 	"koala/calendar"
 	"koala/card"
 	"koala/card/catalog"
 	"koala/card/isd"
 	"koala/customer"
 	"koala/fare"
+	"koala/firmware"
 	"koala/hsm"
 	"koala/internal/clock"
 	"koala/internal/db"
@@ -31,6 +35,8 @@ import (
 	"koala/ledger"
 	"koala/money"
 	"koala/settlement"
+	"koala/spec/desfire"
+	spec "koala/spec/firmware"
 	"koala/spec/iso7816"
 	"koala/spec/purse"
 	"koala/transit"
@@ -39,6 +45,7 @@ import (
 	"koala/wallet"
 	"koala/web"
 	"koala/web/home"
+	"koala/web/open"
 	"koala/web/ops"
 )
 
@@ -54,6 +61,15 @@ const secret = "eucalyptus"
 // elements is the catalogue of the test's band.
 var elements = catalog.New(isd.Config{})
 
+// primes are fixed RSA keys: making one takes longer than a test.
+var primes = sync.OnceValue(func() []byte {
+	b, err := os.ReadFile("../../hsm/testdata/primes.txt")
+	if err != nil {
+		panic(err)
+	}
+	return b
+})
+
 // A house is everything the console looks at, with a band that has a card.
 type house struct {
 	t       testing.TB
@@ -63,6 +79,8 @@ type house struct {
 	keys    *hsm.HSM
 	tsm     *tsm.Manager
 	office  *transit.Office
+	bank    *issuing.Bank
+	shops   *acquiring.Office
 	desk    *customer.Desk
 	kit     *web.Kit
 	server  *httptest.Server
@@ -76,28 +94,35 @@ type house struct {
 	gates   map[string]purse.Terminal
 }
 
-func open(t testing.TB) *house {
+func openHouse(t testing.TB) *house {
 	t.Helper()
 	h := &house{t: t, now: clock.NewVirtual(day0), gates: map[string]purse.Terminal{}}
 	h.store = dbtest.Open(t, func(c *db.Config) { c.Clock, c.Rand, c.Inline = h.now, clock.Random(7), true })
-	h.must(h.store.Migrate(ctx, outbox.Schema, customer.Schema, wallet.Schema, settlement.Schema, issuing.Schema, tsm.Schema, transit.Schema, ops.Schema))
+	h.must(h.store.Migrate(ctx, outbox.Schema, customer.Schema, wallet.Schema, settlement.Schema, issuing.Schema, tsm.Schema, acquiring.Schema, transit.Schema, firmware.Schema, open.Schema, ops.Schema))
 	var err error
 	h.book, err = ledger.Open(ctx, h.store, ledger.Config{Inline: true})
 	h.must(err)
 	t.Cleanup(func() { h.book.Close() })
-	h.keys, err = hsm.Open(ctx, h.store, hsm.Config{KeyFile: filepath.Join(t.TempDir(), "key"), Rand: clock.Random(8)})
+	h.keys, err = hsm.Open(ctx, h.store, hsm.Config{KeyFile: filepath.Join(t.TempDir(), "key"), Rand: clock.Random(8), Primes: primes()})
 	h.must(err)
 	_, err = h.keys.Import(ctx, hsm.LabelDTK, hsm.PurseRoot, dtk[:])
 	h.must(err)
 	h.must(h.keys.Provision(ctx))
+	h.must(h.keys.ProvisionBank(ctx))
+	_, err = h.keys.Generate(ctx, firmware.Label, hsm.Signing)
+	h.must(err)
 	h.desk = &customer.Desk{Store: h.store, Seal: h.keys.Seal, Salt: clock.Random(9), Cost: 1}
 	h.tsm = tsm.New(h.store, h.keys, tsm.Config{})
 	h.office = transit.NewOffice(h.store, h.keys, nw)
+	h.bank = issuing.NewBank(h.store, h.keys)
+	h.shops = acquiring.NewOffice(h.store, h.keys, h.bank, acquiring.Elements{
+		Cards: func(q db.Reader, uid desfire.UID) ([]issuing.CardID, error) { return nil, nil },
+		UID:   func(q db.Reader, card issuing.CardID) (uid desfire.UID, ok bool, err error) { return uid, false, nil }})
 	h.lin = h.person("lin", "林小雨", customer.Wearer).ID
 	h.person("mei", "梅工", customer.Operator)
 	h.person("shen", "沈审", customer.Auditor)
 	h.do(func(tx *db.Tx) error {
-		return errors.Join(wallet.OpenHouse(tx), wallet.Open(tx, h.lin), issuing.Seed(tx), h.office.Books().SetUp(tx), h.tsm.Register(tx, "band_lin", string(h.lin)))
+		return errors.Join(wallet.OpenHouse(tx), wallet.Open(tx, h.lin), issuing.Seed(tx), issuing.SeedBank(tx), h.office.Books().SetUp(tx), h.tsm.Register(tx, "band_lin", string(h.lin)))
 	})
 	h.element, err = elements.NewElement([7]byte{4, 0, 0, 0, 0, 0, 1}, clock.Random(1))
 	h.must(err)
@@ -109,7 +134,7 @@ func (h *house) serve() {
 	var err error
 	h.kit, err = web.New(ctx, web.Config{Store: h.store, Accounts: accounts{h.desk, h.store}, Rand: clock.Random(10), Now: h.now.Now, Log: slog.New(slog.DiscardHandler)})
 	h.must(err)
-	staff := ops.New(ops.Deps{Kit: h.kit, Store: h.store, Book: h.book, Keys: h.keys, TSM: h.tsm, Transit: h.office.Books(), Publish: h.office.Publish,
+	staff := ops.New(ops.Deps{Kit: h.kit, Store: h.store, Book: h.book, Keys: h.keys, TSM: h.tsm, Transit: h.office.Books(), Office: h.shops, Publish: h.office.Publish, Catalog: catalogue,
 		Network: nw, Map: home.Map(nw), Connect: func(context.Context, string) { h.work() }})
 	mux := http.NewServeMux()
 	mux.Handle("/ops", staff)
@@ -117,6 +142,10 @@ func (h *house) serve() {
 	h.kit.SetDoors(web.Door{Href: "/ops/", Icon: "gauge", Audience: web.Staff, Name: web.Text{ZH: "运营", EN: "Operations"}, Lead: web.Same("…")})
 	h.server = httptest.NewServer(h.kit.House(mux))
 	h.t.Cleanup(h.server.Close)
+}
+
+func catalogue() spec.Release {
+	return spec.Release{EN: "New cards", ZH: "新卡种", Modules: []spec.Module{{LoadFile: "\xA0\x00\x00\x03\x33", Module: "\xA0\x00\x00\x03\x33\x01"}}}
 }
 
 func (h *house) must(err error) {

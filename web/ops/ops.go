@@ -21,15 +21,25 @@ import (
 	"context"
 	"net/http"
 
+	"koala/acquiring"
+	rollouts "koala/firmware"
 	"koala/hsm"
 	"koala/internal/db"
 	"koala/internal/fail"
 	"koala/ledger"
+	"koala/spec/firmware"
 	"koala/transit"
 	"koala/transit/network"
 	"koala/tsm"
 	"koala/web"
+	"koala/web/ops/ecash"
+	"koala/web/ops/issuer"
+	"koala/web/ops/keys"
+	"koala/web/ops/lost"
+	"koala/web/ops/partner"
+	"koala/web/ops/rollout"
 	"koala/web/ops/shell"
+	"koala/web/ops/shops"
 )
 
 // Deps is what the console is made of. Map may be nil: pages then go without.
@@ -41,12 +51,15 @@ type Deps struct {
 	SealKey string // label of the key that seals days; "" is hsm.LabelPack
 	TSM     *tsm.Manager
 	Transit transit.Books
+	Office  *acquiring.Office
 	Publish func(context.Context) error // the next version of the deny list
 	Network *network.Network
 	Map     *web.Network
 	// Connect lets a band's agent fetch its script soon, where the house can
 	// reach it (the simulated phones of a demo); may be nil.
 	Connect func(ctx context.Context, band string)
+	// Catalog is what the house's card catalogue makes as a release; may be nil.
+	Catalog func() firmware.Release
 }
 
 // Schema is what the console keeps: its audit trail.
@@ -80,9 +93,22 @@ func New(d Deps) http.Handler {
 	m.Handle("GET /ops/settlement/days/{day}", p.settlementDay)
 	m.Handle("GET /ops/settlement/days/{day}/file", p.payoutFile)
 	m.Handle("GET /ops/settlement/payouts/{id}", p.payout)
-	m.Handle("GET /ops/keys", p.keys)
 	m.Handle("GET /ops/audit", p.audit)
+	p.subjects(m)
 	return m
+}
+
+// subjects mounts the pages that have a package of their own.
+func (p pages) subjects(m *web.Mux) {
+	issuer.Routes(m, issuer.Deps{Desk: p.desk})
+	keys.Routes(m, keys.Deps{Desk: p.desk, HSM: p.Keys})
+	ecash.Routes(m, ecash.Deps{Desk: p.desk, Book: p.Book, Office: p.Office, Card: cardPath})
+	shops.Routes(m, shops.Deps{Desk: p.desk, Book: p.Book})
+	lost.Routes(m, lost.Deps{Desk: p.desk, TSM: p.TSM, Card: cardPath})
+	rollout.Routes(m, rollout.Deps{Desk: p.desk, Catalog: p.Catalog, Publish: func(ctx context.Context, r firmware.Release) error {
+		return rollouts.Publish(ctx, p.Store, p.Keys, r)
+	}})
+	partner.Routes(m, partner.Deps{Desk: p.desk, Random: p.Keys.Random})
 }
 
 func (p pages) peopleRoutes(m *web.Mux) {

@@ -52,7 +52,7 @@ var (
 )
 
 func TestEveryPageInBothLanguages(t *testing.T) {
-	h := open(t)
+	h := openHouse(t)
 	h.story()
 	for _, lang := range []web.Lang{web.ZH, web.EN} {
 		b := h.login("mei", lang)
@@ -79,10 +79,10 @@ func TestEveryPageInBothLanguages(t *testing.T) {
 }
 
 // names are what data brings in Chinese, whatever the page's language.
-var names = regexp.MustCompile(`林小雨|[梅沈]工?审?|中文|EP 电子钱包`)
+var names = regexp.MustCompile(`林小雨|[梅沈]工?审?|中文|EP 电子钱包|Beijing 北京`)
 
 func TestEnglishPagesAreEnglish(t *testing.T) {
-	h := open(t)
+	h := openHouse(t)
 	h.story()
 	b := h.login("mei", web.EN)
 	for _, path := range every(h) {
@@ -95,7 +95,7 @@ func TestEnglishPagesAreEnglish(t *testing.T) {
 }
 
 func TestEmptyHouse(t *testing.T) {
-	h := open(t)
+	h := openHouse(t)
 	b := h.login("mei", web.EN)
 	for _, path := range []string{"/ops/", "/ops/orders", "/ops/cards", "/ops/gates", "/ops/journeys", "/ops/exceptions", "/ops/deny", "/ops/books",
 		"/ops/books/accounts", "/ops/books/entries", "/ops/books/holds", "/ops/books/proof?run=now", "/ops/settlement", "/ops/audit"} {
@@ -109,7 +109,7 @@ func TestEmptyHouse(t *testing.T) {
 }
 
 func TestTracesLeadToEachOther(t *testing.T) {
-	h := open(t)
+	h := openHouse(t)
 	h.story()
 	b := h.login("mei", web.EN)
 	order := "/ops/orders/" + h.orders[1]
@@ -130,7 +130,7 @@ func TestTracesLeadToEachOther(t *testing.T) {
 }
 
 func TestRights(t *testing.T) {
-	h := open(t)
+	h := openHouse(t)
 	h.story()
 	order := "/ops/orders/" + h.orders[2]
 	for _, tt := range []struct {
@@ -158,7 +158,7 @@ func TestRights(t *testing.T) {
 }
 
 func TestForeignSitesCannotPost(t *testing.T) {
-	h := open(t)
+	h := openHouse(t)
 	h.story()
 	b := h.login("mei", web.EN)
 	status, _ := b.send("POST", "/ops/orders/"+h.orders[2]+"/cancel", url.Values{"why": {"click here"}}, map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example"})
@@ -175,7 +175,7 @@ func TestForeignSitesCannotPost(t *testing.T) {
 }
 
 func TestBadAddresses(t *testing.T) {
-	h := open(t)
+	h := openHouse(t)
 	h.story()
 	b := h.login("mei", web.EN)
 	for _, tt := range []struct {
@@ -220,7 +220,7 @@ func TestBadAddresses(t *testing.T) {
 }
 
 func TestChangesNeedAReasonAndLeaveOne(t *testing.T) {
-	h := open(t)
+	h := openHouse(t)
 	h.story()
 	b := h.login("mei", web.EN)
 	order, at := "/ops/orders/"+h.orders[2], cardAt(h)
@@ -261,7 +261,7 @@ func TestChangesNeedAReasonAndLeaveOne(t *testing.T) {
 }
 
 func TestBlockAndUnblockOverTheAir(t *testing.T) {
-	h := open(t)
+	h := openHouse(t)
 	h.story()
 	b := h.login("mei", web.EN)
 	b.post("/ops/orders/"+h.orders[2]+"/cancel", url.Values{"why": {"makes room"}})
@@ -282,7 +282,7 @@ func TestBlockAndUnblockOverTheAir(t *testing.T) {
 }
 
 func TestRepairOfAMissingExit(t *testing.T) {
-	h := open(t)
+	h := openHouse(t)
 	h.story()
 	b := h.login("mei", web.EN)
 	at := "/ops/journeys/" + h.journeys()[0]
@@ -314,7 +314,7 @@ func TestRepairOfAMissingExit(t *testing.T) {
 }
 
 func TestExceptionLeavesTheDesk(t *testing.T) {
-	h := open(t)
+	h := openHouse(t)
 	h.story()
 	b := h.login("mei", web.EN)
 	m := regexp.MustCompile(`/ops/journeys/(\w+)`).FindString(regexp.MustCompile(`(?s)id="exceptions".*`).FindString(b.page("/ops/exceptions")))
@@ -328,7 +328,7 @@ func TestExceptionLeavesTheDesk(t *testing.T) {
 }
 
 func TestSettlementSealAndProof(t *testing.T) {
-	h := open(t)
+	h := openHouse(t)
 	h.story()
 	b := h.login("mei", web.EN)
 	to := b.post("/ops/settlement/run", url.Values{"why": {"the tick is late"}})
@@ -357,7 +357,7 @@ func TestSettlementSealAndProof(t *testing.T) {
 }
 
 func TestTablesAsFiles(t *testing.T) {
-	h := open(t)
+	h := openHouse(t)
 	h.story()
 	b := h.login("shen", web.EN)
 	for path, want := range map[string]string{
@@ -377,7 +377,7 @@ func TestTablesAsFiles(t *testing.T) {
 }
 
 func TestStatementPages(t *testing.T) {
-	h := open(t)
+	h := openHouse(t)
 	h.story()
 	b := h.login("mei", web.EN)
 	for i := range 60 {

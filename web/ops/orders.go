@@ -20,31 +20,31 @@ import (
 
 var orderStates = []tsm.State{tsm.Placed, tsm.Running, tsm.Unconfirmed, tsm.Done, tsm.Failed, tsm.Cancelled}
 
-var orderKinds = []tsm.Kind{tsm.Issue, tsm.TopUp, tsm.Block, tsm.Unblock, tsm.Delete, tsm.Adopt, tsm.SAM}
+var orderKinds = []tsm.Kind{tsm.Issue, tsm.TopUp, tsm.Block, tsm.Unblock, tsm.Delete, tsm.Default, tsm.Update, tsm.Adopt, tsm.SAM}
 
 // orders lists orders over the air, newest first.
 func (p pages) orders(w http.ResponseWriter, r *http.Request) error {
 	f := tsm.Filter{State: tsm.State(r.FormValue("state")), Customer: r.FormValue("customer"), Band: r.FormValue("band"), Desk: r.FormValue("desk") != ""}
-	kind := tsm.Kind(r.FormValue("kind"))
-	if f.State != "" && !slices.Contains(orderStates, f.State) || kind != "" && !slices.Contains(orderKinds, kind) {
+	kind, card := tsm.Kind(r.FormValue("kind")), issuing.Kind(r.FormValue("card"))
+	if f.State != "" && !slices.Contains(orderStates, f.State) || kind != "" && !slices.Contains(orderKinds, kind) || card != "" && !slices.Contains(cardKinds, card) {
 		return fmt.Errorf("filter of orders: %w", shell.ErrForm)
 	}
 	pg := web.PageOf(r, shell.Rows)
-	list, err := p.findOrders(r.Context(), f, kind, pg)
+	list, err := p.findOrders(r.Context(), f, kind, card, pg)
 	if err != nil {
 		return err
 	}
-	v := shell.ListView{Table: p.orderTable(r, list), Events: "orders", Filter: orderFilter(f, kind)}
+	v := shell.ListView{Table: p.orderTable(r, list), Events: "orders", Filter: orderFilter(f, kind, card)}
 	v.Table.Next = shell.NextOf(r, list, pg, orderID)
 	return p.desk.List(w, r, web.Page{Title: words.Orders, Lead: words.OrdersLead, Here: "/ops/orders"}, v)
 }
 
 func orderID(o tsm.Order) string { return o.ID }
 
-func (p pages) findOrders(ctx context.Context, f tsm.Filter, kind tsm.Kind, pg web.Paging) (list []tsm.Order, err error) {
+func (p pages) findOrders(ctx context.Context, f tsm.Filter, kind tsm.Kind, card issuing.Kind, pg web.Paging) (list []tsm.Order, err error) {
 	var keepKind func(tsm.Order) bool
-	if kind != "" {
-		keepKind = func(o tsm.Order) bool { return o.Kind == kind }
+	if kind != "" || card != "" {
+		keepKind = func(o tsm.Order) bool { return (kind == "" || o.Kind == kind) && (card == "" || o.CardKind == card) }
 	}
 	err = p.Store.Read(ctx, func(q *db.Query) (err error) {
 		list, err = shell.Gather(pg, func(after string, limit int) ([]tsm.Order, error) {
@@ -59,13 +59,16 @@ func (p pages) findOrders(ctx context.Context, f tsm.Filter, kind tsm.Kind, pg w
 	return list, nil
 }
 
-func orderFilter(f tsm.Filter, kind tsm.Kind) []web.Field {
-	states, kinds := []web.Option{{Name: words.All}}, []web.Option{{Name: words.All}}
+func orderFilter(f tsm.Filter, kind tsm.Kind, card issuing.Kind) []web.Field {
+	states, kinds, cards := []web.Option{{Name: words.All}}, []web.Option{{Name: words.All}}, []web.Option{{Name: words.All}}
 	for _, s := range orderStates {
 		states = append(states, web.Option{Value: string(s), Name: shell.Both(s.Words)})
 	}
 	for _, k := range orderKinds {
 		kinds = append(kinds, web.Option{Value: string(k), Name: shell.Both(k.Words)})
+	}
+	for _, k := range cardKinds {
+		cards = append(cards, web.Option{Value: string(k), Name: shell.Both(k.Words)})
 	}
 	desk := ""
 	if f.Desk {
@@ -74,6 +77,7 @@ func orderFilter(f tsm.Filter, kind tsm.Kind) []web.Field {
 	return []web.Field{
 		{Name: "state", Label: words.State, Type: "select", Options: states, Value: string(f.State)},
 		{Name: "kind", Label: words.Kind, Type: "select", Options: kinds, Value: string(kind)},
+		{Name: "card", Label: words.KindOfCard, Type: "select", Options: cards, Value: string(card)},
 		{Name: "desk", Label: words.Waits, Type: "select", Value: desk, Options: []web.Option{{Name: words.Anybody}, {Value: "1", Name: words.ForStaff}}},
 		{Name: "band", Label: words.Band, Type: "search", Value: f.Band, Max: tsm.MaxBand},
 	}
@@ -158,7 +162,7 @@ func (p pages) order(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("page of an order: %w", err)
 	}
-	v.facts, v.steps, v.talk = p.orderFacts(v.order), progress(v.order), exchanges(web.LangOf(ctx), lines)
+	v.facts, v.steps, v.talk = p.orderFacts(v.order), progress(v.order), exchanges(web.LangOf(ctx), v.order.Card, lines)
 	v.story, v.deeds = orderStory(v.order, lines), shell.Told(trail)
 	if v.postings, err = p.postings(ctx, orderRefs(v.order)); err != nil {
 		return err
@@ -246,7 +250,7 @@ func orderStory(o tsm.Order, lines []tsm.Line) []web.Happening {
 
 // exchanges shows the log: the plain command, since it is what was meant, and
 // the bytes that went over the air where they differ.
-func exchanges(lang web.Lang, lines []tsm.Line) []web.Exchange {
+func exchanges(lang web.Lang, card issuing.CardID, lines []tsm.Line) []web.Exchange {
 	var out []web.Exchange
 	for i, l := range lines {
 		e := web.Exchange{N: i + 1, Command: l.Plain.Bytes(), Means: web.Text{ZH: l.Meaning.ZH, EN: l.Meaning.EN}, Tone: web.Good}
@@ -268,7 +272,7 @@ func exchanges(lang web.Lang, lines []tsm.Line) []web.Exchange {
 			e.Status, e.Tone = words.NoAnswer.To(lang), web.Neutral
 		}
 		for _, f := range l.Meaning.Fields {
-			e.Fields = append(e.Fields, fieldOf(lang, f))
+			e.Fields = append(e.Fields, fieldOf(lang, card, f))
 		}
 		if wire := web.Hex(l.Wire); len(l.Wire) > 0 && wire != web.Hex(e.Command) {
 			e.Fields = append(e.Fields, web.ExchangeField{Name: words.OnTheWire.To(lang), Value: wire})
@@ -278,10 +282,15 @@ func exchanges(lang web.Lang, lines []tsm.Line) []web.Exchange {
 	return out
 }
 
-func fieldOf(lang web.Lang, f iso7816.Field) web.ExchangeField {
+// fieldOf shows a field without the card's number, also where it stands among
+// other bytes.
+func fieldOf(lang web.Lang, card issuing.CardID, f iso7816.Field) web.ExchangeField {
 	x := web.ExchangeField{Name: f.Name, Value: f.Value, Secret: f.Secret && f.Value == ""}
 	if strings.Contains(f.Name, "number") { // other values of twenty digits are no card numbers
 		x.Value = shell.Hushed(f.Value)
+	}
+	if card.Purse() != "" {
+		x.Value = strings.ReplaceAll(x.Value, string(card), shell.Masked(card))
 	}
 	if lang == web.ZH && f.NameZH != "" {
 		x.Name = f.NameZH

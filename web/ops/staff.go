@@ -285,22 +285,6 @@ func (p pages) acknowledge(w http.ResponseWriter, r *http.Request) error {
 	return shell.Done(w, r, "/ops/exceptions", words.DidClose)
 }
 
-// keys lists the key store: labels, uses, versions and check values. No
-// function of the house gives a key away, so there is nothing more to show.
-func (p pages) keys(w http.ResponseWriter, r *http.Request) error {
-	list, err := p.Keys.List(r.Context())
-	if err != nil {
-		return fmt.Errorf("keys: %w", err)
-	}
-	ctx := r.Context()
-	t := web.Table{ID: "keys", Empty: words.NoKeys, Head: []web.Column{{Name: words.Label}, {Name: words.Purpose}, {Name: words.Use}, {Name: words.Version, Num: true}, {Name: words.KCV}, {Name: words.Made, Num: true}}}
-	for _, k := range list {
-		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{web.Mono(k.Label), web.Plain(purposes[k.Label].In(ctx)), web.Mono(string(k.Usage)),
-			web.Count(int64(k.Version)), web.Mono(fmt.Sprintf("%X", k.KCV)), web.When(k.At)}})
-	}
-	return p.desk.List(w, r, web.Page{Title: words.Keys, Lead: words.KeysLead, Here: "/ops/keys"}, shell.ListView{Table: t})
-}
-
 // audit lists what staff did.
 func (p pages) audit(w http.ResponseWriter, r *http.Request) error {
 	f := shell.Deed{Act: shell.Act(r.FormValue("act")), Who: strings.TrimSpace(r.FormValue("who"))}

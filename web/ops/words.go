@@ -1,9 +1,6 @@
 package ops
 
-import (
-	"koala/hsm"
-	"koala/web"
-)
+import "koala/web"
 
 // words is the console's catalog. Field terms follow docs/glossary.md.
 var words = struct {
@@ -34,8 +31,18 @@ var words = struct {
 	StandsAlone, State, Statement, StoredAt, StoreFile, StoreServer, Story, StoryCut, StoryPlaced, StoryRefused, Sum, TAC, TACbad, TACok, TapAt, Taps,
 	TapsMissing, Tariff, Terminal, Text, TextHas, To, ToNumber, TopUps, Trace, Trial, Unbalanced, UnblockBody, UnconfirmedOrders, UnfundedTaps, Unknown,
 	Unpaid, Use, Valid, ValueDate, Verdict, VerifyBody, VerifyLead, VerifyNow, Version, VersionOf, ViewsCompared, ViewsStuck, Waiting, Waits, Wallet,
-	Well, What, Who, Why, WhyPrice, WithNext web.Text
+	Well, What, Who, Why, WhyPrice, WithNext, Lost, OnlyLost, Holder, Suspended, House, ClaimDue, ClaimRule, Replaces, Payments, KindOfCard web.Text
 }{
+	Lost:              web.Text{ZH: "挂失", EN: "Reported lost"},
+	OnlyLost:          web.Text{ZH: "只看挂失", EN: "lost ones only"},
+	Holder:            web.Text{ZH: "持卡人", EN: "Holder"},
+	Suspended:         web.Text{ZH: "已挂失", EN: "suspended"},
+	House:             web.Text{ZH: "考拉", EN: "koala"},
+	ClaimDue:          web.Text{ZH: "退款", EN: "Claim"},
+	ClaimRule:         web.Text{ZH: "%[1]s 起可退（等待 %[2]d 天：%[3]s）", EN: "may be paid from %[1]s (waits %[2]d days: %[3]s)"},
+	Replaces:          web.Text{ZH: "替换", EN: "In place of"},
+	Payments:          web.Text{ZH: "刷卡记录", EN: "Payments"},
+	KindOfCard:        web.Text{ZH: "卡种", EN: "Kind of card"},
 	AboutHold:         web.Text{ZH: "关于预授权", EN: "About the hold"},
 	Account:           web.Text{ZH: "账户", EN: "Account"},
 	Accounts:          web.Text{ZH: "账户", EN: "Accounts"},
@@ -431,14 +438,4 @@ var words = struct {
 	Why:               web.Text{ZH: "理由", EN: "Why"},
 	WhyPrice:          web.Text{ZH: "票价怎么来的", EN: "Why this price"},
 	WithNext:          web.Text{ZH: "随下一版", EN: "with the next"},
-}
-
-// purposes says what the house's keys are for.
-var purposes = map[string]web.Text{
-	hsm.LabelDPK: {ZH: "消费主密钥，按卡号分散", EN: "purchase, dispersed by card number"}, hsm.LabelDLK: {ZH: "圈存主密钥，按卡号分散", EN: "load, dispersed by card number"},
-	hsm.LabelDTK: {ZH: "TAC 主密钥，按卡号分散", EN: "TAC, dispersed by card number"}, hsm.LabelDAMK: {ZH: "应用维护主密钥：锁定与解锁", EN: "application maintenance: block and unblock"},
-	hsm.LabelENC: {ZH: "安全通道加密", EN: "secure channel, encryption"}, hsm.LabelMAC: {ZH: "安全通道认证", EN: "secure channel, authentication"},
-	hsm.LabelDEK: {ZH: "安全通道数据加密", EN: "secure channel, keys inside data"}, hsm.LabelPack: {ZH: "签名：票价包、黑名单、封账", EN: "signs tariff packs, deny lists and seals"},
-	"device.sign": {ZH: "签名：手环与终端的令牌", EN: "signs the tokens of bands and terminals"},
-	"data.seal":   {ZH: "静态数据密封", EN: "seals data at rest"},
 }

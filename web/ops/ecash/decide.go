@@ -82,6 +82,9 @@ func (d Deps) doubt(w http.ResponseWriter, r *http.Request) error {
 		v.facts = []web.Fact{{Name: words.State, Show: web.Chip(web.Neutral, shell.Both(x.State.Words))}, {Name: words.Evidence, Show: web.Chip(tone, word)},
 			{Name: words.Goods, Show: shell.Phrase(goods(x))}, {Name: words.Amount, Value: web.Yuan(x.Fen)}, {Name: words.Counter, Value: web.Number(int64(x.ATC))},
 			{Name: words.Till, Value: x.TID, Href: "/ops/shops/devices/" + x.TID, Mono: true}, {Name: words.Shop, Value: x.Shop, Href: "/ops/shops/" + x.Shop}, {Name: words.Came, Value: web.Moment(x.Got)}}
+		if told := shell.Both(x.Told.Words); !told.Empty() {
+			v.facts = append(v.facts, web.Fact{Name: words.DecidedBy, Show: shell.Phrase(told)})
+		}
 		if x.Card != "" {
 			if v.facts, v.lines, err = d.cardEvidence(q, v.facts, x.Card); err != nil {
 				return err

@@ -100,3 +100,20 @@ func Masked(n issuing.CardID) string {
 	}
 	return n.Masked()
 }
+
+// CardKind is the picture of a kind of cards.
+func CardKind(k issuing.Kind) web.CardKind {
+	switch k {
+	case issuing.Transit:
+		return web.CardTransit
+	case issuing.ECash, issuing.Debit:
+		return web.CardCash
+	case issuing.Credit:
+		return web.CardCredit
+	case issuing.Canteen:
+		return web.CardCanteen
+	case issuing.Door:
+		return web.CardDoor
+	}
+	return web.CardCoupon
+}

@@ -48,6 +48,7 @@ var nav = []web.NavItem{
 	{Href: "/ops/journeys", Name: words.Journeys, Icon: "route"},
 	{Href: "/ops/exceptions", Name: words.Exceptions, Icon: "wrench"},
 	{Href: "/ops/deny", Name: words.Deny, Icon: "ban"},
+	{Href: "/ops/shops", Name: words.Shops, Icon: "store"},
 	{Href: "/ops/ecash", Name: words.ECash, Icon: "coins"},
 	{Href: "/ops/books", Name: words.Books, Icon: "book-open"},
 	{Href: "/ops/settlement", Name: words.Settlement, Icon: "scale"},
@@ -117,7 +118,7 @@ var hears = map[string][]string{
 	"books":      {"order.ended", "tap.collected", "journey.repaired"},
 	"deny":       {"card.denied"},
 	"settlement": {"journey.closed", "journey.repaired"},
-	"clearing":   {"sale.collected", "order.ended"},
+	"clearing":   {"sale.booked", "sale.suspense", "meal.booked", "meal.suspense", "coupon.redeemed", "order.ended"},
 }
 
 // refresh is the htmx trigger of a part that shows some subjects (words with

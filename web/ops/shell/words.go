@@ -4,7 +4,7 @@ import "koala/web"
 
 // words is the catalog of the frame. Field terms follow docs/glossary.md.
 var words = struct {
-	AgoDays, AgoHours, AgoMinutes, AgoSeconds, Amount, Audit, Back, Books, Cards, Clear, Customer, Deny, ECash, Exceptions, Filter, Firmware, Gates, Issuers, Journeys, Keys, Never, Orders, Overview, Partners, Sections, Settlement, Trail, WhyAsk, WhyHint web.Text
+	AgoDays, AgoHours, AgoMinutes, AgoSeconds, Amount, Audit, Back, Books, Cards, Clear, Customer, Deny, ECash, Exceptions, Filter, Firmware, Gates, Issuers, Journeys, Keys, Never, Orders, Overview, Partners, Sections, Settlement, Shops, Trail, WhyAsk, WhyHint web.Text
 }{
 	AgoDays:    web.Text{ZH: "%[1]d 天前", EN: "%[1]d days ago"},
 	AgoHours:   web.Text{ZH: "%[1]d 小时前", EN: "%[1]d h ago"},
@@ -18,7 +18,7 @@ var words = struct {
 	Clear:      web.Text{ZH: "清除", EN: "Clear"},
 	Customer:   web.Text{ZH: "客户", EN: "Customer"},
 	Deny:       web.Text{ZH: "黑名单", EN: "Deny list"},
-	ECash:      web.Text{ZH: "电子现金", EN: "E-cash"},
+	ECash:      web.Text{ZH: "清算台", EN: "Clearing"},
 	Exceptions: web.Text{ZH: "异常与补登", EN: "Exceptions"},
 	Filter:     web.Text{ZH: "筛选", EN: "Filter"},
 	Firmware:   web.Text{ZH: "固件", EN: "Firmware"},
@@ -31,6 +31,7 @@ var words = struct {
 	Overview:   web.Text{ZH: "总览", EN: "Overview"},
 	Partners:   web.Text{ZH: "合作方", EN: "Partners"},
 	Sections:   web.Text{ZH: "分页", EN: "Sections"},
+	Shops:      web.Text{ZH: "商户与终端", EN: "Shops"},
 	Settlement: web.Text{ZH: "结算", EN: "Settlement"},
 	Trail:      web.Text{ZH: "工作人员的操作", EN: "What staff did"},
 	WhyAsk:     web.Text{ZH: "为什么", EN: "Why"},
