@@ -337,6 +337,9 @@ func (o order) layout(d BankData, number pan.PAN) pboc.Card {
 	if d.ECash {
 		c.Report, c.BalanceLimit = pboc.ReportBalance, uint64(o.product.MaxBalance.Minor())
 	}
+	if d.OfflinePIN {
+		c.PINLimit = maxPINTries
+	}
 	if d.Support != 0 {
 		c.Files = []pboc.File{{SFI: pboc.FirstFile, Kind: pboc.Variable, Read: pboc.Free, Write: pboc.Keyed, MaxRecord: 128, Size: 512}}
 	}

@@ -262,7 +262,7 @@ func TestSelectedReads(t *testing.T) {
 	b.want(iso7816.SWRecordNotFound, b.send(iso7816.ReadRecord(0, 2, 0)))
 	b.want(iso7816.SWFileNotFound, b.raw("00B2010400"))
 	b.want(iso7816.SWP1P2, b.raw("00B2011500"))
-	b.want(0x6C52, b.raw("00B2011401"))
+	b.want(0x6C54, b.raw("00B2011401"))
 	b.want(iso7816.SWLength, b.raw("00B201140155"))
 	b.want(iso7816.SWPurseProve, b.send(pboc.GetProof(1)))
 	b.want(iso7816.SWConditions, b.raw("80AE8000 01 00"))

@@ -70,8 +70,10 @@ var (
 	logFormat     = unhexed("9A03 9F2103 9F0206 9F0306 9F1A02 5F2A02 9F4E14 9C01 9F3602")
 	loadLogFormat = unhexed("9A03 9F2103 9F3602")
 	// Online PIN by contact, signature, then nothing: each only where the terminal
-	// supports it, the next one if it fails.
-	cvmList = unhexed("00000000 00000000 4203 1E03 1F03")
+	// supports it, the next one if it fails. A card with a PIN of its own checks that
+	// where there is no line.
+	cvmList    = unhexed("00000000 00000000 4203 1E03 1F03")
+	cvmListPIN = unhexed("00000000 00000000 4203 4103 1E03 1F03")
 )
 
 func unhexed(s string) []byte {
@@ -105,7 +107,11 @@ func (c Card) signedRecord() []byte {
 	b = tlv.Append(b, 0x5F28, c.Country[:])
 	b = tlv.Append(b, 0x9F07, []byte{0xFF, 0xC0})
 	b = tlv.Append(b, 0x9F08, c.version())
-	b = tlv.Append(b, 0x8E, cvmList)
+	if c.PINLimit > 0 {
+		b = tlv.Append(b, 0x8E, cvmListPIN)
+	} else {
+		b = tlv.Append(b, 0x8E, cvmList)
+	}
 	b = tlv.Append(b, 0x9F0D, []byte{0xD8, 0x68, 0x04, 0xA8, 0x00})
 	b = tlv.Append(b, 0x9F0E, []byte{0x00, 0x10, 0x00, 0x00, 0x00})
 	b = tlv.Append(b, 0x9F0F, []byte{0xD8, 0x68, 0x04, 0xF8, 0x00})
