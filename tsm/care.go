@@ -316,7 +316,8 @@ func (m *Manager) restore(tx *db.Tx, band string) (out []Order, err error) {
 // what a transit card takes along beside its money. The money follows as the
 // card proved it last, from the wallet: with the issue where the claim for it is
 // due already, later by itself where terminals may still hand payments in (see
-// issuing.Claim). Cut off or called again it orders nothing twice.
+// issuing.Claim). Cut off or called again it orders nothing twice; where some
+// cards cannot be moved, the error says why, and the others are ordered.
 func (m *Manager) MoveTo(ctx context.Context, old, to string, carry map[issuing.CardID]issuing.Carry) ([]Order, error) {
 	var list []issuing.Card
 	err := m.store.Read(ctx, func(q *db.Query) error {
@@ -336,11 +337,14 @@ func (m *Manager) MoveTo(ctx context.Context, old, to string, carry map[issuing.
 	})
 	var out []Order
 	for _, c := range list {
-		if err == nil && !c.Suspended.IsZero() && (c.State == issuing.Active || c.State == issuing.Blocked) {
-			var o Order
-			o, err = m.moveCard(ctx, c, to, carry[c.ID])
+		if c.Suspended.IsZero() || c.State != issuing.Active && c.State != issuing.Blocked {
+			continue
+		}
+		o, failed := m.moveCard(ctx, c, to, carry[c.ID]) // one that cannot go does not keep the others
+		if failed == nil {
 			out = append(out, o)
 		}
+		err = errors.Join(err, failed)
 	}
 	if err != nil {
 		return out, fmt.Errorf("moving the cards of band %s to %s: %w", old, to, err)
