@@ -337,11 +337,7 @@ func answered(tx *db.Tx, a asked) (d decision, known bool, err error) {
 	if !bytes.Equal(ac, a.c.AC[:]) {
 		return decision{why: Repeated}, true, nil
 	}
-	for why, code := range codes {
-		if code == arc {
-			d.why = why
-		}
-	}
+	d.why = reasonOf(arc)
 	d.load, err = loadAt(tx, a.secret.card, int(a.c.ATC))
 	if errors.Is(err, ErrNoLoad) {
 		err = nil

@@ -30,12 +30,14 @@ import (
 type Bank struct {
 	store *db.Store
 	keys  *hsm.HSM
-	watch func(*db.Tx, Movement) error // nil: nobody
+	watch func(*db.Tx, Movement) error // tells whoever watches the store
 }
 
 // NewBank makes the bank over a store that has this package's Schema, and an
 // hsm that is provisioned for a bank.
-func NewBank(store *db.Store, keys *hsm.HSM) *Bank { return &Bank{store: store, keys: keys} }
+func NewBank(store *db.Store, keys *hsm.HSM) *Bank {
+	return &Bank{store: store, keys: keys, watch: tell}
+}
 
 // CreditAccount is the account of a credit card: below zero is what its holder
 // owes.
@@ -180,41 +182,28 @@ func (b *Bank) CAKey(ctx context.Context) (emv.CAKey, error) { return b.keys.CAK
 // personalised. The PIN of one that is written changes by script
 // (hsm.PINChange, pboc.PINUnblock).
 func (b *Bank) SetPIN(ctx context.Context, id CardID, block hsm.PINBlock) error {
-	card, err := b.Keys(ctx, id)
+	p, err := b.PIN(ctx, id, block)
 	if err != nil {
-		return fmt.Errorf("PIN: %w", err)
-	}
-	ref, err := b.keys.PINReference(ctx, card.PAN, block)
-	var sealed []byte
-	if err == nil {
-		sealed, err = b.keys.SealPIN(ctx, card.PAN, block)
-	}
-	if err != nil {
-		return fmt.Errorf("PIN of card %s: %w", id.Masked(), err)
-	}
-	return b.store.Write(ctx, func(tx *db.Tx) error {
-		c, err := Get(tx, id)
-		if err == nil {
-			_, err = tx.Exec(`UPDATE issuing_bank SET pin = $2, tries = $3 WHERE card = $1`, id, ref, maxPINTries)
-		}
-		if err != nil || c.State != Ordered && c.State != Personalising {
-			return err
-		}
-		if d, _, err := bankDataOf(tx, c); err != nil || !d.OfflinePIN {
-			return err
-		}
-		_, err = tx.Exec(`INSERT INTO issuing_pin (card, sealed) VALUES ($1, $2) ON CONFLICT (card) DO UPDATE SET sealed = excluded.sealed`, id, sealed)
 		return err
-	})
+	}
+	return b.store.Write(ctx, func(tx *db.Tx) error { return KeepPIN(tx, p) })
 }
 
-// freshPIN is the sealed PIN of a card that is being written; nil for none.
-func freshPIN(q db.Reader, id CardID) (sealed []byte, err error) {
-	err = q.QueryRow(`SELECT sealed FROM issuing_pin WHERE card = $1`, id).Scan(&sealed)
-	if errors.Is(err, db.ErrNoRows) {
-		err = nil
+// PIN takes a PIN apart for KeepPIN, which may stand in the unit that ends its
+// script.
+func (b *Bank) PIN(ctx context.Context, id CardID, block hsm.PINBlock) (p NewPIN, err error) {
+	card, err := b.Keys(ctx, id)
+	if err != nil {
+		return p, fmt.Errorf("PIN: %w", err)
 	}
-	return sealed, err
+	p.card = id
+	if p.reference, err = b.keys.PINReference(ctx, card.PAN, block); err == nil {
+		p.sealed, err = b.keys.SealPIN(ctx, card.PAN, block)
+	}
+	if err != nil {
+		return NewPIN{}, fmt.Errorf("PIN of card %s: %w", id.Masked(), err)
+	}
+	return p, nil
 }
 
 // Renew gives the number of a card that has ended to its successor: the same

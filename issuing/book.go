@@ -23,8 +23,19 @@ type Movement struct {
 
 // Watch has f told of every movement of clearing, in the unit that makes it:
 // records may book what others waited for, and doubts end by themselves, so the
-// caller of Clear does not see them all. It is set before the bank is used.
-func (b *Bank) Watch(f func(*db.Tx, Movement) error) { b.watch = f }
+// caller of Clear does not see them all. It is for all banks over the same store
+// and set before they are used.
+func (b *Bank) Watch(f func(*db.Tx, Movement) error) { b.store.Provide(watchKey{}, f) }
+
+type watchKey struct{}
+
+// tell hands a movement to whoever watches.
+func tell(tx *db.Tx, m Movement) error {
+	if f, ok := tx.Provided(watchKey{}).(func(*db.Tx, Movement) error); ok {
+		return f(tx, m)
+	}
+	return nil
+}
 
 // authorised is what became of an online request at one counter.
 type authorised struct {
@@ -459,36 +470,4 @@ func (x spent) settle(tx *db.Tx, watch func(*db.Tx, Movement) error) (Flaw, erro
 		ON CONFLICT (card, atc) DO UPDATE SET place = excluded.place, moves = issuing_spent.moves + 1`,
 		x.secret.card, int64(x.atc), x.fen.Minor(), string(x.payee), to)
 	return NoFlaw, err
-}
-
-// RuleOffline books an offline payment that staff hold for proven though its
-// cryptogram is lost, as its record would be: a sale to the payee, a reversal
-// (ClearReversal) back to the holder. The record itself moves nothing more when
-// it comes after all. The caller keeps who, why and on what evidence.
-func RuleOffline(tx *db.Tx, id CardID, atc uint16, kind pboc.ClearingKind, amount money.Amount, payee ledger.AccountID) error {
-	bad := func(err error) error { return fmt.Errorf("ruling ATC %d of card %s: %w", atc, id.Masked(), err) }
-	if amount.Sign() <= 0 || kind != pboc.ClearSale && kind != pboc.ClearReversal {
-		return bad(ErrKind)
-	}
-	s, err := secretOf(tx, id)
-	if err != nil {
-		return bad(err)
-	}
-	k := Checked{record: pboc.Clearing{Kind: kind, ATC: atc, Fen: uint64(amount.Minor())}, payee: payee, secret: s, balance: -1}
-	known, flaw, err := booked(tx, k)
-	if err != nil || known && flaw == NoFlaw {
-		return err
-	}
-	if flaw == NoFlaw {
-		flaw, err = k.book(tx)
-	}
-	switch {
-	case err != nil:
-		return bad(err)
-	case flaw == FlawShort:
-		return bad(ErrShort)
-	case flaw != NoFlaw:
-		return bad(ErrDiffers)
-	}
-	return k.keep(tx)
 }

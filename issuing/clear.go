@@ -39,7 +39,95 @@ var entryWords = map[string][2]string{
 	KindReversal: {"payment reversed", "消费冲正"}, KindReturned: {"goods returned", "退货"}, KindMoved: {"balance of a lost card", "挂失卡余额转出"},
 	KindRepaid: {"card bill paid", "信用卡还款"},
 	"capture":  {"top-up", "充值"}, "card.deposit": {"card deposit", "卡押金"}, "card.deposit_back": {"card deposit returned", "退还卡押金"},
-	"card.refund": {"balance of a returned card", "退卡余额"},
+	"card.refund": {"balance of a returned card", "退卡余额"}, "transit.debit": {"ride", "乘车"},
+	"canteen.purchase": {"meal", "就餐"}, "canteen.refund": {"meal taken back", "就餐退款"}, "canteen.subsidy": {"meal subsidy", "餐补"},
+}
+
+// A Line is one line of a card's statement in people's words.
+type Line struct {
+	ledger.Line
+	EN, ZH string
+}
+
+// Statement reads the lines of a card's own account, oldest first, from line
+// from on (1 is the first): of a credit card what it owes, of every other what
+// stands on it offline.
+func Statement(ctx context.Context, book *ledger.Book, c Card, from uint64, limit int) ([]Line, error) {
+	id := Float(c.ID)
+	if c.Kind == Credit {
+		id = CreditAccount(c.ID)
+	}
+	lines, err := book.Statement(ctx, id, from, limit)
+	if err != nil {
+		return nil, fmt.Errorf("statement of card %s: %w", c.ID.Masked(), err)
+	}
+	out := make([]Line, len(lines))
+	for i, l := range lines {
+		out[i] = Line{l, l.Text, l.Text}
+		if w, ok := entryWords[l.Kind]; ok {
+			out[i].EN, out[i].ZH = w[0], w[1]
+		}
+	}
+	return out, nil
+}
+
+// A Request is an online request of a card as its holder's pages show it.
+type Request struct {
+	ATC   uint16
+	Type  string // pay, load, refund, other
+	Fen   money.Amount
+	Paid  money.Amount // completed or given back in the end
+	State string       // held, paid, released, returned, declined, bound
+	Why   Reason       // it was declined
+	Text  string       // the shop
+	At    time.Time
+}
+
+// Words says what became of the request, in Chinese if zh.
+func (r Request) Words(zh bool) string {
+	if r.Why != Approval {
+		return r.Why.Words(zh)
+	}
+	w, ok := requestWords[r.State]
+	switch {
+	case !ok:
+		return r.State
+	case zh:
+		return w[1]
+	}
+	return w[0]
+}
+
+var requestWords = map[string][2]string{
+	authHeld: {"approved, not yet paid", "已授权，未入账"}, authPaid: {"paid", "已入账"}, authReleased: {"given up", "已撤销"},
+	authReturned: {"paid and given back", "已退回"}, authDeclined: {"declined", "已拒绝"}, string(LoadBound): {"load on its way", "圈存中"},
+}
+
+// Requests reads a card's online requests, newest first, from the counter before
+// the given on; 0 is from the newest.
+func Requests(q db.Reader, id CardID, before uint16, limit int) (out []Request, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
+		var r Request
+		var fen, paid, at int64
+		var arc string
+		err := scan(&r.ATC, &r.Type, &fen, &paid, &r.State, &arc, &r.Text, &at)
+		r.Fen, r.Paid, r.At = money.Fen(fen), money.Fen(paid), db.Moment(at)
+		r.Why = reasonOf(arc)
+		out = append(out, r)
+		return err
+	}, `SELECT atc, kind, fen, paid, state, arc, text, at FROM issuing_auth WHERE card = $1 AND (atc < $2 OR $2 = 0) ORDER BY atc DESC LIMIT $3`,
+		id, int64(before), min(max(limit, 1), maxPage))
+	return out, err
+}
+
+// reasonOf is the reason that a response code stands for.
+func reasonOf(arc string) Reason {
+	for why, code := range codes {
+		if code == arc {
+			return why
+		}
+	}
+	return Approval
 }
 
 // A Fate is what became of a clearing record.

@@ -3,6 +3,7 @@ package issuing_test
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -317,4 +318,62 @@ func TestRefundIsBounded(t *testing.T) {
 		h.clear(again)
 		h.want("the waiting ones", map[ledger.AccountID]int64{shop: 10_00 - 1, issuing.Float(p.id): 20_00})
 	})
+}
+
+// A card's online requests as its holder sees them, newest first.
+func TestRequests(t *testing.T) {
+	h := openBank(t, t.TempDir())
+	p := h.paper(issuing.DebitCard, "band_1", 10_00)
+	paid, given, back := p.arqc(issuing.TypePurchase, 5_00), p.arqc(issuing.TypePurchase, 6_00), p.arqc(issuing.TypePurchase, 7_00)
+	for _, c := range []pboc.Clearing{paid, given, back, p.arqc(issuing.TypePurchase, 5000_01), p.arqc(issuing.TypePurchase, 8_00)} {
+		p.ask(c)
+	}
+	h.clear(paid, as(given, pboc.ClearCancel), back, as(back, pboc.ClearCancel))
+	var got []string
+	h.do(func(tx *db.Tx) error {
+		list, err := issuing.Requests(tx, p.id, 0, 5)
+		for _, r := range list {
+			if r.Words(true) == r.Words(false) || r.Text != "NOODLES" || r.At.IsZero() {
+				t.Errorf("%+v", r)
+			}
+			got = append(got, fmt.Sprintf("%d %s %s", r.ATC, r.Fen.Yuan(), r.Words(false)))
+		}
+		more, err2 := issuing.Requests(tx, p.id, 2, 5)
+		if len(more) != 1 || more[0].ATC != 1 || more[0].Type != "load" {
+			t.Errorf("before the second: %+v", more)
+		}
+		return errors.Join(err, err2)
+	})
+	want := []string{"6 8.00 approved, not yet paid", "5 5000.01 above a limit", "4 7.00 paid and given back", "3 6.00 given up", "2 5.00 paid"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+}
+
+// Everything that pages name has words in both languages.
+func TestWords(t *testing.T) {
+	both := func(what string, words func(bool) string) {
+		if en, zh := words(false), words(true); en == "" || zh == "" || en == zh || en == what {
+			t.Errorf("%s: %q %q", what, en, zh)
+		}
+	}
+	for _, k := range []string{issuing.KindPayment, issuing.KindOffline, issuing.KindLoad, issuing.KindReversal, issuing.KindReturned, issuing.KindMoved,
+		issuing.KindRepaid, "capture", "card.deposit", "card.deposit_back", "card.refund", "transit.debit", "canteen.purchase", "canteen.refund", "canteen.subsidy"} {
+		both(k, func(zh bool) string { w, _ := issuing.KindWords(k, zh); return w })
+	}
+	for _, f := range []issuing.Flaw{issuing.FlawUnknown, issuing.FlawProof, issuing.FlawCurrency, issuing.FlawShort, issuing.FlawDiffers, issuing.FlawNoSale,
+		issuing.FlawNotDue, issuing.FlawNoAuth, issuing.FlawOver, issuing.FlawNoAccount} {
+		both(string(f), f.Words)
+	}
+	for _, s := range []issuing.DoubtState{issuing.DoubtWaiting, issuing.DoubtRecord, issuing.DoubtPaid, issuing.DoubtUnpaid} {
+		both(string(s), s.Words)
+	}
+	for _, r := range []issuing.Reason{issuing.Approval, issuing.CardDeclined, issuing.InProgress, issuing.OtherAmount, issuing.UnknownCard, issuing.Malformed,
+		issuing.GivenUp, issuing.Lost, issuing.NoMoney, issuing.Expired, issuing.WrongPIN, issuing.NotOffered, issuing.OverLimit, issuing.NotActive,
+		issuing.BadCryptogram, issuing.NoTries, issuing.Repeated} {
+		both("reason "+string(r), r.Words)
+		if len(r.Code()) != 2 {
+			t.Errorf("%q has code %q", r, r.Code())
+		}
+	}
 }

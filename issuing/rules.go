@@ -2,7 +2,6 @@ package issuing
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -280,34 +279,6 @@ func (c Card) HeldBy(band string, who customer.ID) bool { return c.Band == band 
 
 // Valid tells whether the card may be used on the day of t.
 func (c Card) Valid(t time.Time) bool { return !t.Before(c.From) && t.Before(c.To) }
-
-// A Line is one line of a card's statement in people's words.
-type Line struct {
-	ledger.Line
-	EN, ZH string
-}
-
-// Statement reads the lines of a card's own account, oldest first, from line
-// from on (1 is the first): of a credit card what it owes, of every other what
-// stands on it offline.
-func Statement(ctx context.Context, book *ledger.Book, c Card, from uint64, limit int) ([]Line, error) {
-	id := Float(c.ID)
-	if c.Kind == Credit {
-		id = CreditAccount(c.ID)
-	}
-	lines, err := book.Statement(ctx, id, from, limit)
-	if err != nil {
-		return nil, fmt.Errorf("statement of card %s: %w", c.ID.Masked(), err)
-	}
-	out := make([]Line, len(lines))
-	for i, l := range lines {
-		out[i] = Line{l, l.Text, l.Text}
-		if w, ok := entryWords[l.Kind]; ok {
-			out[i].EN, out[i].ZH = w[0], w[1]
-		}
-	}
-	return out, nil
-}
 
 // A Gap is money that left a card between two counters and was not handed in.
 type Gap struct {

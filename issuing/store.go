@@ -408,3 +408,50 @@ func secretOf(q db.Reader, id CardID) (secret, error) {
 func byToken(q db.Reader, token string, psn byte) (secret, error) {
 	return scanSecret(q.QueryRow(`SELECT `+secretColumns+` FROM issuing_bank WHERE token = $1 AND psn = $2`, token, psn).Scan)
 }
+
+// A NewPIN is a PIN in the forms that are kept: nothing shows it.
+type NewPIN struct {
+	card              CardID
+	reference, sealed []byte
+}
+
+// String leaves the PIN out.
+func (p NewPIN) String() string { return "PIN of card " + p.card.Masked() }
+
+// GoString is String.
+func (p NewPIN) GoString() string { return p.String() }
+
+// KeepPIN makes a PIN the card's, with all its tries.
+func KeepPIN(tx *db.Tx, p NewPIN) error {
+	c, err := Get(tx, p.card)
+	if err == nil {
+		_, err = tx.Exec(`UPDATE issuing_bank SET pin = $2, tries = $3 WHERE card = $1`, p.card, p.reference, maxPINTries)
+	}
+	if err != nil || c.State != Ordered && c.State != Personalising {
+		return err
+	}
+	if d, _, err := bankDataOf(tx, c); err != nil || !d.OfflinePIN {
+		return err
+	}
+	_, err = tx.Exec(`INSERT INTO issuing_pin (card, sealed) VALUES ($1, $2) ON CONFLICT (card) DO UPDATE SET sealed = excluded.sealed`, p.card, p.sealed)
+	return err
+}
+
+// ResetPINTries gives a card's PIN its tries back at the bank, as PIN UNBLOCK
+// does on the card.
+func ResetPINTries(tx *db.Tx, id CardID) error {
+	n, err := tx.Exec(`UPDATE issuing_bank SET tries = $2 WHERE card = $1`, id, maxPINTries)
+	if err == nil && n == 0 {
+		err = ErrNotFound
+	}
+	return err
+}
+
+// freshPIN is the sealed PIN of a card that is being written; nil for none.
+func freshPIN(q db.Reader, id CardID) (sealed []byte, err error) {
+	err = q.QueryRow(`SELECT sealed FROM issuing_pin WHERE card = $1`, id).Scan(&sealed)
+	if errors.Is(err, db.ErrNoRows) {
+		err = nil
+	}
+	return sealed, err
+}
