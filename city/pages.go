@@ -75,7 +75,7 @@ func (l *Live) Recent(ctx context.Context, limit int) ([]home.Act, error) {
 			a := some[i]
 			if a.Trace == "" && a.visit != nil {
 				if id, err := recordOf(q, *a.visit); err == nil && id != "" {
-					a.Trace = "/ops/records/" + id
+					a.Trace = "/ops/ecash/records/" + id
 				}
 			}
 			if a.Trace == "" && a.card != "" {

@@ -102,3 +102,63 @@ func TestReaderSurvives(t *testing.T) {
 		}
 	}
 }
+
+// TestNeverTwice: at every kind of device the band leaves in each command, is
+// torn at each write, and the device's power fails at each of its writes; whoever
+// comes back until there is an answer has paid, eaten, passed or redeemed once.
+// The run goes on to its end, where all of it is booked.
+func TestNeverTwice(t *testing.T) {
+	matrix := func(s *sim, r *rider, id string, w street.Wish, moved func() int64, want int64, most int) error {
+		var faults []street.Options
+		for n := 1; n <= most; n++ {
+			faults = append(faults, street.Options{Fault: band.Fault{Lose: n}}, street.Options{Fault: band.Fault{Cut: n, Keep: 7 * n}}, street.Options{PowerCut: n})
+		}
+		for _, opt := range faults {
+			before := moved()
+			var v street.Visit
+			for n := range tries {
+				var err error
+				if v, err = s.street.Present(s.ctx, r.band, id, w, opt); err != nil {
+					return err
+				}
+				if err := r.look(); err != nil {
+					return err
+				}
+				if v.End != street.Again && v.End != street.Dark || n > 4 {
+					break
+				}
+				opt = street.Options{}
+				s.clock.Advance(3 * time.Second)
+			}
+			if got := moved() - before; v.End == street.Refused || v.End == street.Again || v.End == street.Dark || got != want {
+				return differs("%s: %s %s, moved %d, want %d", id, v.End, v.Words[0], got, want)
+			}
+			s.clock.Advance(time.Minute)
+		}
+		return nil
+	}
+	r, err := Run(context.Background(), Config{People: 12, Seed: 5, sabotage: func(s *sim) error {
+		r, c := s.people[11], s.people[9]
+		nothing := func() int64 { return 0 }
+		for _, a := range []func() error{
+			func() error {
+				return matrix(s, r, "haolin.till", street.Wish{Fen: 10}, func() int64 { return r.more.spent() }, 10, 12)
+			},
+			func() error {
+				return matrix(s, r, "kesi.canteen", street.Wish{Fen: 20}, func() int64 { return r.more.eaten }, 20, 12)
+			},
+			func() error { return matrix(s, r, "kesi.lobby", street.Wish{}, nothing, 0, 9) },
+			func() error {
+				return matrix(s, c, "maixiao.coupon", street.Wish{Fen: 30_00}, func() int64 { return int64(c.more.redeemed) }, 1, 1)
+			},
+		} {
+			if err := a(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}})
+	if err != nil || r.Counts["handed in"] < 72 {
+		t.Fatalf("%d handed in, %v", r.Counts["handed in"], err)
+	}
+}
