@@ -124,6 +124,10 @@ func (g *gallery) SetPIN(_ context.Context, _, _ string, card issuing.CardID, pi
 	g.call("pin %s %s", card, pin)
 	return "", nil
 }
+func (g *gallery) Repay(_ context.Context, _, _ string, card issuing.CardID, fen int64) error {
+	g.call("repay %s %d", card, fen)
+	return nil
+}
 func (g *gallery) Orders(_ context.Context, _ string, card issuing.CardID, _ int) (out []wearer.Order, _ error) {
 	for _, o := range g.orders {
 		if card == "" || o.Card == card {
@@ -372,7 +376,8 @@ func TestTheBandAndItsCards(t *testing.T) {
 	s.post("/my/cards/"+g.key(issuing.Debit)+"/default", url.Values{"ref": {"form-1"}})
 	s.post("/my/cards/"+g.key(issuing.ECash)+"/default", url.Values{"ref": {"form-2"}, "card": {g.key(issuing.Debit)}})
 	s.post("/my/cards/"+g.key(issuing.Canteen)+"/topup", url.Values{"ref": {"form-3"}, "amount": {"50"}})
-	g.asked(t, "default card_debit", "default card_debit", "topup card_meal 5000")
+	wants(t, s.post("/my/cards/"+g.key(issuing.Credit)+"/repay", url.Values{"ref": {"form-4"}, "fen": {"31820"}}), "¥318.20 is paid back")
+	g.asked(t, "default card_debit", "default card_debit", "topup card_meal 5000", "repay card_credit 31820")
 	wants(t, s.get("/my/add"), "To travel", "To pay", "To open doors", "in your band", "takes 12.0 KB", "from a firm on the platform")
 	wants(t, s.get("/my/uses/pay_1"), "Dongdan Corner Shop", "waiting to be cleared", "The shop is paid on", "counter (9F36)", "your card&#39;s float", "signed its cryptogram")
 }
@@ -408,7 +413,7 @@ func TestReaders(t *testing.T) {
 	wants(t, s.get("/my/tap?at=till.1"), "What does the till ask for?", "Insert", "PIN, if the till asks", "up to ¥100.00", "E-cash card", "automatic")
 	wants(t, tap("tap-1", "till.1", issuing.ECash, url.Values{"amount": {"12.00"}, "how": {"tap"}}), "Paid", "SALE   12.00", "318 ms", "within 500 ms", `href="/my/uses/pay_1?tap=tap-1"`, "¥157.50")
 	wants(t, tap("tap-2", "till.1", issuing.Debit, url.Values{"amount": {"12.00"}, "other": {"88.80"}, "how": {"insert"}, "pin": {"1357"}}), "approved by the bank", "¥88.80")
-	wants(t, tap("tap-3", "till.1", issuing.ECash, url.Values{"other": {"120"}, "how": {"tap"}}), "It was declined", "over the limit", "Tap again")
+	wants(t, tap("tap-3", "till.1", issuing.ECash, url.Values{"other": {"120"}, "how": {"tap"}}), "It was declined", "over the limit", "Tap again", "The band is locked, so the reader saw no card")
 	wants(t, tap("tap-4", "till.1", issuing.ECash, url.Values{"amount": {"3.50"}, "early": {"1"}, "pull": {"9"}}), "The band left too early", "nothing is paid twice")
 	wants(t, tap("tap-5", "till.1", issuing.ECash, url.Values{"other": {"zwölf"}}), "this is not an amount")
 	wants(t, s.get("/my/tap?at=canteen.1"), "Kung pao chicken", "¥12.00", "Together")

@@ -152,6 +152,8 @@ type Desk interface {
 	SetPIN(ctx context.Context, who, ref string, card issuing.CardID, pin string) (order string, err error)
 	Orders(ctx context.Context, who string, card issuing.CardID, limit int) ([]Order, error) // newest first; no card: all
 	Order(ctx context.Context, who, id string) (Order, error)
+	// Repay pays a credit card's bill out of the wallet.
+	Repay(ctx context.Context, who, ref string, card issuing.CardID, fen int64) error
 	Cancel(ctx context.Context, who, id string) error
 	Verify(ctx context.Context, who, id string) error
 	// Room is how the element's memory is shared out.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/http"
+	"strconv"
 
 	"koala/internal/fail"
 	"koala/web"
@@ -71,6 +72,23 @@ func (p pages) topUp(w http.ResponseWriter, r *http.Request) error {
 	v.wrong = web.FailureText(f.Code, f.Text)
 	w.WriteHeader(web.StatusOf(f.Kind))
 	return p.showTopUp(w, r, v)
+}
+
+// repay pays what a credit card owes, as much as its page said.
+func (p pages) repay(w http.ResponseWriter, r *http.Request) error {
+	c, err := p.find(r, r.PathValue("key"))
+	if err != nil {
+		return err
+	}
+	back := "/my/cards/" + c.Key()
+	fen, err := strconv.ParseInt(r.PostFormValue("fen"), 10, 64)
+	if err != nil || fen <= 0 {
+		return fmt.Errorf("repayment: %w", web.ErrForm)
+	}
+	if err := p.Desk.Repay(r.Context(), who(r), r.PostFormValue("ref"), c.Number, fen); err != nil {
+		return p.sorry(w, r, back, err)
+	}
+	return web.Redirect(w, r, back, web.Toast{Tone: web.Good, Text: words.Repaid.In(r.Context(), web.Yuan(fen))})
 }
 
 // walletView is the person's money.

@@ -64,6 +64,13 @@ func defaultDialog(ctx context.Context, v cardView) web.Confirm {
 	return lockDialog(ctx, v, words.MakeDefault, words.DefaultTitle, words.DefaultBody, words.MakeDefault, "default", "circle-check")
 }
 
+func repayDialog(ctx context.Context, v cardView) web.Confirm {
+	c := lockDialog(ctx, v, words.Repay, words.RepayTitle, words.RepayBody, words.Repay, "repay", "receipt")
+	c.Amount = web.Yuan(v.card.OwesFen)
+	c.Hidden["fen"] = fmt.Sprint(v.card.OwesFen)
+	return c
+}
+
 func returnDialog(ctx context.Context, v cardView) web.Confirm {
 	c := lockDialog(ctx, v, words.Return, words.ReturnTitle, words.ReturnBody, words.ReturnDo, "return", "trash-2")
 	c.Danger = true
@@ -168,19 +175,11 @@ func doneWords(o Order) web.Text {
 	}
 }
 
-// source names where a card's money comes from.
-func source(c Card) web.Text {
-	if c.For == issuing.Debit {
-		return words.YourBank
-	}
-	return words.YourWallet
-}
-
 func receipt(ctx context.Context, v orderView) []web.Fact {
 	var facts []web.Fact
 	if v.order.Fen != 0 {
 		facts = append(facts, web.Fact{Name: words.Amount, Value: web.Yuan(v.order.Fen)},
-			web.Fact{Name: words.From, Value: source(v.card).In(ctx)},
+			web.Fact{Name: words.From, Value: words.YourWallet.In(ctx)},
 			web.Fact{Name: words.Fee, Value: words.NoFee.In(ctx)})
 	}
 	if v.have {
@@ -283,14 +282,6 @@ func roomShares(r Room) (out [][2]string) {
 	return out
 }
 
-// sourceFen is what there is where a card's money comes from.
-func sourceFen(v topUpView) int64 {
-	if v.card.For == issuing.Debit {
-		return v.wallet.BankFen
-	}
-	return v.wallet.Fen
-}
-
 // plainYuan is an amount as a form sends it.
 func plainYuan(fen int64) string { return fmt.Sprintf("%d.%02d", fen/100, fen%100) }
 
@@ -351,7 +342,7 @@ func lostFacts(ctx context.Context, c LostCard) []web.Fact {
 		facts = append(facts, web.Fact{Name: words.ProvenLast, Value: web.Yuan(c.Fen)})
 	}
 	if !c.Due.IsZero() {
-		facts = append(facts, web.Fact{Name: words.MoneyBack, Value: words.DueOn.In(ctx, web.Moment(c.Due)[:16])})
+		facts = append(facts, web.Fact{Name: words.MoneyBack, Value: words.DueOn.In(ctx, web.Moment(c.Due)[:10])})
 	}
 	return append(facts, c.Carried...)
 }

@@ -156,6 +156,7 @@ type tappedView struct {
 	talk   []web.Exchange
 	proofs []proofLine
 	card   *Card
+	locked bool // the band is, and was refused
 }
 
 func (p pages) tapped(w http.ResponseWriter, r *http.Request) error {
@@ -168,10 +169,11 @@ func (p pages) tapped(w http.ResponseWriter, r *http.Request) error {
 	if v.talk, v.proofs, err = p.told(ctx, t.Talk); err != nil {
 		return err
 	}
-	cards, err := p.Desk.Cards(ctx, me)
+	cards, band, err := p.hand(ctx, me)
 	if err != nil {
-		return fmt.Errorf("cards: %w", err)
+		return err
 	}
+	v.locked = band.Locked && t.Kind == TapRefused
 	for i, c := range cards {
 		if c.Number == t.Card {
 			v.card = &cards[i]

@@ -69,6 +69,7 @@ func New(d Deps) http.Handler {
 	m.Handle("POST /my/cards/{key}/topup", p.topUp)
 	m.Handle("GET /my/cards/{key}/pin", p.pinForm)
 	m.Handle("POST /my/cards/{key}/pin", p.pin)
+	m.Handle("POST /my/cards/{key}/repay", p.repay)
 	m.Handle("GET /my/uses/{id}", p.use)
 	m.Handle("POST /my/band/{act}", p.wrist)
 	m.Handle("GET /my/add", p.catalogue)

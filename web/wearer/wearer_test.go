@@ -268,7 +268,7 @@ func TestACardFromCatalogueToBlocked(t *testing.T) {
 	wants(t, s.get("/my/wallet"), "¥130.00", "Top-up to a card", "Card deposit")
 	wants(t, s.post("/my/cards/"+key+"/topup", url.Values{"ref": {"form-top-2"}, "other": {"5000"}}), "one top-up may not be that large")
 	wants(t, s.post("/my/cards/"+key+"/topup", url.Values{"ref": {"form-top-3"}, "other": {"-5"}}), "this is not an amount")
-	wants(t, s.post("/my/cards/"+key+"/block", url.Values{"ref": {"form-block"}}), "block the card · Done")
+	wants(t, s.post("/my/cards/"+key+"/block", url.Values{"ref": {"form-block"}}), "Block the card · Done")
 	wants(t, s.get("/my/cards/"+key), "This card is blocked", "Unblock", "¥50.00")
 	wants(t, s.get("/my/tap"), "no card to tap with")
 	wants(t, s.post("/my/cards/"+key+"/unblock", url.Values{"ref": {"form-unblock"}}), "Done")

@@ -10,7 +10,7 @@ var words = struct {
 	Return, ReturnTitle, ReturnBody, ReturnDo, Details, Number, ValidTo, MaxOnCard, Deposit, LastSeen, History, NoHistory, Blocked,
 	Free, Add, InBand, AddTitle, AddBody, DepositFrom, Progress, WaitHint, Cancel, CancelTitle, CancelBody, CancelDo,
 	Verify, UnsureTitle, UnsureBody, DoneIssue, DoneTopUp, DoneOther, ToCard, ToTap, Receipt, Amount, From, To, Fee, NoFee, At, OrderNo, Bytes, BytesLead, NoBytes,
-	YourWallet, YourBank, Choose, OtherAmount, TopUpNow, TopUpHint, LeftInWallet, AfterTopUp, CannotLoad,
+	YourWallet, Choose, OtherAmount, TopUpNow, TopUpHint, LeftInWallet, AfterTopUp, CannotLoad,
 	Bank, BankNote, Fund, FundNow, Statement, NoStatement, After,
 	PickHint, Search, Buses, HoldHere, WithCard, PullEarly, PullHint, PullAt, NoUsableCard, StandingAt, ChangePlace, Find, NoSuchPlace,
 	DidIn, DidOut, DidBus, DidRefuse, DidTear, AirTime, Within, Beyond, Breakdown, Fare, NewBalance, AgainHere, TapAgain, ToTrip, TornHint, ModelNote,
@@ -35,7 +35,7 @@ var words = struct {
 	FoundTitle, FoundBody, MoveTo, MoveTitle, MoveBody, ReportedAt, RuleTitle, DueOn, ClaimNow, ClaimTitle, ClaimBody, OnTheWay, Arrived,
 	ProvenLast, Activity, ActivityLead, NeverCredit, Steps, Sleep, NoActivity, Hours, Date, AsTable, Forget, ForgetTitle, ForgetBody, Forgotten,
 	Today,
-	NotNow, NotHandedIn, NoMenu, TakenOff, MoneyBack, LostMoving, LostAway, MoreOrders, LostMovedTitle, OwnBand, SimBand, SimShop, SimBody, Stations, ProofGood, ProofBad, ProofOpen Text
+	NotNow, Repay, RepayTitle, RepayBody, Repaid, LockedHint, NotHandedIn, NoMenu, TakenOff, MoneyBack, LostMoving, LostAway, MoreOrders, LostMovedTitle, OwnBand, SimBand, SimShop, SimBody, Stations, ProofGood, ProofBad, ProofOpen Text
 }{
 	Band:            Text{ZH: "我的手环", EN: "My band"},
 	Tap:             Text{ZH: "刷卡", EN: "Tap"},
@@ -114,7 +114,6 @@ var words = struct {
 	Bytes:           Text{ZH: "字节里发生了什么", EN: "What happened in bytes"},
 	BytesLead:       Text{ZH: "发给安全元件的每一条命令和它的应答。点开看含义，密钥不显示。", EN: "Every command to the secure element and its answer. Open one to read it; keys are never shown."},
 	NoBytes:         Text{ZH: "手环还没有收到命令。", EN: "The band has not been sent a command yet."},
-	YourBank:        Text{ZH: "我的银行账户", EN: "your bank account"},
 	YourWallet:      Text{ZH: "考拉钱包", EN: "koala wallet"},
 	Choose:          Text{ZH: "充多少？", EN: "How much?"},
 	OtherAmount:     Text{ZH: "其他金额（元）", EN: "Another amount (yuan)"},
@@ -399,6 +398,11 @@ var words = struct {
 	LostMovedTitle:  Text{ZH: "搬到新手环", EN: "To the new band"},
 	LostAway:        Text{ZH: "已挂失", EN: "reported lost"},
 	MoreOrders:      Text{ZH: "还有 %[1]d 个订单在进行", EN: "%[1]d more under way"},
+	Repay:           Text{ZH: "还款", EN: "Pay the bill"},
+	RepayTitle:      Text{ZH: "还清信用卡账单？", EN: "Pay what you owe on this card?"},
+	RepayBody:       Text{ZH: "从考拉钱包扣款，额度马上恢复。", EN: "It comes out of your wallet, and the line is free again at once."},
+	Repaid:          Text{ZH: "已还 %[1]s。", EN: "%[1]s is paid back."},
+	LockedHint:      Text{ZH: "手环锁着，所以收银台看不到付款卡。解锁后再贴一次。", EN: "The band is locked, so the reader saw no card for it. Unlock it and tap again."},
 	NotNow:          Text{ZH: "先不", EN: "Not now"},
 	OwnBand:         Text{ZH: "这只手环由人戴着，密码和开关在手环上设置。", EN: "This band is worn by a person. Passcode and switches are set on the band itself."},
 	SimBand:         Text{ZH: "手环的外壳、手腕和手机是模拟的；锁定、策略和元件走真实代码。", EN: "The band's case, the wrist and the phone are simulated; lock, policy and element run the real code."},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"koala/internal/db"
 	"koala/issuing"
@@ -112,7 +113,7 @@ func (h house) change(ctx context.Context, who, id string, act func(*db.Tx, stri
 // orderOf turns an order into what its page shows.
 func orderOf(o tsm.Order) wearer.Order {
 	out := wearer.Order{
-		ID: o.ID, Kind: wearer.OrderKind(o.Kind), Card: o.Card, Name: web.Text{ZH: o.Kind.Words(true), EN: o.Kind.Words(false)},
+		ID: o.ID, Kind: wearer.OrderKind(o.Kind), Card: o.Card, Name: web.Text{ZH: o.Kind.Words(true), EN: capital(o.Kind.Words(false))},
 		State: web.Text{ZH: o.State.Words(true), EN: o.State.Words(false)}, Tone: orderTones[o.State],
 		Over: o.State.Over(), Good: o.State == tsm.Done, Unsure: o.State == tsm.Unconfirmed,
 		MayCancel: !o.State.Over() && !o.Stop && o.Kind != tsm.Adopt, At: o.Placed, Changed: o.Changed,
@@ -137,6 +138,14 @@ func orderOf(o tsm.Order) wearer.Order {
 		out.Steps = append(out.Steps, step)
 	}
 	return out
+}
+
+// capital begins an English phrase as a title does.
+func capital(s string) string {
+	if s == "" {
+		return s
+	}
+	return strings.ToUpper(s[:1]) + s[1:]
 }
 
 var orderTones = map[tsm.State]web.Tone{tsm.Placed: web.Info, tsm.Running: web.Info, tsm.Unconfirmed: web.Warn,
@@ -174,6 +183,21 @@ func (h house) SetPIN(ctx context.Context, who, _ string, card issuing.CardID, p
 		return "", err
 	}
 	return "", nil // cards of the house have no PIN of their own to change: theirs is checked by the bank
+}
+
+// Repay pays a credit card's bill out of its holder's wallet.
+func (h house) Repay(ctx context.Context, who, ref string, card issuing.CardID, fen int64) error {
+	ref, err := refOf(who, ref)
+	if err != nil {
+		return err
+	}
+	if err := h.mine(ctx, who, card); err != nil {
+		return err
+	}
+	return h.store.Write(ctx, func(tx *db.Tx) error {
+		_, err := issuing.Repay(tx, ref, card, money.Fen(fen))
+		return err
+	})
 }
 
 // mine tells a person's card from another's.

@@ -68,7 +68,7 @@ var words = struct {
 	CanteenNote:     Text{ZH: "食堂刷卡，餐费从卡内扣", EN: "meals are paid out of the card"},
 	TransitNote:     Text{ZH: "地铁、公交，脱机扣款", EN: "subway and buses, out of the card"},
 	ECashNote:       Text{ZH: "小额脱机，最多存 %[1]s", EN: "small payments without a line; holds up to %[1]s"},
-	DebitNote:       Text{ZH: "银行账户付款，另带电子现金", EN: "pays from your account, with e-cash beside it"},
+	DebitNote:       Text{ZH: "从考拉钱包付款，另带电子现金", EN: "pays from your koala wallet, with e-cash beside it"},
 	CreditNote:      Text{ZH: "先付后还，额度 %[1]s", EN: "pay later, up to %[1]s"},
 	DoorsOf:         Text{ZH: "%[1]d 号园区的门", EN: "the doors of site %[1]d"},
 	CarriedRides:    Text{ZH: "本月已乘 %[1]d 次", EN: "%[1]d rides of this month"},
