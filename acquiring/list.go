@@ -208,33 +208,43 @@ func retryRedemption(tx *db.Tx, id string) (Result, error) {
 	return Result{Number: x.number, ID: id, Fate: x.Fate(), Why: x.Why}, err
 }
 
-// Tick decides what doubts have waited long enough, tries everything in suspense
-// again and forgets old passages. It may be
+// Tick decides what doubts have waited long enough, tries what may have become
+// bookable again, a page at a time in turn, and forgets old passages. It may be
 // called at any time.
 func (o *Office) Tick(ctx context.Context) error {
 	if err := o.bank.RipenDoubts(ctx); err != nil {
 		return err
 	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	var list []Waiting
-	for after := ""; after == "" || len(list) == maxPage; after = list[len(list)-1].ID {
-		err := o.store.Read(ctx, func(q *db.Query) (err error) {
-			list, err = InSuspense(q, after, maxPage)
-			return err
-		})
-		if err != nil {
-			return err
+	err := o.store.Read(ctx, func(q *db.Query) (err error) {
+		list, err = InSuspense(q, o.tried, maxTries)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	o.tried = "" // from the beginning, unless more is left
+	if len(list) == maxTries {
+		o.tried = list[len(list)-1].ID
+	}
+	for _, w := range list {
+		if forGood[w.Why] {
+			continue
 		}
-		for _, w := range list {
-			if _, err := o.Retry(ctx, w.ID); err != nil {
-				return err
-			}
-		}
-		if len(list) == 0 {
-			break
+		if _, err := o.Retry(ctx, w.ID); err != nil {
+			return err
 		}
 	}
 	return o.store.Write(ctx, Forget)
 }
+
+// maxTries is how many things one Tick tries again.
+const maxTries = 100
+
+// forGood are reasons that no time heals.
+var forGood = map[Why]bool{Why(issuing.FlawProof): true, Why(issuing.FlawCurrency): true, Why(issuing.FlawDiffers): true, Why(issuing.FlawOver): true, WhyRefund: true}
 
 // Earned sums what was booked for each shop by everything handed over: what its
 // payouts and its account must come to.

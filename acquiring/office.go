@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"koala/hsm"
@@ -26,12 +27,15 @@ type Office struct {
 	keys     *hsm.HSM
 	bank     *issuing.Bank
 	elements Elements
+
+	mu    sync.Mutex
+	tried string // id up to which Tick has tried what is in suspense
 }
 
 // NewOffice makes the office over a store that has this package's Schema and
 // those of settlement and issuing, and watches what the bank's clearing moves.
 func NewOffice(store *db.Store, keys *hsm.HSM, bank *issuing.Bank, e Elements) *Office {
-	o := &Office{store, keys, bank, e}
+	o := &Office{store: store, keys: keys, bank: bank, elements: e}
 	bank.Watch(moved)
 	store.Provide(officeKey{}, o)
 	return o

@@ -336,6 +336,50 @@ func TestTornSaleIsRuled(t *testing.T) {
 	})
 }
 
+// TestDoubtDecidedElsewhere: a load over the air, which the shop's side does not
+// see, proves the payment; the shop has its money all the same.
+func TestDoubtDecidedElsewhere(t *testing.T) {
+	h := newHouse(t)
+	shop, k := h.till(), h.issue(issuing.ECashCard)
+	shop.load(k, 100_00)
+	h.collect(shop.batch())
+	lost := shop.buy(k, 5_00).Record
+	if _, err := h.office.KeepDoubt(ctx, teaTill, lost.Clearing, true); err != nil {
+		t.Fatal(err)
+	}
+	h.want("in doubt", map[ledger.AccountID]int64{settlement.Payable(tea): 0})
+	shop.over = issuing.NewBank(h.store, h.keys)
+	shop.load(k, 10_00)
+	h.want("told", map[ledger.AccountID]int64{settlement.Payable(tea): 5_00, issuing.Float(k.id): 95_00})
+	equal(t, "after all", fates(h.collect(shop.batch())), "known", "booked", "booked")
+	h.want("after all", map[ledger.AccountID]int64{settlement.Payable(tea): 5_00, issuing.Float(k.id): 105_00})
+}
+
+// TestWords: everything that pages show of it is in both languages.
+func TestWords(t *testing.T) {
+	said := func(what string, words func(bool) string) {
+		if en, zh := words(false), words(true); en == "" || zh == "" || en == zh {
+			t.Errorf("%s: %q %q", what, en, zh)
+		}
+	}
+	for _, w := range []acquiring.Why{acquiring.WhyCard, acquiring.WhyShort, acquiring.WhyFirm, acquiring.WhyNoFirm, acquiring.WhyPurchase, acquiring.WhyRefund,
+		acquiring.WhyMAC, acquiring.WhyForked, acquiring.WhyNumber, acquiring.WhyDevice, acquiring.Why(issuing.FlawProof), acquiring.Why(issuing.FlawNotDue)} {
+		said(string(w), w.Words)
+	}
+	for _, f := range []acquiring.Fate{acquiring.Booked, acquiring.Known, acquiring.Suspense, acquiring.Odd} {
+		said(string(f), f.Words)
+	}
+	for _, k := range []acquiring.Kind{acquiring.POS, acquiring.Canteen, acquiring.Door, acquiring.Coupon} {
+		said(string(k), k.Words)
+	}
+	for _, s := range []acquiring.State{acquiring.Registered, acquiring.Active, acquiring.Suspended, acquiring.Retired} {
+		said(string(s), s.Words)
+	}
+	for _, r := range []issuing.Reason{acquiring.NotHouse, acquiring.UsedSTAN} {
+		said(string(r), func(zh bool) string { return acquiring.ReasonWords(r, zh) })
+	}
+}
+
 // TestExceptionList: a lost card is refused at the till from the next pack on,
 // and let in again when it is found.
 func TestExceptionList(t *testing.T) {
