@@ -97,7 +97,7 @@ type Tallies struct {
 func TalliesOf(q *db.Query) (t Tallies, err error) {
 	var fen int64
 	err = q.QueryRow(`SELECT (SELECT COUNT(*) FROM acquiring_record WHERE fate = 'booked'),
-		(SELECT CAST(COALESCE(SUM(moved), 0) AS BIGINT) FROM acquiring_record WHERE fate = 'booked'),
+		(SELECT CAST(COALESCE(SUM(fen), 0) AS BIGINT) FROM acquiring_movement),
 		(SELECT COUNT(*) FROM acquiring_record WHERE fate = 'suspense') + (SELECT COUNT(*) FROM acquiring_meal WHERE why <> '')
 			+ (SELECT COUNT(*) FROM acquiring_redemption WHERE why <> ''),
 		(SELECT COUNT(*) FROM acquiring_odd), (SELECT COUNT(*) FROM issuing_doubt WHERE state = 'waiting'),

@@ -79,7 +79,7 @@ func TestEveryPageInBothLanguages(t *testing.T) {
 }
 
 // names are what data brings in Chinese, whatever the page's language.
-var names = regexp.MustCompile(`林小雨|[梅沈]工?审?|中文|EP 电子钱包|Beijing 北京`)
+var names = regexp.MustCompile(`林小雨|嘉和|[梅沈]工?审?|中文|EP 电子钱包|Beijing 北京`)
 
 func TestEnglishPagesAreEnglish(t *testing.T) {
 	h := openHouse(t)
