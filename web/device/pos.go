@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"koala/acquiring"
 	"koala/spec/pboc"
 )
 
@@ -60,6 +61,9 @@ func (d Deps) doubts(w http.ResponseWriter, r *http.Request, id string) error {
 		k, err := d.Office.KeepDoubt(r.Context(), id, c, x.Paid)
 		if err != nil {
 			return err
+		}
+		if k.ID == "" { // of a card that is not the house's: put aside
+			k.State = acquiring.DoubtState(acquiring.Odd)
 		}
 		out = append(out, doubtCase{k.ID, string(k.State)})
 	}

@@ -146,7 +146,7 @@ func TestTillDoor(t *testing.T) {
 		{"cut", "POST", shopTill, "sales", sales[:40], 422, "device.body"},
 		{"a canteen's batch", "POST", shopTill, "sales", meals, 422, "device.body"},
 		{"a till at the canteen's address", "POST", shopTill, "meals", meals, 422, "acquiring.kind"},
-		{"a case", "POST", shopTill, "doubts", []byte(doubt), 200, "[{"},
+		{"the case of a foreign card", "POST", shopTill, "doubts", []byte(doubt), 200, `"state":"odd"`},
 		{"no case", "POST", shopTill, "doubts", []byte(`[{"record":"!"}]`), 422, "device.body"},
 		{"a foreign card", "POST", shopTill, "authorise", foreign, 200, `"arc":"15","why":"not_house"`},
 		{"no request", "POST", shopTill, "authorise", []byte{1, 2}, 200, `"arc":"30"`},
