@@ -133,8 +133,8 @@ func (f *traceFlags) run(cmd *cobra.Command, act func(*scene, *traceFlags) error
 // The kinds of devices that a token is for, and where the house is on the wire
 // inside this process.
 const (
-	kindBand, kindTerminal = "band", "terminal"
-	houseAddress           = "http://house.koala.internal"
+	kindBand, kindTerminal, kindTill = "band", "terminal", "till"
+	houseAddress                     = "http://house.koala.internal"
 )
 
 // The world of a trace: the morning of the first tap, and where chance begins.

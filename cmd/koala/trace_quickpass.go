@@ -8,11 +8,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"koala/acquiring"
 	"koala/band"
 	"koala/city/street"
-	"koala/internal/db"
 	"koala/internal/fail"
+	"koala/internal/outbox"
 	"koala/issuing"
 	"koala/money"
 	"koala/spec/dialogue"
@@ -20,7 +19,6 @@ import (
 	"koala/spec/pboc"
 	"koala/terminal"
 	"koala/terminal/pos"
-	"koala/web/device"
 )
 
 // The till of the trace, what a card holds before, and what a payment may take
@@ -72,7 +70,7 @@ func (s *scene) quickpass(f *traceFlags) error {
 	if err := s.cleared(v); err != nil {
 		return err
 	}
-	if err := s.again(device.KindTill, func([]byte) (string, error) { return v.At.TID(), nil }); err != nil {
+	if err := s.again(kindTill, func([]byte) (string, error) { return v.At.TID(), nil }); err != nil {
 		return err
 	}
 	if err := s.morning(); err != nil {
@@ -257,7 +255,7 @@ func (s *scene) cleared(v street.Visit) error {
 	s.begin("book", say{"The unit of work", "工作单元"}, say{
 		"One unit for each record: (card, counter, kind) is booked once; the card's float pays the shop, the shop's claim is captured for settlement, the event is kept; all of it or nothing.",
 		"每条记录一个工作单元：（卡、计数器、类别）只记一次；卡片资金账户付给商户，商户应收登记待结算，保存事件；要么全部完成，要么什么都不发生。"})
-	if err := s.saleRow(v.At.TID()); err != nil {
+	if err := s.saleRow(); err != nil {
 		return err
 	}
 	if err := s.booked(); err != nil {
@@ -286,23 +284,27 @@ func (s *scene) cryptogram(c pboc.Clearing) {
 		s.field(say{"the same with one fen more", "金额改多一分"}, "%X  %s", other.AC, verdict(other))}})
 }
 
-// saleRow tells what the acquirer keeps of a sale.
-func (s *scene) saleRow(tid string) error {
-	var list []acquiring.Sale
-	err := s.read(func(q *db.Query) (err error) {
-		list, err = acquiring.Sales(q, acquiring.Filter{TID: tid, Limit: 1})
+// saleRow tells what the acquirer keeps of the sale that the next event names.
+func (s *scene) saleRow() error {
+	events, err := s.house.Outbox.After(s.ctx, s.event, outbox.MaxPage)
+	if err != nil {
 		return err
-	})
-	if err != nil || len(list) == 0 {
-		return fmt.Errorf("till %s has %d sales: %w", tid, len(list), err)
 	}
-	x := list[0]
-	s.put(traceLine{Kind: "row", Text: s.in(say{"acquiring_record, unique by till and number", "acquiring_record，收银机与编号唯一"}), Fields: []traceField{
-		s.field(say{"record", "记录"}, "%s", x.ID), s.field(say{"till, number", "收银机、编号"}, "%s, %d", x.TID, x.Number),
-		s.field(say{"shop", "商户"}, "%s", x.Shop), s.field(say{"card", "卡"}, "%s", x.Card.Masked()),
-		s.field(say{"to the shop", "付给商户"}, "%s", money.Fen(x.Moved)), s.field(say{"fate", "结果"}, "%s", coded(x.Fate, x.Fate.Words(s.zh))),
-		s.field(say{"received", "收到"}, "%s", beijing(x.Got))}})
-	return nil
+	for _, e := range events {
+		if !strings.HasPrefix(e.Name, "sale.") {
+			continue
+		}
+		x, err := s.house.Acquiring.TraceOf(s.ctx, e.Subject)
+		if err != nil {
+			return err
+		}
+		s.put(traceLine{Kind: "row", Text: s.in(say{"acquiring_record, unique by till and number", "acquiring_record，收银机与编号唯一"}), Fields: []traceField{
+			s.field(say{"record", "记录"}, "%s", x.ID), s.field(say{"till", "收银机"}, "%s", x.TID),
+			s.field(say{"shop", "商户"}, "%s", x.Shop), s.field(say{"card", "卡"}, "%s", x.Card.Masked()),
+			s.field(say{"fate", "结果"}, "%s", coded(x.Fate, x.Fate.Words(s.zh))), s.field(say{"received", "收到"}, "%s", beijing(x.Got))}})
+		return nil
+	}
+	return fmt.Errorf("the house says nothing about the sale: %w", errFoundWrong)
 }
 
 // told explains a dialogue with the card in one session and with the PSAM in

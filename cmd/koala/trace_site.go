@@ -11,7 +11,6 @@ import (
 	"koala/money"
 	"koala/terminal/canteen"
 	"koala/terminal/door"
-	"koala/web/device"
 )
 
 // The devices of these traces, and what a canteen card holds before.
@@ -106,7 +105,7 @@ func (s *scene) visited(f *traceFlags, fen int64, post, ends string, w street.Wi
 	if err := s.happened(); err != nil {
 		return err
 	}
-	if err := s.again(device.KindTill, func([]byte) (string, error) { return v.At.TID(), nil }); err != nil {
+	if err := s.again(kindTill, func([]byte) (string, error) { return v.At.TID(), nil }); err != nil {
 		return err
 	}
 	if err := s.morning(); err != nil {
