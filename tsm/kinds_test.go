@@ -261,11 +261,10 @@ func (x trial) ready(h *house) {
 var ends = map[tsm.Kind]issuing.State{tsm.Issue: issuing.Active, tsm.TopUp: issuing.Active, tsm.Block: issuing.Blocked, tsm.Unblock: issuing.Active,
 	tsm.Delete: issuing.Closed, tsm.Default: issuing.Active, tsm.Update: issuing.Active}
 
-// each runs the trial with fault n armed by f until that says that the fault lay
-// behind the end.
-func (x trial) each(t *testing.T, tune tsm.Config, f func(h *house, n int) (hit bool)) {
-	h := open(t, sqlite(t), tune)
-	h.openAll()
+// each runs the trial in the house with fault n armed by f until that says that
+// the fault lay behind the end.
+func (x trial) each(t *testing.T, h *house, f func(h *house, n int) (hit bool)) {
+	h.t, h.band.t = t, t
 	for n := 1; ; n++ {
 		if n > 1000 {
 			t.Fatal("the fault is never behind the end")
@@ -294,8 +293,9 @@ func TestKindsUnderFaults(t *testing.T) {
 	for _, x := range trials() {
 		t.Run(x.String(), func(t *testing.T) {
 			t.Parallel()
+			h := allKinds(t)
 			t.Run("cut before a command", func(t *testing.T) {
-				x.each(t, tsm.Config{}, func(h *house, n int) bool {
+				x.each(t, h, func(h *house, n int) bool {
 					h.band.cutBefore = n
 					h.band.work(0)
 					hit := h.band.cutBefore == 0
@@ -304,7 +304,7 @@ func TestKindsUnderFaults(t *testing.T) {
 				})
 			})
 			t.Run("answer lost", func(t *testing.T) {
-				x.each(t, tsm.Config{}, func(h *house, n int) bool {
+				x.each(t, h, func(h *house, n int) bool {
 					h.band.element.LoseAnswer(n)
 					before := h.band.sent
 					h.band.work(0)
@@ -313,7 +313,7 @@ func TestKindsUnderFaults(t *testing.T) {
 				})
 			})
 			t.Run("cut at a write", func(t *testing.T) {
-				x.each(t, tsm.Config{}, func(h *house, n int) bool {
+				x.each(t, h, func(h *house, n int) bool {
 					m := h.band.element.Memory()
 					before := m.Writes()
 					m.CutAfter(n)
@@ -324,7 +324,7 @@ func TestKindsUnderFaults(t *testing.T) {
 				})
 			})
 			t.Run("report lost", func(t *testing.T) {
-				x.each(t, tsm.Config{}, func(h *house, n int) bool {
+				x.each(t, h, func(h *house, n int) bool {
 					if n > 1 {
 						h.band.work(n - 1)
 					}
@@ -336,7 +336,7 @@ func TestKindsUnderFaults(t *testing.T) {
 				})
 			})
 			t.Run("script twice", func(t *testing.T) {
-				x.each(t, tsm.Config{}, func(h *house, n int) bool {
+				x.each(t, h, func(h *house, n int) bool {
 					h.band.twice, h.band.rerun = true, n
 					h.band.work(0)
 					hit := h.band.rerun == 0
@@ -344,8 +344,13 @@ func TestKindsUnderFaults(t *testing.T) {
 					return hit
 				})
 			})
+			if x.kind != tsm.Issue && x.kind != tsm.Delete {
+				return // scripts of the channel only are cut to pieces
+			}
 			t.Run("one command at a time", func(t *testing.T) {
-				x.each(t, tsm.Config{Chunk: 1}, func(h *house, n int) bool {
+				h := open(t, sqlite(t), tsm.Config{Chunk: 1})
+				h.openAll()
+				x.each(t, h, func(h *house, n int) bool {
 					h.band.cutBefore = n
 					h.band.work(0)
 					hit := h.band.cutBefore == 0
