@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -400,5 +401,52 @@ func TestOfflinePIN(t *testing.T) {
 	}
 	if sw := verify("246802"); !sw.OK() {
 		t.Errorf("the PIN: %v", sw)
+	}
+}
+
+// TestMigrationOfClearing: where the money of payments stands that were booked
+// before the books said so of each.
+func TestMigrationOfClearing(t *testing.T) {
+	ctx := context.Background()
+	s, err := db.Open(ctx, db.Config{URL: filepath.Join(t.TempDir(), "koala.db"), Clock: clock.NewVirtual(start), Inline: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	const before = 7 // steps there were
+	old := issuing.Schema
+	old.Steps = old.Steps[:before]
+	if err := s.Migrate(ctx, old); err != nil {
+		t.Fatal(err)
+	}
+	err = s.Write(ctx, func(tx *db.Tx) (err error) {
+		for _, x := range []struct{ atc, kind int64 }{{1, 1}, {2, 1}, {2, 2}, {3, 2}, {4, 1}, {4, 3}, {5, 1}, {6, 4}} {
+			if err == nil {
+				_, err = tx.Exec(`INSERT INTO issuing_clearing (card, atc, kind, fen, balance, payee, terminal, stan, done, at) VALUES ('c', $1, $2, 100, 5, 'p', 't', 1, 1, 1)`, x.atc, x.kind)
+			}
+		}
+		if err == nil { // the fifth was asked for
+			_, err = tx.Exec(`INSERT INTO issuing_auth (card, atc, ac, kind, day, fen, balance, arc, state, payee, text, at) VALUES ('c', 5, $1, 'pay', 'd', 100, 5, '00', 'paid', 'p', '', 1)`, []byte{1})
+		}
+		return err
+	})
+	if err == nil {
+		err = s.Migrate(ctx, issuing.Schema)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	err = s.Read(ctx, func(q *db.Query) error {
+		return db.Each(q, func(scan func(...any) error) error {
+			var atc, fen int64
+			var place string
+			err := scan(&atc, &fen, &place)
+			got = append(got, fmt.Sprint(atc, " ", place, " ", fen))
+			return err
+		}, `SELECT atc, fen, place FROM issuing_spent UNION ALL SELECT atc, paid, state FROM issuing_auth ORDER BY 1`)
+	})
+	if want := "1 payee 100, 2 holder 100, 3 holder 100, 4 holder 100, 5 paid 100"; err != nil || strings.Join(got, ", ") != want {
+		t.Errorf("%q, %v", got, err)
 	}
 }
