@@ -89,8 +89,8 @@ func (r *rider) capturedOf(card issuing.CardID) *int64 {
 }
 
 // collect orders the n-th of the cards this rider wants beside the first one,
-// and goes on to the next: one in three e-cash with money on it, one in four a
-// canteen card and a pass of the office tower, one in five a coupon.
+// and goes on to the next: one in four e-cash with money on it, one in six a
+// canteen card, a pass of the office tower and a coupon.
 func (r *rider) collect(n int) error {
 	wants := []struct {
 		one     int // in so many
@@ -98,8 +98,8 @@ func (r *rider) collect(n int) error {
 		to      *issuing.CardID
 		first   int64 // fen to load
 	}{
-		{3, issuing.ECashCard, &r.more.cash, 60_00}, {4, street.CanteenCard, &r.more.meals, 50_00},
-		{4, street.DoorCard, &r.more.pass, 0}, {5, street.BakeryCoupon, &r.more.voucher, 0},
+		{4, issuing.ECashCard, &r.more.cash, 60_00}, {6, street.CanteenCard, &r.more.meals, 50_00},
+		{6, street.DoorCard, &r.more.pass, 0}, {6, street.BakeryCoupon, &r.more.voucher, 0},
 	}
 	if n == len(wants) || r.lost {
 		r.busy = false
@@ -161,18 +161,18 @@ func (r *rider) order1(product string, to *issuing.CardID, then func() error) er
 func (r *rider) planShopping(day func(hour float64, spread time.Duration) time.Time) {
 	s := r.s
 	tills := []string{"haolin.till", "maixiao.till", "sanwei.till", "tongan.till"}
-	if r.n%3 == 0 {
+	if r.n%4 == 0 {
 		for range 1 + s.dice.IntN(3) {
 			fen, id := uint64(3_00+s.dice.IntN(37_00)), tills[s.dice.IntN(len(tills))]
 			s.at(day(9, 12*time.Hour), "shop", func() error { return r.buy(id, fen, 0) })
 		}
 	}
-	if r.n%4 == 0 {
+	if r.n%6 == 0 {
 		door := []string{"kesi.lobby", "kesi.archive"}[s.dice.IntN(2)]
 		s.at(day(8.5, 9*time.Hour), "door", func() error { return r.hold(door, street.Wish{}, r.more.pass, 0) })
 		s.at(day(11, 150*time.Minute), "lunch", func() error { return r.lunch(0) })
 	}
-	if r.n%5 == 0 && s.dice.IntN(2) == 0 {
+	if r.n%6 == 0 && s.dice.IntN(2) == 0 {
 		fen := uint64(15_00 + s.dice.IntN(30_00))
 		s.at(day(15, 4*time.Hour), "coupon", func() error { return r.hold("maixiao.coupon", street.Wish{Fen: fen}, r.more.voucher, 0) })
 	}

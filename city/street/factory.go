@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 	"sync"
 
 	"koala/band"
+	"koala/firmware"
 	"koala/internal/db"
 	"koala/internal/fail"
 	"koala/spec/purse"
@@ -98,6 +100,96 @@ func Passing(err error) bool {
 	}
 	f := fail.Of(err)
 	return f != nil && f.Kind == fail.Busy
+}
+
+// RunAgent lets a band's agent do what waits for it at the house.
+func (s *Street) RunAgent(ctx context.Context, bandID string) error {
+	return s.RunTorn(ctx, bandID, band.Fault{})
+}
+
+// RunTorn is RunAgent with a contact that suffers.
+func (s *Street) RunTorn(ctx context.Context, bandID string, f band.Fault) error {
+	w, err := s.band(bandID)
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.token == "" {
+		if w.token, err = s.House().DeviceToken(ctx, device.KindBand, bandID); err != nil {
+			return err
+		}
+	}
+	w.band.Suffer(f)
+	err = s.agent(ctx, w.band, w.token)
+	w.band.Suffer(band.Fault{})
+	return errors.Join(err, s.keepBand(w))
+}
+
+// RunOver is RunAgent over another line than the street's own: slow makes the
+// line of it.
+func (s *Street) RunOver(ctx context.Context, bandID string, slow func(http.RoundTripper) http.RoundTripper) error {
+	w, err := s.band(bandID)
+	if err != nil {
+		return err
+	}
+	token, err := s.House().DeviceToken(ctx, device.KindBand, bandID)
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	err = w.band.Run(ctx, &band.HTTPLink{Base: base, Token: token, Client: &http.Client{Transport: slow(s.Wire)}})
+	return errors.Join(err, s.keepBand(w))
+}
+
+// Tend lets a band look after itself: releases of its firmware, what it counted.
+func (s *Street) Tend(ctx context.Context, bandID string) error {
+	w, err := s.band(bandID)
+	if err != nil {
+		return err
+	}
+	h := s.House()
+	maker, err := h.Keys.PublicKey(ctx, firmware.Label)
+	if err != nil {
+		return err
+	}
+	token, err := h.DeviceToken(ctx, device.KindBand, bandID)
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	err = w.band.Tend(ctx, &band.HTTPLink{Base: base, Token: token, Client: s.client}, maker)
+	return errors.Join(err, s.keepBand(w))
+}
+
+// HasBand tells whether a band is on the street.
+func (s *Street) HasBand(id string) bool {
+	_, err := s.band(id)
+	return err == nil
+}
+
+// Change does something to a band under its lock and keeps what it became.
+func (s *Street) Change(bandID string, f func(b *band.Band) error) error {
+	w, err := s.band(bandID)
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return errors.Join(f(w.band), s.keepBand(w))
+}
+
+// Look shows a band under its lock.
+func (s *Street) Look(bandID string, f func(b *band.Band) error) error {
+	w, err := s.band(bandID)
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return f(w.band)
 }
 
 // install makes a reader: a PSAM is made, registered and written over the air
