@@ -166,7 +166,13 @@ func (r *Radio) open(conn io.ReadWriter, hello []byte) error {
 }
 
 func (r *Radio) session(t *tunnel, peer [8]byte) error {
-	defer r.locked(func() error { r.Band.Element.PowerOff(); return nil })
+	wired := false // this session gave the element power: a reader's stays on
+	defer r.locked(func() error {
+		if wired {
+			r.Band.Element.PowerOff()
+		}
+		return nil
+	})
 	for {
 		ask, err := t.receive()
 		if err != nil {
@@ -177,7 +183,9 @@ func (r *Radio) session(t *tunnel, peer [8]byte) error {
 		}
 		var answer []byte
 		err = r.locked(func() (err error) {
+			off := !r.Band.Element.Powered()
 			answer, err = r.carryOut(ask[0], ask[3:], peer)
+			wired = wired || off && r.Band.Element.Powered()
 			return err
 		})
 		head := []byte{ask[0] | 0x80, ask[1], ask[2], 0}

@@ -260,3 +260,66 @@ func TestBandJoinsHouse(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
+
+// A reader and a phone use one band at the same time: neither sees half of what
+// the other does, and a passcode set over the radio locks the cards that pay
+// at the reader.
+func TestReaderBesidePhone(t *testing.T) {
+	path := newTestBand(t)
+	d := newDriver(t)
+	address := fmt.Sprintf("127.0.0.1:%d", freePorts(t))
+	ctx, cancel := context.WithCancel(t.Context())
+	over := make(chan said, 1)
+	go func() {
+		over <- koalaIn(ctx, "", "band", "serve", "--vpcd", d.l.Addr().String(), "--radio", address, "--band", path, "--yes", "--json")
+	}()
+	d.accept()
+	waitFor(t, address)
+	bond := filepath.Join(t.TempDir(), "bond")
+	if s := koala(t, "", "band", "pair", "--connect", address, "--bond", bond, "--yes"); s.code != exitFine {
+		t.Fatal(s.errs)
+	}
+	phone := func(args ...string) said {
+		return koala(t, "", append([]string{"band", "phone", "--connect", address, "--bond", bond}, args...)...)
+	}
+	done := make(chan bool)
+	go func() {
+		defer close(done)
+		for range 10 {
+			if s := phone("status", "--json"); s.code != exitFine {
+				t.Errorf("%+v", s)
+			}
+		}
+	}()
+	for range 50 {
+		d.ask("02")
+		if a := d.ask("00A4040008A000000632010105"); !strings.HasSuffix(a, "9000") {
+			t.Errorf("purse: %s", a)
+		}
+	}
+	<-done
+	const payments = "00A404000E325041592E5359532E444446303100"
+	d.ask("02")
+	if a := d.ask(payments); !strings.HasSuffix(a, "9000") {
+		t.Errorf("open: %s", a)
+	}
+	if s := phone("passcode", "2468"); s.code != exitFine {
+		t.Errorf("%+v", s)
+	}
+	cancel()
+	if s := <-over; s.code != exitFine {
+		t.Errorf("%+v", s)
+	}
+	ctx, cancel = context.WithCancel(t.Context()) // a restart locks
+	defer cancel()
+	again := d.serve(ctx, path)
+	d.ask("01")
+	if a := d.ask(payments); a != "6A82" {
+		t.Errorf("locked: %s", a)
+	}
+	if a := d.ask("00A4040008A000000632010105"); !strings.HasSuffix(a, "9000") {
+		t.Errorf("purse of a locked band: %s", a)
+	}
+	cancel()
+	<-again
+}
