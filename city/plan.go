@@ -7,7 +7,6 @@ import (
 	"koala/city/street"
 	"koala/internal/db"
 	"koala/issuing"
-	"koala/spec/purse"
 	"koala/terminal"
 	"koala/transit/network"
 	"koala/tsm"
@@ -153,7 +152,7 @@ func (r *rider) lose() error {
 	}
 	r.lost = true
 	s.count("lost", 1)
-	if err := r.deny("lost:", purse.DenyLost); err != nil {
+	if err := r.report(); err != nil {
 		return err
 	}
 	thief := func() error {
@@ -168,27 +167,34 @@ func (r *rider) lose() error {
 			return r.turnedAway(o)
 		})
 	}
+	if r.more.cash != "" {
+		for _, after := range []time.Duration{5 * time.Minute, 4 * time.Hour} {
+			s.in(after, "finder shops", func() error {
+				return r.present("tongan.till", street.Wish{Fen: 5_00}, 0, func(street.Visit) error { return nil })
+			})
+		}
+	}
 	s.in(2*time.Minute, "finder", thief)
 	s.in(5*time.Hour, "finder", thief)
 	s.in(7*time.Hour, "found", func() error { return r.fetch(nil) })
 	return nil
 }
 
-func (r *rider) deny(ref string, why purse.DenyReason) error {
+// report has the house refuse every card of the band, and block them when it is
+// seen again.
+func (r *rider) report() error {
 	s := r.s
-	var id string
-	err := s.write(func(tx *db.Tx) error {
-		if err := s.house.Transit.Books().Deny(tx, r.card, why, "reported by its owner"); err != nil {
-			return err
-		}
-		o, err := s.house.TSM.Place(tx, tsm.Request{Ref: ref + r.band, Kind: tsm.Block, Band: r.band, Card: issuing.IDOf(r.card), Customer: string(r.who)})
-		id = o.ID
+	var blocks []tsm.Order
+	err := s.write(func(tx *db.Tx) (err error) {
+		blocks, err = s.house.TSM.Suspend(tx, r.band)
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("rider %d blocks: %w", r.n, err)
+		return fmt.Errorf("rider %d reports the loss: %w", r.n, err)
 	}
-	r.orders = append(r.orders, id)
+	for _, o := range blocks {
+		r.orders = append(r.orders, o.ID)
+	}
 	return nil
 }
 

@@ -110,7 +110,7 @@ func (r *rider) collect(n int) error {
 	if r.n%w.one != 0 {
 		return next()
 	}
-	return r.order1(w.product, w.to, func() error {
+	return r.obtain(w.product, w.to, func() error {
 		if w.first == 0 {
 			return next()
 		}
@@ -118,8 +118,8 @@ func (r *rider) collect(n int) error {
 	})
 }
 
-// order1 opens a card of a product and has it written over the air.
-func (r *rider) order1(product string, to *issuing.CardID, then func() error) error {
+// obtain opens a card of a product and has it written over the air.
+func (r *rider) obtain(product string, to *issuing.CardID, then func() error) error {
 	s := r.s
 	a := issuing.Application{Ref: "card:" + r.band + ":" + product, Customer: r.who, Band: r.band, Product: product}
 	if product == issuing.ECashCard {
