@@ -27,6 +27,7 @@ func (h house) Cards(ctx context.Context, who string) (out []wearer.Card, err er
 		if err != nil {
 			return err
 		}
+		slices.SortStableFunc(list, func(a, b issuing.Card) int { return a.Opened.Compare(b.Opened) })
 		for _, c := range list {
 			if _, moved := heirOf(list, c.ID); c.State.Over() || moved && !c.Suspended.IsZero() {
 				continue // given back, or another card took its place

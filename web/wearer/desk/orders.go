@@ -168,8 +168,12 @@ func exchangeOf(l tsm.Line) (wearer.Exchange, bool) {
 // SetPIN gives a bank card its PIN at the bank, at once. The PIN is enciphered before it
 // goes anywhere; nothing here keeps or logs it.
 func (h house) SetPIN(ctx context.Context, who, _ string, card issuing.CardID, pin string) (order string, err error) {
-	if err := h.mine(ctx, who, card); err != nil {
-		return "", err
+	c, err := h.mine(ctx, who, card)
+	if err == nil && !c.Kind.Bank() {
+		err = issuing.ErrKind
+	}
+	if err != nil {
+		return "", fmt.Errorf("PIN of card %s: %w", card.Masked(), err)
 	}
 	secret, err := h.bank.Keys(ctx, card)
 	if err != nil {
@@ -191,7 +195,7 @@ func (h house) Repay(ctx context.Context, who, ref string, card issuing.CardID, 
 	if err != nil {
 		return err
 	}
-	if err := h.mine(ctx, who, card); err != nil {
+	if _, err := h.mine(ctx, who, card); err != nil {
 		return err
 	}
 	return h.store.Write(ctx, func(tx *db.Tx) error {
@@ -201,12 +205,12 @@ func (h house) Repay(ctx context.Context, who, ref string, card issuing.CardID, 
 }
 
 // mine tells a person's card from another's.
-func (h house) mine(ctx context.Context, who string, card issuing.CardID) error {
-	return h.store.Read(ctx, func(q *db.Query) error {
-		c, err := issuing.Get(q, card)
-		if err == nil && string(c.Customer) != who {
+func (h house) mine(ctx context.Context, who string, card issuing.CardID) (c issuing.Card, err error) {
+	err = h.store.Read(ctx, func(q *db.Query) error {
+		if c, err = issuing.Get(q, card); err == nil && string(c.Customer) != who {
 			err = wearer.ErrNoCard
 		}
 		return err
 	})
+	return c, err
 }
