@@ -162,7 +162,7 @@ func (p pages) room(ctx context.Context, me string, b BandView) (Room, error) {
 	if err != nil {
 		return room, fmt.Errorf("room: %w", err)
 	}
-	room.Size = cmp.Or(b.Size, room.Size)
+	room.Size, room.Free = cmp.Or(b.Size, room.Size), b.Free
 	return room, nil
 }
 

@@ -163,6 +163,7 @@ type Desk interface {
 // Room is the element's memory by issuer.
 type Room struct {
 	Size    int // bytes the element has for cards
+	Free    int // of them, as the element itself says; 0: it was not asked
 	Issuers []RoomOf
 }
 

@@ -14,6 +14,7 @@ import (
 type securityView struct {
 	band  BandView
 	wrist bool
+	notes web.Text // of the release that runs
 	wait  web.Text // until when no passcode is taken; empty: now
 	loss  bool     // bands can be reported lost
 	lost  bool     // and one is
@@ -29,6 +30,11 @@ func (p pages) security(w http.ResponseWriter, r *http.Request) error {
 	if v.loss {
 		if _, v.lost, err = p.Losses.Loss(ctx, me); err != nil {
 			return fmt.Errorf("loss: %w", err)
+		}
+	}
+	if p.Notes != nil && v.band.Firmware != 0 {
+		if v.notes, err = p.Notes(ctx, v.band.Firmware); err != nil {
+			return fmt.Errorf("release notes: %w", err)
 		}
 	}
 	if v.band.Waits.After(p.Now()) {

@@ -47,9 +47,10 @@ type Deps struct {
 	Street  Street
 	Wrist   Wrist // nil: a house without a city
 	Network *web.Network
-	CAs     func(context.Context) ([]emv.CAKey, error) // keys that bank cards of the house hold under; nil: none
-	Ref     func() string                              // a fresh reference for a form, unguessable enough not to collide
-	Now     func() time.Time                           // the house's clock
+	CAs     func(context.Context) ([]emv.CAKey, error)      // keys that bank cards of the house hold under; nil: none
+	Notes   func(context.Context, uint32) (web.Text, error) // what a firmware version brought; nil: none are kept
+	Ref     func() string                                   // a fresh reference for a form, unguessable enough not to collide
+	Now     func() time.Time                                // the house's clock
 }
 
 // pages is the handler's receiver.

@@ -2,12 +2,16 @@ package desk
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"koala/activity"
 	"koala/calendar"
 	"koala/customer"
+	"koala/firmware"
 	"koala/internal/db"
+	release "koala/spec/firmware"
+	"koala/web"
 	"koala/web/wearer"
 )
 
@@ -35,4 +39,27 @@ func (b body) Days(ctx context.Context, who string, n int) (out []wearer.Day, er
 // Forget removes all of it.
 func (b body) Forget(ctx context.Context, who string) error {
 	return b.store.Write(ctx, func(tx *db.Tx) error { return activity.Forget(tx, customer.ID(who)) })
+}
+
+// NewNotes reads what a firmware version brought, as its release tells the
+// wearer; nothing for one that the house never published.
+func NewNotes(store *db.Store) func(ctx context.Context, version uint32) (web.Text, error) {
+	return func(ctx context.Context, version uint32) (notes web.Text, err error) {
+		err = store.Read(ctx, func(q *db.Query) error {
+			roll, err := firmware.Get(q, version)
+			if errors.Is(err, firmware.ErrNotFound) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			r, err := release.Parse(roll.Signed)
+			notes = web.Text{ZH: r.ZH, EN: r.EN}
+			return err
+		})
+		if err != nil {
+			return web.Text{}, fmt.Errorf("notes of release %d: %w", version, err)
+		}
+		return notes, nil
+	}
 }

@@ -16,6 +16,7 @@ import (
 	"koala/card/catalog"
 	"koala/card/isd"
 	"koala/customer"
+	"koala/firmware"
 	"koala/hsm"
 	"koala/internal/clock"
 	"koala/internal/db"
@@ -24,6 +25,7 @@ import (
 	"koala/ledger"
 	"koala/money"
 	"koala/settlement"
+	release "koala/spec/firmware"
 	"koala/transit"
 	"koala/tsm"
 	"koala/wallet"
@@ -39,6 +41,7 @@ type house struct {
 	now    *clock.Virtual
 	store  *db.Store
 	tsm    *tsm.Manager
+	keys   *hsm.HSM
 	desk   wearer.Desk
 	losses wearer.Losses
 	body   wearer.Body
@@ -67,8 +70,8 @@ func open(t *testing.T) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.tsm = tsm.New(h.store, keys, tsm.Config{})
-	err = errors.Join(h.store.Migrate(ctx, wallet.Schema, settlement.Schema, issuing.Schema, tsm.Schema, transit.Schema, acquiring.Schema, activity.Schema),
+	h.tsm, h.keys = tsm.New(h.store, keys, tsm.Config{}), keys
+	err = errors.Join(h.store.Migrate(ctx, wallet.Schema, settlement.Schema, issuing.Schema, tsm.Schema, transit.Schema, acquiring.Schema, activity.Schema, firmware.Schema),
 		keys.Provision(ctx), keys.ProvisionBank(ctx))
 	if err != nil {
 		t.Fatal(err)
@@ -309,8 +312,8 @@ func TestALostBandIsFound(t *testing.T) {
 	ctx := t.Context()
 	h.add(issuing.TransitBJ)
 	h.load(h.card(issuing.Transit), 50_00)
-	if _, lost, err := h.losses.Loss(ctx, ann); lost || err != nil {
-		t.Fatalf("lost %v, %v", lost, err)
+	if loss, lost, err := h.losses.Loss(ctx, ann); lost || err != nil || loss.Rule.Empty() {
+		t.Fatalf("lost %v, %v; the rule is %+v", lost, err, loss.Rule)
 	}
 	if err := h.losses.Withdraw(ctx, ann); !errors.Is(err, wearer.ErrNoLoss) {
 		t.Errorf("nothing to withdraw: %v", err)
@@ -429,6 +432,24 @@ func TestALostCardIsPaidOut(t *testing.T) {
 	}
 	if _, lost, err := h.losses.Loss(ctx, ann); lost || err != nil {
 		t.Errorf("still lost, %v", err)
+	}
+}
+
+func TestReleaseNotes(t *testing.T) {
+	h := open(t)
+	ctx := t.Context()
+	notes := desk.NewNotes(h.store)
+	if _, err := h.keys.Generate(ctx, firmware.Label, hsm.Signing); err != nil {
+		t.Fatal(err)
+	}
+	if err := firmware.Publish(ctx, h.store, h.keys, release.Release{Version: 4, EN: "doors open faster", ZH: "开门更快"}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := notes(ctx, 4); err != nil || got.EN != "doors open faster" || got.ZH != "开门更快" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err := notes(ctx, 3); err != nil || !got.Empty() {
+		t.Errorf("a release nobody published: %+v, %v", got, err)
 	}
 }
 

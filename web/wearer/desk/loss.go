@@ -64,16 +64,20 @@ func heirOf(cards []issuing.Card, old issuing.CardID) (issuing.Card, bool) {
 	return cards[i], true
 }
 
-// Loss tells how far the loss is. It is over when nothing of the band waits any
+// Loss tells how far the loss is, and the rule for its money in any case. It is over when nothing of the band waits any
 // more: each card was given up, or its heir works and its money has gone.
 func (l losses) Loss(ctx context.Context, who string) (loss wearer.Loss, lost bool, err error) {
 	err = l.store.Read(ctx, func(q *db.Query) error {
 		band, err := lostBand(q, who)
-		if err != nil || band.ID == "" {
+		if err != nil {
 			return err
 		}
 		cards, err := issuing.OfCustomer(q, customer.ID(who))
 		if err != nil {
+			return err
+		}
+		if band.ID == "" {
+			loss.Rule, err = l.rule(q, cards)
 			return err
 		}
 		loss = wearer.Loss{Band: band.ID, At: band.Lost}
