@@ -40,7 +40,7 @@ people's card programs work with it, and to phones over the radio protocol.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	c.AddCommand(bandNewCommand(), bandListCommand(), bandShowCommand(), bandServeCommand(), bandLogCommand(), bandPairCommand(), bandPhoneCommand(),
-		bandRegisterCommand())
+		bandRegisterCommand(), bandWearCommand())
 	return c
 }
 

@@ -97,6 +97,14 @@ func TestPhone(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 
+	for _, way := range []string{"off", "on"} {
+		if s := koala(t, "", "band", "wear", way, "--band", path); s.code != exitFine || !strings.Contains(s.out, way+", locked") {
+			t.Errorf("%+v", s)
+		}
+		if v := showBand(t, path); v.Worn != (way == "on") {
+			t.Errorf("%s: worn %v", way, v.Worn)
+		}
+	}
 	address, stop = radioed(t, path)
 	ask(exitFine, "worn, locked", "status")
 	ask(exitFine, "unlocked", "unlock", "2468")
@@ -166,6 +174,8 @@ func TestRadioBadInput(t *testing.T) {
 		{"band phone run --house nowhere", exitMisused, "nowhere"},
 		{"band phone unlock -", exitMisused, "nothing came"},
 		{"band phone dance", exitMisused, "dance"},
+		{"band wear out --band " + path, exitMisused, "out"},
+		{"band wear --band " + path, exitMisused, "arg"},
 	} {
 		s := koala(t, "", strings.Fields(tt.args)...)
 		if s.code != tt.code || !strings.Contains(s.errs, tt.says) {
