@@ -157,3 +157,11 @@ func curl(o operation, body string) string {
 	}
 	return s + " \\\n     https://koala.example" + path
 }
+
+// methodTone tells what reads from what changes.
+func methodTone(method string) web.Tone {
+	if method == http.MethodGet {
+		return web.Info
+	}
+	return web.Good
+}

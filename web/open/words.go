@@ -5,7 +5,7 @@ import "koala/web"
 // words is the catalog of the page for developers.
 var words = struct {
 	Title, Lead, Document, Keys, KeysText, Once, OnceText, Problems, ProblemsText, Limits, LimitsText, Life, LifeText,
-	Operations, Right, Inputs, Sent, Answers, Field, Type, Needed, Meaning, Yes, No, Example, Code, Status, Sentence, Simulated web.Text
+	Operations, Right, Inputs, Sent, Answers, Field, Type, Needed, Meaning, Yes, No, Example, Code, Status, Sentence web.Text
 }{
 	Title:        web.Text{ZH: "开放接口", EN: "Developers"},
 	Lead:         web.Text{ZH: "合作方用接口描述自己的卡片模板，获批后空中发卡到手环。", EN: "Partners describe their own card templates and, once approved, issue the cards to bands over the air."},
@@ -35,7 +35,6 @@ var words = struct {
 	Code:         web.Text{ZH: "代码", EN: "Code"},
 	Status:       web.Text{ZH: "状态码", EN: "Status"},
 	Sentence:     web.Text{ZH: "说明", EN: "Sentence"},
-	Simulated:    web.Text{ZH: "演示环境里的手环是程序模拟的。", EN: "In the demo bands are played by programs."},
 }
 
 // opWords names the operations, with what a request sends as an example.

@@ -104,7 +104,7 @@ func (f cardFilter) fields() []web.Field {
 	return []web.Field{
 		{Name: "kind", Label: words.Kind, Type: "select", Options: kinds, Value: string(f.kind)},
 		{Name: "state", Label: words.State, Type: "select", Options: states, Value: string(f.state)},
-		{Name: "suspended", Label: words.Lost, Type: "select", Options: []web.Option{{Name: words.Anybody}, {Value: "1", Name: words.OnlyLost}}, Value: f.stops},
+		{Name: "suspended", Label: words.Lost, Type: "select", Options: []web.Option{{Name: words.All}, {Value: "1", Name: words.OnlyLost}}, Value: f.stops},
 		{Name: "tail", Label: words.LastDigits, Type: "search", Mode: "numeric", Value: f.tail, Max: 20},
 		{Name: "holder", Label: words.Holder, Type: "search", Value: f.holder, Max: customer.MaxName},
 		{Name: "band", Label: words.Band, Type: "search", Value: f.band, Max: tsm.MaxBand},
@@ -139,18 +139,27 @@ func (p pages) cards(w http.ResponseWriter, r *http.Request) error {
 func cardNumber(c issuing.Card) string { return string(c.ID) }
 
 func (p pages) cardTable(ctx context.Context, list []issuing.Card) web.Table {
-	t := web.Table{ID: "cards", Empty: words.NoCards, Head: []web.Column{{Name: words.Card}, {Name: words.State}, {Name: words.Kind}, {Name: words.Product},
+	t := web.Table{ID: "cards", Empty: words.NoCards, Head: []web.Column{{Name: words.Card}, {Name: words.State}, {Name: words.Kind},
 		{Name: words.Band}, {Name: words.Proven, Num: true}, {Name: words.InTheBooks, Num: true}, {Name: words.LastSeen, Num: true}}}
 	for _, c := range list {
 		float := shell.None()
 		if b, err := p.Book.Balance(issuing.Float(c.ID)); err == nil {
 			float = web.Money(b.Posted.Minor())
 		}
-		t.Rows = append(t.Rows, web.Row{Href: cardPath(string(c.Customer), c.ID), Cells: []web.Cell{web.Mono(shell.Masked(c.ID)),
-			cardStatus(ctx, c), shell.Short(shell.Both(c.Kind.Words).In(ctx)), shell.Short(c.Product), shell.Ident(c.Band),
+		t.Rows = append(t.Rows, web.Row{Href: cardPath(string(c.Customer), c.ID), Cells: []web.Cell{web.Mono(nameOf(c)),
+			cardStatus(ctx, c), {Text: shell.Both(c.Kind.Words).In(ctx), CSV: c.Product, Show: shell.Tight(shell.Both(c.Kind.Words).In(ctx))}, shell.Ident(c.Band),
 			web.Money(c.Known.Balance.Minor()), float, web.When(c.Known.At)}})
 	}
 	return t
+}
+
+// nameOf is what a card is called in lists: bank cards go by the last digits of
+// their number.
+func nameOf(c issuing.Card) string {
+	if c.Kind.Bank() && c.Tail != "" {
+		return "•••• " + c.Tail
+	}
+	return shell.Masked(c.ID)
 }
 
 // cardStatus is a card's state; that its holder lost it goes before.
@@ -261,14 +270,14 @@ func (p pages) card(w http.ResponseWriter, r *http.Request) error {
 	v.orders = p.orderTable(r, orders)
 	v.orders.NoCSV = true
 	v.face = faceOf(v.card, product)
-	v.facts = append(p.cardFacts(v.card, v.denied), claim...)
+	v.facts = append(p.cardFacts(ctx, v.card, v.denied), claim...)
 	v.transit = v.card.Kind == issuing.Transit
-	return p.desk.Show(w, r, web.Page{Title: web.Same(shell.Masked(v.card.ID)), Lead: web.Text{ZH: product.NameZH, EN: product.NameEN}, Back: "/ops/cards", Here: "/ops/cards"}, cardPage(v))
+	return p.desk.Show(w, r, web.Page{Title: web.Same(nameOf(v.card)), Lead: web.Text{ZH: product.NameZH, EN: product.NameEN}, Back: "/ops/cards", Here: "/ops/cards"}, cardPage(v))
 }
 
-func (p pages) cardFacts(c issuing.Card, denied bool) []web.Fact {
+func (p pages) cardFacts(ctx context.Context, c issuing.Card, denied bool) []web.Fact {
 	facts := []web.Fact{
-		{Name: words.State, Show: web.Chip(cardTone(c.State), shell.Both(c.State.Words))},
+		{Name: words.State, Show: cardStatus(ctx, c).Show},
 		{Name: words.Customer, Value: string(c.Customer), Href: "/ops/customers/" + string(c.Customer), Mono: true},
 		{Name: words.Band, Value: c.Band, Href: "/ops/bands/" + c.Band, Mono: true},
 		{Name: words.Proven, Value: web.Yuan(c.Known.Balance.Minor())},
@@ -280,7 +289,7 @@ func (p pages) cardFacts(c issuing.Card, denied bool) []web.Fact {
 		facts = append(facts, web.Fact{Name: words.LastSeen, Value: web.Moment(c.Known.At)},
 			web.Fact{Name: words.Sequences, Value: fmt.Sprintf("%d / %d", c.Known.Online, c.Known.Offline), Mono: true})
 	}
-	facts = append(facts, web.Fact{Name: words.Kind, Show: shell.Phrase(shell.Both(c.Kind.Words))},
+	facts = append(facts, web.Fact{Name: words.Kind, Show: shell.Phrase(shell.Both(c.Kind.Words))}, web.Fact{Name: words.Product, Value: c.Product, Mono: true},
 		web.Fact{Name: words.Deposit, Value: web.Yuan(c.Deposit.Minor()), Href: accountPath(issuing.DepositAccount(c.ID))},
 		web.Fact{Name: words.Valid, Value: c.From.Format(time.DateOnly) + " – " + c.To.Format(time.DateOnly)},
 		web.Fact{Name: words.Instance, Value: web.Hex(c.Instance), Mono: true})

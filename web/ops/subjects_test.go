@@ -150,7 +150,7 @@ func TestSubjectsAsFiles(t *testing.T) {
 	h := openHouse(t)
 	h.furnish()
 	b := h.login("shen", web.EN)
-	for path, want := range map[string]string{"/ops/cards?kind=ecash&as=csv": "e-cash card", "/ops/issuers?as=csv": "tea-club", "/ops/issuers/products?as=csv": "transit-bj", "/ops/keys?as=csv": "bank.AC",
+	for path, want := range map[string]string{"/ops/cards?kind=ecash&as=csv": "ecash-koala", "/ops/issuers?as=csv": "tea-club", "/ops/issuers/products?as=csv": "transit-bj", "/ops/keys?as=csv": "bank.AC",
 		"/ops/ecash?as=csv": "Record", "/ops/ecash/odd?as=csv": "Reason", "/ops/ecash/gaps?as=csv": shopTill, "/ops/ecash/loads?as=csv": "50.00", "/ops/shops?as=csv": "shop_tea", "/ops/shops/devices?as=csv": "0000000D",
 		"/ops/shops/sites?as=csv": "site_yard", "/ops/shops/firms?as=csv": "jiahe", "/ops/lost?as=csv": "Band", "/ops/firmware?as=csv": "Version", "/ops/partners?as=csv": "jiahe", "/ops/partners/jiahe?as=csv": "Request"} {
 		if body := b.page(path); !strings.HasPrefix(body, "\uFEFF") || !strings.Contains(body, want) {

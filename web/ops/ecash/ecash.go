@@ -272,9 +272,17 @@ func (d Deps) postings(ctx context.Context, refs []string) (web.Table, error) {
 		for _, l := range rec.Legs {
 			amount = max(amount, l.Amount.Minor())
 		}
-		t.Rows = append(t.Rows, web.Row{Href: "/ops/books/entry?seq=" + strconv.FormatUint(rec.Seq, 10), Cells: []web.Cell{web.Count(int64(rec.Seq)), web.Plain(shell.Hushed(rec.Text)), web.Money(amount), shell.At(rec.Booked)}})
+		t.Rows = append(t.Rows, web.Row{Href: "/ops/books/entry?seq=" + strconv.FormatUint(rec.Seq, 10), Cells: []web.Cell{web.Count(int64(rec.Seq)), web.Plain(entryText(ctx, rec)), web.Money(amount), shell.At(rec.Booked)}})
 	}
 	return t, nil
+}
+
+// entryText says what an entry is: card entries in both languages.
+func entryText(ctx context.Context, rec ledger.Record) string {
+	if s, ok := issuing.KindWords(rec.Kind, web.LangOf(ctx) == web.ZH); ok {
+		return s
+	}
+	return shell.Hushed(rec.Text)
 }
 
 func (d Deps) retry(w http.ResponseWriter, r *http.Request) error {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"koala/internal/db"
 	"koala/issuing"
@@ -165,13 +166,35 @@ func dataFacts(t issuing.Template) []web.Fact {
 			return out
 		}
 		name, _ := key.(string)
-		out = append(out, dataFact(name, v))
+		if name == "value" {
+			out = append(out, web.Fact{Name: fields[name].name, Value: couponValue(t.Data)})
+			continue
+		}
+		if f, said := dataFact(name, v); said {
+			out = append(out, f)
+		}
 	}
 	return out
 }
 
-// dataFact is one field: money in yuan, bits in hexadecimal, yes and no.
-func dataFact(name string, v any) web.Fact {
+// couponValue says what a coupon takes off, by what it gives.
+func couponValue(raw json.RawMessage) string {
+	var d issuing.CouponData
+	if err := json.Unmarshal(raw, &d); err != nil {
+		return "–"
+	}
+	switch d.Gives {
+	case "amount":
+		return web.Yuan(int64(d.Value))
+	case "percent":
+		return fmt.Sprintf("%d.%02d %%", d.Value/100, d.Value%100)
+	}
+	return strconv.Itoa(int(d.Value))
+}
+
+// dataFact is one field: money in yuan, bits in hexadecimal, yes and no. Limits
+// that are zero are not there.
+func dataFact(name string, v any) (web.Fact, bool) {
 	f, known := fields[name]
 	if !known {
 		f.name = web.Same(name)
@@ -180,15 +203,17 @@ func dataFact(name string, v any) web.Fact {
 	i, err := n.Int64()
 	switch b, isBool := v.(bool); {
 	case isBool && b:
-		return web.Fact{Name: f.name, Show: shell.Phrase(words.Yes)}
+		return web.Fact{Name: f.name, Show: shell.Phrase(words.Yes)}, true
 	case isBool:
-		return web.Fact{Name: f.name, Show: shell.Phrase(words.No)}
+		return web.Fact{Name: f.name, Show: shell.Phrase(words.No)}, true
 	case isNumber && err == nil && f.money:
-		return web.Fact{Name: f.name, Value: web.Yuan(i)}
+		return web.Fact{Name: f.name, Value: web.Yuan(i)}, i != 0
 	case isNumber && err == nil && f.bits:
-		return web.Fact{Name: f.name, Value: fmt.Sprintf("%08X", i), Mono: true}
+		return web.Fact{Name: f.name, Value: fmt.Sprintf("%08X", i), Mono: true}, true
+	case name == "gives":
+		return web.Fact{Name: f.name, Show: shell.Phrase(gives[fmt.Sprint(v)])}, true
 	}
-	return web.Fact{Name: f.name, Value: fmt.Sprint(v)}
+	return web.Fact{Name: f.name, Value: fmt.Sprint(v)}, !isNumber || i != 0
 }
 
 // acts are what staff may do about a template in its state.
@@ -269,16 +294,27 @@ func (d Deps) products(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("products: %w", err)
 	}
 	t := web.Table{ID: "products", Empty: words.NoProducts, Head: []web.Column{{Name: words.Product}, {Name: words.Kind}, {Name: words.Code}, {Name: words.Prefix}, {Name: words.Deposit, Num: true},
-		{Name: words.MaxLoad, Num: true}, {Name: words.MaxBalance, Num: true}, {Name: words.Years, Num: true}, {Name: words.Source}, {Name: words.From, Num: true}}}
+		{Name: words.MaxLoad, Num: true}, {Name: words.MaxBalance, Num: true}, {Name: words.Years, Num: true}}}
+	if web.WantsCSV(r) { // where the terms come from stands below the table, and in its file
+		t.Head = append(t.Head, web.Column{Name: words.Source}, web.Column{Name: words.From})
+	}
+	var sources []web.Line
 	for _, p := range list {
+		sources = append(sources, web.Line{Text: web.Text{ZH: p.NameZH + "：" + p.Source, EN: p.NameEN + ": " + p.Source}, Value: p.From.Format(time.DateOnly)})
 		row := web.Row{Cells: []web.Cell{web.Plain(nameOf(p.NameEN, p.NameZH).In(ctx)), shell.Short(shell.Both(p.Kind.Words).In(ctx)), web.Mono(p.Code), numbers(p), web.Money(p.Deposit.Minor()),
-			most(p, p.MaxLoad.Minor()), most(p, p.MaxBalance.Minor()), web.Count(int64(p.Years)), web.Plain(p.Source), shell.At(p.From)}}
+			most(p, p.MaxLoad.Minor()), most(p, p.MaxBalance.Minor()), web.Count(int64(p.Years))}}
+		if web.WantsCSV(r) {
+			row.Cells = append(row.Cells, web.Plain(p.Source), shell.At(p.From))
+		}
 		if p.Template != "" {
 			row.Href = here + "/templates/" + p.Template
 		}
 		t.Rows = append(t.Rows, row)
 	}
-	return d.Desk.List(w, r, web.Page{Title: words.Title, Lead: words.Lead, Here: here}, shell.ListView{Table: t, Tabs: tabs("/products")})
+	if web.WantsCSV(r) {
+		return web.WriteCSV(w, r, t)
+	}
+	return d.Desk.Show(w, r, web.Page{Title: words.Title, Lead: words.Lead, Here: here}, productsPage(tabs("/products"), t, sources))
 }
 
 func numbers(p issuing.Product) web.Cell {

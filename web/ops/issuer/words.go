@@ -4,7 +4,7 @@ import "koala/web"
 
 // words is the catalog of these pages.
 var words = struct {
-	All, Approve, ApproveBody, Approved, Code, Data, DataNote, DecidedAt, DecidedBy, Deposit, DidApprove, DidRefuse, DidWithdraw, From, Handed,
+	All, Approve, ApproveBody, Approved, Code, Data, DataNote, DecidedAt, DecidedBy, Deposit, DidApprove, DidRefuse, DidWithdraw, From, Terms, Handed,
 	House, Issuer, Kind, Lead, MaxBalance, MaxLoad, NameEN, NameZH, No, NoProducts, NoTemplates, Prefix, Product, Products, Reason, Refuse,
 	RefuseBody, Refused, SomeWait, Source, Space, State, Submitted, Template, Templates, Title, Version, WaitsForYou, Withdraw, WithdrawBody,
 	Withdrawn, Years, Yes web.Text
@@ -22,6 +22,7 @@ var words = struct {
 	DidApprove:   web.Text{ZH: "模板已批准，可以发卡。", EN: "Approved. Cards of it may be ordered."},
 	DidRefuse:    web.Text{ZH: "模板已退回。", EN: "Refused."},
 	DidWithdraw:  web.Text{ZH: "模板已下架。", EN: "Withdrawn."},
+	Terms:        web.Text{ZH: "条款依据与起售日", EN: "Where the terms come from, and since when"},
 	From:         web.Text{ZH: "起售", EN: "From"},
 	Handed:       web.Text{ZH: "提交时间", EN: "Handed in"},
 	House:        web.Text{ZH: "考拉", EN: "koala"},

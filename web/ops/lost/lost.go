@@ -187,7 +187,7 @@ func (d Deps) claim(ctx context.Context, q *db.Query, c issuing.Card, v *view, s
 	if err != nil {
 		return state, due, err
 	}
-	line := web.Line{Text: words.RuleLine.F(shell.Masked(c.ID), web.Moment(k.Lost), int(k.Rule.Value), k.Rule.Source), Value: web.Moment(k.Due)}
+	line := web.Line{Text: words.RuleLine.F(shell.Masked(c.ID), int(k.Rule.Value), k.Rule.Source), Value: web.Day(ctx, k.Due)}
 	v.rules = append(v.rules, line)
 	tone, word := web.Warn, words.Waits
 	switch {

@@ -34,7 +34,7 @@ var words = struct {
 	RefundBody:  web.Text{ZH: "把卡片最后证明的余额和押金退到持卡人钱包，这张卡永久停用。", EN: "The balance that the card proved last goes to its holder's wallet with the deposit, and the card ends for ever."},
 	Restore:     web.Text{ZH: "找回，解除挂失", EN: "Found: restore"},
 	RestoreBody: web.Text{ZH: "没有换发的卡恢复使用，并移出拒绝名单；已换发的不变。", EN: "Its cards work again and leave the lists; those that another card took over stay as they are."},
-	RuleLine:    web.Text{ZH: "%[1]s：%[2]s 挂失，等待 %[3]d 天（%[4]s）", EN: "%[1]s: reported %[2]s, waits %[3]d days (%[4]s)"},
+	RuleLine:    web.Text{ZH: "%[1]s：挂失后等待 %[2]d 天（%[3]s）", EN: "%[1]s waits %[2]d days from its loss (%[3]s)"},
 	Since:       web.Text{ZH: "挂失时间", EN: "Since"},
 	State:       web.Text{ZH: "状态", EN: "State"},
 	Suspend:     web.Text{ZH: "挂失手环", EN: "Suspend the band"},

@@ -185,15 +185,37 @@ func keyTable(ctx context.Context, now time.Time, keys []open.Key) web.Table {
 		for i, s := range k.Scopes {
 			scopes[i] = string(s)
 		}
-		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{web.Mono(k.Head + "…"), web.Plain(k.Name), web.Status(ctx, tone, word), web.Mono(strings.Join(scopes, " ")),
-			shell.Short(shell.Ago(now, k.Used).In(ctx)), web.Plain(k.By), shell.At(k.Made)}})
+		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{web.Mono(k.Head + "…"), web.Plain(k.Name), web.Status(ctx, tone, word), {Text: rightsOf(k).In(ctx), CSV: strings.Join(scopes, " ")},
+			shell.Short(shell.Ago(now, k.Used).In(ctx)), web.Plain(k.By), shell.Short(web.Day(ctx, k.Made))}})
 	}
 	return t
 }
 
+// rightsOf names the set of rights of a key.
+func rightsOf(k open.Key) web.Text {
+	for _, x := range rights {
+		if slices.Equal(x.scopes, k.Scopes) {
+			return x.name
+		}
+	}
+	return words.Rights
+}
+
+// briefPath leaves the middle of identifiers in an address out.
+func briefPath(path string) string {
+	const most, head, tail = 16, 8, 4
+	parts := strings.Split(path, "/")
+	for i, p := range parts {
+		if len(p) > most && strings.Contains(p, "_") {
+			parts[i] = p[:head] + "…" + p[len(p)-tail:]
+		}
+	}
+	return strings.Join(parts, "/")
+}
+
 func requestTable(ctx context.Context, rows []open.Logged) web.Table {
-	t := web.Table{ID: "requests", Empty: words.NoRequests, Head: []web.Column{{Name: words.Request}, {Name: words.Address}, {Name: words.Status}, {Name: words.Code},
-		{Name: words.Took, Num: true}, {Name: words.At, Num: true}}}
+	t := web.Table{ID: "requests", Empty: words.NoRequests, Head: []web.Column{{Name: words.Request}, {Name: words.Status}, {Name: words.Code},
+		{Name: words.LogName}, {Name: words.Took, Num: true}, {Name: words.At, Num: true}}}
 	for _, l := range rows {
 		tone := web.Good
 		switch {
@@ -210,8 +232,8 @@ func requestTable(ctx context.Context, rows []open.Logged) web.Table {
 		if l.Code != "" {
 			code = web.Mono(l.Code)
 		}
-		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{shell.Ident(l.ID), web.Mono(l.Method + " " + l.Path), web.Status(ctx, tone, status), code,
-			shell.Short(fmt.Sprintf("%.1f ms", float64(l.Took.Microseconds())/1000)), shell.At(l.At)}})
+		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{{Text: l.Method + " " + briefPath(l.Path), CSV: l.ID + " " + l.Method + " " + l.Path, Mono: true}, web.Status(ctx, tone, status), code,
+			shell.Ident(l.ID), shell.Short(fmt.Sprintf("%.1f ms", float64(l.Took.Microseconds())/1000)), shell.At(l.At)}})
 	}
 	return t
 }

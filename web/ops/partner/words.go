@@ -6,7 +6,7 @@ import "koala/web"
 var words = struct {
 	Title, Lead, PartnerLead, Partner, Code, CodeHint, NameZH, NameEN, Add, AddBody, Added, NoPartners, LivingKeys, LastUsed, Since, Templates, ItsTemplates, Reference,
 	ToReference, Keys, Key, KeyName, KeyNameHint, Rights, RightsAll, RightsCards, RightsRead, MakeKey, MakeKeyBody, NewKey, NewKeyLead, OnceOnly, Kept, NoKeys, State, Living,
-	Revoked, Revoke, RevokeBody, DidRevoke, MadeBy, Requests, Request, Address, Status, Took, At, NoRequests, Replayed web.Text
+	Revoked, Revoke, RevokeBody, DidRevoke, MadeBy, Requests, Request, LogName, Status, Took, At, NoRequests, Replayed web.Text
 }{
 	Title:        web.Text{ZH: "合作方", EN: "Partners"},
 	Lead:         web.Text{ZH: "用开放接口描述模板、向手环发卡的公司。", EN: "Firms that describe card templates and issue cards to bands by the open API."},
@@ -51,7 +51,7 @@ var words = struct {
 	MadeBy:       web.Text{ZH: "签发人", EN: "Issued by"},
 	Requests:     web.Text{ZH: "请求记录", EN: "Requests"},
 	Request:      web.Text{ZH: "请求", EN: "Request"},
-	Address:      web.Text{ZH: "地址", EN: "Address"},
+	LogName:      web.Text{ZH: "编号", EN: "Name in the log"},
 	Status:       web.Text{ZH: "状态码", EN: "Status"},
 	Took:         web.Text{ZH: "耗时", EN: "Took"},
 	At:           web.Text{ZH: "时间", EN: "When"},
