@@ -101,9 +101,14 @@ func (t *Table) Price(tap Tap) (Quote, error) {
 }
 
 // PriceMissingExit prices a card that enters at at with its last ride, begun
-// at entry, never closed. The farthest ride known here stands for it.
+// at entry, never closed. The farthest ride known here stands for it, in the
+// region where it began: the lowest fare there may be another one.
 func (t *Table) PriceMissingExit(entry Code, entered, at time.Time) (Quote, error) {
-	return Price(t.Tariff, Ride{Case: MissingExit, Parts: t.Farthest(), Entered: entered, Left: at})
+	parts := t.Farthest()
+	if e, ok := t.Entry(entry); ok && e.Parts[0].Region != parts[0].Region {
+		parts = e.Parts[:1]
+	}
+	return Price(t.Tariff, Ride{Case: MissingExit, Parts: parts, Entered: entered, Left: at})
 }
 
 // Farthest returns the longest ride to this station that stays in the

@@ -62,8 +62,10 @@ func TestTablePrices(t *testing.T) {
 			t.Errorf("%s: %v, %v; want %d, %v", tt.name, q.Fen, err, tt.fen, tt.want)
 		}
 	}
-	if q, err := tb.PriceMissingExit(10107, in, in.AddDate(0, 0, 1)); err != nil || q.Fen.Minor() != 300 {
-		t.Errorf("missing exit: %v, %v", q, err)
+	for entry, fen := range map[fare.Code]int64{10107: 300, 980001: 2500} { // an airport's line has a lowest fare of its own
+		if q, err := tb.PriceMissingExit(entry, in, in.AddDate(0, 0, 1)); err != nil || q.Fen.Minor() != fen {
+			t.Errorf("missing exit from %s: %v, %v", entry, q, err)
+		}
 	}
 }
 
