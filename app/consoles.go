@@ -87,6 +87,9 @@ var doors = []web.Door{
 	{Href: "/ops/", Icon: "gauge", Audience: web.Staff,
 		Name: web.Text{ZH: "运营", EN: "Operations"},
 		Lead: web.Text{ZH: "订单与指令、闸机、行程、账簿、清算", EN: "Orders and APDUs, gates, journeys, books, settlement"}},
+	{Href: "/developers", Icon: "binary", Audience: web.Public,
+		Name: web.Text{ZH: "开放接口", EN: "Developers"},
+		Lead: web.Text{ZH: "用接口描述卡片模板，空中发卡到手环", EN: "Describe card templates by an API and issue cards to bands"}},
 }
 
 // authorities are the keys under which the house's own bank cards hold.
