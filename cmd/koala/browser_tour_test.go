@@ -27,6 +27,11 @@ func TestBrowser(t *testing.T) {
 			w.visit(t, screen{1280, "en"}).wearBand(name, secret)
 			w.visit(t, screen{1280, "zh"}).useKeys(name, secret)
 		})
+		t.Run("many-cards", func(t *testing.T) {
+			t.Parallel()
+			name, secret := w.newcomer(t, "yun", "13900002222")
+			w.visit(t, screen{390, "en"}).carryCards(name, secret)
+		})
 		for _, s := range all {
 			t.Run("start-"+s.String(), func(t *testing.T) {
 				t.Parallel()
