@@ -40,7 +40,8 @@ type field struct {
 	name, kind string
 	needed     bool
 	means      web.Text
-	deep       bool // of an object inside
+	words      []string // the only values, if there are only these
+	deep       bool     // of an object inside
 }
 
 func (a *api) developers() http.Handler {
@@ -78,7 +79,7 @@ func (a *api) describe(method, path string, op *huma.Operation) operation {
 		if p.In == "path" && p.Name == "band" {
 			name = "band (path)"
 		}
-		o.inputs = append(o.inputs, field{p.Name, typeName(p.Schema), p.Required, web.Text{ZH: fieldZH[name], EN: p.Description}, false})
+		o.inputs = append(o.inputs, field{p.Name, typeName(p.Schema), p.Required, web.Text{ZH: fieldZH[name], EN: p.Description}, nil, false})
 	}
 	if op.RequestBody != nil {
 		o.sent = a.fields(op.RequestBody.Content["application/json"].Schema, false)
@@ -108,7 +109,7 @@ func (a *api) fields(s *huma.Schema, deep bool) (out []field) {
 		if !own {
 			zh = fieldZH[k]
 		}
-		out = append(out, field{k, typeName(p), slices.Contains(s.Required, k), web.Text{ZH: zh, EN: p.Description}, deep})
+		out = append(out, field{k, typeName(p), slices.Contains(s.Required, k), web.Text{ZH: zh, EN: p.Description}, valuesOf(p), deep})
 		if p.Ref != "" && !deep {
 			out = append(out, a.fields(p, true)...)
 		}
@@ -123,17 +124,18 @@ func rank(s *huma.Schema, name string) int {
 	return 1
 }
 
+func valuesOf(s *huma.Schema) (out []string) {
+	for _, e := range s.Enum {
+		out = append(out, fmt.Sprint(e))
+	}
+	return out
+}
+
 // typeName says what a value is.
 func typeName(s *huma.Schema) string {
 	switch {
 	case s.Ref != "":
 		return "object"
-	case len(s.Enum) > 0:
-		var words []string
-		for _, e := range s.Enum {
-			words = append(words, fmt.Sprint(e))
-		}
-		return strings.Join(words, " | ")
 	case s.Type == "array":
 		return "array"
 	case s.Format == "date-time":

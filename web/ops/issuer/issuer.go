@@ -138,7 +138,10 @@ func facts(t issuing.Template) []web.Fact {
 	tone, word := stateOf(t.State)
 	out := []web.Fact{{Name: words.State, Show: web.Chip(tone, word)}, {Name: words.Issuer, Show: shell.Phrase(issuerName(t.Issuer))},
 		{Name: words.Code, Value: t.Code, Mono: true}, {Name: words.Version, Value: "v" + strconv.Itoa(t.Version)}, {Name: words.Template, Value: t.ID, Mono: true},
-		{Name: words.NameZH, Value: t.NameZH}, {Name: words.NameEN, Value: t.NameEN}, {Name: words.Space, Value: web.Number(int64(t.Space))}, {Name: words.Handed, Value: web.Moment(t.Made)}}
+		{Name: words.NameZH, Value: t.NameZH}, {Name: words.NameEN, Value: t.NameEN}, {Name: words.Handed, Value: web.Moment(t.Made)}}
+	if t.Space > 0 {
+		out = append(out, web.Fact{Name: words.Space, Value: web.Number(int64(t.Space))})
+	}
 	if t.By != "" {
 		out = append(out, web.Fact{Name: words.DecidedBy, Value: t.By}, web.Fact{Name: words.DecidedAt, Value: web.Moment(t.Decided)})
 	}
@@ -301,7 +304,7 @@ func (d Deps) products(w http.ResponseWriter, r *http.Request) error {
 	var sources []web.Line
 	for _, p := range list {
 		sources = append(sources, web.Line{Text: web.Text{ZH: p.NameZH + "：" + p.Source, EN: p.NameEN + ": " + p.Source}, Value: p.From.Format(time.DateOnly)})
-		row := web.Row{Cells: []web.Cell{web.Plain(nameOf(p.NameEN, p.NameZH).In(ctx)), shell.Short(shell.Both(p.Kind.Words).In(ctx)), web.Mono(p.Code), numbers(p), web.Money(p.Deposit.Minor()),
+		row := web.Row{Cells: []web.Cell{shell.Short(nameOf(p.NameEN, p.NameZH).In(ctx)), shell.Short(shell.Both(p.Kind.Words).In(ctx)), web.Mono(p.Code), numbers(p), web.Money(p.Deposit.Minor()),
 			most(p, p.MaxLoad.Minor()), most(p, p.MaxBalance.Minor()), web.Count(int64(p.Years))}}
 		if web.WantsCSV(r) {
 			row.Cells = append(row.Cells, web.Plain(p.Source), shell.At(p.From))

@@ -214,7 +214,7 @@ func briefPath(path string) string {
 }
 
 func requestTable(ctx context.Context, rows []open.Logged) web.Table {
-	t := web.Table{ID: "requests", Empty: words.NoRequests, Head: []web.Column{{Name: words.Request}, {Name: words.Status}, {Name: words.Code},
+	t := web.Table{ID: "requests", Empty: words.NoRequests, Head: []web.Column{{Name: words.Request}, {Name: words.Status},
 		{Name: words.LogName}, {Name: words.Took, Num: true}, {Name: words.At, Num: true}}}
 	for _, l := range rows {
 		tone := web.Good
@@ -228,11 +228,10 @@ func requestTable(ctx context.Context, rows []open.Logged) web.Table {
 		if l.Replayed {
 			status = words.Replayed.F(l.Status)
 		}
-		code := shell.None()
 		if l.Code != "" {
-			code = web.Mono(l.Code)
+			status = web.Same(strconv.Itoa(l.Status) + " " + l.Code)
 		}
-		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{{Text: l.Method + " " + briefPath(l.Path), CSV: l.ID + " " + l.Method + " " + l.Path, Mono: true}, web.Status(ctx, tone, status), code,
+		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{{Text: l.Method + " " + briefPath(l.Path), CSV: l.ID + " " + l.Method + " " + l.Path, Mono: true}, web.Status(ctx, tone, status),
 			shell.Ident(l.ID), shell.Short(fmt.Sprintf("%.1f ms", float64(l.Took.Microseconds())/1000)), shell.At(l.At)}})
 	}
 	return t
