@@ -11,6 +11,7 @@ import (
 	"koala/spec/purse"
 	"koala/terminal"
 	"koala/terminal/bus"
+	"koala/terminal/terminaltest"
 )
 
 var (
@@ -18,7 +19,7 @@ var (
 	distance = bus.Route{Line: 918, Stops: []bus.Stop{{Code: 918_01}, {Code: 918_02, Metres: 8_000}, {Code: 918_03, Metres: 26_000}, {Code: 918_04, Metres: 41_000}}}
 )
 
-func want(t *testing.T, v *vehicle, r *rider, result terminal.Result, reason terminal.Reason, fen uint32) {
+func want(t *testing.T, v *vehicle, r *terminaltest.Rider, result terminal.Result, reason terminal.Reason, fen uint32) {
 	t.Helper()
 	o, err := v.tap(r)
 	if err != nil || o.Result != result || o.Reason != reason || o.Fen != fen {
@@ -42,25 +43,25 @@ func price(t *testing.T, v *vehicle, metres int, concession string) uint32 {
 
 func TestFlatRoute(t *testing.T) {
 	v := newVehicle(t, 1, flat, clock.NewVirtual(noon))
-	r := newRider(t, number, 1_50)
+	r := terminaltest.NewRider(t, number, 1_50)
 	one := price(t, v, 0, "")
 	want(t, v, r, terminal.Opened, terminal.NoReason, one)
 	want(t, v, r, terminal.Refused, terminal.NoMoney, 0)
-	if fen, rail := r.holds(); fen != 1_50-one || rail.Status != purse.NeverRidden || v.collected() != one {
+	if fen, rail := r.Holds(); fen != 1_50-one || rail.Status != purse.NeverRidden || v.collected() != one {
 		t.Errorf("card %d, %+v, collected %d", fen, rail, v.collected())
 	}
-	student := newRider(t, "03105170070104791399", 9_00, func(_ *purse.File15, f *purse.File17, _ *purse.Transit) { f.CardType = purse.CardStudent })
+	student := terminaltest.NewRider(t, "03105170070104791399", 9_00, func(_ *purse.File15, f *purse.File17, _ *purse.Transit) { f.CardType = purse.CardStudent })
 	want(t, v, student, terminal.Opened, terminal.NoReason, price(t, v, 0, "student"))
 }
 
 func TestDistanceRoute(t *testing.T) {
 	now := clock.NewVirtual(noon)
 	v := newVehicle(t, 1, distance, now)
-	r := newRider(t, number, 30_00)
+	r := terminaltest.NewRider(t, number, 30_00)
 	full := price(t, v, 41_000, "")
 	want(t, v, r, terminal.Opened, terminal.NoReason, 0)
 	want(t, v, r, terminal.Opened, terminal.AgainHere, 0)
-	if _, rail := r.holds(); rail.MaxFare != full || !terminal.OnBus(rail) {
+	if _, rail := r.Holds(); rail.MaxFare != full || !terminal.OnBus(rail) {
 		t.Errorf("%+v", rail)
 	}
 	if err := v.v.Arrive(2); err != nil {
@@ -80,7 +81,7 @@ func TestDistanceRoute(t *testing.T) {
 	now.Advance(time.Hour)
 	other := newVehicle(t, 2, distance, now)
 	want(t, other, r, terminal.Opened, terminal.NoReason, full)
-	if fen, _ := r.holds(); fen != 30_00-paid-full || v.collected()+other.collected() != paid+full {
+	if fen, _ := r.Holds(); fen != 30_00-paid-full || v.collected()+other.collected() != paid+full {
 		t.Errorf("card %d, collected %d and %d", fen, v.collected(), other.collected())
 	}
 }
@@ -88,8 +89,8 @@ func TestDistanceRoute(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	v := newVehicle(t, 1, distance, clock.NewVirtual(noon))
 	full := price(t, v, 41_000, "")
-	want(t, v, newRider(t, number, full-1), terminal.Refused, terminal.NoMoney, 0)
-	inMetro := newRider(t, number, 30_00, func(_ *purse.File15, _ *purse.File17, r *purse.Transit) { r.Status = purse.Entered })
+	want(t, v, terminaltest.NewRider(t, number, full-1), terminal.Refused, terminal.NoMoney, 0)
+	inMetro := terminaltest.NewRider(t, number, 30_00, func(_ *purse.File15, _ *purse.File17, r *purse.Transit) { r.Status = purse.Entered })
 	want(t, v, inMetro, terminal.Refused, terminal.MissingExit, 0)
 	if err := v.v.Arrive(4); !errors.Is(err, bus.ErrRoute) {
 		t.Errorf("beyond the terminus: %v", err)
@@ -101,7 +102,7 @@ func TestRefusals(t *testing.T) {
 	} {
 		cfg := v.cfg
 		cfg.Route = route
-		if _, err := bus.New(cfg, v.contact()); !errors.Is(err, bus.ErrRoute) {
+		if _, err := bus.New(cfg, terminaltest.Contact(v.sam)); !errors.Is(err, bus.ErrRoute) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -109,7 +110,7 @@ func TestRefusals(t *testing.T) {
 	old.Tariff = fare.Tariffs()[0]
 	v.cfg = old
 	v.boot()
-	want(t, v, newRider(t, number, 30_00), terminal.OutOfService, terminal.NoTariff, 0)
+	want(t, v, terminaltest.NewRider(t, number, 30_00), terminal.OutOfService, terminal.NoTariff, 0)
 }
 
 // The card is torn at every write, and the validator loses power at every
@@ -118,9 +119,9 @@ func TestPaysOnceWhateverIsCut(t *testing.T) {
 	for _, torn := range []bool{true, false} {
 		for n := 1; n <= 12; n++ {
 			v := newVehicle(t, 1, flat, clock.NewVirtual(noon))
-			r := newRider(t, number, 30_00)
+			r := terminaltest.NewRider(t, number, 30_00)
 			if torn {
-				r.e.Memory().CutAfter(n)
+				r.Memory().CutAfter(n)
 			} else {
 				v.cfg.Debits.CutAfter(n)
 			}
@@ -136,7 +137,7 @@ func TestPaysOnceWhateverIsCut(t *testing.T) {
 				}
 				v.now.Advance(3 * time.Second)
 			}
-			fen, _ := r.holds()
+			fen, _ := r.Holds()
 			if one := price(t, v, 0, ""); fen != 30_00-one || v.collected() != one || v.v.Store().Waiting() != 1 || len(v.v.Store().Doubts()) != 0 {
 				t.Fatalf("torn %v at %d: card %d, collected %d", torn, n, fen, v.collected())
 			}

@@ -6,13 +6,15 @@ import (
 	"testing"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"koala/card"
 	"koala/internal/clock"
 	"koala/spec/desfire"
 	"koala/spec/iso7816"
 	"koala/terminal"
 	"koala/terminal/canteen"
-	"pgregory.net/rapid"
+	"koala/terminal/terminaltest"
 )
 
 var lunch = canteen.Order{Dishes: []byte{1, 2}} // 15.01 yuan, the employer pays 7.50
@@ -406,18 +408,7 @@ func FuzzHostileCard(f *testing.F) {
 	f.Add([]byte("\x02\x90\x00\x1E1234567890123456789012345678\x91\x00\x02\x91\x00\x121234567890123456\x91\xAF\x121234567890123456\x91\x00"))
 	c := newCounter(f, number, clock.NewVirtual(noon))
 	f.Fuzz(func(t *testing.T, in []byte) {
-		o, err := c.c.Sell(func(iso7816.Command) (iso7816.Response, error) {
-			if len(in) == 0 {
-				return iso7816.Response{}, iso7816.ErrTorn
-			}
-			n := min(int(in[0]), len(in)-1)
-			r, err := iso7816.ParseResponse(in[1 : 1+n])
-			in = in[1+n:]
-			if err != nil {
-				err = iso7816.ErrTorn
-			}
-			return r, err
-		}, lunch)
+		o, err := c.c.Sell(terminaltest.Stranger(in), lunch)
 		if err != nil || o.Result == canteen.Served || c.c.Waiting() != 0 {
 			t.Fatalf("%+v %v", o, err)
 		}

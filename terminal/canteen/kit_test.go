@@ -1,30 +1,21 @@
 package canteen_test
 
 import (
-	"bytes"
-	"crypto/ed25519"
 	"errors"
 	"testing"
 	"time"
 
 	"koala/card"
-	carddesfire "koala/card/desfire"
+	"koala/card/cardtest"
 	"koala/internal/clock"
 	"koala/spec/desfire"
 	"koala/spec/iso7816"
 	"koala/terminal"
 	"koala/terminal/canteen"
-)
-
-const (
-	cardAID   = card.AID("\xD2\x76\x00\x00\x85\x01\x00")
-	domainAID = card.AID("\xA0\x00\x00\x01\x51\x00\x00\x00")
+	"koala/terminal/terminaltest"
 )
 
 var (
-	private = ed25519.NewKeyFromSeed(bytes.Repeat([]byte{9}, ed25519.SeedSize))
-	public  = private.Public().(ed25519.PublicKey)
-
 	tills   = desfire.AESKey([16]byte{0: 0xD1}, 1)
 	hosts   = desfire.AESKey([16]byte{0: 0xD2}, 1)
 	masters = desfire.AESKey([16]byte{0: 0xA1}, 1)
@@ -35,66 +26,20 @@ var (
 	noon = time.Date(2024, 12, 30, 12, 0, 0, 0, time.FixedZone("CST", 8*3600))
 )
 
-type domain struct{}
-
-func (domain) Select(*card.Session) iso7816.Response { return iso7816.Response{SW: iso7816.OK} }
-func (domain) Process(*card.Session, iso7816.Command) iso7816.Response {
-	return iso7816.Response{SW: iso7816.SWInstruction}
-}
-
-type catalog struct{}
-
-func (catalog) Module(_, module card.AID) (card.Module, bool) {
-	if module == cardAID {
-		return carddesfire.Module(), true
-	}
-	return card.Module{New: func() card.Applet { return domain{} }, Shared: true}, module == domainAID
-}
-
-func clear(in []byte) ([]byte, error) { return bytes.Clone(in), nil }
-
-type failer interface {
-	Helper()
-	Errorf(string, ...any)
-	Fatalf(string, ...any)
-}
-
 // An eater is a card in somebody's hand.
 type eater struct {
-	t   failer
-	e   *card.Element
+	t   cardtest.T
+	e   *cardtest.Element
 	uid desfire.UID
 }
 
-func newEater(t failer, uid desfire.UID, fen int32) *eater {
+func newEater(t cardtest.T, uid desfire.UID, fen int32) *eater {
 	t.Helper()
-	e, err := card.New(card.Config{UID: uid, Rand: clock.Random(uint64(uid[1])), Catalog: catalog{}, Domain: domainAID, DomainModule: domainAID})
-	if err != nil {
-		t.Fatalf("%v", err)
-	}
 	var keys [3]desfire.SealedKey
 	for i, m := range []desfire.Key{masters, tills, hosts} {
-		if keys[i], err = desfire.Seal(desfire.CardKey(m, uid, desfire.CanteenAID, desfire.CanteenSystem), clear); err != nil {
-			t.Fatalf("%v", err)
-		}
+		keys[i] = terminaltest.Sealed(t, desfire.CardKey(m, uid, desfire.CanteenAID, desfire.CanteenSystem))
 	}
-	app, err := desfire.Canteen(keys).Bytes()
-	if err != nil {
-		t.Fatalf("%v", err)
-	}
-	var id card.ID
-	for _, do := range []func(s *card.Session) iso7816.SW{
-		func(s *card.Session) (sw iso7816.SW) {
-			id, sw = s.Registry().Install(card.Entry{Kind: card.Application, State: card.StateSelectable, AID: cardAID, Module: cardAID, Domain: domainAID}, nil)
-			return sw
-		},
-		func(s *card.Session) iso7816.SW { return s.Personalise(id, desfire.DGIApplication, app, clear) },
-	} {
-		if sw, err := e.Factory(do); err != nil || !sw.OK() {
-			t.Fatalf("%v %v", sw, err)
-		}
-	}
-	x := &eater{t, e, uid}
+	x := &eater{t, terminaltest.DESFire(t, uid, desfire.Canteen(keys)), uid}
 	if fen > 0 {
 		x.topUp(fen)
 	}
@@ -104,11 +49,8 @@ func newEater(t failer, uid desfire.UID, fen int32) *eater {
 // session authenticates as the top-up host.
 func (x *eater) session() *desfire.Host {
 	x.t.Helper()
-	x.e.Memory().CutAt(0, 0)
-	x.e.LoseAnswer(0)
-	if err := x.e.PowerOn(card.Contactless); err != nil {
-		x.t.Fatalf("%v", err)
-	}
+	x.e.Mend()
+	x.e.Power(card.Contactless)
 	h := desfire.NewHost(x.e.Transmit, clock.Random(77))
 	if err := errors.Join(h.Open(), h.Select(desfire.CanteenAID),
 		h.Authenticate(desfire.CanteenHost, desfire.CardKey(hosts, x.uid, desfire.CanteenAID, desfire.CanteenSystem))); err != nil {
@@ -178,17 +120,17 @@ func menu() desfire.Menu {
 
 // A counter is a till with its flash.
 type counter struct {
-	t   failer
+	t   cardtest.T
 	cfg canteen.Config
 	now *clock.Virtual
 	c   *canteen.Till
 }
 
-func newCounter(t failer, till desfire.Till, now *clock.Virtual) *counter {
+func newCounter(t cardtest.T, till desfire.Till, now *clock.Virtual) *counter {
 	t.Helper()
 	c := &counter{t: t, now: now}
 	c.cfg = canteen.Config{
-		Till: till, Clock: now, Rand: clock.Random(uint64(till[3])), Menus: public, Cards: tills, Sales: till.Key(sales),
+		Till: till, Clock: now, Rand: clock.Random(uint64(till[3])), Menus: terminaltest.Public, Cards: tills, Sales: till.Key(sales),
 		Store: terminal.NewFlash(4), Menu: terminal.NewFlash(2), Record: true,
 	}
 	c.boot()
@@ -208,7 +150,7 @@ func (c *counter) boot() {
 
 func (c *counter) load(m desfire.Menu) {
 	c.t.Helper()
-	pack, err := m.Sign(private)
+	pack, err := m.Sign(terminaltest.Private)
 	if err == nil {
 		err = c.c.Load(pack)
 	}

@@ -6,18 +6,13 @@ import (
 	"time"
 
 	"koala/card"
+	"koala/card/cardtest"
 	cardcoupon "koala/card/coupon"
 	"koala/internal/clock"
 	"koala/spec/coupon"
-	"koala/spec/iso7816"
 	"koala/spec/iso9797"
 	"koala/terminal"
 	desk "koala/terminal/coupon"
-)
-
-const (
-	domainAID = card.AID("\xA0\x00\x00\x01\x51\x00\x00\x00")
-	moduleAID = card.AID("\xF0koala\x04\x01")
 )
 
 var (
@@ -33,26 +28,10 @@ var (
 	noon       = time.Date(2015, 9, 16, 12, 0, 0, 0, time.FixedZone("CST", 8*3600))
 )
 
-type domain struct{}
-
-func (domain) Select(*card.Session) iso7816.Response { return iso7816.Response{SW: iso7816.OK} }
-func (domain) Process(*card.Session, iso7816.Command) iso7816.Response {
-	return iso7816.Response{SW: iso7816.SWInstruction}
-}
-
-type catalog struct{}
-
-func (catalog) Module(_, module card.AID) (card.Module, bool) {
-	if module == moduleAID {
-		return cardcoupon.Module(), true
-	}
-	return card.Module{New: func() card.Applet { return domain{} }, Shared: true}, module == domainAID
-}
-
 // A shopper is a discount card in somebody's hand and the desk it is held to.
 type shopper struct {
 	testing.TB
-	e     *card.Element
+	e     *cardtest.Element
 	clock *clock.Virtual
 	flash *terminal.Flash
 	desk  *desk.Desk
@@ -60,41 +39,24 @@ type shopper struct {
 
 func newShopper(t testing.TB) *shopper {
 	t.Helper()
-	e, err := card.New(card.Config{Rand: clock.Random(1), Catalog: catalog{}, Domain: domainAID, DomainModule: domainAID})
-	if err != nil {
-		t.Fatal(err)
-	}
 	base := coupon.Coupon{Issuer: brand, Merchant: shop, Key: 1, Minimum: 20_00, Uses: 2,
 		From: coupon.Date{0x20, 0x15, 0x09, 0x01}, To: coupon.Date{0x20, 0x15, 0x09, 0x30}}
 	voucher, stamps, others := base, base, base
 	voucher.ID, voucher.Kind, voucher.Value = voucherID, coupon.AmountOff, 5_00
 	stamps.ID, stamps.Kind, stamps.Needed, stamps.Value = stampsID, coupon.StampCard, 3, 12_00
 	others.ID, others.Kind, others.Value, others.Merchant = othersID, coupon.AmountOff, 9_00, other
-	clear := func(in []byte) ([]byte, error) { return in, nil }
-	var id card.ID
-	steps := []func(s *card.Session) iso7816.SW{
-		func(s *card.Session) (sw iso7816.SW) {
-			id, sw = s.Registry().Install(card.Entry{Kind: card.Application, State: card.StateSelectable, AID: card.AID(desk.AID), Module: moduleAID, Domain: domainAID}, nil)
-			return sw
-		},
-		func(s *card.Session) iso7816.SW { return s.Personalise(id, coupon.DGIHolder, holder[:], clear) },
-	}
+	e := cardtest.New(t, card.Config{}, cardtest.Modules{desk.AID: cardcoupon.Module()})
+	id := e.Install(card.Entry{AID: desk.AID})
+	e.Store(id, coupon.DGIHolder, holder[:])
 	for i, k := range []coupon.KeyRecord{
 		{Index: 1, Use: coupon.MerchantKey, Version: 1, Owner: shop, Key: coupon.CardKey(shopRoot, holder, shop)},
 		{Index: 2, Use: coupon.IssuerKey, Version: 1, Owner: brand, Key: coupon.CardKey(issuerRoot, holder, brand)},
 	} {
 		k.KCV = iso9797.KCVAES(k.Key[:])
-		steps = append(steps, func(s *card.Session) iso7816.SW {
-			return s.Personalise(id, coupon.DGIKeyFirst+uint16(i), k.Bytes(), clear)
-		})
+		e.Store(id, coupon.DGIKeyFirst+uint16(i), k.Bytes())
 	}
 	for _, c := range []coupon.Coupon{voucher, stamps, others} {
-		steps = append(steps, func(s *card.Session) iso7816.SW { return s.Personalise(id, coupon.DGICoupon, c.Bytes(), clear) })
-	}
-	for i, do := range steps {
-		if sw, err := e.Factory(do); err != nil || !sw.OK() {
-			t.Fatalf("personalisation step %d: %v %v", i+1, sw, err)
-		}
+		e.Store(id, coupon.DGICoupon, c.Bytes())
 	}
 	s := &shopper{TB: t, e: e, clock: clock.NewVirtual(noon), flash: terminal.NewFlash(4)}
 	s.start()
@@ -116,9 +78,7 @@ func (s *shopper) start() {
 // visit holds the card to the desk; a desk that loses power comes back.
 func (s *shopper) visit(o desk.Order) desk.Outcome {
 	s.Helper()
-	if err := s.e.PowerOn(card.Contactless); err != nil {
-		s.Fatal(err)
-	}
+	s.e.Power(card.Contactless)
 	out, err := s.desk.Serve(s.e.Transmit, o)
 	s.e.PowerOff()
 	if errors.Is(err, terminal.ErrPower) {
@@ -129,14 +89,11 @@ func (s *shopper) visit(o desk.Order) desk.Outcome {
 	return out
 }
 
-// uses reads what is left of the voucher.
+// left reads a coupon without a desk.
 func (s *shopper) left(id coupon.ID) coupon.Coupon {
 	s.Helper()
-	s.e.Memory().CutAt(0, 0)
-	s.e.LoseAnswer(0)
-	if err := s.e.PowerOn(card.Contactless); err != nil {
-		s.Fatal(err)
-	}
+	s.e.Mend()
+	s.e.Power(card.Contactless)
 	defer s.e.PowerOff()
 	t := coupon.Till{Send: s.e.Transmit}
 	_, list, err := t.Open([]byte(desk.AID))
@@ -210,8 +167,7 @@ func TestNeverTwice(t *testing.T) {
 			s := newShopper(t)
 			fault.arm(s, n)
 			o := s.visit(order)
-			s.e.Memory().CutAt(0, 0)
-			s.e.LoseAnswer(0)
+			s.e.Mend()
 			for range 4 {
 				if o.Result == desk.Redeemed {
 					break

@@ -1,33 +1,26 @@
 package door_test
 
 import (
-	"bytes"
-	"crypto/ed25519"
 	"errors"
 	"testing"
 	"time"
 
 	"koala/card"
-	carddesfire "koala/card/desfire"
+	"koala/card/cardtest"
 	"koala/internal/clock"
 	"koala/spec/desfire"
 	"koala/spec/iso7816"
 	"koala/terminal"
 	"koala/terminal/door"
+	"koala/terminal/terminaltest"
 )
 
 const (
-	cardAID   = card.AID("\xD2\x76\x00\x00\x85\x01\x00")
-	domainAID = card.AID("\xA0\x00\x00\x01\x51\x00\x00\x00")
-
 	site, lobby, vault = 7, 10, 20
 	ann, bob           = 4201, 4202
 )
 
 var (
-	private = ed25519.NewKeyFromSeed(bytes.Repeat([]byte{9}, ed25519.SeedSize))
-	public  = private.Public().(ed25519.PublicKey)
-
 	readers  = desfire.AESKey([16]byte{0: 0xD0}, 1)
 	masters  = desfire.AESKey([16]byte{0: 0xA0}, 1)
 	hostKey  = [16]byte{0: 0xC0}
@@ -37,68 +30,23 @@ var (
 	monday = time.Date(2024, 12, 30, 9, 0, 0, 0, time.FixedZone("CST", 8*3600))
 )
 
-type domain struct{}
-
-func (domain) Select(*card.Session) iso7816.Response { return iso7816.Response{SW: iso7816.OK} }
-func (domain) Process(*card.Session, iso7816.Command) iso7816.Response {
-	return iso7816.Response{SW: iso7816.SWInstruction}
-}
-
-type catalog struct{}
-
-func (catalog) Module(_, module card.AID) (card.Module, bool) {
-	if module == cardAID {
-		return carddesfire.Module(), true
-	}
-	return card.Module{New: func() card.Applet { return domain{} }, Shared: true}, module == domainAID
-}
-
-func clear(in []byte) ([]byte, error) { return bytes.Clone(in), nil }
-
-func sealed(t testing.TB, k desfire.Key) desfire.SealedKey {
-	s, err := desfire.Seal(k, clear)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
 // issue makes a card with a credential, as the access host would.
-func issue(t testing.TB, uid [7]byte, person uint64, change ...func(c *desfire.Credential)) *card.Element {
+func issue(t testing.TB, uid [7]byte, person uint64, change ...func(c *desfire.Credential)) *cardtest.Element {
 	t.Helper()
 	return issueFor(t, uid, uid, person, change...)
 }
 
 // issueFor makes it with a credential that was signed for another card.
-func issueFor(t testing.TB, uid, signed [7]byte, person uint64, change ...func(c *desfire.Credential)) *card.Element {
+func issueFor(t testing.TB, uid, signed [7]byte, person uint64, change ...func(c *desfire.Credential)) *cardtest.Element {
 	t.Helper()
-	e, err := card.New(card.Config{UID: uid, Rand: clock.Random(uint64(uid[1])), Catalog: catalog{}, Domain: domainAID, DomainModule: domainAID})
-	if err != nil {
-		t.Fatal(err)
-	}
 	c := desfire.Credential{Site: site, Person: person, From: [4]byte{0x20, 0x24, 0x01, 0x01}, To: [4]byte{0x20, 0x25, 0x12, 0x31}}
 	for _, f := range change {
 		f(&c)
 	}
 	key := func(master desfire.Key) desfire.SealedKey {
-		return sealed(t, desfire.CardKey(master, uid, desfire.DoorAID, desfire.DoorSystem))
+		return terminaltest.Sealed(t, desfire.CardKey(master, uid, desfire.DoorAID, desfire.DoorSystem))
 	}
-	data, err := desfire.Door([2]desfire.SealedKey{key(masters), key(readers)}, c.Sign(hostKey, signed)).Bytes()
-	if err != nil {
-		t.Fatal(err)
-	}
-	work := func(do func(s *card.Session) iso7816.SW) {
-		if sw, err := e.Factory(do); err != nil || !sw.OK() {
-			t.Fatal(sw, err)
-		}
-	}
-	var id card.ID
-	work(func(s *card.Session) (sw iso7816.SW) {
-		id, sw = s.Registry().Install(card.Entry{Kind: card.Application, State: card.StateSelectable, AID: cardAID, Module: cardAID, Domain: domainAID}, nil)
-		return sw
-	})
-	work(func(s *card.Session) iso7816.SW { return s.Personalise(id, desfire.DGIApplication, data, clear) })
-	return e
+	return terminaltest.DESFire(t, uid, desfire.Door([2]desfire.SealedKey{key(masters), key(readers)}, c.Sign(hostKey, signed)))
 }
 
 func plan() desfire.Plan {
@@ -125,7 +73,7 @@ func newPost(t testing.TB, number uint32) *post {
 	t.Helper()
 	p := &post{t: t, now: clock.NewVirtual(monday)}
 	p.cfg = door.Config{
-		Door: number, Site: site, Clock: p.now, Rand: clock.Random(5), Plans: public, Reader: readers, Credentials: hostKey,
+		Door: number, Site: site, Clock: p.now, Rand: clock.Random(5), Plans: terminaltest.Public, Reader: readers, Credentials: hostKey,
 		Plan: terminal.NewFlash(4), Log: terminal.NewFlash(4), Record: true,
 	}
 	p.boot()
@@ -146,7 +94,7 @@ func (p *post) boot() {
 
 func (p *post) load(x desfire.Plan) {
 	p.t.Helper()
-	pack, err := x.Sign(private)
+	pack, err := x.Sign(terminaltest.Private)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -155,11 +103,9 @@ func (p *post) load(x desfire.Plan) {
 	}
 }
 
-func (p *post) tap(e *card.Element) door.Outcome {
+func (p *post) tap(e *cardtest.Element) door.Outcome {
 	p.t.Helper()
-	if err := e.PowerOn(card.Contactless); err != nil {
-		p.t.Fatal(err)
-	}
+	e.Power(card.Contactless)
 	defer e.PowerOff()
 	o, err := p.d.Tap(e.Transmit)
 	if err != nil {
@@ -231,9 +177,7 @@ func TestForgeries(t *testing.T) {
 	want(t, "other keys", r.tap(strange), terminal.Refused, door.NotGenuine)
 
 	// The same card behind another UID: its key is another one.
-	if err := strange.PowerOn(card.Contactless); err != nil {
-		t.Fatal(err)
-	}
+	strange.Power(card.Contactless)
 	o, err := p.d.Tap(func(c iso7816.Command) (iso7816.Response, error) {
 		a, err := strange.Transmit(c)
 		if len(a.Data) == 14 {
@@ -246,13 +190,8 @@ func TestForgeries(t *testing.T) {
 	}
 	want(t, "under a false UID", o, terminal.Refused, door.NotGenuine)
 
-	strange.PowerOff()
-	if sw, err := strange.Factory(func(s *card.Session) iso7816.SW {
-		x, _ := s.Registry().Find(cardAID)
-		return s.Personalise(x.ID, desfire.DGIDelete, desfire.Deletion(desfire.DoorAID), clear)
-	}); err != nil || !sw.OK() {
-		t.Fatal(sw, err)
-	}
+	x := strange.Find(terminaltest.DESFireAID)
+	strange.Store(x, desfire.DGIDelete, desfire.Deletion(desfire.DoorAID))
 	want(t, "taken away", p.tap(strange), terminal.Refused, door.NoCredential)
 	o, err = p.d.Tap(func(iso7816.Command) (iso7816.Response, error) {
 		return iso7816.Response{SW: iso7816.SWFileNotFound}, nil
@@ -331,9 +270,7 @@ func TestLogIsCutAtEveryWrite(t *testing.T) {
 		want(t, "first", p.tap(e), terminal.Opened, door.NoReason)
 		before := p.cfg.Log.Writes()
 		p.cfg.Log.CutAfter(n)
-		if err := e.PowerOn(card.Contactless); err != nil {
-			t.Fatal(err)
-		}
+		e.Power(card.Contactless)
 		o, err := p.d.Tap(e.Transmit)
 		if err == nil {
 			if p.cfg.Log.Writes()-before >= n {
@@ -357,11 +294,11 @@ func TestPlans(t *testing.T) {
 	e, p := issue(t, annsCard, ann), newPost(t, lobby)
 	other := plan()
 	other.Version, other.Site = 2, 8
-	pack, _ := other.Sign(private)
+	pack, _ := other.Sign(terminaltest.Private)
 	if err := p.d.Load(pack); !errors.Is(err, door.ErrSite) {
 		t.Errorf("other site: %v", err)
 	}
-	pack, _ = plan().Sign(private)
+	pack, _ = plan().Sign(terminaltest.Private)
 	if err := p.d.Load(pack); !errors.Is(err, terminal.ErrOld) {
 		t.Errorf("the same again: %v", err)
 	}
@@ -371,7 +308,7 @@ func TestPlans(t *testing.T) {
 	}
 	next := plan()
 	next.Version, next.Grants = 2, nil
-	pack, _ = next.Sign(private)
+	pack, _ = next.Sign(terminaltest.Private)
 	for n := 1; ; n++ {
 		p := newPost(t, lobby)
 		p.cfg.Plan.CutAfter(n)
@@ -407,18 +344,7 @@ func FuzzHostileCard(f *testing.F) {
 	p.cfg.Unlogged = true
 	p.boot()
 	f.Fuzz(func(t *testing.T, in []byte) {
-		o, err := p.d.Tap(func(iso7816.Command) (iso7816.Response, error) {
-			if len(in) == 0 {
-				return iso7816.Response{}, iso7816.ErrTorn
-			}
-			n := min(int(in[0]), len(in)-1)
-			r, err := iso7816.ParseResponse(in[1 : 1+n])
-			in = in[1+n:]
-			if err != nil {
-				err = iso7816.ErrTorn
-			}
-			return r, err
-		})
+		o, err := p.d.Tap(terminaltest.Stranger(in))
 		if err != nil || o.Result == terminal.Opened {
 			t.Fatalf("%+v %v", o, err)
 		}

@@ -1,19 +1,19 @@
 package gate_test
 
 import (
-	"bytes"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"koala/card"
 	"koala/internal/clock"
 	"koala/spec/iso7816"
 	"koala/spec/purse"
 	"koala/terminal"
 	"koala/terminal/gate"
+	"koala/terminal/terminaltest"
 )
 
 func want(t *testing.T, o terminal.Outcome, result terminal.Result, reason terminal.Reason, fen uint32) {
@@ -30,14 +30,14 @@ func want(t *testing.T, o terminal.Outcome, result terminal.Result, reason termi
 func TestRide(t *testing.T) {
 	now := clock.NewVirtual(noon)
 	in, out := newSite(t, gate.Entry, xidan, now, 8), newSite(t, gate.Exit, dongdan, now, 8)
-	r := newRider(t, number, 50_00)
+	r := terminaltest.NewRider(t, number, 50_00)
 
 	o := in.tap(r)
 	want(t, o, terminal.Opened, terminal.NoReason, 0)
 	if !o.InTime() || o.Took < 50*time.Millisecond {
 		t.Errorf("took %v", o.Took)
 	}
-	fen, rail := r.holds()
+	fen, rail := r.Holds()
 	if fen != 50_00 || rail.Status != purse.Entered || rail.EntryStation != purse.StationBytes(uint32(xidan)) || rail.EntryBalance != 50_00 {
 		t.Fatalf("%d fen, %+v", fen, rail)
 	}
@@ -47,7 +47,7 @@ func TestRide(t *testing.T) {
 	if len(o.Lines) == 0 || o.Balance != 47_00 || o.Stored == nil || o.Stored.Number != 1 || o.Stored.Debit.Balance != 47_00 {
 		t.Errorf("%+v", o)
 	}
-	fen, rail = r.holds()
+	fen, rail = r.Holds()
 	if fen != 47_00 || rail.Status != purse.Left || rail.Actual != 3_00 || rail.Accumulated != 3_00 || rail.Count != 1 {
 		t.Errorf("%d fen, %+v", fen, rail)
 	}
@@ -63,7 +63,7 @@ func TestRide(t *testing.T) {
 func TestDialogue(t *testing.T) {
 	now := clock.NewVirtual(noon)
 	in, out := newSite(t, gate.Entry, xidan, now, 8), newSite(t, gate.Exit, dongdan, now, 8)
-	r := newRider(t, number, 50_00)
+	r := terminaltest.NewRider(t, number, 50_00)
 	in.tap(r)
 	out.tap(r)
 	var got []string
@@ -115,14 +115,14 @@ func TestRefusals(t *testing.T) {
 			if change == nil {
 				change = func(*purse.File15, *purse.File17, *purse.Transit) {}
 			}
-			r := newRider(t, number, tt.fen, change)
+			r := terminaltest.NewRider(t, number, tt.fen, change)
 			s := newSite(t, gate.Entry, xidan, clock.NewVirtual(noon), 8)
 			result := terminal.Refused
 			if tt.want == terminal.NoReason || tt.want == terminal.AgainHere {
 				result = terminal.Opened
 			}
 			want(t, s.tap(r), result, tt.want, 0)
-			if fen, _ := r.holds(); fen != tt.fen {
+			if fen, _ := r.Holds(); fen != tt.fen {
 				t.Errorf("card holds %d", fen)
 			}
 		})
@@ -132,7 +132,7 @@ func TestRefusals(t *testing.T) {
 func TestExitRules(t *testing.T) {
 	now := clock.NewVirtual(noon)
 	in, out := newSite(t, gate.Entry, xidan, now, 8), newSite(t, gate.Exit, dongdan, now, 8)
-	r := newRider(t, number, 3_00)
+	r := terminaltest.NewRider(t, number, 3_00)
 	want(t, out.tap(r), terminal.Refused, terminal.MissingEntry, 0)
 	want(t, in.tap(r), terminal.Opened, terminal.NoReason, 0)
 	want(t, in.tap(r), terminal.Opened, terminal.AgainHere, 0)
@@ -141,11 +141,11 @@ func TestExitRules(t *testing.T) {
 	now.Advance(10 * time.Minute)
 	want(t, out.tap(r), terminal.Refused, terminal.MissingEntry, 0)
 
-	poor := newRider(t, "03105170070104791399", 5_00, func(_ *purse.File15, _ *purse.File17, x *purse.Transit) {
+	poor := terminaltest.NewRider(t, "03105170070104791399", 5_00, func(_ *purse.File15, _ *purse.File17, x *purse.Transit) {
 		x.Status, x.EntryStation, x.EntryAt = purse.Entered, purse.StationBytes(uint32(far)), purse.StampOf(noon)
 	})
 	want(t, out.tap(poor), terminal.Refused, terminal.NoMoney, 0)
-	lost := newRider(t, "03105170070104791340", 5_00, func(_ *purse.File15, _ *purse.File17, x *purse.Transit) {
+	lost := terminaltest.NewRider(t, "03105170070104791340", 5_00, func(_ *purse.File15, _ *purse.File17, x *purse.Transit) {
 		x.Status, x.EntryStation, x.EntryAt = purse.Entered, purse.StationBytes(uint32(airport)), purse.StampOf(noon)
 	})
 	want(t, out.tap(lost), terminal.Refused, terminal.UnknownStation, 0)
@@ -156,7 +156,7 @@ func TestExitRules(t *testing.T) {
 func TestRepair(t *testing.T) {
 	now := clock.NewVirtual(noon)
 	in, out, desk := newSite(t, gate.Entry, dongdan, now, 8), newSite(t, gate.Exit, dongdan, now, 8), newSite(t, gate.Service, dongdan, now, 8)
-	r := newRider(t, number, 50_00)
+	r := terminaltest.NewRider(t, number, 50_00)
 	o := out.tap(r)
 	want(t, o, terminal.Refused, terminal.MissingEntry, 0)
 	if !o.Reason.NeedsRepair() {
@@ -181,7 +181,7 @@ func TestRepair(t *testing.T) {
 	paid += o.Fen
 	want(t, in.tap(r), terminal.Opened, terminal.NoReason, 0)
 	want(t, desk.tap(r), terminal.Refused, terminal.NothingToDo, 0)
-	if fen, _ := r.holds(); fen+paid != 50_00 || desk.collected() != paid {
+	if fen, _ := r.Holds(); fen+paid != 50_00 || desk.collected() != paid {
 		t.Errorf("card %d, paid %d, collected %d", fen, paid, desk.collected())
 	}
 }
@@ -192,10 +192,10 @@ func TestDenied(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.g.Deny().Apply(append(text, ed25519.Sign(private, text)...)); err != nil {
+	if err := s.g.Deny().Apply(terminaltest.Sign(text)); err != nil {
 		t.Fatal(err)
 	}
-	o := s.tap(newRider(t, number, 50_00))
+	o := s.tap(terminaltest.NewRider(t, number, 50_00))
 	want(t, o, terminal.Refused, terminal.OnDenyList, 0)
 	if o.Deny != purse.DenyLost {
 		t.Errorf("%+v", o)
@@ -208,7 +208,7 @@ func TestNotATransitCard(t *testing.T) {
 		t.Fatal(err)
 	}
 	for sw, reason := range map[iso7816.SW]terminal.Reason{0x6A82: terminal.NoPurse, 0x6283: terminal.CardBlocked, 0x9303: terminal.CardBlocked, 0x6F00: terminal.CardRefused} {
-		o, err := s.g.Tap(func(iso7816.Command) (iso7816.Response, error) { return iso7816.Response{SW: sw}, nil }, s.contact())
+		o, err := s.g.Tap(func(iso7816.Command) (iso7816.Response, error) { return iso7816.Response{SW: sw}, nil }, terminaltest.Contact(s.sam))
 		if err != nil || o.Result != terminal.Refused || o.Reason != reason {
 			t.Errorf("%v: %s, %v", sw, o.Words(false), err)
 		}
@@ -219,11 +219,11 @@ func TestNotATransitCard(t *testing.T) {
 // price the bus left on the card.
 func TestOpenBusRideIsPaidAtEntry(t *testing.T) {
 	s := newSite(t, gate.Entry, xidan, clock.NewVirtual(noon), 8)
-	r := newRider(t, number, 50_00, func(_ *purse.File15, _ *purse.File17, x *purse.Transit) {
+	r := terminaltest.NewRider(t, number, 50_00, func(_ *purse.File15, _ *purse.File17, x *purse.Transit) {
 		x.Status, x.EntryAt, x.MaxFare, x.Flags[0] = purse.Entered, purse.StampOf(noon.Add(-time.Hour)), 4_50, purse.IndustryBus
 	})
 	want(t, s.tap(r), terminal.Opened, terminal.NoReason, 4_50)
-	if fen, rail := r.holds(); fen != 45_50 || rail.EntryAmount != 4_50 || rail.EntryBalance != 45_50 || terminal.OnBus(rail) || s.collected() != 4_50 {
+	if fen, rail := r.Holds(); fen != 45_50 || rail.EntryAmount != 4_50 || rail.EntryBalance != 45_50 || terminal.OnBus(rail) || s.collected() != 4_50 {
 		t.Errorf("%d, %+v, collected %d", fen, rail, s.collected())
 	}
 }
@@ -232,7 +232,7 @@ func TestOpenBusRideIsPaidAtEntry(t *testing.T) {
 func TestMonthTurns(t *testing.T) {
 	now := clock.NewVirtual(noon)
 	in, out := newSite(t, gate.Entry, xidan, now, 8), newSite(t, gate.Exit, dongdan, now, 8)
-	r := newRider(t, number, 50_00, func(_ *purse.File15, _ *purse.File17, x *purse.Transit) {
+	r := terminaltest.NewRider(t, number, 50_00, func(_ *purse.File15, _ *purse.File17, x *purse.Transit) {
 		x.LastAt, x.Accumulated, x.Count = purse.StampOf(noon.Add(-time.Hour)), 160_00, 40
 	})
 	in.tap(r)
@@ -240,7 +240,7 @@ func TestMonthTurns(t *testing.T) {
 	now.Set(noon.AddDate(0, 0, 3))
 	in.tap(r)
 	want(t, out.tap(r), terminal.Opened, terminal.NoReason, 3_00)
-	if _, rail := r.holds(); rail.Accumulated != 3_00 || rail.Count != 1 {
+	if _, rail := r.Holds(); rail.Accumulated != 3_00 || rail.Count != 1 {
 		t.Errorf("%+v", rail)
 	}
 }
@@ -248,7 +248,7 @@ func TestMonthTurns(t *testing.T) {
 // A PSAM that stops working takes the gate out of service, not the card's money.
 func TestPSAMFails(t *testing.T) {
 	s := newSite(t, gate.Entry, xidan, clock.NewVirtual(noon), 8)
-	r := newRider(t, number, 50_00)
+	r := terminaltest.NewRider(t, number, 50_00)
 	s.sam.PowerOff()
 	want(t, s.tap(r), terminal.OutOfService, terminal.SAMRefused, 0)
 	s.boot()
@@ -258,16 +258,16 @@ func TestPSAMFails(t *testing.T) {
 // A card that answers DEBIT without having a key does not open the gate.
 func TestForgedCard(t *testing.T) {
 	s := newSite(t, gate.Entry, xidan, clock.NewVirtual(noon), 8)
-	r := newRider(t, number, 50_00)
-	r.powerOn()
-	defer r.e.PowerOff()
+	r := terminaltest.NewRider(t, number, 50_00)
+	r.Power(card.Contactless)
+	defer r.PowerOff()
 	forged := func(c iso7816.Command) (iso7816.Response, error) {
 		if c.INS == purse.InsDebit {
 			return iso7816.Response{Data: make([]byte, 8), SW: iso7816.OK}, nil
 		}
-		return r.e.Transmit(c)
+		return r.Transmit(c)
 	}
-	o, err := s.g.Tap(forged, s.contact())
+	o, err := s.g.Tap(forged, terminaltest.Contact(s.sam))
 	if err != nil || o.Result != terminal.Refused || o.Reason != terminal.WrongProof {
 		t.Errorf("%s, %v", o.Words(false), err)
 	}
@@ -279,7 +279,7 @@ func TestForgedCard(t *testing.T) {
 func TestFullGateTakesNoMoney(t *testing.T) {
 	now := clock.NewVirtual(noon)
 	s := newSite(t, gate.Entry, xidan, now, 4)
-	r := newRider(t, number, 50_00)
+	r := terminaltest.NewRider(t, number, 50_00)
 	taps := 0
 	for ; taps < 200; taps++ {
 		o := s.tap(r)
@@ -304,7 +304,7 @@ func TestFullGateTakesNoMoney(t *testing.T) {
 }
 
 // leaveBehind makes the card forget its ride by a purchase at another gate.
-func (s *site) leaveBehind(r *rider) {
+func (s *site) leaveBehind(r *terminaltest.Rider) {
 	s.t.Helper()
 	out := newSite(s.t, gate.Exit, xidan, s.now, 8)
 	if o := out.tap(r); o.Result != terminal.Opened {
@@ -319,21 +319,20 @@ func TestTariffPack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sign := func(b []byte) []byte { return append(bytes.Clone(b), ed25519.Sign(private, b)...) }
-	if err := s.g.Load(sign(other)); !errors.Is(err, gate.ErrStation) {
+	if err := s.g.Load(terminaltest.Sign(other)); !errors.Is(err, gate.ErrStation) {
 		t.Errorf("other station: %v", err)
 	}
 	newer := table(t, xidan)
 	newer.Version++
 	pack, _ := newer.AppendBinary(nil)
-	bad := sign(pack)
+	bad := terminaltest.Sign(pack)
 	bad[40] ^= 1
 	if err := s.g.Load(bad); !errors.Is(err, gate.ErrSignature) {
 		t.Errorf("changed pack: %v", err)
 	}
 	for n := 1; ; n++ {
 		s.cfg.Tariff.CutAfter(n)
-		err := s.g.Load(sign(pack))
+		err := s.g.Load(terminaltest.Sign(pack))
 		s.boot()
 		if err == nil {
 			break
@@ -345,13 +344,13 @@ func TestTariffPack(t *testing.T) {
 	if s.g.Table().Version != 8 {
 		t.Errorf("version %d", s.g.Table().Version)
 	}
-	if err := s.g.Load(sign(pack)); !errors.Is(err, terminal.ErrOld) {
+	if err := s.g.Load(terminaltest.Sign(pack)); !errors.Is(err, terminal.ErrOld) {
 		t.Errorf("same again: %v", err)
 	}
 	fresh := newSite(t, gate.Entry, xidan, now, 8)
 	fresh.cfg.Tariff = terminal.NewFlash(2)
 	fresh.boot()
-	want(t, fresh.tap(newRider(t, number, 50_00)), terminal.OutOfService, terminal.NoTariff, 0)
+	want(t, fresh.tap(terminaltest.NewRider(t, number, 50_00)), terminal.OutOfService, terminal.NoTariff, 0)
 }
 
 func BenchmarkExit(b *testing.B) {
@@ -360,7 +359,7 @@ func BenchmarkExit(b *testing.B) {
 	in.cfg.Record, out.cfg.Record = false, false
 	in.boot()
 	out.boot()
-	r := newRider(b, number, 900_00)
+	r := terminaltest.NewRider(b, number, 900_00)
 	b.ResetTimer()
 	for i := range b.N {
 		s := in
@@ -376,7 +375,7 @@ func BenchmarkExit(b *testing.B) {
 		}
 		if i%512 == 511 {
 			b.StopTimer()
-			r = newRider(b, number, 900_00)
+			r = terminaltest.NewRider(b, number, 900_00)
 			in.boot()
 			b.StartTimer()
 		}

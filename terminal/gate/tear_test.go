@@ -5,25 +5,27 @@ import (
 	"testing"
 	"time"
 
+	"koala/card"
 	"koala/internal/clock"
 	"koala/spec/purse"
 	"koala/terminal"
 	"koala/terminal/gate"
+	"koala/terminal/terminaltest"
 )
 
 // inside makes a rider who entered at the far end: leaving at Dongdan costs
 // the fare of 61 kilometres.
-func inside(t testing.TB) *rider {
-	return newRider(t, number, 50_00, func(_ *purse.File15, _ *purse.File17, x *purse.Transit) {
+func inside(t testing.TB) *terminaltest.Rider {
+	return terminaltest.NewRider(t, number, 50_00, func(_ *purse.File15, _ *purse.File17, x *purse.Transit) {
 		x.Status, x.EntryStation, x.EntryAt = purse.Entered, purse.StationBytes(uint32(far)), purse.StampOf(noon.Add(-time.Hour))
 	})
 }
 
 // settled checks what must hold at the end of every story: the rider is out,
 // the card paid once, and the gate has exactly that debit.
-func settled(t *testing.T, name string, n int, r *rider, s *site) {
+func settled(t *testing.T, name string, n int, r *terminaltest.Rider, s *site) {
 	t.Helper()
-	fen, rail := r.holds()
+	fen, rail := r.Holds()
 	if rail.Status != purse.Left || fen != 42_00 || s.collected() != 8_00 || s.g.Store().Waiting() != 1 {
 		t.Fatalf("%s %d: card holds %d, status %d, gate has %d in %d debits",
 			name, n, fen, rail.Status, s.collected(), s.g.Store().Waiting())
@@ -35,7 +37,7 @@ func settled(t *testing.T, name string, n int, r *rider, s *site) {
 
 // tapUntilOpen presents the card until the gate opens, giving the gate power
 // again when it lost it.
-func tapUntilOpen(t *testing.T, name string, n int, r *rider, s *site) {
+func tapUntilOpen(t *testing.T, name string, n int, r *terminaltest.Rider, s *site) {
 	t.Helper()
 	for range 5 {
 		o, err := s.tapErr(r)
@@ -59,12 +61,12 @@ func TestCardTornAtEveryWrite(t *testing.T) {
 	for n := 1; ; n++ {
 		now := clock.NewVirtual(noon)
 		r, s := inside(t), newSite(t, gate.Exit, dongdan, now, 4)
-		r.powerOn()
-		r.e.Memory().CutAfter(n)
-		before := r.e.Memory().Writes()
+		r.Power(card.Contactless)
+		r.Memory().CutAfter(n)
+		before := r.Memory().Writes()
 		tapUntilOpen(t, "write", n, r, s)
 		settled(t, "write", n, r, s)
-		if r.e.Memory().Writes()-before < n {
+		if r.Memory().Writes()-before < n {
 			t.Logf("%d physical writes", n-1)
 			return
 		}
@@ -76,7 +78,7 @@ func TestEveryAnswerLost(t *testing.T) {
 	for n := 1; n <= 9; n++ {
 		now := clock.NewVirtual(noon)
 		r, s := inside(t), newSite(t, gate.Exit, dongdan, now, 4)
-		r.e.LoseAnswer(n)
+		r.LoseAnswer(n)
 		tapUntilOpen(t, "answer", n, r, s)
 		settled(t, "answer", n, r, s)
 	}
@@ -88,9 +90,9 @@ func TestRecoveryTornToo(t *testing.T) {
 	for n := 1; n <= 8; n++ {
 		now := clock.NewVirtual(noon)
 		r, s := inside(t), newSite(t, gate.Exit, dongdan, now, 4)
-		r.e.LoseAnswer(debit)
+		r.LoseAnswer(debit)
 		want(t, s.tap(r), terminal.TryAgain, terminal.Torn, 0)
-		r.e.LoseAnswer(n)
+		r.LoseAnswer(n)
 		tapUntilOpen(t, "recovery", n, r, s)
 		settled(t, "recovery", n, r, s)
 	}
@@ -104,7 +106,7 @@ func TestGatePowerCutAtEveryWrite(t *testing.T) {
 			now := clock.NewVirtual(noon)
 			r, s := inside(t), newSite(t, gate.Exit, dongdan, now, 4)
 			s.cfg.Debits.CutAfter(n)
-			r.e.LoseAnswer(torn)
+			r.LoseAnswer(torn)
 			before := s.cfg.Debits.Writes()
 			tapUntilOpen(t, "flash", n, r, s)
 			settled(t, "flash", n, r, s)
@@ -121,9 +123,9 @@ func TestGatePowerCutAtEveryWrite(t *testing.T) {
 func TestAnotherCardInBetween(t *testing.T) {
 	now := clock.NewVirtual(noon)
 	r, s := inside(t), newSite(t, gate.Exit, dongdan, now, 4)
-	r.e.LoseAnswer(9)
+	r.LoseAnswer(9)
 	want(t, s.tap(r), terminal.TryAgain, terminal.Torn, 0)
-	other := newRider(t, "03105170070104791399", 50_00, func(_ *purse.File15, _ *purse.File17, x *purse.Transit) {
+	other := terminaltest.NewRider(t, "03105170070104791399", 50_00, func(_ *purse.File15, _ *purse.File17, x *purse.Transit) {
 		x.Status, x.EntryStation, x.EntryAt = purse.Entered, purse.StationBytes(uint32(xidan)), purse.StampOf(noon)
 	})
 	want(t, s.tap(other), terminal.Opened, terminal.NoReason, 3_00)
@@ -140,10 +142,10 @@ func TestComesBackMuchLater(t *testing.T) {
 		now := clock.NewVirtual(noon)
 		r, s := inside(t), newSite(t, gate.Exit, dongdan, now, 4)
 		if paid {
-			r.e.LoseAnswer(9) // DEBIT done, answer lost
+			r.LoseAnswer(9) // DEBIT done, answer lost
 		} else {
-			r.powerOn()
-			r.e.Memory().CutAfter(1) // DEBIT not done
+			r.Power(card.Contactless)
+			r.Memory().CutAfter(1) // DEBIT not done
 		}
 		want(t, s.tap(r), terminal.TryAgain, terminal.Torn, 0)
 		now.Advance(10 * time.Minute)
@@ -158,7 +160,7 @@ func TestComesBackMuchLater(t *testing.T) {
 		if paid && (len(doubts) != 1 || !doubts[0].Paid || doubts[0].Intent.Fen != 8_00) || !paid && len(doubts) != 0 {
 			t.Errorf("paid %v: doubts %+v", paid, doubts)
 		}
-		if fen, _ := r.holds(); fen != 39_00 {
+		if fen, _ := r.Holds(); fen != 39_00 {
 			t.Errorf("card holds %d", fen)
 		}
 		s.boot()

@@ -1,8 +1,6 @@
 package pos_test
 
 import (
-	"bytes"
-	"crypto/ed25519"
 	"encoding/hex"
 	"errors"
 	"strings"
@@ -11,6 +9,7 @@ import (
 	"time"
 
 	"koala/card"
+	"koala/card/cardtest"
 	"koala/card/directory"
 	"koala/card/qpboc"
 	"koala/internal/clock"
@@ -22,19 +21,16 @@ import (
 	"koala/terminal"
 	"koala/terminal/kernel"
 	"koala/terminal/pos"
+	"koala/terminal/terminaltest"
 )
 
 const (
-	number    = "6228000100001117"
-	domainAID = card.AID("\xA0\x00\x00\x01\x51\x00\x00\x00")
-	caIndex   = 0xC1
+	number  = "6228000100001117"
+	caIndex = 0xC1
 )
 
 var (
-	noon    = time.Date(2027, 3, 1, 4, 0, 0, 0, time.UTC) // twelve o'clock in Beijing
-	private = ed25519.NewKeyFromSeed(bytes.Repeat([]byte{9}, ed25519.SeedSize))
-	public  = private.Public().(ed25519.PublicKey)
-
+	noon   = time.Date(2027, 3, 1, 4, 0, 0, 0, time.UTC) // twelve o'clock in Beijing
 	keyAC  = [16]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
 	keyMAC = [16]byte{2, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
 	keyENC = [16]byte{3, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
@@ -65,22 +61,7 @@ var keys = sync.OnceValue(func() (k struct{ ca, issuer, card *emv.PrivateKey }) 
 	return k
 })
 
-type domain struct{}
-
-func (domain) Select(*card.Session) iso7816.Response { return iso7816.Response{SW: iso7816.OK} }
-func (domain) Process(*card.Session, iso7816.Command) iso7816.Response {
-	return iso7816.Response{SW: iso7816.SWInstruction}
-}
-
-type catalog map[card.AID]card.Module
-
-func (c catalog) Module(_, module card.AID) (card.Module, bool) {
-	m, ok := c[module]
-	return m, ok
-}
-
-var house = catalog{
-	domainAID:          {New: func() card.Applet { return domain{} }, Shared: true},
+var house = cardtest.Modules{
 	pboc.AIDDebit:      qpboc.Module(),
 	directory.PPSEName: directory.PPSE(),
 	directory.PSEName:  directory.PSE(),
@@ -89,7 +70,7 @@ var house = catalog{
 // A purchaser is somebody with a card.
 type purchaser struct {
 	t testing.TB
-	e *card.Element
+	e *cardtest.Element
 	c pboc.Card
 }
 
@@ -112,31 +93,13 @@ func issue(t testing.TB, change ...func(*pboc.Card)) *purchaser {
 	c.IssuerCertificate, c.IssuerRemainder, c.IssuerExponent = issuer.Certificate, issuer.Remainder, issuer.Exponent
 	c.ICCCertificate, c.ICCRemainder, c.ICCExponent = icc.Certificate, icc.Remainder, icc.Exponent
 	c.Private = k.card.CRT()
-	e := must(card.New(card.Config{Rand: clock.Random(3), Catalog: house, Domain: domainAID, DomainModule: domainAID}))
-	factory := func(work func(s *card.Session) iso7816.SW) {
-		if sw, err := e.Factory(work); err != nil || !sw.OK() {
-			t.Fatal(sw, err)
-		}
+	e := cardtest.New(t, card.Config{Rand: clock.Random(3)}, house)
+	e.Install(card.Entry{AID: directory.PPSEName})
+	e.Install(card.Entry{AID: directory.PSEName})
+	id := e.Install(card.Entry{AID: pboc.AIDDebit})
+	for _, g := range c.Personalisation().DGIs() {
+		e.Store(id, g.ID, g.Data)
 	}
-	factory(func(s *card.Session) iso7816.SW {
-		for _, aid := range []card.AID{directory.PPSEName, directory.PSEName, pboc.AIDDebit} {
-			if _, sw := s.Registry().Install(card.Entry{
-				Kind: card.Application, State: card.StateSelectable, AID: aid, LoadFile: "koala", Module: aid, Domain: domainAID,
-			}, nil); !sw.OK() {
-				return sw
-			}
-		}
-		return iso7816.OK
-	})
-	factory(func(s *card.Session) iso7816.SW {
-		x, _ := s.Registry().Find(pboc.AIDDebit)
-		for _, g := range c.Personalisation().DGIs() {
-			if sw := s.Personalise(x.ID, g.ID, g.Data, func(in []byte) ([]byte, error) { return in, nil }); !sw.OK() {
-				return sw
-			}
-		}
-		return iso7816.OK
-	})
 	return &purchaser{t, e, c}
 }
 
@@ -152,23 +115,12 @@ func (p *purchaser) present(i card.Interface) iso7816.Transmit {
 // holds reads the e-cash without a till.
 func (p *purchaser) holds() uint64 {
 	p.t.Helper()
-	p.e.LoseAnswer(0)
-	p.e.Memory().CutAfter(0)
-	if err := p.e.PowerOn(card.Contactless); err != nil {
-		p.t.Fatal(err)
-	}
+	p.e.Mend()
+	p.e.Power(card.Contactless)
 	defer p.e.PowerOff()
-	for _, c := range []iso7816.Command{iso7816.Select([]byte(pboc.AIDDebit)), {CLA: 0x80, INS: iso7816.InsGetData, P1: 0x9F, P2: 0x79}} {
-		r, err := p.e.Transmit(c)
-		if err != nil || !r.SW.OK() {
-			p.t.Fatal(r.SW, err)
-		}
-		if v, ok := tlv.Find(r.Data, emv.TagECBalance); ok && c.INS == iso7816.InsGetData {
-			return must(pboc.ParseAmount(v))
-		}
-	}
-	p.t.Fatal("no balance")
-	return 0
+	p.e.Ask(iso7816.Select([]byte(pboc.AIDDebit)))
+	v, _ := tlv.Find(p.e.Ask(iso7816.Command{CLA: 0x80, INS: iso7816.InsGetData, P1: 0x9F, P2: 0x79}), emv.TagECBalance)
+	return must(pboc.ParseAmount(v))
 }
 
 // A bank answers requests: it checks the cryptogram and loads e-cash.
@@ -230,7 +182,7 @@ func newShop(t testing.TB, change ...func(*pos.Config)) *shop {
 			pos.Shop{TID: "30008900", MID: "898110058120001", Name: "KOALA TEAHOUSE", Category: 5814, Serial: "KOALA001"},
 			append(emv.CAKeys(), emv.NewCAKey([5]byte([]byte(pboc.RID)), caIndex, keys().ca.Public())),
 		),
-		Clock: s.now, Random: clock.Random(5), Key: public,
+		Clock: s.now, Random: clock.Random(5), Key: terminaltest.Public,
 		Sales: terminal.NewFlash(8), Denied: terminal.NewFlash(2), State: terminal.NewFlash(2), Issuer: s.bank.answer,
 	}
 	for _, f := range change {
@@ -285,7 +237,7 @@ func (s *shop) deny(pan string) {
 	d := purse.DenyDelta{From: s.till.Deny().Version(), To: s.till.Deny().Version() + 1, At: noon,
 		Changes: []purse.Denial{{Card: must(purse.ParseNumber(pan)), Reason: purse.DenyLost}}}
 	text := must(d.Bytes())
-	if err := s.till.Deny().Apply(append(text, ed25519.Sign(private, text)...)); err != nil {
+	if err := s.till.Deny().Apply(terminaltest.Sign(text)); err != nil {
 		s.t.Fatal(err)
 	}
 }
