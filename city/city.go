@@ -1,11 +1,11 @@
-// Package city is a town around a house of koala: people with bands, gates at
-// the stations of the real network, buses, and everything that goes wrong
-// between them. It has two uses.
+// Package city is a town around a house of koala: people with bands who ride,
+// pay, eat, open doors and use coupons, and everything that goes wrong between
+// them and the devices of the town (package city/street). It has two uses.
 //
 // Run is the headless city: one goroutine, a queue of (time, sequence, actor),
 // a virtual clock and chance from one seed, against the same house that
 // production runs. Faults are injected at the seams only: a band torn from the
-// field at an EEPROM write, a gate's power cut at a flash write, a request or
+// field at an EEPROM write, a device's power cut at a flash write, a request or
 // an answer lost, doubled or late, a commit that fails before or after it is
 // durable, a restart, a crash. Checkers compare the books with what the
 // elements truly did. The same seed gives the same hash, on SQLite and on

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"koala/city/street"
 	"koala/internal/db"
 	"koala/internal/db/dbtest"
 	"koala/issuing"
@@ -108,6 +109,26 @@ func TestCheckersFindWhatIsSpoiled(t *testing.T) {
 			}
 			return errors.New("no reader holds anything")
 		}, "neither booked nor kept"},
+		{"a till forgets its sales", func(s *sim) error {
+			for _, a := range s.street.Acceptors() {
+				if n, _, err := a.Keeps(); err != nil {
+					return err
+				} else if n > 0 && a.Kind == street.Till {
+					return a.Swap()
+				}
+			}
+			return errors.New("no till holds anything")
+		}, "its float"},
+		{"the float of an e-cash card loses money", func(s *sim) error {
+			return s.write(func(tx *db.Tx) error {
+				_, err := ledger.Post(tx, ledger.Move("thief:3", issuing.Float(s.people[3].more.cash), "clearing.transit", money.Fen(100)))
+				return err
+			})
+		}, "the books know"},
+		{"a coupon is used and nobody hands it in", func(s *sim) error {
+			s.people[5].more.redeemed++
+			return nil
+		}, "a coupon was used"},
 		{"the element gains money", func(s *sim) error {
 			s.cards[s.people[0].band].now.fen += 100
 			return nil

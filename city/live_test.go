@@ -39,7 +39,7 @@ func liveCity(t *testing.T, data string, people int) *lived {
 func liveCityAt(t *testing.T, data string, people int, at time.Time) *lived {
 	t.Helper()
 	clk := clock.NewScaled(at, 2400)
-	h, err := app.New(context.Background(), app.Config{Data: data, Clock: clk})
+	h, err := app.New(context.Background(), app.Config{Data: data, Clock: clk, Primes: primes})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -136,7 +136,7 @@ func (l *Live) Band(ctx context.Context, who string) (wearer.BandView, error) {
 		v.Battery, v.Worn, v.Protected, v.Locked, v.Waits = b.Battery, b.Worn(), b.Protected(), b.Locked(), b.Waits(now)
 		v.Policy = wearer.Policy(b.Policy)
 		v.Firmware, v.Trial = b.Firmware()
-		v.Free = b.Element.Memory().Free()
+		v.Size, v.Free = b.Element.Memory().Capacity(), b.Element.Memory().Free()
 		for _, h := range b.Activity(calendar.Of(now, calendar.Beijing).Start(calendar.Beijing)) {
 			v.Steps += int64(h.Steps)
 		}

@@ -36,7 +36,7 @@ func TestBreaker(t *testing.T) {
 func aStreet(t *testing.T, dir string) (*street.Street, *clock.Virtual) {
 	t.Helper()
 	clk := clock.NewVirtual(time.Date(2015, 9, 16, 0, 0, 0, 0, time.UTC))
-	h, err := app.New(context.Background(), app.Config{Data: dir, Clock: clk, Rand: clock.Random(1), Inline: true})
+	h, err := app.New(context.Background(), app.Config{Data: dir, Clock: clk, Rand: clock.Random(1), Inline: true, Primes: primes})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -274,6 +274,11 @@ func (l *Live) visit(ctx context.Context, who string, a wearer.TapAct, p street.
 	if w.Coupon, err = couponOf(a, p, cards); err != nil {
 		return err
 	}
+	if p.Kind == street.CouponDesk {
+		if w.Stamp, err = l.wantsStamp(id, p, w.Coupon); err != nil {
+			return err
+		}
+	}
 	if chosen, ok := find(cards, a.Card); ok && p.Kind == street.Till && chosen.Kind.Bank() {
 		if w.AID = chosen.Instance; !a.Contact {
 			if err := l.putFirst(id, chosen.Instance); err != nil {
@@ -319,6 +324,25 @@ func couponOf(a wearer.TapAct, p street.Post, cards []issuing.Card) (id coupon.I
 		return id, fmt.Errorf("coupon %q: %w", text, wearer.ErrNoCard)
 	}
 	return coupon.ID(b), nil
+}
+
+// wantsStamp says whether the cashier stamps instead of redeeming: a stamp card
+// of the shop that is not full yet, the one chosen or the only one there is.
+func (l *Live) wantsStamp(bandID string, p street.Post, id coupon.ID) (stamp bool, err error) {
+	shop := acquiring.Shop{ID: p.Payee()}.Merchant()
+	err = l.street.Look(bandID, func(b *band.Band) error {
+		s, err := shadowOf(l.street.Catalog(), b)
+		if err != nil {
+			return err
+		}
+		for _, c := range s.coupons() {
+			if c.Merchant == shop && (c.ID == id || id == coupon.ID{}) {
+				stamp = c.Kind == coupon.StampCard && c.Stamps < c.Needed
+			}
+		}
+		return nil
+	})
+	return stamp, err
 }
 
 // putFirst makes the card on the band's display the one that readers get, as
@@ -435,9 +459,13 @@ var visitActs = map[street.Kind]home.Kind{street.Till: home.Sale, street.Canteen
 // visited tells the map and the feed of a visit.
 func (l *Live) visited(v street.Visit) {
 	p := v.At.Post
-	who := v.Card
-	if p.Kind != street.Till || who == "" {
-		who = v.Band
+	who := v.Band
+	switch {
+	case v.Card == "":
+	case p.Kind == street.Till:
+		who = v.Card
+	default:
+		who = fmt.Sprintf("%X", v.Card)
 	}
 	a := act{Act: home.Act{Who: "…" + who[max(0, len(who)-4):], Fen: v.Fen, Shop: web.Text{ZH: p.Shop.ZH, EN: p.Shop.EN}, Kind: visitActs[p.Kind]}, visit: &v}
 	if at, err := p.At(l.house.Network); err == nil {

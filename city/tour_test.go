@@ -62,6 +62,7 @@ func TestTour(t *testing.T) {
 	c.load(who, v.ID, meals.ID, 30_00)
 	pass := c.issue(who, v.ID, street.DoorCard)
 	voucher := c.issue(who, v.ID, street.BakeryCoupon)
+	stamps := c.issue(who, v.ID, street.BookStamps)
 	for _, tt := range []struct {
 		act  wearer.TapAct
 		kind wearer.TapKind
@@ -73,6 +74,7 @@ func TestTour(t *testing.T) {
 		{wearer.TapAct{Ref: "door", Gate: "kesi.lobby"}, wearer.TapOpened, 0, pass.ID},
 		{wearer.TapAct{Ref: "lunch", Gate: "kesi.canteen", Fen: 12_00}, wearer.TapServed, 12_00, meals.ID},
 		{wearer.TapAct{Ref: "coupon", Gate: "maixiao.coupon", Card: voucher.ID, Fen: 30_00}, wearer.TapRedeemed, 5_00, voucher.ID},
+		{wearer.TapAct{Ref: "stamp", Gate: "sanwei.coupon", Card: stamps.ID, Fen: 30_00}, wearer.TapRedeemed, 0, stamps.ID},
 	} {
 		if err := l.Tap(ctx, who, tt.act); err != nil {
 			t.Fatalf("%s: %v", tt.act.Ref, err)

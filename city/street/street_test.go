@@ -70,7 +70,11 @@ func aStreet(t *testing.T) (*Street, *clock.Virtual) {
 	t.Helper()
 	clk := clock.NewVirtual(time.Date(2015, 9, 16, 0, 0, 0, 0, time.UTC))
 	dir := t.TempDir()
-	h, err := app.New(context.Background(), app.Config{Data: dir, Clock: clk, Rand: clock.Random(1), Inline: true})
+	primes, err := os.ReadFile("../primes.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := app.New(context.Background(), app.Config{Data: dir, Clock: clk, Rand: clock.Random(1), Inline: true, Primes: primes})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +97,16 @@ func TestDamagedImages(t *testing.T) {
 	if err := s.MakeBand("b"); err != nil {
 		t.Fatal(err)
 	}
-	for _, file := range []string{"gates/dongdan.in.flash", "bands/b.band"} {
+	if err := s.OpenShops(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range Posts() {
+		if _, err := s.Acceptor(ctx, p.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, file := range []string{"gates/dongdan.in.flash", "bands/b.band", "shops/haolin.till.flash", "shops/kesi.canteen.flash",
+		"shops/kesi.lobby.flash", "shops/maixiao.coupon.flash"} {
 		whole, err := os.ReadFile(filepath.Join(s.dir, file))
 		if err != nil {
 			t.Fatal(err)
@@ -109,9 +122,12 @@ func TestDamagedImages(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if strings.HasPrefix(file, "bands") {
+				switch {
+				case strings.HasPrefix(file, "bands"):
 					_, err = fresh.band("b")
-				} else {
+				case strings.HasPrefix(file, "shops"):
+					_, err = fresh.Acceptor(ctx, strings.TrimSuffix(filepath.Base(file), gateExt))
+				default:
 					_, err = fresh.Reader(ctx, "dongdan.in")
 				}
 				if err == nil {

@@ -34,8 +34,8 @@ func cityRunCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run",
 		Short: "Run a city headless; ends with the closing proof and a hash",
-		Long: `Runs people with bands, gates, buses and the house itself on one thread, a virtual
-clock and one seed. Faults break contacts, power, requests, commits and the process at the
+		Long: `Runs people with bands, gates, buses, shops, a canteen, doors and the house itself on one
+thread, a virtual clock and one seed. Faults break contacts, power, requests, commits and the process at the
 seams; checkers compare the books with what the elements did. The same seed gives the same
 hash, on SQLite and on PostgreSQL. With --db name a database that holds no house yet.`,
 		Example: "  koala city run --days 1 --people 1000 --seed 7 --faults many --json",

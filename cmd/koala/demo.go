@@ -63,7 +63,8 @@ func demoCommand() *cobra.Command {
 		Short: "The house and a living city on the Beijing network",
 		Long: `Starts a house with an embedded store in --data, wakes a small city on it and prints one
 address with logins. The city's clock runs --speed times as fast as yours. Banks, the radio,
-people and trains are simulated; cards, gates, keys, books and pages are the real ones.`,
+people, shops and trains are simulated; cards, gates, tills, keys, books and pages are the
+real ones.`,
 		Example: "  koala demo\n  koala demo --listen 127.0.0.1:9000 --data /tmp/town --speed 10",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
