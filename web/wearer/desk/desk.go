@@ -76,6 +76,8 @@ func (h house) Wallet(ctx context.Context, who string) (wearer.Wallet, error) {
 
 // lineWords says a posting by the kind its owner gave it.
 func lineWords(l ledger.Line) web.Text {
+	en, known := issuing.KindWords(l.Kind, false)
+	zh, _ := issuing.KindWords(l.Kind, true)
 	switch {
 	case l.Kind == "wallet.fund":
 		return words.LineFund
@@ -87,10 +89,14 @@ func lineWords(l ledger.Line) web.Text {
 		return words.LineDepositBack
 	case l.Kind == "card.refund":
 		return words.LineRefund
+	case l.Kind == issuing.KindMoved:
+		return words.LineMoved
 	case strings.HasPrefix(l.Ref, "load:"):
 		return words.LineLoad
-	case l.Text != "":
+	case l.Text != "" && !known:
 		return web.Same(l.Text)
+	case known:
+		return web.Text{ZH: zh, EN: capital(en)}
 	default:
 		return web.Same(l.Kind)
 	}

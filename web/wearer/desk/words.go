@@ -10,7 +10,7 @@ type Text = web.Text
 var words = struct {
 	TransitIssuer, BankIssuer, HouseIssuer, LineFund, LineWithdraw, LineDeposit, LineDepositBack, LineRefund, LineLoad, LineMoved,
 	BusLine, TraceTap, TraceBooked, TraceFixed, AccountFloat, AccountClearing, YourWallet, YourBank, Suspended,
-	LimitOnce, LimitDay, LimitOffline, LimitPIN, LimitCredit, Source,
+	LimitOnce, LimitDay, LimitOffline, LimitPIN, LimitCredit,
 	GivesAmount, GivesPercent, GivesStamps, GivesThing, GivesOver, DoorNote, CanteenNote, TransitNote, ECashNote, DebitNote, CreditNote,
 	DoorsOf, CarriedRides, CarriedFen, ClaimWaiting, ClaimDue, ClaimPaid, ClaimWithdrawn, NoClaim, ClaimRule, AccountCredit, AccountFirm,
 	Cleared, SaleOffline, SaleOnline, SaleBack, SaleGivenUp, Meal, Subsidy, TakenOff, DoorOpened, DoorStayed,
@@ -58,7 +58,6 @@ var words = struct {
 	LimitOffline:    Text{ZH: "脱机单笔", EN: "One offline payment"},
 	LimitPIN:        Text{ZH: "超过此额要密码", EN: "A PIN above"},
 	LimitCredit:     Text{ZH: "信用额度", EN: "Credit line"},
-	Source:          Text{ZH: "依据", EN: "by"},
 	GivesAmount:     Text{ZH: "立减 %[1]s", EN: "%[1]s off"},
 	GivesPercent:    Text{ZH: "优惠 %[1]s%%", EN: "%[1]s%% off"},
 	GivesStamps:     Text{ZH: "集满 %[1]d 个章换一份", EN: "one free for %[1]d stamps"},
