@@ -1,4 +1,4 @@
-package open
+package open_test
 
 import (
 	"bytes"
@@ -32,6 +32,7 @@ import (
 	"koala/tsm"
 	"koala/wallet"
 	"koala/web"
+	"koala/web/open"
 )
 
 var update = flag.Bool("update", false, "rewrite testdata")
@@ -44,17 +45,16 @@ type house struct {
 	now    *clock.Virtual
 	store  *db.Store
 	tsm    *tsm.Manager
-	api    *api
 	server *httptest.Server
 	keys   map[string]string // by partner and rights
 	refs   int
 }
 
-func open(t *testing.T) *house {
+func openHouse(t *testing.T) *house {
 	t.Helper()
 	h := &house{t: t, now: clock.NewVirtual(time.Date(2015, 9, 16, 8, 0, 0, 0, time.UTC)), keys: map[string]string{}}
 	h.store = dbtest.Open(t, func(c *db.Config) { c.Clock, c.Rand, c.Inline = h.now, clock.Random(7), true })
-	h.must(h.store.Migrate(ctx, outbox.Schema, customer.Schema, wallet.Schema, issuing.Schema, tsm.Schema, once.Schema, Schema))
+	h.must(h.store.Migrate(ctx, outbox.Schema, customer.Schema, wallet.Schema, issuing.Schema, tsm.Schema, once.Schema, open.Schema))
 	book, err := ledger.Open(ctx, h.store, ledger.Config{Inline: true})
 	h.must(err)
 	t.Cleanup(func() { book.Close() })
@@ -67,11 +67,11 @@ func open(t *testing.T) *house {
 	})
 	kit, err := web.New(ctx, web.Config{Store: h.store, Rand: clock.Random(10), Now: h.now.Now, Log: slog.New(slog.DiscardHandler)})
 	h.must(err)
-	h.api = newAPI(Deps{Kit: kit, Store: h.store, TSM: h.tsm, Now: h.now.Now, Log: slog.New(slog.DiscardHandler),
+	programs, people := open.New(open.Deps{Kit: kit, Store: h.store, TSM: h.tsm, Now: h.now.Now, Log: slog.New(slog.DiscardHandler),
 		Ref: func() string { h.refs++; return fmt.Sprintf("%024d", h.refs) }})
 	mux := http.NewServeMux()
-	mux.Handle("/v1/", h.api.guard(h.api.mux))
-	mux.Handle("/developers", h.api.developers())
+	mux.Handle("/v1/", programs)
+	mux.Handle("/developers", people)
 	h.server = httptest.NewServer(kit.House(mux, "/v1/"))
 	t.Cleanup(h.server.Close)
 	return h
@@ -87,18 +87,18 @@ func (h *house) must(err error) {
 func (h *house) do(f func(*db.Tx) error) { h.t.Helper(); h.must(h.store.Write(ctx, f)) }
 
 // key makes a partner's key.
-func (h *house) key(partner string, scopes ...Scope) string {
+func (h *house) key(partner string, scopes ...open.Scope) string {
 	h.t.Helper()
-	id := partner + scopeText(scopes)
+	id := partner + fmt.Sprint(scopes)
 	if text, ok := h.keys[id]; ok {
 		return text
 	}
-	text := KeyText(bytes.Repeat([]byte{byte(len(h.keys) + 1)}, 24))
+	text := open.KeyText(bytes.Repeat([]byte{byte(len(h.keys) + 1)}, 24))
 	h.do(func(tx *db.Tx) error {
-		if err := AddPartner(tx, Partner{Code: partner, NameEN: partner, NameZH: partner}); err != nil {
+		if err := open.AddPartner(tx, open.Partner{Code: partner, NameEN: partner, NameZH: partner}); err != nil {
 			return err
 		}
-		_, err := AddKey(tx, Key{Partner: partner, Name: "test", Scopes: scopes, By: "mei"}, fmt.Sprint("form", len(h.keys)), text)
+		_, err := open.AddKey(tx, open.Key{Partner: partner, Name: "test", Scopes: scopes, By: "mei"}, fmt.Sprint("form", len(h.keys)), text)
 		return err
 	})
 	h.keys[id] = text
@@ -167,8 +167,8 @@ func (h *house) approved(key, body string) string {
 }
 
 func TestFromTemplateToCard(t *testing.T) {
-	h := open(t)
-	key := h.key("jiahe", Scopes...)
+	h := openHouse(t)
+	key := h.key("jiahe", open.Scopes...)
 	made := h.send(ask{"POST", "/v1/card-templates", key, "k1", coupon, nil})
 	id := made.text("id")
 	if made.status != 201 || made.text("state") != "draft" || made.header.Get("Location") != "/v1/card-templates/"+id {
@@ -210,8 +210,8 @@ func TestFromTemplateToCard(t *testing.T) {
 }
 
 func TestOncePerKey(t *testing.T) {
-	h := open(t)
-	key := h.key("jiahe", Scopes...)
+	h := openHouse(t)
+	key := h.key("jiahe", open.Scopes...)
 	first := h.send(ask{"POST", "/v1/card-templates", key, "same", coupon, nil})
 	second := h.send(ask{"POST", "/v1/card-templates", key, "same", coupon, nil})
 	if second.status != 201 || second.text("id") != first.text("id") || second.header.Get("Idempotent-Replayed") != "true" || second.header.Get("Location") == "" {
@@ -224,7 +224,7 @@ func TestOncePerKey(t *testing.T) {
 	if third.status != 409 || third.text("code") != "once.differs" {
 		t.Errorf("another request: %d %s", third.status, third.body)
 	}
-	other := h.send(ask{"POST", "/v1/card-templates", h.key("other", Scopes...), "same", coupon, nil})
+	other := h.send(ask{"POST", "/v1/card-templates", h.key("other", open.Scopes...), "same", coupon, nil})
 	if other.status != 201 || other.text("id") == first.text("id") {
 		t.Errorf("another partner's key: %d %s", other.status, other.body)
 	}
@@ -234,8 +234,8 @@ func TestOncePerKey(t *testing.T) {
 }
 
 func TestAReferenceNamesOneOrder(t *testing.T) {
-	h := open(t)
-	key := h.key("jiahe", Scopes...)
+	h := openHouse(t)
+	key := h.key("jiahe", open.Scopes...)
 	a := h.approved(key, coupon)
 	b := h.approved(key, strings.Replace(coupon, "lunch-club", "tea-club", 1))
 	h.send(ask{"POST", "/v1/bands/band_lin/cards", key, "1", `{"template":"` + a + `","reference":"m1"}`, nil})
@@ -250,15 +250,15 @@ func TestAReferenceNamesOneOrder(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	h := open(t)
-	all, reads := h.key("jiahe", Scopes...), h.key("jiahe", ReadTemplates)
+	h := openHouse(t)
+	all, reads := h.key("jiahe", open.Scopes...), h.key("jiahe", open.ReadTemplates)
 	mine := h.approved(all, coupon)
 	order := h.send(ask{"POST", "/v1/bands/band_lin/cards", all, "o", `{"template":"` + mine + `","reference":"m1"}`, nil})
-	stranger := h.key("other", Scopes...)
-	revoked := h.key("third", Scopes...)
+	stranger := h.key("other", open.Scopes...)
+	revoked := h.key("third", open.Scopes...)
 	h.do(func(tx *db.Tx) error {
-		list, err := KeysOf(tx, "third")
-		return errors.Join(err, Revoke(tx, "third", list[0].ID))
+		list, err := open.KeysOf(tx, "third")
+		return errors.Join(err, open.Revoke(tx, "third", list[0].ID))
 	})
 	door := `{"code": "site", "kind": "door", "name_en": "Site", "name_zh": "门禁", "door": {"site": 7, "days": 30}}`
 	for _, tt := range []struct {
@@ -279,7 +279,7 @@ func TestRefusals(t *testing.T) {
 		{"bad code", ask{"POST", "/v1/card-templates", all, "k", strings.Replace(coupon, "lunch-club", "Lunch Club", 1), nil}, 422, "open.request"},
 		{"bank card", ask{"POST", "/v1/card-templates", all, "k", strings.Replace(coupon, `"coupon", "name`, `"debit", "name`, 1), nil}, 422, "open.request"},
 		{"two kinds", ask{"POST", "/v1/card-templates", all, "k", strings.Replace(door, `"door": {`, `"canteen": {"site": "x"}, "door": {`, 1), nil}, 422, "open.request"},
-		{"too long", ask{"POST", "/v1/card-templates", all, "k", `{"code":"` + strings.Repeat("a", maxBody), nil}, 413, "open.request"},
+		{"too long", ask{"POST", "/v1/card-templates", all, "k", `{"code":"` + strings.Repeat("a", 64<<10), nil}, 413, "open.request"},
 		{"another partner's template", ask{"GET", "/v1/card-templates/" + mine, stranger, "", "", nil}, 404, "open.not_found"},
 		{"another partner's order", ask{"GET", "/v1/orders/" + order.text("id"), stranger, "", "", nil}, 404, "open.not_found"},
 		{"another partner's card", ask{"GET", "/v1/cards/" + order.text("card"), stranger, "", "", nil}, 404, "open.not_found"},
@@ -302,8 +302,8 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestAWrongTemplateSaysWhat(t *testing.T) {
-	h := open(t)
-	key := h.key("jiahe", Scopes...)
+	h := openHouse(t)
+	key := h.key("jiahe", open.Scopes...)
 	id := h.send(ask{"POST", "/v1/card-templates", key, "1", strings.Replace(coupon, `"amount", "value": 500`, `"stamps", "value": 0`, 1), nil}).text("id")
 	got := h.send(ask{"POST", "/v1/card-templates/" + id + "/submit", key, "2", "", nil})
 	if got.status != 422 || got.text("code") != "issuing.template" || len(got.text("detail")) <= len(issuing.ErrTemplate.Text)+2 {
@@ -312,8 +312,8 @@ func TestAWrongTemplateSaysWhat(t *testing.T) {
 }
 
 func TestPagesOfTemplates(t *testing.T) {
-	h := open(t)
-	key := h.key("jiahe", Scopes...)
+	h := openHouse(t)
+	key := h.key("jiahe", open.Scopes...)
 	for i := range 5 {
 		h.send(ask{"POST", "/v1/card-templates", key, fmt.Sprint(i), strings.Replace(coupon, "lunch", fmt.Sprint("lunch", i), 1), nil})
 	}
@@ -334,8 +334,8 @@ func TestPagesOfTemplates(t *testing.T) {
 }
 
 func TestTooManyRequests(t *testing.T) {
-	h := open(t)
-	key, other := h.key("jiahe", Scopes...), h.key("other", Scopes...)
+	h := openHouse(t)
+	key, other := h.key("jiahe", open.Scopes...), h.key("other", open.Scopes...)
 	for i := range 40 {
 		if got := h.send(ask{"GET", "/v1/card-templates", key, "", "", nil}); got.status != 200 || got.header.Get("RateLimit-Remaining") != fmt.Sprint(39-i) {
 			t.Fatalf("request %d: %d %v", i, got.status, got.header)
@@ -355,13 +355,13 @@ func TestTooManyRequests(t *testing.T) {
 }
 
 func TestEveryRequestHasItsRow(t *testing.T) {
-	h := open(t)
-	key := h.key("jiahe", Scopes...)
+	h := openHouse(t)
+	key := h.key("jiahe", open.Scopes...)
 	h.send(ask{"POST", "/v1/card-templates", key, "k", coupon, nil})
 	h.send(ask{"POST", "/v1/card-templates", key, "k", coupon, nil})
 	bad := h.send(ask{"GET", "/v1/orders/none", key, "", "", nil})
 	h.must(h.store.Read(ctx, func(q *db.Query) error {
-		rows, err := RequestsOf(q, "jiahe", "", 10)
+		rows, err := open.RequestsOf(q, "jiahe", "", 10)
 		if err != nil || len(rows) != 3 {
 			t.Fatalf("%d rows, %v", len(rows), err)
 		}
@@ -371,16 +371,16 @@ func TestEveryRequestHasItsRow(t *testing.T) {
 		if !rows[1].Replayed || rows[2].Replayed || rows[2].Status != 201 {
 			t.Errorf("rows %+v", rows)
 		}
-		keys, err := KeysOf(q, "jiahe")
+		keys, err := open.KeysOf(q, "jiahe")
 		if !keys[0].Used.Equal(h.now.Now()) || strings.Contains(fmt.Sprintf("%+v", keys), key) {
 			t.Errorf("keys %+v", keys)
 		}
 		return err
 	}))
 	h.now.Advance(40 * 24 * time.Hour)
-	h.do(Forget)
+	h.do(open.Forget)
 	h.must(h.store.Read(ctx, func(q *db.Query) error {
-		rows, err := RequestsOf(q, "jiahe", "", 10)
+		rows, err := open.RequestsOf(q, "jiahe", "", 10)
 		if len(rows) != 0 {
 			t.Error("old rows stay")
 		}
@@ -389,36 +389,36 @@ func TestEveryRequestHasItsRow(t *testing.T) {
 }
 
 func TestPartnersAndKeys(t *testing.T) {
-	h := open(t)
-	for _, p := range []Partner{{Code: "koala", NameEN: "a", NameZH: "b"}, {Code: "Big", NameEN: "a", NameZH: "b"}, {Code: "-x", NameEN: "a", NameZH: "b"}, {Code: "x", NameZH: "b"}} {
-		if err := h.store.Write(ctx, func(tx *db.Tx) error { return AddPartner(tx, p) }); !errors.Is(err, ErrPartner) {
+	h := openHouse(t)
+	for _, p := range []open.Partner{{Code: "koala", NameEN: "a", NameZH: "b"}, {Code: "Big", NameEN: "a", NameZH: "b"}, {Code: "-x", NameEN: "a", NameZH: "b"}, {Code: "x", NameZH: "b"}} {
+		if err := h.store.Write(ctx, func(tx *db.Tx) error { return open.AddPartner(tx, p) }); !errors.Is(err, open.ErrPartner) {
 			t.Errorf("%+v: %v", p, err)
 		}
 	}
-	h.key("jiahe", Scopes...)
-	text := KeyText(bytes.Repeat([]byte{9}, 24))
+	h.key("jiahe", open.Scopes...)
+	text := open.KeyText(bytes.Repeat([]byte{9}, 24))
 	for _, tt := range []struct {
-		key  Key
+		key  open.Key
 		form string
 		want error
 	}{
-		{Key{Partner: "none", Name: "x", Scopes: Scopes}, "f", ErrNoPartner}, {Key{Partner: "jiahe", Name: "x"}, "f", ErrPartner},
-		{Key{Partner: "jiahe", Name: "x", Scopes: []Scope{"all"}}, "f", ErrPartner}, {Key{Partner: "jiahe", Name: "x", Scopes: Scopes}, "form0", ErrShown},
+		{open.Key{Partner: "none", Name: "x", Scopes: open.Scopes}, "f", open.ErrNoPartner}, {open.Key{Partner: "jiahe", Name: "x"}, "f", open.ErrPartner},
+		{open.Key{Partner: "jiahe", Name: "x", Scopes: []open.Scope{"all"}}, "f", open.ErrPartner}, {open.Key{Partner: "jiahe", Name: "x", Scopes: open.Scopes}, "form0", open.ErrShown},
 	} {
-		err := h.store.Write(ctx, func(tx *db.Tx) error { _, err := AddKey(tx, tt.key, tt.form, text); return err })
+		err := h.store.Write(ctx, func(tx *db.Tx) error { _, err := open.AddKey(tx, tt.key, tt.form, text); return err })
 		if !errors.Is(err, tt.want) {
 			t.Errorf("%+v: %v, want %v", tt.key, err, tt.want)
 		}
 	}
-	if err := h.store.Write(ctx, func(tx *db.Tx) error { return Revoke(tx, "other", "key_1") }); !errors.Is(err, ErrNoPartner) {
+	if err := h.store.Write(ctx, func(tx *db.Tx) error { return open.Revoke(tx, "other", "key_1") }); !errors.Is(err, open.ErrNoPartner) {
 		t.Errorf("revoking nothing: %v", err)
 	}
 }
 
 // TestContract holds the description: what programs were written to stays.
 func TestContract(t *testing.T) {
-	h := open(t)
-	got := h.send(ask{"GET", docPath, "", "", "", nil})
+	h := openHouse(t)
+	got := h.send(ask{"GET", "/v1/openapi.json", "", "", "", nil})
 	if got.status != 200 || got.text("openapi") != "3.1.0" {
 		t.Fatalf("%d %.80s", got.status, got.body)
 	}
@@ -435,8 +435,8 @@ func TestContract(t *testing.T) {
 
 // TestAnswersAreAsDescribed validates real answers against the description.
 func TestAnswersAreAsDescribed(t *testing.T) {
-	h := open(t)
-	key := h.key("jiahe", Scopes...)
+	h := openHouse(t)
+	key := h.key("jiahe", open.Scopes...)
 	id := h.approved(key, coupon)
 	order := h.send(ask{"POST", "/v1/bands/band_lin/cards", key, "o", `{"template":"` + id + `","reference":"m1"}`, nil})
 	for schema, a := range map[string]answered{
@@ -448,16 +448,14 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	} {
 		h.described(schema, a.body)
 	}
-	for id, w := range opWords {
-		if w.body != "" {
-			h.described(map[string]string{"create-card-template": "NewTemplate", "issue-card": "NewCard"}[id], []byte(w.body))
-		}
+	for id, body := range open.Bodies() {
+		h.described(map[string]string{"create-card-template": "NewTemplate", "issue-card": "NewCard"}[id], []byte(body))
 	}
 }
 
 func (h *house) described(schema string, body []byte) {
 	h.t.Helper()
-	reg := h.api.huma.OpenAPI().Components.Schemas
+	reg := open.Schemas()
 	s := reg.Map()[schema]
 	if s == nil {
 		h.t.Fatalf("no schema %s", schema)
@@ -471,46 +469,8 @@ func (h *house) described(schema string, body []byte) {
 	}
 }
 
-func TestEveryStateHasAWordInTheContract(t *testing.T) {
-	for _, s := range []issuing.TemplateState{issuing.Submitted, issuing.Approved, issuing.Refused, issuing.Withdrawn} {
-		if templateStates[s] == "" {
-			t.Errorf("template %s", s)
-		}
-	}
-	for _, s := range []tsm.State{tsm.Placed, tsm.Running, tsm.Unconfirmed, tsm.Done, tsm.Failed, tsm.Cancelled} {
-		if orderStates[s] == "" {
-			t.Errorf("order %s", s)
-		}
-	}
-	for _, s := range []issuing.State{issuing.Ordered, issuing.Personalising, issuing.Active, issuing.Blocked, issuing.Closing, issuing.Closed, issuing.Abandoned, issuing.Replaced} {
-		if cardStates[s] == "" {
-			t.Errorf("card %s", s)
-		}
-	}
-}
-
-func TestWords(t *testing.T) {
-	for _, flaw := range web.Flaws(words) {
-		t.Error(flaw)
-	}
-	h := open(t)
-	for _, o := range h.api.described() {
-		if o.name.ZH == "" || o.lead.EN == "" || o.status == "" {
-			t.Errorf("operation %q lacks words", o.id)
-		}
-		for _, f := range append(append(o.inputs, o.sent...), o.answers...) {
-			if f.means.ZH == "" || f.means.EN == "" {
-				t.Errorf("%s: field %s lacks words: %+v", o.id, f.name, f.means)
-			}
-		}
-	}
-	if len(order) != len(opWords) {
-		t.Error("an operation is not on the page")
-	}
-}
-
 func TestDevelopersInBothLanguages(t *testing.T) {
-	h := open(t)
+	h := openHouse(t)
 	han := regexp.MustCompile(`>[^<]*\p{Han}[^<]*<`)
 	for _, lang := range []string{"zh", "en"} {
 		got := h.send(ask{"GET", "/developers", "", "", "", map[string]string{"Accept": "text/html", "Accept-Language": lang}})
