@@ -18,7 +18,7 @@ import (
 // What a rider has beside the transit card, and what those cards truly did,
 // whatever anybody heard of it.
 type belongings struct {
-	cash, meals, pass, voucher issuing.CardID // empty: has none
+	cash, debit, meals, pass, voucher issuing.CardID // empty: has none
 
 	now      holding
 	paid     map[uint16]int64 // e-cash payments by transaction counter, fen
@@ -30,6 +30,7 @@ type belongings struct {
 	redeemed int
 
 	cashIn, mealsIn int64 // fen of loads that the house knows to be on the cards
+	goods           int64 // fen of what shops gave for the debit card, its bank asked
 }
 
 // look takes a new look at the cards: of what one contact can do, at most one
@@ -94,12 +95,14 @@ func (r *rider) capturedOf(card issuing.CardID) *int64 {
 func (r *rider) collect(n int) error {
 	wants := []struct {
 		one     int // in so many
+		rest    int
 		product string
 		to      *issuing.CardID
 		first   int64 // fen to load
 	}{
-		{4, issuing.ECashCard, &r.more.cash, 60_00}, {6, street.CanteenCard, &r.more.meals, 50_00},
-		{6, street.DoorCard, &r.more.pass, 0}, {6, street.BakeryCoupon, &r.more.voucher, 0},
+		{4, 0, issuing.ECashCard, &r.more.cash, 60_00}, {6, 0, street.CanteenCard, &r.more.meals, 50_00},
+		{6, 0, street.DoorCard, &r.more.pass, 0}, {6, 0, street.BakeryCoupon, &r.more.voucher, 0},
+		{8, 1, issuing.DebitCard, &r.more.debit, 0},
 	}
 	if n == len(wants) || r.lost {
 		r.busy = false
@@ -107,7 +110,7 @@ func (r *rider) collect(n int) error {
 	}
 	w := wants[n]
 	next := func() error { return r.collect(n + 1) }
-	if r.n%w.one != 0 {
+	if r.n%w.one != w.rest {
 		return next()
 	}
 	return r.obtain(w.product, w.to, func() error {
@@ -122,7 +125,7 @@ func (r *rider) collect(n int) error {
 func (r *rider) obtain(product string, to *issuing.CardID, then func() error) error {
 	s := r.s
 	a := issuing.Application{Ref: "card:" + r.band + ":" + product, Customer: r.who, Band: r.band, Product: product}
-	if product == issuing.ECashCard {
+	if product == issuing.ECashCard || product == issuing.DebitCard {
 		err := s.street.Insist(func() error {
 			n, err := s.house.Bank.Number(s.ctx, product)
 			a.PAN = &n
@@ -165,6 +168,12 @@ func (r *rider) planShopping(day func(hour float64, spread time.Duration) time.T
 		for range 1 + s.dice.IntN(3) {
 			fen, id := uint64(3_00+s.dice.IntN(37_00)), tills[s.dice.IntN(len(tills))]
 			s.at(day(9, 12*time.Hour), "shop", func() error { return r.buy(id, fen, 0) })
+		}
+	}
+	if r.n%8 == 1 {
+		for range 1 + s.dice.IntN(2) {
+			fen, id := uint64(3_00+s.dice.IntN(27_00)), tills[s.dice.IntN(len(tills))]
+			s.at(day(9, 12*time.Hour), "shop online", func() error { return r.hold(id, street.Wish{Fen: fen, Online: true}, r.more.debit, 0) })
 		}
 	}
 	if r.n%6 == 0 {
@@ -228,6 +237,9 @@ func (r *rider) hold(id string, w street.Wish, card issuing.CardID, n int) error
 	r.busy = true
 	return r.present(id, w, 0, func(v street.Visit) error {
 		r.busy = false
+		if v.End == street.Online {
+			r.more.goods += v.Fen
+		}
 		if v.End == street.Refused && !r.mayRefuse(v) {
 			return differs("rider %d at %s: %s", r.n, id, v.Words[0])
 		}
@@ -236,13 +248,14 @@ func (r *rider) hold(id string, w street.Wish, card issuing.CardID, n int) error
 }
 
 // mayRefuse says whether a device had a right to refuse: a coupon below its
-// minimum, a door outside its hours or whose plan is older than the card.
+// minimum, a door outside its hours or whose plan is older than the card, a bank
+// that does not answer or an account without money.
 func (r *rider) mayRefuse(v street.Visit) bool {
 	switch v.At.Kind {
 	case street.CouponDesk, street.Door:
 		return true
 	}
-	return r.lost
+	return r.lost || r.more.debit != ""
 }
 
 // present holds the band to a device until it gives a final answer.
@@ -353,6 +366,19 @@ func (r *rider) endSales(q *db.Query) error {
 			}
 		}
 	}
+	if r.more.debit != "" {
+		sales, err := acquiring.Sales(q, acquiring.Filter{Card: r.more.debit, Limit: 500})
+		if err != nil {
+			return err
+		}
+		var got int64
+		for _, x := range sales {
+			got += x.Moved
+		}
+		if got != r.more.goods {
+			return differs("rider %d: shops gave goods of %d fen for the debit card and got %d", r.n, r.more.goods, got)
+		}
+	}
 	if r.more.voucher == "" {
 		return nil
 	}
@@ -407,7 +433,7 @@ func orDiffers(err error, format string, args ...any) error {
 // hashMore adds a rider's other cards to the hash of a run.
 func (r *rider) hashMore(sum hash.Hash) {
 	b := &r.more
-	fmt.Fprintf(sum, "more %d %d %d %d %d %d", b.now.fen, b.now.atc, b.loaded, b.plate, b.filled, b.uses)
+	fmt.Fprintf(sum, "more %d %d %d %d %d %d %d", b.now.fen, b.now.atc, b.loaded, b.plate, b.filled, b.uses, b.goods)
 	for _, atc := range slices.Sorted(maps.Keys(b.paid)) {
 		fmt.Fprintf(sum, " %d:%d", atc, b.paid[atc])
 	}
