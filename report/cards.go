@@ -110,4 +110,10 @@ func TalliesOf(q *db.Query) (t Tallies, err error) {
 	return t, nil
 }
 
+// TemplatesWaiting counts the card templates that wait for approval.
+func TemplatesWaiting(q *db.Query) (n int64, err error) {
+	err = q.QueryRow(`SELECT COUNT(*) FROM issuing_template WHERE state = 'submitted'`).Scan(&n)
+	return n, err
+}
+
 func page(limit int) int { return min(max(limit, 1), 500) }

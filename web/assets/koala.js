@@ -173,4 +173,7 @@ document.addEventListener('submit', (e) => {
 });
 addEventListener('pageshow', () => document.querySelectorAll('button:disabled').forEach((b) => { b.disabled = false; }));
 
+// On a phone the console's bar is longer than the screen: the current entry is in view.
+document.querySelector('nav.side a[aria-current="page"]')?.scrollIntoView({ inline: 'center', block: 'nearest' });
+
 listen();

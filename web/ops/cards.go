@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -355,4 +356,34 @@ func (p pages) lock(k tsm.Kind, c issuing.Card, token string) func(*db.Tx) error
 		_, err := p.TSM.Place(tx, tsm.Request{Ref: fmt.Sprintf("ops:%s:%s:%s", k, cardKey(c.ID), token), Kind: k, Band: c.Band, Card: c.ID, Customer: string(c.Customer)})
 		return err
 	}
+}
+
+// pathOfRecord is the page of the record that a payment by card came with,
+// named by card and counter; empty when none has come.
+func (p pages) pathOfRecord(ctx context.Context, rest string) (path string, err error) {
+	card, counter, _ := strings.Cut(rest, ":")
+	counter, _, _ = strings.Cut(counter, ":")
+	err = p.Store.Read(ctx, func(q *db.Query) error {
+		list, err := acquiring.Sales(q, acquiring.Filter{Card: issuing.CardID(card), Limit: 500})
+		for _, s := range list {
+			if strconv.Itoa(int(s.ATC)) == counter {
+				path = "/ops/ecash/records/" + s.ID
+			}
+		}
+		return err
+	})
+	return path, err
+}
+
+// pathOfLoss is the page of the lost band that held a card.
+func (p pages) pathOfLoss(ctx context.Context, id issuing.CardID) (path string, err error) {
+	err = p.Store.Read(ctx, func(q *db.Query) error {
+		c, err := issuing.Get(q, id)
+		path = lost.Path(c.Band)
+		return err
+	})
+	if errors.Is(err, issuing.ErrNotFound) {
+		return "", nil
+	}
+	return path, err
 }

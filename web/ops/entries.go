@@ -269,8 +269,17 @@ func (p pages) traceOf(ctx context.Context, rec ledger.Record) (h web.Happening,
 	kind, rest, _ := strings.Cut(rec.Ref, ":")
 	h = web.Happening{At: rec.Booked, What: words.Trace, Icon: "eye", Tone: web.Info}
 	switch kind {
-	case "topup", "load", "void":
+	case "load", "loaded", "end":
 		h.Href, h.Detail = "/ops/orders/"+rest, rest
+		if strings.HasPrefix(rest, "ld_") { // of an e-cash card
+			h.Href = "/ops/ecash/loads/" + rest
+		}
+	case "topup", "void":
+		h.Href, h.Detail = "/ops/orders/"+rest, rest
+	case "tc", "pay", "auth":
+		h.Href, err = p.pathOfRecord(ctx, rest)
+	case "claim":
+		h.Href, err = p.pathOfLoss(ctx, issuing.CardID(rest))
 	case "deposit", "deposit-back", "refund":
 		h.Href, err = p.pathOfCard(ctx, issuing.CardID(rest))
 		h.Detail = shell.Hushed(rest)

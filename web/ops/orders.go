@@ -149,11 +149,15 @@ func (p pages) order(w http.ResponseWriter, r *http.Request) error {
 	v := orderView{now: p.Store.Now()}
 	var lines []tsm.Line
 	var trail []shell.Deed
+	var refs []string
 	err := p.Store.Read(ctx, func(q *db.Query) (err error) {
 		if v.order, err = tsm.OrderOf(q, r.PathValue("id")); err != nil {
 			return err
 		}
 		if lines, err = tsm.Log(q, v.order.ID); err != nil {
+			return err
+		}
+		if refs, err = orderRefs(q, v.order); err != nil {
 			return err
 		}
 		trail, err = shell.Deeds(q, shell.Deed{Target: r.URL.Path}, "", shell.Rows)
@@ -164,7 +168,7 @@ func (p pages) order(w http.ResponseWriter, r *http.Request) error {
 	}
 	v.facts, v.steps, v.talk = p.orderFacts(v.order), progress(v.order), exchanges(web.LangOf(ctx), v.order.Card, lines)
 	v.story, v.deeds = orderStory(v.order, lines), shell.Told(trail)
-	if v.postings, err = p.postings(ctx, orderRefs(v.order)); err != nil {
+	if v.postings, err = p.postings(ctx, refs); err != nil {
 		return err
 	}
 	title := shell.Both(v.order.Kind.Words)
@@ -298,17 +302,27 @@ func fieldOf(lang web.Lang, card issuing.CardID, f iso7816.Field) web.ExchangeFi
 	return x
 }
 
-// orderRefs are the references under which an order may have posted.
-func orderRefs(o tsm.Order) []string {
+// orderRefs are the references under which an order may have posted. The load
+// of a bank card is its issuer's, under the order's name.
+func orderRefs(q *db.Query, o tsm.Order) (refs []string, err error) {
 	switch o.Kind {
 	case tsm.TopUp:
-		return []string{"topup:" + o.ID, "load:" + o.ID, "void:" + o.ID}
+		refs = []string{"topup:" + o.ID, "load:" + o.ID, "void:" + o.ID}
 	case tsm.Issue:
-		return []string{"deposit:" + string(o.Card), "deposit-back:" + string(o.Card)}
+		refs = []string{"deposit:" + string(o.Card), "deposit-back:" + string(o.Card)}
 	case tsm.Delete:
-		return []string{"refund:" + string(o.Card), "deposit-back:" + string(o.Card)}
+		return []string{"refund:" + string(o.Card), "deposit-back:" + string(o.Card)}, nil
 	}
-	return nil
+	if !o.CardKind.Bank() {
+		return refs, nil
+	}
+	list, err := issuing.LoadsOf(q, o.Card, 50)
+	for _, l := range list {
+		if l.Ref == o.ID {
+			refs = append(refs, "load:"+l.ID, "loaded:"+l.ID, "end:"+l.ID)
+		}
+	}
+	return refs, err
 }
 
 // postings finds what stands in the books under some references; those that

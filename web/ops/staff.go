@@ -45,12 +45,20 @@ func (p pages) overview(w http.ResponseWriter, r *http.Request) error {
 	var due report.Due
 	var devices []transit.Device
 	var f fleet
+	var clearing report.Tallies
+	var waits int64
 	sparks := map[report.Measure][]int64{}
 	err := p.Store.Read(ctx, func(q *db.Query) (err error) {
 		if totals, err = report.TotalsOf(q); err != nil {
 			return err
 		}
 		if due, err = report.DueOf(q); err != nil {
+			return err
+		}
+		if clearing, err = report.TalliesOf(q); err != nil {
+			return err
+		}
+		if waits, err = report.TemplatesWaiting(q); err != nil {
 			return err
 		}
 		for _, m := range []report.Measure{report.Taps, report.Fares, report.TopUps, report.Issued} {
@@ -78,6 +86,8 @@ func (p pages) overview(w http.ResponseWriter, r *http.Request) error {
 	trial := p.Book.TrialBalance()
 	v.figures = houseFigures(totals, sparks)
 	v.due, v.notices = dueFigures(due, f, devices), p.notices(due, trial.Balanced)
+	v.due = append(v.due, tile(words.TemplatesDue, waits, web.Warn, "layers", "/ops/issuers?state=submitted"), tile(words.ClearingDue, clearing.Waiting+clearing.Odd, web.Warn, "coins", "/ops/ecash/suspense"),
+		tile(words.DoubtsDue, clearing.Doubts, web.Bad, "circle-help", "/ops/ecash/doubts"), tile(words.LoadsDue, clearing.Loads, web.Neutral, "wallet", "/ops/ecash/loads"))
 	v.books = p.bookFacts(ctx, trial)
 	return p.desk.Show(w, r, web.Page{Title: words.Overview, Lead: words.OverviewLead, Here: "/ops/"}, overviewPage(v))
 }

@@ -242,6 +242,10 @@ func TestLoadsAreDecidedByEvidence(t *testing.T) {
 	if !strings.Contains(b.page(at), "given back") || !b.told("load decided", "read at the desk") {
 		t.Error("not decided, or not told")
 	}
+	h.must(h.book.Project(ctx))
+	if !strings.Contains(b.page("/ops/books/entry?ref=end:"+s.load), at) {
+		t.Error("the entry does not lead to the load")
+	}
 	if !h.book.TrialBalance().Balanced {
 		t.Error("the books do not balance")
 	}

@@ -31,8 +31,12 @@ var words = struct {
 	StandsAlone, State, Statement, StoredAt, StoreFile, StoreServer, Story, StoryCut, StoryPlaced, StoryRefused, Sum, TAC, TACbad, TACok, TapAt, Taps,
 	TapsMissing, Tariff, Terminal, Text, TextHas, To, ToNumber, TopUps, Trace, Trial, Unbalanced, UnblockBody, UnconfirmedOrders, UnfundedTaps, Unknown,
 	Unpaid, Use, Valid, ValueDate, Verdict, VerifyBody, VerifyLead, VerifyNow, Version, VersionOf, ViewsCompared, ViewsStuck, Waiting, Waits, Wallet,
-	Well, What, Who, Why, WhyPrice, WithNext, Lost, OnlyLost, Holder, Suspended, House, ClaimDue, ClaimRule, Replaces, Payments, KindOfCard web.Text
+	Well, What, Who, Why, WhyPrice, WithNext, Lost, OnlyLost, Holder, Suspended, House, ClaimDue, ClaimRule, Replaces, Payments, KindOfCard, TemplatesDue, ClearingDue, DoubtsDue, LoadsDue web.Text
 }{
+	TemplatesDue:      web.Text{ZH: "待审批的卡片模板", EN: "Templates to approve"},
+	ClearingDue:       web.Text{ZH: "挂账与异常", EN: "Clearing: waiting or put aside"},
+	DoubtsDue:         web.Text{ZH: "待核实的消费", EN: "Sales in doubt"},
+	LoadsDue:          web.Text{ZH: "未了结的圈存", EN: "Open e-cash loads"},
 	Lost:              web.Text{ZH: "挂失", EN: "Reported lost"},
 	OnlyLost:          web.Text{ZH: "只看挂失", EN: "lost ones only"},
 	Holder:            web.Text{ZH: "持卡人", EN: "Holder"},
