@@ -14,6 +14,7 @@ type cardView struct {
 	card   Card
 	orders []Order
 	past   []web.Happening
+	places placeGroup // readers that take it, gates left out
 	room   Room
 	ref    string
 }
@@ -35,6 +36,11 @@ func (p pages) card(w http.ResponseWriter, r *http.Request) error {
 	if v.room, err = p.room(ctx, me, band); err != nil {
 		return err
 	}
+	gates, err := p.Street.Gates(ctx)
+	if err != nil {
+		return fmt.Errorf("gates: %w", err)
+	}
+	v.places = placesFor(gates, v.card)
 	trips, err := p.Trips.Trips(ctx, me, "", 40)
 	if err != nil {
 		return fmt.Errorf("trips: %w", err)
@@ -46,6 +52,19 @@ func (p pages) card(w http.ResponseWriter, r *http.Request) error {
 	}
 	v.past = history(trips, uses, v.orders, 20)
 	return p.show(w, r, web.Page{Title: c.Name, Back: "/my/", Here: "/my/"}, cardPage(v))
+}
+
+// placesFor lists where a card is taken, gates and buses left out: they are
+// everywhere.
+func placesFor(gates []Gate, c Card) placeGroup {
+	icon, _ := useOf(c)
+	g := placeGroup{name: words.WhereWorks, icon: icon}
+	for _, at := range gates {
+		if c.Usable && !at.gate() && fits(c, at.At()) && len(couponsOf([]Card{c}, at)) == 1 {
+			g.gates = append(g.gates, at)
+		}
+	}
+	return g
 }
 
 // acts are the buttons of a card's page that need no more input.

@@ -371,7 +371,7 @@ func TestTheBandAndItsCards(t *testing.T) {
 	wants(t, s.get("/my/cards/"+g.key(issuing.Credit)), "This card is blocked", "Unblock", "You owe", "¥318.20", "¥4\u2009681.80")
 	wants(t, s.get("/my/cards/"+g.key(issuing.Debit)), "Limits", "¥5\u2009000.00", "PIN", "Make default", "this card takes 12.0 KB")
 	wants(t, s.get("/my/cards/"+g.key(issuing.Coupon)), "3 / 5", "¥5.00 off", "redeem at Dongdan Tea", "Redeem")
-	wants(t, s.get("/my/cards/"+g.key(issuing.Door)), "the doors of site 7", "Building 7", "opened")
+	wants(t, s.get("/my/cards/"+g.key(issuing.Door)), "the doors of site 7", "Building 7", "opened", "Where it works", "7:00–22:00", `href="/my/tap?at=door.1"`)
 	wants(t, s.get("/my/cards/"+g.key(issuing.Transit)), "12 rides of this month", "Return this card?", "¥66.00")
 	s.post("/my/cards/"+g.key(issuing.Debit)+"/default", url.Values{"ref": {"form-1"}})
 	s.post("/my/cards/"+g.key(issuing.ECash)+"/default", url.Values{"ref": {"form-2"}, "card": {g.key(issuing.Debit)}})

@@ -35,7 +35,7 @@ var words = struct {
 	FoundTitle, FoundBody, MoveTo, MoveTitle, MoveBody, ReportedAt, RuleTitle, DueOn, ClaimNow, ClaimTitle, ClaimBody, OnTheWay, Arrived,
 	ProvenLast, Activity, ActivityLead, NeverCredit, Steps, Sleep, NoActivity, Hours, Date, AsTable, Forget, ForgetTitle, ForgetBody, Forgotten,
 	Today,
-	NotNow, RoomFree, Repay, RepayTitle, RepayBody, Repaid, LockedHint, NotHandedIn, NoMenu, TakenOff, MoneyBack, LostMoving, LostAway, MoreOrders, LostMovedTitle, OwnBand, SimBand, SimShop, SimBody, Stations, ProofGood, ProofBad, ProofOpen Text
+	NotNow, WhereWorks, RoomFree, Repay, RepayTitle, RepayBody, Repaid, LockedHint, NotHandedIn, NoMenu, TakenOff, MoneyBack, LostMoving, LostAway, MoreOrders, LostMovedTitle, OwnBand, SimBand, SimShop, SimBody, Stations, ProofGood, ProofBad, ProofOpen Text
 }{
 	Band:            Text{ZH: "我的手环", EN: "My band"},
 	Tap:             Text{ZH: "刷卡", EN: "Tap"},
@@ -400,6 +400,7 @@ var words = struct {
 	Repaid:          Text{ZH: "已还 %[1]s。", EN: "%[1]s is paid back."},
 	LockedHint:      Text{ZH: "手环锁着，所以收银台看不到付款卡。解锁后再贴一次。", EN: "The band is locked, so the reader saw no card for it. Unlock it and tap again."},
 	RoomFree:        Text{ZH: "元件实测剩余 %[1]s", EN: "%[1]s free, says the element"},
+	WhereWorks:      Text{ZH: "哪里能用", EN: "Where it works"},
 	NotNow:          Text{ZH: "先不", EN: "Not now"},
 	OwnBand:         Text{ZH: "这只手环由人戴着，密码和开关在手环上设置。", EN: "This band is worn by a person. Passcode and switches are set on the band itself."},
 	SimBand:         Text{ZH: "手环的外壳、手腕和手机是模拟的；锁定、策略和元件走真实代码。", EN: "The band's case, the wrist and the phone are simulated; lock, policy and element run the real code."},

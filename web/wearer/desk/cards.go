@@ -147,7 +147,9 @@ func kindPart(q db.Reader, c issuing.Card, t issuing.Template, now time.Time, ou
 		if err := json.Unmarshal(t.Data, &d); err != nil {
 			return fmt.Errorf("template %s: %w", t.ID, err)
 		}
-		out.Doors = words.DoorsOf.F(d.Site)
+		site, err := siteName(q, d.Site)
+		out.Doors = site
+		return err
 	case issuing.Coupon:
 		var d issuing.CouponData
 		if err := json.Unmarshal(t.Data, &d); err != nil {
@@ -162,6 +164,18 @@ func kindPart(q db.Reader, c issuing.Card, t issuing.Template, now time.Time, ou
 		return err
 	}
 	return nil
+}
+
+// siteName names the doors of a site by its number; one that is not registered
+// keeps the number.
+func siteName(q db.Reader, number uint32) (web.Text, error) {
+	sites, err := acquiring.Sites(q, "", 1000)
+	for _, s := range sites {
+		if s.Number == number {
+			return web.Text{ZH: words.DoorsAt.To(web.ZH, s.NameZH), EN: words.DoorsAt.To(web.EN, s.NameEN)}, err
+		}
+	}
+	return words.DoorsOf.F(number), err
 }
 
 func bankPart(q db.Reader, c issuing.Card, t issuing.Template, now time.Time, out *wearer.Card) error {

@@ -12,7 +12,7 @@ var words = struct {
 	BusLine, TraceTap, TraceBooked, TraceFixed, AccountFloat, AccountClearing, YourWallet, YourBank, Suspended,
 	LimitOnce, LimitDay, LimitOffline, LimitPIN, LimitCredit,
 	GivesAmount, GivesPercent, GivesStamps, GivesThing, GivesOver, DoorNote, CanteenNote, TransitNote, ECashNote, DebitNote, CreditNote,
-	DoorsOf, CarriedRides, CarriedFen, ClaimWaiting, ClaimDue, ClaimPaid, ClaimWithdrawn, NoClaim, ClaimRule, AccountCredit, AccountFirm,
+	DoorsOf, DoorsAt, CarriedRides, CarriedFen, ClaimWaiting, ClaimDue, ClaimPaid, ClaimWithdrawn, NoClaim, ClaimRule, AccountCredit, AccountFirm,
 	Cleared, SaleOffline, SaleOnline, SaleBack, SaleGivenUp, Meal, Subsidy, TakenOff, DoorOpened, DoorStayed,
 	TraceProof, TraceHanded, TraceCleared, PaidOut, Moving, CarriedName Text
 }{
@@ -69,6 +69,7 @@ var words = struct {
 	ECashNote:       Text{ZH: "小额脱机，最多存 %[1]s", EN: "small payments without a line; holds up to %[1]s"},
 	DebitNote:       Text{ZH: "从考拉钱包付款，另带电子现金", EN: "pays from your koala wallet, with e-cash beside it"},
 	CreditNote:      Text{ZH: "先付后还，额度 %[1]s", EN: "pay later, up to %[1]s"},
+	DoorsAt:         Text{ZH: "%[1]s的门", EN: "the doors of %[1]s"},
 	DoorsOf:         Text{ZH: "%[1]d 号园区的门", EN: "the doors of site %[1]d"},
 	CarriedRides:    Text{ZH: "本月已乘 %[1]d 次", EN: "%[1]d rides of this month"},
 	CarriedFen:      Text{ZH: "本月已付 %[1]s", EN: "%[1]s paid this month"},
