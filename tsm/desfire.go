@@ -402,18 +402,21 @@ func hearMaster(m *Manager, ctx context.Context, o Order, h heard, _ []byte) (ve
 		return verdict{state: Failed, why: CardRefused, refuse: true}, nil
 	case !h.Complete():
 		return again(h), nil
-	case o.Stop:
-		return verdict{state: Cancelled, why: Given}, nil
 	}
 	t, err := m.talkWith(ctx, o, h)
 	if err != nil {
 		return o.disproved(err)
 	}
-	next, err := m.say(ctx, t, stageLock, PhaseLock, native.SetRights(t.App, o.Kind == Block)...)
+	say, p := native.SetRights(t.App, o.Kind == Block), PhaseLock
+	if o.Stop { // an earlier session may have set them: only the card knows
+		say, p = say[len(say)-1:], PhaseAuthenticate
+	}
+	next, err := m.say(ctx, t, stageLock, p, say...)
 	return verdict{state: Running, next: next}, err
 }
 
-// hearRights reads the rights as the card has them now, under its MAC.
+// hearRights reads the rights as the card has them now, under its MAC. An order
+// that was given up ends with what they are.
 func hearRights(m *Manager, ctx context.Context, o Order, h heard, keep []byte) (verdict, error) {
 	if !h.Complete() {
 		if h.Refused() && o.Stalled+1 >= maxStalled {
@@ -425,8 +428,13 @@ func hearRights(m *Manager, ctx context.Context, o Order, h heard, keep []byte) 
 	if err != nil {
 		return o.disproved(err)
 	}
-	if f, err := desfire.ParseFileSettings(data); err != nil || f.Access != native.Rights(application(o.CardKind), o.Kind == Block) {
-		return unproven(o), nil
+	f, err := desfire.ParseFileSettings(data)
+	app := application(o.CardKind)
+	switch {
+	case err == nil && f.Access == native.Rights(app, o.Kind == Block):
+		return locked(o), nil
+	case err == nil && o.Stop && f.Access == native.Rights(app, o.Kind != Block):
+		return verdict{state: Cancelled, why: Given}, nil
 	}
-	return locked(o), nil
+	return unproven(o), nil
 }

@@ -153,10 +153,10 @@ func hearCoupon(m *Manager, ctx context.Context, o Order, h heard, _ []byte) (ve
 		return verdict{state: Failed, why: CardRefused, refuse: true}, nil
 	case !h.Complete():
 		return again(h), nil
+	case !h.Answers[1].SW.OK():
+		return locked(o), nil // also when it was given up since
 	case o.Stop:
 		return verdict{state: Cancelled, why: Given}, nil
-	case !h.Answers[1].SW.OK():
-		return locked(o), nil
 	}
 	if _, err := coupon.Parse(h.Answers[1].Data); err != nil {
 		return unproven(o), nil
@@ -448,7 +448,7 @@ func (m *Manager) foundToRemove(ctx context.Context, o Order, d issuing.Personal
 		return missing, nil
 	case o.CardKind == issuing.Transit:
 		return m.stillThere(ctx, o)
-	case o.Stop:
+	case o.Stop && !(d.Shared && proven):
 		return verdict{state: Cancelled, why: Given}, nil
 	case o.CardKind.Bank() && life&globalplatform.LockBit == 0:
 		return m.unlockedToProve(ctx, o) // a new proof: it may have been used since the last
@@ -461,8 +461,17 @@ func (m *Manager) foundToRemove(ctx context.Context, o Order, d issuing.Personal
 		}
 		k.work |= w
 	}
-	return m.goOn(ctx, o, d, k)
+	v, err := m.goOn(ctx, o, d, k)
+	if d.Shared && !o.CardKind.Money() {
+		v.set = func(o *Order) { o.data = removing }
+	}
+	return v, err
 }
+
+// removing is the working data of a return whose removal may have left the
+// house. From an instance that others share no look tells whether the card is
+// out: from then on the return is carried through, even if it was given up.
+var removing = []byte{1}
 
 // gone ends a return: the proven balance goes back to the wallet.
 func (m *Manager) gone(o Order) (verdict, error) {

@@ -172,7 +172,7 @@ func Rights(app desfire.AID, blocked bool) desfire.Access {
 	return a
 }
 
-// SetRights changes them and reads them back.
+// SetRights changes them and, with its last command, reads them back.
 func SetRights(app desfire.AID, blocked bool) []hsm.Native {
 	f, n := mainFile(app), 17
 	if app == desfire.DoorAID {
