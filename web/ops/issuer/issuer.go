@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"koala/calendar"
 	"koala/internal/db"
 	"koala/issuing"
 	"koala/web"
@@ -303,7 +304,7 @@ func (d Deps) products(w http.ResponseWriter, r *http.Request) error {
 	}
 	var sources []web.Line
 	for _, p := range list {
-		sources = append(sources, web.Line{Text: web.Text{ZH: p.NameZH + "：" + p.Source, EN: p.NameEN + ": " + p.Source}, Value: p.From.Format(time.DateOnly)})
+		sources = append(sources, web.Line{Text: web.Text{ZH: p.NameZH + "：" + p.Source, EN: p.NameEN + ": " + p.Source}, Value: p.From.In(calendar.Beijing).Format(time.DateOnly)})
 		row := web.Row{Cells: []web.Cell{shell.Short(nameOf(p.NameEN, p.NameZH).In(ctx)), shell.Short(shell.Both(p.Kind.Words).In(ctx)), web.Mono(p.Code), numbers(p), web.Money(p.Deposit.Minor()),
 			most(p, p.MaxLoad.Minor()), most(p, p.MaxBalance.Minor()), web.Count(int64(p.Years))}}
 		if web.WantsCSV(r) {

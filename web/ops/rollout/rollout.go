@@ -107,8 +107,11 @@ func news(x firmware.Rollout) web.Text {
 }
 
 func (d Deps) publish(w http.ResponseWriter, r *http.Request) error {
+	if d.Catalog == nil {
+		return fmt.Errorf("publishing a release: %w", web.ErrNoPage)
+	}
 	reason, err := shell.Why(r)
-	if err != nil || d.Catalog == nil {
+	if err != nil {
 		return shell.Sorry(w, r, here, err)
 	}
 	list, err := d.read(r.Context())
