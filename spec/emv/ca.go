@@ -3,6 +3,7 @@ package emv
 import (
 	"crypto/sha1"
 	"encoding/hex"
+	"fmt"
 	"strconv"
 	"sync"
 )
@@ -10,23 +11,25 @@ import (
 // A CAKey is a scheme's certification authority key as a terminal keeps it.
 type CAKey struct {
 	RID         [5]byte
-	Index       byte // tag 8F of the card names it
-	Modulus     []byte
-	Exponent    []byte   // 03 or 010001
-	Hash        [20]byte // SHA-1 of RID, index, modulus and exponent
+	Index       byte         // tag 8F of the card names it
+	Algorithm   KeyAlgorithm // 0: RSA
+	Modulus     []byte       // X and Y of an SM2 key
+	Exponent    []byte       // 03 or 010001; none of an SM2 key
+	Hash        [20]byte     // SHA-1 of RID, index, modulus and exponent
 	Scheme      string
 	Environment string // "live", "test" or "unstated"
 }
 
 // NewCAKey makes a terminal's copy of a CA key with its check value.
 func NewCAKey(rid [5]byte, index byte, public PublicKey) CAKey {
-	k := CAKey{RID: rid, Index: index, Modulus: public.Modulus(), Exponent: public.Exponent(), Environment: "unstated"}
+	k := CAKey{RID: rid, Index: index, Algorithm: public.Algorithm(), Modulus: public.Modulus(), Exponent: public.Exponent(), Environment: "unstated"}
 	k.Hash = k.sum()
 	return k
 }
 
 // Valid says whether the check value is the key's: SHA-1 of RID, index,
-// modulus and exponent (EMV 4.4 Book 2, 11.2.2).
+// modulus and exponent (EMV 4.4 Book 2, 11.2.2). No public source says what it
+// is of for an SM2 key; the house takes the same of X and Y.
 func (k CAKey) Valid() bool { return k.sum() == k.Hash }
 
 func (k CAKey) sum() [20]byte {
@@ -35,7 +38,15 @@ func (k CAKey) sum() [20]byte {
 }
 
 // Public gives the key ready for use.
-func (k CAKey) Public() (PublicKey, error) { return NewPublicKey(k.Modulus, k.Exponent) }
+func (k CAKey) Public() (PublicKey, error) {
+	switch k.Algorithm {
+	case 0, RSA:
+		return NewPublicKey(k.Modulus, k.Exponent)
+	case SM2:
+		return NewSM2PublicKey(k.Modulus)
+	}
+	return PublicKey{}, fmt.Errorf("%w: algorithm %02X", ErrAlgorithm, byte(k.Algorithm))
+}
 
 var caKeys = sync.OnceValue(func() []CAKey {
 	var keys []CAKey

@@ -2,6 +2,7 @@ package emv
 
 import (
 	"bytes"
+	"crypto/ecdsa"
 	"crypto/sha1"
 	"errors"
 	"fmt"
@@ -37,11 +38,12 @@ const (
 // MaxKeyBytes is the longest modulus, 1984 bits (EMV 4.4 Book 2, B2.1).
 const MaxKeyBytes = 248
 
-// A PublicKey is an RSA key of any length a card or scheme has: 2 to 248 bytes,
-// odd. The zero value verifies nothing.
+// A PublicKey is an RSA key of any length a card or scheme has, 2 to 248 bytes,
+// odd, or a point of the SM2 curve. The zero value verifies nothing.
 type PublicKey struct {
 	n, e *big.Int
-	size int // bytes of the modulus
+	sm   *ecdsa.PublicKey // SM2; nil: RSA
+	size int              // bytes of the modulus, of X and Y
 }
 
 // NewPublicKey takes a modulus without leading zeros and an exponent of 1 to 3
@@ -57,14 +59,34 @@ func NewPublicKey(modulus, exponent []byte) (PublicKey, error) {
 	return PublicKey{n: new(big.Int).SetBytes(modulus), e: e, size: len(modulus)}, nil
 }
 
-// Size is the length of the modulus in bytes.
+// Size is the length of the modulus in bytes, 64 for an SM2 key; 0 for no key.
 func (k PublicKey) Size() int { return k.size }
 
-// Modulus gives the modulus, Size bytes.
-func (k PublicKey) Modulus() []byte { return k.n.FillBytes(make([]byte, k.size)) }
+// Bits is the strength as keys are named: the length of the modulus, 256 for
+// an SM2 key.
+func (k PublicKey) Bits() int {
+	if k.sm != nil {
+		return 4 * k.size
+	}
+	return 8 * k.size
+}
 
-// Exponent gives the exponent without leading zeros: 03 or 010001.
-func (k PublicKey) Exponent() []byte { return k.e.Bytes() }
+// Modulus gives the modulus, Size bytes; X and Y of an SM2 key.
+func (k PublicKey) Modulus() []byte {
+	if k.sm != nil {
+		return pointOf(k.sm)
+	}
+	return k.n.FillBytes(make([]byte, k.size))
+}
+
+// Exponent gives the exponent without leading zeros: 03 or 010001; nil of an
+// SM2 key.
+func (k PublicKey) Exponent() []byte {
+	if k.sm != nil {
+		return nil
+	}
+	return k.e.Bytes()
+}
 
 // Apply raises in, of Size bytes, to the public exponent: what recovers a
 // signature and enciphers a PIN. in as a number must be below the modulus.
@@ -192,6 +214,9 @@ var (
 func (l layout) overhead() int { return 2 + l.owner + 2 + 3 + 2 + 2 + sha1.Size + 1 }
 
 func (k PublicKey) open(c Certificate, l layout, static []byte, check Check) (KeyInfo, error) {
+	if k.sm != nil {
+		return k.openSM2(c, l, static, check)
+	}
 	raw, err := k.recover(c.Certificate, l.format, l.overhead())
 	if err != nil {
 		return KeyInfo{}, err

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+
+	"github.com/emmansun/gmsm/sm2"
 )
 
 // Why a key or certificate cannot be made.
@@ -15,11 +17,12 @@ var (
 )
 
 // A PrivateKey signs with the parts a card is personalised with (CARD.md
-// 1.14: DGIs 8201 to 8205), by the Chinese remainder theorem. It is safe for
-// several goroutines.
+// 1.14: DGIs 8201 to 8205), by the Chinese remainder theorem, or with an SM2
+// key. It is safe for several goroutines.
 type PrivateKey struct {
 	public             PublicKey
 	p, q, dp, dq, qInv *big.Int
+	sm                 *sm2.PrivateKey // nil: RSA
 }
 
 // CRT is a private key in the five parts of personalisation, each as long as
@@ -96,8 +99,11 @@ func FromCRT(c CRT) (*PrivateKey, error) {
 // 4.4 Book 2, B2.1): every block that begins with 6A is then below it.
 func (k PublicKey) full() bool { return k.n.BitLen() == 8*k.size }
 
-// CRT gives the parts for personalisation.
+// CRT gives the parts for personalisation; none of an SM2 key (Scalar).
 func (k *PrivateKey) CRT() CRT {
+	if k.sm != nil {
+		return CRT{}
+	}
 	half := (k.public.size + 1) / 2
 	part := func(n *big.Int) []byte { return n.FillBytes(make([]byte, half)) }
 	return CRT{QInv: part(k.qInv), DQ: part(k.dq), DP: part(k.dp), Q: part(k.q), P: part(k.p)}
@@ -109,6 +115,9 @@ func (k *PrivateKey) Public() PublicKey { return k.public }
 // Apply raises in, as long as the modulus and below it, to the private
 // exponent: the raw signature, and what deciphers a PIN.
 func (k *PrivateKey) Apply(in []byte) ([]byte, error) {
+	if k.sm != nil {
+		return nil, fmt.Errorf("%w: SM2", ErrPrivateKey)
+	}
 	x := new(big.Int).SetBytes(in)
 	if len(in) != k.public.size || x.Cmp(k.public.n) >= 0 {
 		return nil, fmt.Errorf("%w: %d bytes, key has %d", ErrLength, len(in), k.public.size)
@@ -160,8 +169,11 @@ func MakeICCCertificate(issuer *PrivateKey, info KeyInfo, static []byte) (Certif
 }
 
 func (k *PrivateKey) certify(info KeyInfo, l layout, static []byte) (Certificate, error) {
+	if k.sm != nil {
+		return k.certifySM2(info, l, static)
+	}
 	room := k.public.size - l.overhead()
-	if room < 0 || info.Key.n == nil {
+	if room < 0 || info.Key.n == nil { // an RSA key certifies RSA keys
 		return Certificate{}, fmt.Errorf("certificate: %w", ErrRoom)
 	}
 	modulus, exponent := info.Key.Modulus(), info.Key.Exponent()
@@ -185,22 +197,28 @@ func (k *PrivateKey) certify(info KeyInfo, l layout, static []byte) (Certificate
 // SignStatic makes tag 93: the issuer's signature over a card's static data
 // with a data authentication code (EMV 4.4 Book 2, 5.1).
 func (k *PrivateKey) SignStatic(dac [2]byte, static []byte) ([]byte, error) {
+	if k.sm != nil {
+		return k.signSM2([]byte{sm2Format | staticFormat, dac[0], dac[1]}, static)
+	}
 	room := k.room(5)
 	if room < 0 {
 		return nil, fmt.Errorf("static data: %w", ErrRoom)
 	}
-	block := append(make([]byte, 0, k.public.size), header, 0x03, sha1ID, dac[0], dac[1])
+	block := append(make([]byte, 0, k.public.size), header, staticFormat, sha1ID, dac[0], dac[1])
 	return k.sign(repeat(block, filler, room), static), nil
 }
 
 // SignDynamic makes tag 9F4B: the card's signature over its dynamic data and
 // what the terminal sent, appended to the hash only (EMV 4.4 Book 2, 6.5.2).
 func (k *PrivateKey) SignDynamic(dynamic, appended []byte) ([]byte, error) {
+	if k.sm != nil && len(dynamic) <= 0xFF {
+		return k.signSM2(append([]byte{sm2Format | dynamicFormat, byte(len(dynamic))}, dynamic...), appended)
+	}
 	room := k.room(4 + len(dynamic))
 	if room < 0 || len(dynamic) > 0xFF {
 		return nil, fmt.Errorf("dynamic data: %w", ErrRoom)
 	}
-	block := append(make([]byte, 0, k.public.size), header, 0x05, sha1ID, byte(len(dynamic)))
+	block := append(make([]byte, 0, k.public.size), header, dynamicFormat, sha1ID, byte(len(dynamic)))
 	block = append(block, dynamic...)
 	return k.sign(repeat(block, filler, room), appended), nil
 }
@@ -221,11 +239,11 @@ func (k *PrivateKey) SignFastDDA(atc [2]byte, f FastDDA) ([]byte, error) {
 // SignCDA makes a combined signature over a cryptogram; Hash of c is computed
 // from data (TransactionData).
 func (k *PrivateKey) SignCDA(c CDA, un [4]byte, data []byte) ([]byte, error) {
-	c.Hash = sha1.Sum(data)
+	c.Hash = k.public.digest(data)
 	dynamic := append([]byte{byte(len(c.Number))}, c.Number...)
 	dynamic = append(dynamic, c.CID)
 	dynamic = append(dynamic, c.AC[:]...)
-	return k.SignDynamic(append(dynamic, c.Hash[:]...), un[:])
+	return k.SignDynamic(append(dynamic, c.Hash...), un[:])
 }
 
 // GenerateKey makes a key of bits (a multiple of 16, 256 to 1984) with public

@@ -5,6 +5,8 @@ import (
 	"crypto/sha1"
 	"fmt"
 
+	"github.com/emmansun/gmsm/sm3"
+
 	"koala/spec/tlv"
 )
 
@@ -13,11 +15,27 @@ import (
 // data and its first byte), hash, trailer.
 const signatureOverhead = 5 + sha1.Size + 1
 
+// Format bytes of signed data, of certificates see layout.
+const (
+	staticFormat  = 0x03
+	dynamicFormat = 0x05
+)
+
 // VerifySDA checks signed static application data (tag 93) under the issuer's
 // key over static (StaticData) and gives the data authentication code (EMV 4.4
 // Book 2, 5.4).
 func VerifySDA(issuer PublicKey, ssad, static []byte) (dac [2]byte, err error) {
-	raw, err := issuer.recover(ssad, 0x03, signatureOverhead)
+	if issuer.sm != nil {
+		raw, err := issuer.splitSM2(ssad, staticFormat, static)
+		if err == nil && len(raw) != 3 {
+			err = fmt.Errorf("%w: %d bytes", ErrLength, len(ssad))
+		}
+		if err != nil {
+			return dac, fmt.Errorf("signed static data: %w", err)
+		}
+		return [2]byte(raw[1:]), nil
+	}
+	raw, err := issuer.recover(ssad, staticFormat, signatureOverhead)
 	if err == nil {
 		err = checkHash(raw, static)
 	}
@@ -34,7 +52,17 @@ func VerifySDA(issuer PublicKey, ssad, static []byte) (dac [2]byte, err error) {
 // card's key; appended is what the hash covers beside it. It gives the ICC
 // dynamic data (EMV 4.4 Book 2, 6.5.2).
 func VerifyDynamic(icc PublicKey, sdad, appended []byte) (dynamic []byte, err error) {
-	raw, err := icc.recover(sdad, 0x05, signatureOverhead)
+	if icc.sm != nil {
+		raw, err := icc.splitSM2(sdad, dynamicFormat, appended)
+		if err == nil && (len(raw) < 2 || int(raw[1]) != len(raw)-2) {
+			err = fmt.Errorf("%w: length of the dynamic data", ErrFormat)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("signed dynamic data: %w", err)
+		}
+		return raw[2:], nil
+	}
+	raw, err := icc.recover(sdad, dynamicFormat, signatureOverhead)
 	if err == nil {
 		err = checkHash(raw, appended)
 	}
@@ -77,7 +105,16 @@ type CDA struct {
 	Number []byte // ICC dynamic number, tag 9F4C
 	CID    byte   // cryptogram information data, tag 9F27
 	AC     [8]byte
-	Hash   [20]byte // SHA-1 of the transaction data (TransactionData)
+	Hash   []byte // of the transaction data (TransactionData): SHA-1, SM3 under an SM2 key
+}
+
+// digest is the transaction data hash of the key's variant.
+func (k PublicKey) digest(data []byte) []byte {
+	if k.sm != nil {
+		return digestSM3(data)
+	}
+	sum := sha1.Sum(data)
+	return sum[:]
 }
 
 // TransactionData is what the transaction data hash code of a combined
@@ -112,14 +149,18 @@ func VerifyCDA(icc PublicKey, sdad []byte, un [4]byte, cid byte, data []byte) (C
 	if err != nil {
 		return CDA{}, err
 	}
-	if len(rest) < 1+8+sha1.Size {
+	size := sha1.Size
+	if icc.sm != nil {
+		size = sm3.Size
+	}
+	if len(rest) < 1+8+size {
 		return CDA{}, fmt.Errorf("combined signature: %w: %d bytes after the number", ErrFormat, len(rest))
 	}
-	c := CDA{Number: number, CID: rest[0], AC: [8]byte(rest[1:9]), Hash: [20]byte(rest[9:29])}
+	c := CDA{Number: number, CID: rest[0], AC: [8]byte(rest[1:9]), Hash: rest[9 : 9+size : 9+size]}
 	if c.CID != cid {
 		return CDA{}, fmt.Errorf("combined signature: %w: cryptogram information %02X, not %02X", ErrFormat, c.CID, cid)
 	}
-	if data != nil && sha1.Sum(data) != c.Hash {
+	if data != nil && !bytes.Equal(icc.digest(data), c.Hash) {
 		return CDA{}, fmt.Errorf("combined signature: %w: transaction data", ErrHash)
 	}
 	return c, nil
