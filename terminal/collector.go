@@ -1,6 +1,7 @@
 package terminal
 
 import (
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"time"
@@ -12,14 +13,30 @@ import (
 // A Collector is the part of a device that takes money from cards: it knows
 // the terminal, the store and the deny list.
 type Collector struct {
-	Terminal     purse.Terminal
-	Store        *Store
-	Deny         *DenyList
+	Terminal purse.Terminal // this and the next two by Open
+	Store    *Store
+	Deny     *DenyList
+
 	City         [2]byte          // UnionPay region code; other cities' cards must be interoperable
 	KeyIndex     map[[4]byte]byte // purchase key by issuer code; 1 for those not in it
 	IssuerFactor bool             // the PSAM holds the national root: send the issuer's factor too
 
 	lastTSeq uint32 // of the purchase the PSAM still waits for MAC2 of; volatile like the PSAM's own
+}
+
+// Open begins over what the flash holds, for the terminal the PSAM stands for.
+// Deltas of the deny list must be signed by key.
+func (c *Collector) Open(sam iso7816.Transmit, debits, denied *Flash, key ed25519.PublicKey) (err error) {
+	if c.Terminal, err = readTerminal(Complete(sam)); err != nil {
+		return err
+	}
+	if c.Store, err = OpenStore(debits); err != nil {
+		return fmt.Errorf("terminal %s: %w", c.Terminal, err)
+	}
+	if c.Deny, err = OpenDenyList(denied, key); err != nil {
+		return fmt.Errorf("terminal %s: %w", c.Terminal, err)
+	}
+	return nil
 }
 
 // A Stop ends a tap: the card is refused, or must come again. It is an
@@ -65,11 +82,12 @@ type Tap struct {
 // Tap begins a tap. A device whose store has no room takes none.
 func (c *Collector) Tap(card, sam iso7816.Transmit, now time.Time) (*Tap, error) {
 	t := &Tap{At: now, Stamp: purse.StampOf(now), c: c, card: Complete(card), sam: Complete(sam)}
-	switch err := c.Store.Room(); {
-	case errors.Is(err, ErrPower):
-		return nil, err
-	case err != nil:
+	err := c.Store.Room()
+	switch {
+	case NoRoom(err):
 		return t, &Stop{Result: OutOfService, Reason: StoreFull}
+	case err != nil:
+		return nil, err
 	}
 	return t, nil
 }

@@ -127,11 +127,3 @@ func (l *DenyList) Size() int { return len(l.list) }
 
 // MadeAt is when the host made the list's version; zero before the first.
 func (l *DenyList) MadeAt() time.Time { return l.at }
-
-// Age is how old the list's version is at now; 0 before the first.
-func (l *DenyList) Age(now time.Time) time.Duration {
-	if l.at.IsZero() {
-		return 0
-	}
-	return now.Sub(l.at)
-}

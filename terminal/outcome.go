@@ -22,10 +22,10 @@ const (
 
 // Words names the result, in Chinese if zh.
 func (r Result) Words(zh bool) string {
-	return pick(map[Result][2]string{
+	return map[Result]Words{
 		Opened: {"please pass", "请通行"}, Refused: {"not accepted", "不能通行"},
 		TryAgain: {"present the card again", "请重新刷卡"}, OutOfService: {"out of service", "暂停服务"},
-	}[r], zh)
+	}[r].In(zh)
 }
 
 // A Reason says why a tap came to its result.
@@ -59,9 +59,9 @@ const (
 )
 
 // Words says the reason to the rider, in Chinese if zh.
-func (r Reason) Words(zh bool) string { return pick(reasonWords[r], zh) }
+func (r Reason) Words(zh bool) string { return reasonWords[r].In(zh) }
 
-var reasonWords = map[Reason][2]string{
+var reasonWords = map[Reason]Words{
 	Recovered: {"paid at the tap before", "上次刷卡已扣款"}, AgainHere: {"already tapped here", "已刷卡，请勿重复刷卡"},
 	Torn: {"the card left too early", "刷卡过快"}, NoPurse: {"no transit card", "非交通卡"},
 	CardBlocked: {"card is blocked", "卡已锁定"}, NotYetValid: {"card is not valid yet", "卡未启用"},
@@ -77,16 +77,6 @@ var reasonWords = map[Reason][2]string{
 	SAMRefused: {"gate fault", "设备故障"}, StoreFull: {"gate is full", "设备存储已满"},
 	NoTariff: {"no tariff", "无票价数据"}, NothingToDo: {"nothing to repair", "无需补登"},
 }
-
-func pick(w [2]string, zh bool) string {
-	if zh {
-		return w[1]
-	}
-	return w[0]
-}
-
-// NeedsRepair says that self-service repair is what helps the rider.
-func (r Reason) NeedsRepair() bool { return r == MissingEntry || r == MissingExit }
 
 // An Outcome is everything a tap came to.
 type Outcome struct {
@@ -108,19 +98,7 @@ func (o Outcome) InTime() bool { return o.Took <= Budget }
 
 // Words tells the outcome in one line, in Chinese if zh.
 func (o Outcome) Words(zh bool) string {
-	text := o.Result.Words(zh)
-	if o.Reason == NoReason {
-		return text
-	}
-	sep := ": "
-	if zh {
-		sep = "："
-	}
-	text += sep + o.Reason.Words(zh)
-	if o.SW != 0 {
-		text += fmt.Sprintf(" (%04X %s)", uint16(o.SW), o.SW.Meaning(zh))
-	}
-	return text
+	return Line(o.Result.Words(zh), o.Reason.Words(zh), o.SW, zh)
 }
 
 // Display is what the device shows: result, fare and balance.

@@ -3,6 +3,7 @@ package terminal
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -210,6 +211,9 @@ func (s *Shelf) Room() error {
 	return nil
 }
 
+// NoRoom tells that a shelf refused for want of room, not because its power failed.
+func NoRoom(err error) bool { return errors.Is(err, ErrFull) || errors.Is(err, ErrDoubts) }
+
 // Begin keeps the intent of an act before the card is told to pay.
 func (s *Shelf) Begin(intent []byte) error {
 	if err := s.Room(); err != nil {
@@ -303,6 +307,35 @@ func (s *Shelf) Batch(limit int) []Item {
 		out = append(out, k.Item)
 	}
 	return out
+}
+
+// ReadBatch is Batch by what the items mean, and the number of the first; when
+// there is none, the number the next item will get.
+func ReadBatch[T any](s *Shelf, limit int, parse func(wire []byte) (T, error)) (first uint32, list []T, err error) {
+	first = s.Next()
+	for i, item := range s.Batch(limit) {
+		x, err := parse(item.Wire)
+		if err != nil {
+			return first, list, fmt.Errorf("item %d: %w", item.Number, err)
+		}
+		if i == 0 {
+			first = item.Number
+		}
+		list = append(list, x)
+	}
+	return first, list, nil
+}
+
+// ReadUnsettled is Unsettled by what the intents mean.
+func ReadUnsettled[T any](s *Shelf, parse func(wire []byte) (T, error)) (list []T, err error) {
+	for _, u := range s.Unsettled() {
+		x, err := parse(u.Wire)
+		if err != nil {
+			return nil, fmt.Errorf("intent: %w", err)
+		}
+		list = append(list, x)
+	}
+	return list, nil
 }
 
 // Release forgets the items up to and including number upto: the host has

@@ -33,8 +33,8 @@ var (
 // A Clock tells the device's time.
 type Clock interface{ Now() time.Time }
 
-// ReadTerminal asks the PSAM which terminal it stands for (file 16).
-func ReadTerminal(sam iso7816.Transmit) (purse.Terminal, error) {
+// readTerminal asks the PSAM which terminal it stands for (file 16).
+func readTerminal(sam iso7816.Transmit) (purse.Terminal, error) {
 	r, err := sam(iso7816.ReadBinarySFI(purse.SFISAMTerminal, 0, 6))
 	switch {
 	case err != nil:

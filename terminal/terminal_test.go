@@ -2,7 +2,6 @@ package terminal_test
 
 import (
 	"bytes"
-	"crypto/ed25519"
 	"errors"
 	"testing"
 	"time"
@@ -10,13 +9,10 @@ import (
 	"koala/spec/iso7816"
 	"koala/spec/purse"
 	"koala/terminal"
+	"koala/terminal/terminaltest"
 )
 
-var (
-	private = ed25519.NewKeyFromSeed(bytes.Repeat([]byte{9}, ed25519.SeedSize))
-	public  = private.Public().(ed25519.PublicKey)
-	made    = time.Date(2024, 12, 30, 4, 0, 0, 0, time.UTC)
-)
+var made = time.Date(2024, 12, 30, 4, 0, 0, 0, time.UTC)
 
 func pack(t testing.TB, from, to uint32, changes ...purse.Denial) []byte {
 	t.Helper()
@@ -24,7 +20,7 @@ func pack(t testing.TB, from, to uint32, changes ...purse.Denial) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return append(text, ed25519.Sign(private, text)...)
+	return terminaltest.Sign(text)
 }
 
 const (
@@ -35,8 +31,8 @@ const (
 
 func TestDenyList(t *testing.T) {
 	f := terminal.NewFlash(2)
-	l, err := terminal.OpenDenyList(f, public)
-	if err != nil || l.Version() != 0 || l.Age(made) != 0 {
+	l, err := terminal.OpenDenyList(f, terminaltest.Public)
+	if err != nil || l.Version() != 0 || !l.MadeAt().IsZero() {
 		t.Fatal(l.Version(), err)
 	}
 	steps := []struct {
@@ -61,11 +57,11 @@ func TestDenyList(t *testing.T) {
 			t.Errorf("%s: %d cards", tt.name, l.Size())
 		}
 	}
-	if l, err = terminal.OpenDenyList(f, public); err != nil || l.Version() != 9 || l.Size() != 1 || l.Reason(cardC) != purse.DenyClosed || l.Reason(cardB) != purse.Allowed {
+	if l, err = terminal.OpenDenyList(f, terminaltest.Public); err != nil || l.Version() != 9 || l.Size() != 1 || l.Reason(cardC) != purse.DenyClosed || l.Reason(cardB) != purse.Allowed {
 		t.Errorf("after power: version %d, %d cards, %v", l.Version(), l.Size(), err)
 	}
-	if age := l.Age(made.Add(10 * time.Hour)); age != time.Hour || !l.MadeAt().Equal(made.Add(9*time.Hour)) {
-		t.Errorf("age %v", age)
+	if !l.MadeAt().Equal(made.Add(9 * time.Hour)) {
+		t.Errorf("made at %v", l.MadeAt())
 	}
 }
 
@@ -77,7 +73,7 @@ func TestDenyListCut(t *testing.T) {
 	}
 	for n := 1; ; n++ {
 		f := terminal.NewFlash(4)
-		l, _ := terminal.OpenDenyList(f, public)
+		l, _ := terminal.OpenDenyList(f, terminaltest.Public)
 		for v := uint32(1); v <= 3; v++ { // both halves have been in use
 			if err := l.Apply(pack(t, v-1, v, purse.Denial{Card: cardA, Reason: purse.DenyLost})); err != nil {
 				t.Fatal(err)
@@ -86,7 +82,7 @@ func TestDenyListCut(t *testing.T) {
 		f.CutAfter(n)
 		err := l.Apply(pack(t, 3, 4, many...))
 		f.PowerOn()
-		again, openErr := terminal.OpenDenyList(f, public)
+		again, openErr := terminal.OpenDenyList(f, terminaltest.Public)
 		if openErr != nil {
 			t.Fatal(n, openErr)
 		}
@@ -199,12 +195,14 @@ func TestComplete(t *testing.T) {
 	}
 }
 
-func TestReadTerminal(t *testing.T) {
+// A PSAM that does not say which terminal it is opens no device.
+func TestOpenWithoutTerminal(t *testing.T) {
 	for name, send := range map[string]iso7816.Transmit{
 		"gone":    func(iso7816.Command) (iso7816.Response, error) { return iso7816.Response{}, iso7816.ErrTorn },
 		"no file": func(iso7816.Command) (iso7816.Response, error) { return iso7816.Response{SW: 0x6A82}, nil },
 	} {
-		if _, err := terminal.ReadTerminal(send); !errors.Is(err, terminal.ErrSAM) {
+		var c terminal.Collector
+		if err := c.Open(send, terminal.NewFlash(4), terminal.NewFlash(2), terminaltest.Public); !errors.Is(err, terminal.ErrSAM) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

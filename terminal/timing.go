@@ -1,6 +1,7 @@
 package terminal
 
 import (
+	"cmp"
 	"time"
 
 	"koala/spec/iso7816"
@@ -75,7 +76,12 @@ func (a Air) chain(n int) time.Duration {
 
 // T0 is a contact link under T=0: 12 etu per byte; a command with data both
 // ways costs a procedure byte, 61xx and a GET RESPONSE.
-type T0 struct{ Baud int }
+type T0 struct {
+	Baud int // 0 is DefaultBaud
+}
+
+// DefaultBaud is the rate of contact readers and PSAMs, bit/s.
+const DefaultBaud = 115200
 
 // Takes is the time of a command and its answer.
 func (t T0) Takes(c iso7816.Command, r iso7816.Response) time.Duration {
@@ -91,7 +97,7 @@ func (t T0) Takes(c iso7816.Command, r iso7816.Response) time.Duration {
 
 // Bytes is the time of n bytes.
 func (t T0) Bytes(n int) time.Duration {
-	return time.Duration(n) * 12 * time.Second / time.Duration(t.Baud)
+	return time.Duration(n) * 12 * time.Second / time.Duration(cmp.Or(t.Baud, DefaultBaud))
 }
 
 func commandSize(c iso7816.Command) int {
@@ -111,7 +117,7 @@ func commandSize(c iso7816.Command) int {
 // Costs are what cards compute and write. They are parameters of the model,
 // taken in the middle of what such chips do; no source names them.
 type Costs struct {
-	DES     time.Duration // one block of triple DES
+	DES     time.Duration // one block of triple DES, or of AES where the card has that
 	Sign    time.Duration // one signature with a 1024-bit RSA key
 	Page    time.Duration // one page of EEPROM
 	Fixed   time.Duration // per command: dispatch, file search
@@ -137,6 +143,12 @@ func DefaultCosts() Costs {
 	}
 }
 
+// AESCosts are those of cards that compute with AES, 10 us a block, with the
+// work of their instructions.
+func AESCosts(process map[byte]Work) Costs {
+	return Costs{DES: 10 * time.Microsecond, Page: 3 * time.Millisecond, Fixed: 300 * time.Microsecond, Process: process}
+}
+
 // Activation is what comes before the first command: field guard time 5 ms,
 // REQA, two anticollision levels, SELECT and RATS about 5 ms, and PPS 1 ms
 // when the rate is raised. Polling is the passenger's time, not the budget's.
@@ -157,12 +169,34 @@ type Exchange struct {
 }
 
 // A Meter adds up what a dialogue takes by the model, and keeps the dialogue.
-// Wrap every Transmit of a tap with the same Meter.
+// Begin each tap with Tap or Begin; what else speaks in it is wrapped by the same
+// Meter.
 type Meter struct {
+	Rate     Rate
 	Costs    Costs
 	Record   bool // keep the dialogue
 	Took     time.Duration
 	Dialogue []Exchange
+}
+
+// NewMeter is the meter of a device: at 106 kbit/s unless rate says otherwise,
+// with the usual costs unless there are others.
+func NewMeter(rate Rate, costs, usual Costs, record bool) Meter {
+	if costs.Process == nil {
+		costs = usual
+	}
+	return Meter{Rate: cmp.Or(rate, Kbit106), Costs: costs, Record: record}
+}
+
+// Tap begins with a card that is held to the reader.
+func (m *Meter) Tap(card iso7816.Transmit) iso7816.Transmit {
+	return m.Begin(Air{Rate: m.Rate}, card)
+}
+
+// Begin forgets the tap before and begins with a card behind a link.
+func (m *Meter) Begin(link Link, card iso7816.Transmit) iso7816.Transmit {
+	m.Took, m.Dialogue = Activation(m.Rate), nil
+	return m.Wrap("card", link, card, nil)
 }
 
 // Wrap measures a contact. writes, when not nil, counts the chip's physical

@@ -18,10 +18,9 @@ import (
 
 // Limits and defaults of a validator.
 const (
-	MaxStops       = 200
-	DefaultAgain   = time.Minute
-	DefaultRide    = 4 * time.Hour // a ride begun longer ago is not this one
-	defaultSAMBaud = 115200
+	MaxStops     = 200
+	DefaultAgain = time.Minute
+	DefaultRide  = 4 * time.Hour // a ride begun longer ago is not this one
 )
 
 // ErrRoute says that a route cannot be driven: no stops, or not in order.
@@ -91,30 +90,14 @@ func New(cfg Config, sam iso7816.Transmit) (*Validator, error) {
 	if cfg.Again == 0 {
 		cfg.Again = DefaultAgain
 	}
-	if cfg.Rate == 0 {
-		cfg.Rate = terminal.Kbit106
+	v := &Validator{
+		cfg: cfg, meter: terminal.NewMeter(cfg.Rate, cfg.Costs, terminal.DefaultCosts(), cfg.Record),
+		col: terminal.Collector{City: cfg.City, KeyIndex: cfg.KeyIndex, IssuerFactor: cfg.IssuerFactor},
 	}
-	if cfg.SAMBaud == 0 {
-		cfg.SAMBaud = defaultSAMBaud
-	}
-	if cfg.Costs.Process == nil {
-		cfg.Costs = terminal.DefaultCosts()
-	}
-	term, err := terminal.ReadTerminal(terminal.Complete(sam))
-	if err != nil {
+	if err := v.col.Open(sam, cfg.Debits, cfg.Denied, cfg.Key); err != nil {
 		return nil, fmt.Errorf("bus of route %d: %w", cfg.Route.Line, err)
 	}
-	store, err := terminal.OpenStore(cfg.Debits)
-	if err != nil {
-		return nil, fmt.Errorf("bus %s: %w", term, err)
-	}
-	deny, err := terminal.OpenDenyList(cfg.Denied, cfg.Key)
-	if err != nil {
-		return nil, fmt.Errorf("bus %s: %w", term, err)
-	}
-	return &Validator{cfg: cfg, col: terminal.Collector{
-		Terminal: term, Store: store, Deny: deny, City: cfg.City, KeyIndex: cfg.KeyIndex, IssuerFactor: cfg.IssuerFactor,
-	}}, nil
+	return v, nil
 }
 
 // Arrive says at which stop of its route the bus stands, from 0.
@@ -143,8 +126,7 @@ func (v *Validator) Dialogue() []terminal.Exchange { return v.meter.Dialogue }
 
 // Tap serves one card. The error is for the device, never for the card.
 func (v *Validator) Tap(card, sam iso7816.Transmit) (terminal.Outcome, error) {
-	v.meter = terminal.Meter{Costs: v.cfg.Costs, Record: v.cfg.Record, Took: terminal.Activation(v.cfg.Rate)}
-	card = v.meter.Wrap("card", terminal.Air{Rate: v.cfg.Rate}, card, nil)
+	card = v.meter.Tap(card)
 	sam = v.meter.Wrap("PSAM", terminal.T0{Baud: v.cfg.SAMBaud}, sam, nil)
 	o := terminal.Outcome{At: v.cfg.Clock.Now()}
 	t, err := v.col.Tap(card, sam, o.At)

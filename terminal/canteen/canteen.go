@@ -73,13 +73,7 @@ func New(cfg Config) (*Till, error) {
 	if cfg.Refund == 0 {
 		cfg.Refund = DefaultRefund
 	}
-	if cfg.Rate == 0 {
-		cfg.Rate = terminal.Kbit106
-	}
-	if cfg.Costs.Process == nil {
-		cfg.Costs = Costs()
-	}
-	t := &Till{cfg: cfg, bank: terminal.OpenBank(cfg.Menu)}
+	t := &Till{cfg: cfg, bank: terminal.OpenBank(cfg.Menu), meter: terminal.NewMeter(cfg.Rate, cfg.Costs, costs(), cfg.Record)}
 	var err error
 	if pack := t.bank.Value(); pack != nil {
 		if t.menu, err = desfire.ParseMenu(pack); err != nil {
@@ -103,18 +97,15 @@ func saleKey(wire []byte) (string, error) {
 
 func keyOf(seq uint32) string { return string(binary.BigEndian.AppendUint32(nil, seq)) }
 
-// Costs is what a card computes and writes for a sale: AES blocks of 10 us; a
-// commit writes the journal and the pages of value and log. Parameters of the
-// model, as in package terminal.
-func Costs() terminal.Costs {
-	return terminal.Costs{
-		DES: 10 * time.Microsecond, Page: 3 * time.Millisecond, Fixed: 300 * time.Microsecond,
-		Process: map[byte]terminal.Work{
-			desfire.CmdAuthAES: {Blocks: 3}, desfire.CmdMore: {Blocks: 8}, desfire.CmdReadRecords: {Blocks: 24},
-			desfire.CmdFileSettings: {Blocks: 3}, desfire.CmdGetValue: {Blocks: 3}, desfire.CmdDebit: {Blocks: 3},
-			desfire.CmdLimitedCredit: {Blocks: 3}, desfire.CmdWriteRecord: {Blocks: 5}, desfire.CmdCommit: {Blocks: 2, Pages: 5},
-		},
-	}
+// costs is what a card computes and writes for a sale: a commit writes the
+// journal and the pages of value and log. Parameters of the model, as in package
+// terminal.
+func costs() terminal.Costs {
+	return terminal.AESCosts(map[byte]terminal.Work{
+		desfire.CmdAuthAES: {Blocks: 3}, desfire.CmdMore: {Blocks: 8}, desfire.CmdReadRecords: {Blocks: 24},
+		desfire.CmdFileSettings: {Blocks: 3}, desfire.CmdGetValue: {Blocks: 3}, desfire.CmdDebit: {Blocks: 3},
+		desfire.CmdLimitedCredit: {Blocks: 3}, desfire.CmdWriteRecord: {Blocks: 5}, desfire.CmdCommit: {Blocks: 2, Pages: 5},
+	})
 }
 
 // Load takes a new menu: a signed pack. A cut leaves the old one or the new one.
@@ -141,18 +132,11 @@ func (t *Till) Waiting() int { return t.shelf.Waiting() }
 
 // Batch is the oldest sales as the till hands them over. They stay until Release.
 func (t *Till) Batch(limit int) (desfire.SaleBatch, error) {
-	b := desfire.SaleBatch{Till: t.cfg.Till, First: t.shelf.Next()}
-	for i, item := range t.shelf.Batch(min(limit, desfire.MaxSaleBatch)) {
-		s, err := desfire.ParseSale(item.Wire)
-		if err != nil {
-			return b, fmt.Errorf("till %s: sale %d: %w", t.cfg.Till, item.Number, err)
-		}
-		if i == 0 {
-			b.First = item.Number
-		}
-		b.Sales = append(b.Sales, s)
+	first, list, err := terminal.ReadBatch(t.shelf, min(limit, desfire.MaxSaleBatch), desfire.ParseSale)
+	if err != nil {
+		err = fmt.Errorf("till %s: %w", t.cfg.Till, err)
 	}
-	return b, nil
+	return desfire.SaleBatch{Till: t.cfg.Till, First: first, Sales: list}, err
 }
 
 // Release forgets the sales up to and including a place in the store.
@@ -161,13 +145,9 @@ func (t *Till) Release(upto uint32) error { return t.shelf.Release(upto) }
 // Doubts are the sales whose end is not known: the card has not come back. Their
 // MACs are missing.
 func (t *Till) Doubts() ([]desfire.Sale, error) {
-	var list []desfire.Sale
-	for _, u := range t.shelf.Unsettled() {
-		s, err := desfire.ParseSale(u.Wire)
-		if err != nil {
-			return nil, fmt.Errorf("till %s: doubt: %w", t.cfg.Till, err)
-		}
-		list = append(list, s)
+	list, err := terminal.ReadUnsettled(t.shelf, desfire.ParseSale)
+	if err != nil {
+		return nil, fmt.Errorf("till %s: %w", t.cfg.Till, err)
 	}
 	return list, nil
 }
@@ -252,9 +232,7 @@ func (t *Till) Balance(card iso7816.Transmit) (Outcome, error) {
 }
 
 func (t *Till) serve(card iso7816.Transmit, now time.Time, act func(*visit) error) (Outcome, error) {
-	t.meter = terminal.Meter{Costs: t.cfg.Costs, Record: t.cfg.Record, Took: terminal.Activation(t.cfg.Rate)}
-	send := t.meter.Wrap("card", terminal.Air{Rate: t.cfg.Rate}, card, nil)
-	v := &visit{t: t, h: desfire.NewHost(terminal.Complete(send), t.cfg.Rand), o: Outcome{At: now}, stamp: desfire.StampOf(now)}
+	v := &visit{t: t, h: desfire.NewHost(terminal.Complete(t.meter.Tap(card)), t.cfg.Rand), o: Outcome{At: now}, stamp: desfire.StampOf(now)}
 	err := v.begin()
 	if err == nil {
 		err = act(v)

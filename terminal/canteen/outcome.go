@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"time"
 
+	"koala/money"
 	"koala/spec/desfire"
 	"koala/spec/iso7816"
+	"koala/terminal"
 )
 
 // A Result is what a visit came to.
@@ -22,10 +24,10 @@ const (
 
 // Words names the result, in Chinese if zh.
 func (r Result) Words(zh bool) string {
-	return pick(map[Result][2]string{
+	return map[Result]terminal.Words{
 		Served: {"thank you", "谢谢"}, Refused: {"not accepted", "不能消费"},
 		TryAgain: {"present the card again", "请重新刷卡"}, OutOfService: {"out of service", "暂停服务"},
-	}[r], zh)
+	}[r].In(zh)
 }
 
 // A Reason says why.
@@ -49,22 +51,15 @@ const (
 )
 
 // Words says the reason to the customer, in Chinese if zh.
-func (r Reason) Words(zh bool) string { return pick(reasonWords[r], zh) }
+func (r Reason) Words(zh bool) string { return reasonWords[r].In(zh) }
 
-var reasonWords = map[Reason][2]string{
+var reasonWords = map[Reason]terminal.Words{
 	Recovered: {"paid at the tap before", "上次刷卡已扣款"}, Torn: {"the card left too early", "刷卡过快"},
 	NoCard: {"not a canteen card", "非餐卡"}, NoPurse: {"no canteen money on the card", "卡内无餐卡应用"},
 	NotGenuine: {"the card is not genuine", "卡片校验失败"}, Denied: {"the card is blocked", "卡已停用"},
 	NoMoney: {"not enough money, please top up", "余额不足，请充值"}, BadAmount: {"wrong amount", "金额错误"},
 	NoPurchase: {"nothing to give back", "无可退消费"}, CardRefused: {"the card refuses", "卡片拒绝交易"},
 	StoreFull: {"till is full", "设备存储已满"}, NoMenu: {"no menu", "无菜单数据"},
-}
-
-func pick(w [2]string, zh bool) string {
-	if zh {
-		return w[1]
-	}
-	return w[0]
 }
 
 // An Outcome is everything a visit came to.
@@ -86,37 +81,23 @@ func (o Outcome) InTime() bool { return o.Took <= Budget }
 
 // Words tells the outcome in one line, in Chinese if zh.
 func (o Outcome) Words(zh bool) string {
-	text, sep := o.Result.Words(zh), ": "
-	if zh {
-		sep = "："
-	}
-	if o.Reason != NoReason {
-		text += sep + o.Reason.Words(zh)
-	}
-	return text
+	return terminal.Line(o.Result.Words(zh), o.Reason.Words(zh), 0, zh)
 }
 
 // Display is what the till shows: result, amounts and balance.
 func (o Outcome) Display(zh bool) []string {
 	lines := []string{o.Words(zh)}
+	add := func(w terminal.Words, fen int64) { lines = append(lines, fmt.Sprintf(w.In(zh), money.Fen(fen).Yuan())) }
 	if o.Result == Served && o.Fen > 0 {
-		lines = append(lines, fmt.Sprintf(pick([2]string{"amount %s", "金额 %s 元"}, zh), yuan(int64(o.Fen))))
+		add(terminal.Words{"amount %s", "金额 %s 元"}, int64(o.Fen))
 	}
 	if o.Subsidy > 0 {
-		lines = append(lines, fmt.Sprintf(pick([2]string{"paid by the employer %s", "餐补 %s 元"}, zh), yuan(int64(o.Subsidy))))
+		add(terminal.Words{"paid by the employer %s", "餐补 %s 元"}, int64(o.Subsidy))
 	}
 	if o.Card != (desfire.UID{}) && o.Result != TryAgain {
-		lines = append(lines, fmt.Sprintf(pick([2]string{"balance %s", "余额 %s 元"}, zh), yuan(int64(o.Balance))))
+		add(terminal.Words{"balance %s", "余额 %s 元"}, int64(o.Balance))
 	}
 	return lines
-}
-
-func yuan(fen int64) string {
-	sign := ""
-	if fen < 0 {
-		sign, fen = "-", -fen
-	}
-	return fmt.Sprintf("%s%d.%02d", sign, fen/100, fen%100)
 }
 
 // A stop ends a visit: an outcome that travels as an error inside the till.

@@ -1,8 +1,6 @@
 package canteen
 
 import (
-	"errors"
-
 	"koala/spec/desfire"
 	"koala/terminal"
 )
@@ -22,11 +20,8 @@ type visit struct {
 // begin identifies the card, authenticates it, reads value and log, and settles
 // what is in doubt with it.
 func (v *visit) begin() error {
-	switch err := v.t.shelf.Room(); {
-	case errors.Is(err, terminal.ErrPower):
+	if err := stored(v.t.shelf.Room()); err != nil {
 		return err
-	case err != nil:
-		return &stop{result: OutOfService, reason: StoreFull}
 	}
 	if err := v.h.Open(); err != nil {
 		return because(NoCard, err)
@@ -53,6 +48,14 @@ func (v *visit) begin() error {
 		return refuse(Denied)
 	}
 	return nil
+}
+
+// stored is the stop for a store without room; any other error is the till's own.
+func stored(err error) error {
+	if terminal.NoRoom(err) {
+		return &stop{result: OutOfService, reason: StoreFull}
+	}
+	return err
 }
 
 // read takes value and log from the card. The settings say how many records
@@ -205,10 +208,7 @@ func (v *visit) refund(fen uint32) error {
 // move changes value and log in one commit. The intent is in the store before
 // the card is told to commit; what fails before that has changed nothing.
 func (v *visit) move(s desfire.Sale) error {
-	switch err := v.t.shelf.Begin(s.Bytes()); {
-	case errors.Is(err, terminal.ErrFull), errors.Is(err, terminal.ErrDoubts):
-		return &stop{result: OutOfService, reason: StoreFull}
-	case err != nil:
+	if err := stored(v.t.shelf.Begin(s.Bytes())); err != nil {
 		return err
 	}
 	err := v.prepare(s)

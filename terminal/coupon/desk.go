@@ -53,17 +53,11 @@ func New(cfg Config) (*Desk, error) {
 	if cfg.Again == 0 {
 		cfg.Again = DefaultAgain
 	}
-	if cfg.Rate == 0 {
-		cfg.Rate = terminal.Kbit106
-	}
-	if cfg.Costs.Process == nil {
-		cfg.Costs = Costs()
-	}
 	shelf, err := terminal.OpenShelf(cfg.Store, longest, keyOf)
 	if err != nil {
 		return nil, fmt.Errorf("coupon desk %s: %w", cfg.Terminal, err)
 	}
-	return &Desk{cfg: cfg, shelf: shelf}, nil
+	return &Desk{cfg: cfg, shelf: shelf, meter: terminal.NewMeter(cfg.Rate, cfg.Costs, costs(), cfg.Record)}, nil
 }
 
 // longest is a pending operation's length, bytes: op, data of BEGIN, its answer
@@ -80,14 +74,12 @@ func keyOf(wire []byte) (string, error) {
 	return string(p.Begin.Challenge[:]), err
 }
 
-// Costs is what a card computes and writes: AES blocks of 10 us for session key
-// and MACs; a commit writes journal, coupon and proof. Parameters of the model,
-// as in package terminal.
-func Costs() terminal.Costs {
-	return terminal.Costs{
-		DES: 10 * time.Microsecond, Page: 3 * time.Millisecond, Fixed: 300 * time.Microsecond,
-		Process: map[byte]terminal.Work{coupon.InsBegin: {Blocks: 2}, coupon.InsCommit: {Blocks: 24, Pages: 5}, coupon.InsProve: {Blocks: 8}},
-	}
+// costs is what a card computes and writes: session key and MACs; a commit writes
+// journal, coupon and proof. Parameters of the model, as in package terminal.
+func costs() terminal.Costs {
+	return terminal.AESCosts(map[byte]terminal.Work{
+		coupon.InsBegin: {Blocks: 2}, coupon.InsCommit: {Blocks: 24, Pages: 5}, coupon.InsProve: {Blocks: 8},
+	})
 }
 
 // Dialogue is the last visit's, if the Config asked to keep it.
@@ -99,16 +91,8 @@ func (d *Desk) Waiting() int { return d.shelf.Waiting() }
 // Batch is the oldest redemptions, at most limit, and the number of the first
 // in the desk's own row 1, 2, 3, …. They stay until Release.
 func (d *Desk) Batch(limit int) (first uint32, list []coupon.Redemption, err error) {
-	first = d.shelf.Next()
-	for i, item := range d.shelf.Batch(limit) {
-		r, err := coupon.ParseRedemption(item.Wire)
-		if err != nil {
-			return 0, nil, fmt.Errorf("coupon desk %s: redemption %d: %w", d.cfg.Terminal, item.Number, err)
-		}
-		if i == 0 {
-			first = item.Number
-		}
-		list = append(list, r)
+	if first, list, err = terminal.ReadBatch(d.shelf, limit, coupon.ParseRedemption); err != nil {
+		return 0, nil, fmt.Errorf("coupon desk %s: %w", d.cfg.Terminal, err)
 	}
 	return first, list, nil
 }
@@ -118,13 +102,9 @@ func (d *Desk) Release(upto uint32) error { return d.shelf.Release(upto) }
 
 // Doubts are the operations whose end is not known: the card has not come back.
 func (d *Desk) Doubts() ([]coupon.Pending, error) {
-	var list []coupon.Pending
-	for _, u := range d.shelf.Unsettled() {
-		p, err := coupon.ParsePending(u.Wire)
-		if err != nil {
-			return nil, fmt.Errorf("coupon desk %s: doubt: %w", d.cfg.Terminal, err)
-		}
-		list = append(list, p)
+	list, err := terminal.ReadUnsettled(d.shelf, coupon.ParsePending)
+	if err != nil {
+		return nil, fmt.Errorf("coupon desk %s: %w", d.cfg.Terminal, err)
 	}
 	return list, nil
 }
@@ -140,10 +120,8 @@ type Order struct {
 // the card: after terminal.ErrPower the desk is dead.
 func (d *Desk) Serve(card iso7816.Transmit, order Order) (Outcome, error) {
 	now := d.cfg.Clock.Now()
-	d.meter = terminal.Meter{Costs: d.cfg.Costs, Record: d.cfg.Record, Took: terminal.Activation(d.cfg.Rate)}
-	send := terminal.Complete(d.meter.Wrap("card", terminal.Air{Rate: d.cfg.Rate}, card, nil))
 	v := &visit{d: d, o: Outcome{At: now, Op: order.Op}, order: order, stamp: stampOf(now),
-		till: coupon.Till{Merchant: d.cfg.Merchant, Terminal: d.cfg.Terminal, Root: d.cfg.Root, Send: send}}
+		till: coupon.Till{Merchant: d.cfg.Merchant, Terminal: d.cfg.Terminal, Root: d.cfg.Root, Send: terminal.Complete(d.meter.Tap(card))}}
 	err := v.serve()
 	v.o.Took = d.meter.Took
 	var s *stop

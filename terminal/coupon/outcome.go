@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"time"
 
+	"koala/money"
 	"koala/spec/coupon"
 	"koala/spec/iso7816"
+	"koala/terminal"
 )
 
 // A Result is what a visit came to.
@@ -22,10 +24,10 @@ const (
 
 // Words names the result, in Chinese if zh.
 func (r Result) Words(zh bool) string {
-	return pick(map[Result][2]string{
+	return map[Result]terminal.Words{
 		Redeemed: {"done, thank you", "已核销，谢谢"}, Refused: {"not accepted", "不能使用"},
 		TryAgain: {"present the card again", "请重新刷卡"}, OutOfService: {"out of service", "暂停服务"},
-	}[r], zh)
+	}[r].In(zh)
 }
 
 // A Reason says why.
@@ -50,9 +52,9 @@ const (
 )
 
 // Words says the reason to the customer, in Chinese if zh.
-func (r Reason) Words(zh bool) string { return pick(reasonWords[r], zh) }
+func (r Reason) Words(zh bool) string { return reasonWords[r].In(zh) }
 
-var reasonWords = map[Reason][2]string{
+var reasonWords = map[Reason]terminal.Words{
 	Recovered: {"done at the visit before", "上次已核销"}, Torn: {"the card left too early", "刷卡过快"},
 	NoCard: {"no discount card", "无优惠卡"}, NoCoupon: {"no coupon for this shop", "无本店优惠券"},
 	OtherShop: {"a coupon of another shop", "非本店优惠券"}, NotToday: {"not valid today", "不在有效期内"},
@@ -60,13 +62,6 @@ var reasonWords = map[Reason][2]string{
 	StampsFull: {"the stamp card is full", "集章已满"}, UsedUp: {"used up", "已用完"},
 	NotGenuine: {"the card is not genuine", "卡片校验失败"}, CardRefused: {"the card refuses", "卡片拒绝交易"},
 	StoreFull: {"desk is full", "设备存储已满"},
-}
-
-func pick(w [2]string, zh bool) string {
-	if zh {
-		return w[1]
-	}
-	return w[0]
 }
 
 // An Outcome is everything a visit came to.
@@ -87,29 +82,22 @@ func (o Outcome) InTime() bool { return o.Took <= Budget }
 
 // Words tells the outcome in one line, in Chinese if zh.
 func (o Outcome) Words(zh bool) string {
-	text, sep := o.Result.Words(zh), ": "
-	if zh {
-		sep = "："
-	}
-	if o.Reason != NoReason {
-		text += sep + o.Reason.Words(zh)
-	}
-	return text
+	return terminal.Line(o.Result.Words(zh), o.Reason.Words(zh), 0, zh)
 }
 
 // Display is what the desk shows: result, what is taken off, what is left.
 func (o Outcome) Display(zh bool) []string {
 	lines := []string{o.Words(zh)}
+	add := func(w terminal.Words, args ...any) { lines = append(lines, fmt.Sprintf(w.In(zh), args...)) }
 	if o.Redemption != nil && o.Redemption.Reduction > 0 {
-		fen := o.Redemption.Reduction
-		lines = append(lines, fmt.Sprintf(pick([2]string{"off %d.%02d", "优惠 %d.%02d 元"}, zh), fen/100, fen%100))
+		add(terminal.Words{"off %s", "优惠 %s 元"}, money.Fen(int64(o.Redemption.Reduction)).Yuan())
 	}
 	switch c := o.Coupon; {
 	case o.Result != Redeemed || c == (coupon.Coupon{}):
 	case o.Op == coupon.GiveStamp:
-		lines = append(lines, fmt.Sprintf(pick([2]string{"stamps %d of %d", "集章 %d/%d"}, zh), c.Stamps, c.Needed))
+		add(terminal.Words{"stamps %d of %d", "集章 %d/%d"}, c.Stamps, c.Needed)
 	default:
-		lines = append(lines, fmt.Sprintf(pick([2]string{"uses left %d", "剩余 %d 次"}, zh), c.Uses))
+		add(terminal.Words{"uses left %d", "剩余 %d 次"}, c.Uses)
 	}
 	return lines
 }

@@ -27,11 +27,8 @@ type visit struct {
 // serve finds the card, settles what is in doubt with it, and does what the
 // cashier asked for.
 func (v *visit) serve() error {
-	switch err := v.d.shelf.Room(); {
-	case errors.Is(err, terminal.ErrPower):
+	if err := stored(v.d.shelf.Room()); err != nil {
 		return err
-	case err != nil:
-		return &stop{result: OutOfService, reason: StoreFull}
 	}
 	holder, list, err := v.till.Open([]byte(AID))
 	if err != nil {
@@ -46,6 +43,14 @@ func (v *visit) serve() error {
 		return nil
 	}
 	return v.redeem(list)
+}
+
+// stored is the stop for a store without room; any other error is the desk's own.
+func stored(err error) error {
+	if terminal.NoRoom(err) {
+		return &stop{result: OutOfService, reason: StoreFull}
+	}
+	return err
 }
 
 // settle asks the card how operations in doubt with it ended.
@@ -135,10 +140,8 @@ func (v *visit) redeem(list []coupon.Coupon) error {
 		return device
 	})
 	switch {
-	case device != nil && !errors.Is(device, terminal.ErrFull) && !errors.Is(device, terminal.ErrDoubts):
-		return device
 	case device != nil:
-		return &stop{result: OutOfService, reason: StoreFull}
+		return stored(device)
 	case err != nil:
 		return v.failed(x, err)
 	}

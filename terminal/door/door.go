@@ -59,20 +59,13 @@ type Door struct {
 
 // New starts a door over what its flash holds.
 func New(cfg Config) (*Door, error) {
-	if cfg.Rate == 0 {
-		cfg.Rate = terminal.Kbit106
-	}
-	if cfg.Costs.Process == nil {
-		cfg.Costs = Costs()
-	}
-	d := &Door{cfg: cfg, bank: terminal.OpenBank(cfg.Plan)}
+	d := &Door{cfg: cfg, bank: terminal.OpenBank(cfg.Plan), meter: terminal.NewMeter(cfg.Rate, cfg.Costs, costs(), cfg.Record)}
+	var err error
 	if pack := d.bank.Value(); pack != nil {
-		var err error
 		if d.plan, err = desfire.ParsePlan(pack); err != nil {
 			return nil, fmt.Errorf("door %d: %w", cfg.Door, err)
 		}
 	}
-	var err error
 	if d.log, err = terminal.OpenShelf(cfg.Log, desfire.PassageLen, d.entryKey); err != nil {
 		return nil, fmt.Errorf("door %d: %w", cfg.Door, err)
 	}
@@ -89,15 +82,12 @@ func (d *Door) entryKey(wire []byte) (string, error) {
 	return string(binary.BigEndian.AppendUint32(nil, d.count)), nil
 }
 
-// Costs is what a card computes at a door: a session key and a block or two of
-// AES per command, 10 us each. Parameters of the model, as in package terminal.
-func Costs() terminal.Costs {
-	return terminal.Costs{
-		DES: 10 * time.Microsecond, Page: 3 * time.Millisecond, Fixed: 300 * time.Microsecond,
-		Process: map[byte]terminal.Work{
-			desfire.CmdAuthAES: {Blocks: 3}, desfire.CmdMore: {Blocks: 6}, desfire.CmdReadData: {Blocks: 6},
-		},
-	}
+// costs is what a card computes at a door: a session key and a block or two per
+// command. Parameters of the model, as in package terminal.
+func costs() terminal.Costs {
+	return terminal.AESCosts(map[byte]terminal.Work{
+		desfire.CmdAuthAES: {Blocks: 3}, desfire.CmdMore: {Blocks: 6}, desfire.CmdReadData: {Blocks: 6},
+	})
 }
 
 // Load takes a new plan: a signed pack of this site. A cut leaves the old plan
@@ -129,18 +119,11 @@ func (d *Door) Waiting() int { return d.log.Waiting() }
 // Batch is the oldest passages as the door hands them over. They stay until
 // Release.
 func (d *Door) Batch(limit int) (desfire.PassageBatch, error) {
-	b := desfire.PassageBatch{Door: d.cfg.Door, First: d.log.Next()}
-	for i, item := range d.log.Batch(min(limit, desfire.MaxPassageBatch)) {
-		p, err := desfire.ParsePassage(item.Wire)
-		if err != nil {
-			return b, fmt.Errorf("door %d: passage %d: %w", d.cfg.Door, item.Number, err)
-		}
-		if i == 0 {
-			b.First = item.Number
-		}
-		b.Passages = append(b.Passages, p)
+	first, list, err := terminal.ReadBatch(d.log, min(limit, desfire.MaxPassageBatch), desfire.ParsePassage)
+	if err != nil {
+		err = fmt.Errorf("door %d: %w", d.cfg.Door, err)
 	}
-	return b, nil
+	return desfire.PassageBatch{Door: d.cfg.Door, First: first, Passages: list}, err
 }
 
 // Release forgets the passages up to and including a place in the log.
@@ -149,11 +132,11 @@ func (d *Door) Release(upto uint32) error { return d.log.Release(upto) }
 // Tap serves one card. The error is for the device, never for the card: after
 // terminal.ErrPower the door is dead, and shut.
 func (d *Door) Tap(card iso7816.Transmit) (Outcome, error) {
-	d.meter = terminal.Meter{Costs: d.cfg.Costs, Record: d.cfg.Record, Took: terminal.Activation(d.cfg.Rate)}
+	send := d.meter.Tap(card)
 	o := Outcome{At: d.cfg.Clock.Now(), Door: d.cfg.Door}
 	full := d.log.Room()
 	switch {
-	case errors.Is(full, terminal.ErrPower):
+	case full != nil && !terminal.NoRoom(full):
 		return o, fmt.Errorf("door %d: %w", d.cfg.Door, full)
 	case full != nil && !d.cfg.Unlogged:
 		o.Result, o.Reason = terminal.OutOfService, LogFull
@@ -162,7 +145,6 @@ func (d *Door) Tap(card iso7816.Transmit) (Outcome, error) {
 		o.Result, o.Reason = terminal.OutOfService, NoPlan
 		return o, nil
 	}
-	send := d.meter.Wrap("card", terminal.Air{Rate: d.cfg.Rate}, card, nil)
 	d.decide(desfire.NewHost(terminal.Complete(send), d.cfg.Rand), &o)
 	o.Took = d.meter.Took
 	if o.Result == terminal.TryAgain || o.Reason == NoCard || full != nil {

@@ -32,7 +32,7 @@ const (
 	LogFull      Reason = 13 // the log must be fetched first
 )
 
-var reasonWords = map[Reason][2]string{
+var reasonWords = map[Reason]terminal.Words{
 	Torn: {"the card left too early", "刷卡过快"}, NoCard: {"no access card", "非门禁卡"},
 	NoCredential: {"no credential on the card", "卡内无门禁凭证"}, NotGenuine: {"the card is not genuine", "卡片校验失败"},
 	Denied: {"the card is blocked", "卡已停用"}, OtherSite: {"card of another site", "非本单位卡"},
@@ -42,13 +42,7 @@ var reasonWords = map[Reason][2]string{
 }
 
 // Words says the reason to the person at the door, in Chinese if zh.
-func (r Reason) Words(zh bool) string {
-	w := reasonWords[r]
-	if zh {
-		return w[1]
-	}
-	return w[0]
-}
+func (r Reason) Words(zh bool) string { return reasonWords[r].In(zh) }
 
 // An Outcome is everything a tap came to.
 type Outcome struct {
@@ -67,14 +61,7 @@ func (o Outcome) InTime() bool { return o.Took <= Budget }
 
 // Words tells the outcome in one line, in Chinese if zh.
 func (o Outcome) Words(zh bool) string {
-	text, sep := o.Result.Words(zh), ": "
-	if zh {
-		sep = "："
-	}
-	if o.Reason != NoReason {
-		text += sep + o.Reason.Words(zh)
-	}
-	return text
+	return terminal.Line(o.Result.Words(zh), o.Reason.Words(zh), 0, zh)
 }
 
 // A stop is why reading ended.

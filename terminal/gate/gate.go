@@ -38,7 +38,7 @@ var ErrStation = errors.New("gate: tariff pack is for another station")
 const (
 	DefaultAgain       = 3 * time.Minute
 	DefaultRepairGrace = 30 * time.Minute
-	DefaultSAMBaud     = 115200
+	DefaultSAMBaud     = terminal.DefaultBaud
 )
 
 // A Config is a gate's. Zero durations, rate and costs take their defaults.
@@ -72,15 +72,6 @@ func (c *Config) fill() {
 	if c.RepairGrace == 0 {
 		c.RepairGrace = DefaultRepairGrace
 	}
-	if c.Rate == 0 {
-		c.Rate = terminal.Kbit106
-	}
-	if c.SAMBaud == 0 {
-		c.SAMBaud = DefaultSAMBaud
-	}
-	if c.Costs.Process == nil {
-		c.Costs = terminal.DefaultCosts()
-	}
 }
 
 // A Gate is one device. After an error wrapping terminal.ErrPower it is dead:
@@ -96,24 +87,17 @@ type Gate struct {
 // New starts a gate over what its flash holds, with the PSAM it will use.
 func New(cfg Config, sam iso7816.Transmit) (*Gate, error) {
 	cfg.fill()
-	term, err := terminal.ReadTerminal(terminal.Complete(sam))
+	g := &Gate{
+		cfg: cfg, bank: terminal.OpenBank(cfg.Tariff), meter: terminal.NewMeter(cfg.Rate, cfg.Costs, terminal.DefaultCosts(), cfg.Record),
+		col: terminal.Collector{City: cfg.City, KeyIndex: cfg.KeyIndex, IssuerFactor: cfg.IssuerFactor},
+	}
+	err := g.col.Open(sam, cfg.Debits, cfg.Denied, cfg.Key)
 	if err != nil {
 		return nil, fmt.Errorf("gate at %s: %w", cfg.Station, err)
 	}
-	store, err := terminal.OpenStore(cfg.Debits)
-	if err != nil {
-		return nil, fmt.Errorf("gate %s: %w", term, err)
-	}
-	deny, err := terminal.OpenDenyList(cfg.Denied, cfg.Key)
-	if err != nil {
-		return nil, fmt.Errorf("gate %s: %w", term, err)
-	}
-	g := &Gate{cfg: cfg, bank: terminal.OpenBank(cfg.Tariff), col: terminal.Collector{
-		Terminal: term, Store: store, Deny: deny, City: cfg.City, KeyIndex: cfg.KeyIndex, IssuerFactor: cfg.IssuerFactor,
-	}}
 	if pack := g.bank.Value(); pack != nil {
 		if g.table, err = fare.ParseTable(pack); err != nil {
-			return nil, fmt.Errorf("gate %s: %w", term, err)
+			return nil, fmt.Errorf("gate at %s: %w", cfg.Station, err)
 		}
 	}
 	return g, nil
@@ -190,8 +174,7 @@ func (g *Gate) Repair(card, sam iso7816.Transmit, what terminal.Reason) (termina
 }
 
 func (g *Gate) serve(card, sam iso7816.Transmit, decide func(*terminal.Tap) (decision, error)) (terminal.Outcome, error) {
-	g.meter = terminal.Meter{Costs: g.cfg.Costs, Record: g.cfg.Record, Took: terminal.Activation(g.cfg.Rate)}
-	card = g.meter.Wrap("card", terminal.Air{Rate: g.cfg.Rate}, card, nil)
+	card = g.meter.Tap(card)
 	sam = g.meter.Wrap("PSAM", terminal.T0{Baud: g.cfg.SAMBaud}, sam, nil)
 	o := terminal.Outcome{At: g.cfg.Clock.Now()}
 	t, err := g.col.Tap(card, sam, o.At)

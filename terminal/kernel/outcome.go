@@ -6,6 +6,7 @@ import (
 	"koala/spec/emv"
 	"koala/spec/iso7816"
 	"koala/spec/tlv"
+	"koala/terminal"
 )
 
 // A Result is what a transaction came to (EMV Contactless Book A, 6.2).
@@ -22,7 +23,7 @@ const (
 	SelectNext                       // another application of the card may do
 )
 
-var resultWords = [...][2]string{
+var resultWords = [...]terminal.Words{
 	Approved: {"approved", "交易成功"}, Declined: {"declined", "交易拒绝"}, OnlineRequest: {"authorising, please wait", "联机处理中，请稍候"},
 	EndApplication: {"card not accepted", "不能受理此卡"}, TryAgain: {"present the card again", "请重新出示卡片"},
 	OtherInterface: {"please insert the card", "请插卡"}, SelectNext: {"please wait", "请稍候"},
@@ -60,7 +61,7 @@ const (
 	PaidNotAccepted        // the card paid, and failed the check that came after
 )
 
-var reasonWords = [...][2]string{
+var reasonWords = [...]terminal.Words{
 	NoReason: {}, Recovered: {"paid the time before", "上次已扣款"}, Torn: {"the card left too early", "卡片过早离开"},
 	NoApplication: {"no application of this terminal", "无可用应用"}, CardBlocked: {"card is blocked", "卡已锁定"},
 	AmountTooHigh: {"amount too high to tap", "金额超过挥卡限额"}, AmountZero: {"no amount", "金额为零"},
@@ -91,7 +92,7 @@ const (
 	Document            // by an identity document
 )
 
-var cvmWords = [...][2]string{
+var cvmWords = [...]terminal.Words{
 	NoCVMNeeded: {"no verification", "免签免密"}, Signature: {"signature", "签名"}, OnlinePIN: {"online PIN", "联机密码"},
 	OfflinePIN: {"offline PIN", "脱机密码"}, PINAndSignature: {"offline PIN and signature", "脱机密码并签名"},
 	ConsumerDevice: {"verified on the device", "设备验证"}, Document: {"identity document", "证件验证"},
@@ -100,15 +101,11 @@ var cvmWords = [...][2]string{
 // Words names the method, in Chinese if zh.
 func (c CVM) Words(zh bool) string { return words(cvmWords[:], int(c), zh) }
 
-func words(list [][2]string, i int, zh bool) string {
-	switch {
-	case i >= len(list):
+func words(list []terminal.Words, i int, zh bool) string {
+	if i >= len(list) {
 		return fmt.Sprint(i)
-	case zh:
-		return list[i][1]
-	default:
-		return list[i][0]
 	}
+	return list[i].In(zh)
 }
 
 // An Outcome is everything a transaction came to. Its String never shows the
@@ -168,19 +165,7 @@ func (s ScriptResult) Bytes() []byte {
 
 // Words tells the outcome in one line, in Chinese if zh.
 func (o Outcome) Words(zh bool) string {
-	text, why := o.Result.Words(zh), o.Reason.Words(zh)
-	if why == "" {
-		return text
-	}
-	sep := ": "
-	if zh {
-		sep = "："
-	}
-	text += sep + why
-	if o.SW != 0 {
-		text += fmt.Sprintf(" (%04X %s)", uint16(o.SW), o.SW.Meaning(zh))
-	}
-	return text
+	return terminal.Line(o.Result.Words(zh), o.Reason.Words(zh), o.SW, zh)
 }
 
 // String names the outcome without showing the card.

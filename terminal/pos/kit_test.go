@@ -1,9 +1,7 @@
 package pos_test
 
 import (
-	"encoding/hex"
 	"errors"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -36,14 +34,6 @@ var (
 	keyENC = [16]byte{3, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
 	openAC = pboc.NewKey(pboc.TripleDES, keyAC)
 )
-
-func unhex(s string) []byte {
-	b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))
-	if err != nil {
-		panic(err)
-	}
-	return b
-}
 
 func must[T any](v T, err error) T {
 	if err != nil {

@@ -1,8 +1,6 @@
 package pos
 
 import (
-	"errors"
-
 	"koala/spec/iso7816"
 	"koala/spec/pboc"
 	"koala/terminal"
@@ -21,11 +19,7 @@ const (
 
 // Words says the state, in Chinese if zh.
 func (s LoadState) Words(zh bool) string {
-	w := [...][2]string{{"not loaded", "未充值"}, {"loaded", "充值成功"}, {"load not confirmed, present the card again", "充值待确认，请重新出示卡片"}}[s]
-	if zh {
-		return w[1]
-	}
-	return w[0]
+	return [...]terminal.Words{{"not loaded", "未充值"}, {"loaded", "充值成功"}, {"load not confirmed, present the card again", "充值待确认，请重新出示卡片"}}[s].In(zh)
 }
 
 // A LoadResult is what a load came to.
@@ -42,14 +36,13 @@ type LoadResult struct {
 // air as well as over contacts: it is the card's full debit/credit path.
 func (t *Till) Load(card iso7816.Transmit, fen uint64) (LoadResult, error) {
 	res := LoadResult{Result: Result{Sale: Sale{Fen: fen, Type: Load}, At: t.cfg.Clock.Now(), Batch: t.book.batch}}
-	if err := t.shelf.Room(); errors.Is(err, terminal.ErrPower) {
-		return res, t.failed(err)
-	} else if err != nil {
+	if err := t.shelf.Room(); terminal.NoRoom(err) {
 		res.Outcome = kernel.Outcome{Result: kernel.EndApplication, Reason: kernel.NoRoom}
 		return res, nil
+	} else if err != nil {
+		return res, t.failed(err)
 	}
-	t.meter = terminal.Meter{Costs: t.cfg.Costs, Record: t.cfg.Record, Took: terminal.Activation(t.cfg.Rate)}
-	card = t.meter.Wrap("card", terminal.Air{Rate: t.cfg.Rate}, card, nil)
+	card = t.meter.Tap(card)
 	h, o := t.k.Look(card)
 	switch {
 	case o.Result != kernel.Approved:

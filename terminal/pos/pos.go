@@ -59,7 +59,6 @@ type Till struct {
 	deny  *terminal.DenyList
 	book  *book
 	meter terminal.Meter
-	now   time.Time // of the transaction under way
 }
 
 // New starts a till over what its flash holds. What a power failure left half
@@ -68,28 +67,22 @@ func New(cfg Config) (*Till, error) {
 	if cfg.Again == 0 {
 		cfg.Again = DefaultAgain
 	}
-	if cfg.Rate == 0 {
-		cfg.Rate = terminal.Kbit106
-	}
-	if cfg.Costs.Process == nil {
-		cfg.Costs = Costs()
-	}
 	k, err := kernel.New(cfg.Kernel)
 	if err != nil {
 		return nil, fmt.Errorf("pos: %w", err)
 	}
-	t := &Till{cfg: cfg, k: k}
+	t := &Till{cfg: cfg, k: k, meter: terminal.NewMeter(cfg.Rate, cfg.Costs, costs(), cfg.Record)}
 	if t.shelf, err = terminal.OpenShelf(cfg.Sales, pboc.MaxClearingLen, keyOf); err != nil {
-		return nil, fmt.Errorf("pos %s: %w", cfg.Kernel.TerminalID, err)
+		return nil, t.failed(err)
 	}
 	if t.deny, err = terminal.OpenDenyList(cfg.Denied, cfg.Key); err != nil {
-		return nil, fmt.Errorf("pos %s: %w", cfg.Kernel.TerminalID, err)
+		return nil, t.failed(err)
 	}
 	if t.book, err = openBook(cfg.State); err != nil {
-		return nil, fmt.Errorf("pos %s: %w", cfg.Kernel.TerminalID, err)
+		return nil, t.failed(err)
 	}
 	if err := t.finishOld(); err != nil {
-		return nil, fmt.Errorf("pos %s: %w", cfg.Kernel.TerminalID, err)
+		return nil, t.failed(err)
 	}
 	return t, nil
 }
@@ -103,9 +96,9 @@ func keyOf(wire []byte) (string, error) {
 	return c.Key(), nil
 }
 
-// Costs are what a card's work takes in the model: a contactless card signs
+// costs are what a card's work takes in the model: a contactless card signs
 // in GET PROCESSING OPTIONS, a contact one in INTERNAL AUTHENTICATE.
-func Costs() terminal.Costs {
+func costs() terminal.Costs {
 	c := terminal.DefaultCosts()
 	c.Process = map[byte]terminal.Work{
 		pboc.InsGPO:                     {Blocks: 16, Pages: 2, Signatures: 1},

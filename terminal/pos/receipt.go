@@ -3,8 +3,10 @@ package pos
 import (
 	"fmt"
 
+	"koala/money"
 	"koala/spec/emv"
 	"koala/spec/pboc"
+	"koala/terminal"
 	"koala/terminal/kernel"
 )
 
@@ -59,37 +61,26 @@ func (t *Till) Receipt(r Result, zh bool) []string {
 }
 
 func typeWords(kind byte, zh bool) string {
-	w := map[byte][2]string{Goods: {"sale", "消费"}, Refund: {"refund", "退货"}, Load: {"load", "圈存"}}[kind]
-	if zh {
-		return w[1]
-	}
-	return w[0]
+	return map[byte]terminal.Words{Goods: {"sale", "消费"}, Refund: {"refund", "退货"}, Load: {"load", "圈存"}}[kind].In(zh)
 }
 
 // yuan prints minor units with two decimals.
-func yuan(fen uint64) string { return fmt.Sprintf("%d.%02d", fen/100, fen%100) }
+func yuan(fen uint64) string { return money.Fen(int64(fen)).Yuan() }
 
 // TotalsSlip is what the till prints when a batch is closed.
 func (t *Till) TotalsSlip(batch uint32, sum Totals, zh bool) []string {
-	rows := [][2]string{{"offline sales", "脱机消费"}, {"online sales", "联机消费"}, {"refunds", "退货"}, {"reversals", "冲正"}, {"returned to cards", "退回持卡人"}}
-	title, net := "batch %06d", "net %s"
-	if zh {
-		title, net = "批次号 %06d 结算", "净额 %s 元"
+	title, net := terminal.Words{"batch %06d", "批次号 %06d 结算"}, terminal.Words{"net %s", "净额 %s 元"}
+	lines := []string{fmt.Sprintf(title.In(zh), batch)}
+	for _, x := range []struct {
+		name terminal.Words
+		n    uint32
+		fen  uint64
+	}{
+		{terminal.Words{"offline sales", "脱机消费"}, sum.Sales, sum.SalesFen}, {terminal.Words{"online sales", "联机消费"}, sum.Online, sum.OnlineFen},
+		{terminal.Words{"refunds", "退货"}, sum.Refunds, sum.RefundsFen}, {terminal.Words{"reversals", "冲正"}, sum.Reversals, sum.ReversalsFen},
+		{terminal.Words{"returned to cards", "退回持卡人"}, sum.Returned, sum.ReturnedFen},
+	} {
+		lines = append(lines, fmt.Sprintf("%s %d  %s", x.name.In(zh), x.n, yuan(x.fen)))
 	}
-	lines := []string{fmt.Sprintf(title, batch)}
-	for i, x := range []struct {
-		n   uint32
-		fen uint64
-	}{{sum.Sales, sum.SalesFen}, {sum.Online, sum.OnlineFen}, {sum.Refunds, sum.RefundsFen}, {sum.Reversals, sum.ReversalsFen}, {sum.Returned, sum.ReturnedFen}} {
-		name := rows[i][0]
-		if zh {
-			name = rows[i][1]
-		}
-		lines = append(lines, fmt.Sprintf("%s %d  %s", name, x.n, yuan(x.fen)))
-	}
-	sign, fen := "", sum.Net()
-	if fen < 0 {
-		sign, fen = "-", -fen
-	}
-	return append(lines, fmt.Sprintf(net, sign+yuan(uint64(fen))))
+	return append(lines, fmt.Sprintf(net.In(zh), money.Fen(sum.Net()).Yuan()))
 }

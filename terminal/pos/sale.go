@@ -1,7 +1,6 @@
 package pos
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -43,15 +42,12 @@ type Result struct {
 // Tap serves a card held to the reader. The error is for the device, never
 // for the card: after ErrPower the till is dead.
 func (t *Till) Tap(card iso7816.Transmit, s Sale) (Result, error) {
-	return t.serve(card, s, terminal.Air{Rate: t.cfg.Rate}, t.k.Tap)
+	return t.serve(card, s, terminal.Air{Rate: t.meter.Rate}, t.k.Tap)
 }
-
-// contactBaud is the rate of the contact reader, bit/s.
-const contactBaud = 115200
 
 // Insert serves a card in the contact reader.
 func (t *Till) Insert(card iso7816.Transmit, s Sale) (Result, error) {
-	return t.serve(card, s, terminal.T0{Baud: contactBaud}, t.k.Insert)
+	return t.serve(card, s, terminal.T0{}, t.k.Insert)
 }
 
 type runner func(iso7816.Transmit, kernel.Transaction, kernel.Seams) (kernel.Outcome, error)
@@ -59,7 +55,7 @@ type runner func(iso7816.Transmit, kernel.Transaction, kernel.Seams) (kernel.Out
 func (t *Till) serve(card iso7816.Transmit, s Sale, link terminal.Link, run runner) (Result, error) {
 	res := Result{Sale: s, At: t.cfg.Clock.Now(), Batch: t.book.batch}
 	if err := t.shelf.Room(); err != nil {
-		if errors.Is(err, terminal.ErrPower) {
+		if !terminal.NoRoom(err) {
 			return res, t.failed(err)
 		}
 		res.Outcome = kernel.Outcome{Result: kernel.EndApplication, Reason: kernel.NoRoom}
@@ -70,8 +66,7 @@ func (t *Till) serve(card iso7816.Transmit, s Sale, link terminal.Link, run runn
 		return res, t.failed(err)
 	}
 	res.STAN = x.Sequence
-	t.meter = terminal.Meter{Costs: t.cfg.Costs, Record: t.cfg.Record, Took: terminal.Activation(t.cfg.Rate)}
-	card = t.meter.Wrap("card", link, card, nil)
+	card = t.meter.Begin(link, card)
 	a := &act{t: t, sale: s, stan: x.Sequence, at: res.At}
 	res.Outcome, err = run(card, x, a.seams())
 	res.Took = t.meter.Took
@@ -127,7 +122,7 @@ func (a *act) seams() kernel.Seams {
 
 // commit keeps an offline approval before the card is told to commit it.
 func (a *act) commit(o *kernel.Outcome) error {
-	a.t.meter.Took += commitPages * a.t.cfg.Costs.Page
+	a.t.meter.Took += commitPages * a.t.meter.Costs.Page
 	return a.begin(o, pboc.ClearSale)
 }
 
