@@ -251,6 +251,36 @@ func TestLoadsAreDecidedByEvidence(t *testing.T) {
 	}
 }
 
+// TestDoubtsAreDecided: a sale whose end its till does not know, the card
+// having shown in its log that it paid.
+func TestDoubtsAreDecided(t *testing.T) {
+	h := openHouse(t)
+	s := h.furnish()
+	b := h.login("mei", web.EN)
+	b.post("/ops/ecash/loads/"+s.load+"/decide", url.Values{"decision": {"paid"}, "why": {"shown by its load log"}})
+	h.do(func(tx *db.Tx) error {
+		_, err := tx.Exec(`INSERT INTO issuing_doubt (id, card, atc, kind, typ, fen, payee, terminal, paid, balance, state, evidence, at, decided)
+			VALUES ('dbt_1', $1, 6, 1, 0, 1800, 'payable.shop_tea', $2, $3, -1, 'waiting', '{}', $4, 0)`, s.bank.ID, shopTill, true, tx.Now().UnixMicro())
+		return err
+	})
+	at := "/ops/ecash/doubts/dbt_1"
+	for path, want := range map[string]string{"/ops/ecash/doubts": at, at: "the card shows that it paid", "/ops/": "Sales in doubt"} {
+		if !strings.Contains(b.page(path), want) {
+			t.Errorf("%s lacks %q", path, want)
+		}
+	}
+	b.post(at+"/decide", url.Values{"decision": {"paid"}, "why": {"read from the card at the counter"}})
+	if body := b.page(at); strings.Contains(body, "ask-doubt") || !b.told("sale in doubt decided", "read from the card") {
+		t.Error("not decided, or not told")
+	}
+	if !strings.Contains(b.page("/ops/shops"), "¥18.00") || !h.book.TrialBalance().Balanced {
+		t.Error("the shop is not owed the sale, or the books do not balance")
+	}
+	if status, _ := b.send("POST", at+"/decide", url.Values{"decision": {"maybe"}, "why": {"read from the card"}}, nil); status != http.StatusUnprocessableEntity {
+		t.Errorf("no decision: status %d", status)
+	}
+}
+
 func TestDevicesAreSuspendedAndGapsSeen(t *testing.T) {
 	h := openHouse(t)
 	s := h.furnish()
@@ -283,15 +313,16 @@ func TestWhatIsPutAsideIsSeen(t *testing.T) {
 	if !strings.Contains(seen, "no card of this house") {
 		t.Error("the foreign card's sale is nowhere")
 	}
-	if strings.HasPrefix(s.record, "sale_") {
-		at := "/ops/ecash/records/" + s.record
-		if body := b.page(at); !strings.Contains(body, "622848") {
-			t.Errorf("the record's page lacks its masked card")
-		}
-		b.post(at+"/retry", url.Values{"why": {"the ranges were updated"}})
-		if !b.told("record tried again", "the ranges were updated") {
-			t.Error("not told")
-		}
+	if !strings.HasPrefix(s.record, "sale_") {
+		t.Fatalf("the record is %s", s.record)
+	}
+	at := "/ops/ecash/records/" + s.record
+	if body := b.page(at); !strings.Contains(body, "622848") {
+		t.Errorf("the record's page lacks its masked card")
+	}
+	b.post(at+"/retry", url.Values{"why": {"the ranges were updated"}})
+	if !b.told("record tried again", "the ranges were updated") {
+		t.Error("not told")
 	}
 }
 
