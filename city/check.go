@@ -387,6 +387,13 @@ func (s *sim) hash() (string, error) {
 		table, deny := r.Versions()
 		fmt.Fprintf(sum, "reader %s %s table %d deny %d %s\n", r.ID, r.Terminal, table, deny, h.Bytes())
 	}
+	for _, a := range s.street.Acceptors() {
+		pack, err := a.Pack()
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(sum, "device %s %s pack %d\n", a.ID, a.TID(), pack)
+	}
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 

@@ -300,7 +300,7 @@ func (l *Live) ordered(o tsm.Order) {
 		}
 	}
 	l.mu.Unlock()
-	l.happened(act{Act: home.Act{Kind: kind, Who: "…" + tail(o.Card.Purse()), Fen: o.Amount.Minor(), Trace: "/ops/orders/" + o.ID}})
+	l.happened(act{Act: home.Act{Kind: kind, Who: "…" + l.tailOf(o.Card), Fen: o.Amount.Minor(), Trace: "/ops/orders/" + o.ID}})
 }
 
 // pocketOf reads a band's purse.
@@ -310,4 +310,17 @@ func (l *Live) pocketOf(id string) (p pocket, err error) {
 		return err
 	})
 	return p, err
+}
+
+// tailOf is what of a card's number may be shown.
+func (l *Live) tailOf(id issuing.CardID) string {
+	var card issuing.Card
+	err := l.house.Store.Read(context.Background(), func(q *db.Query) (err error) {
+		card, err = issuing.Get(q, id)
+		return err
+	})
+	if err != nil || card.Tail == "" {
+		return string(id[max(0, len(id)-4):])
+	}
+	return card.Tail
 }

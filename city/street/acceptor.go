@@ -173,6 +173,17 @@ func (a *Acceptor) Keeps() (waiting, doubts int, err error) {
 	return a.dev.waiting(), doubts, err
 }
 
+// Pack is the version of the list, menu or plan in use, 0 for none.
+func (a *Acceptor) Pack() (uint32, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.on(); err != nil {
+		return 0, err
+	}
+	version, _ := a.dev.pack()
+	return version, nil
+}
+
 // Acceptor gives the device with a name (Posts lists them). One that nobody has
 // used yet is installed first.
 func (s *Street) Acceptor(ctx context.Context, id string) (*Acceptor, error) {
