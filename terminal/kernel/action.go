@@ -48,6 +48,12 @@ func (r *run) actions() error {
 		r.tvr.Set(emv.TVRCDAFailed)
 		genuine = false
 	}
+	return r.first(kind, want, genuine)
+}
+
+// first does what the card decided by its first cryptogram, when want was asked
+// for. One that is not genuine is no approval.
+func (r *run) first(kind, want byte, genuine bool) error {
 	switch {
 	case kind == emv.AAC:
 		r.out.ARC = arcOfflineDeclined

@@ -8,6 +8,7 @@ import (
 	"koala/spec/emv"
 	"koala/spec/iso7816"
 	"koala/spec/tlv"
+	"koala/terminal"
 )
 
 // maxDirectory bounds the records of a contact directory that are read.
@@ -17,7 +18,7 @@ const maxDirectory = 10
 // host between the two cryptograms included (Seams.Issuer). The error is the
 // device's own.
 func (k *Kernel) Insert(card iso7816.Transmit, tx Transaction, s Seams) (Outcome, error) {
-	card = complete(card)
+	card = terminal.Complete(card)
 	var open []combination
 	for _, app := range k.cfg.Applications {
 		c := combination{app: app, ttq: k.cfg.TTQ}
@@ -105,10 +106,7 @@ func (r *run) insert() error {
 	if err := r.initiate(); err != nil {
 		return err
 	}
-	if err := r.identify(); err != nil {
-		return err
-	}
-	if err := r.doubt(); err != nil {
+	if err := r.recognise(); err != nil {
 		return err
 	}
 	for _, tag := range []tlv.Tag{emv.TagExpiry, emv.TagPAN, emv.TagCDOL1, emv.TagCDOL2} {
@@ -166,12 +164,7 @@ func (r *run) initiate() error {
 		return errCard
 	}
 	r.aip = emv.AIP(r.icc[emv.TagAIP])
-	for _, id := range ids {
-		if err := r.readRecord(id); err != nil {
-			return err
-		}
-	}
-	return nil
+	return r.readRecords(ids)
 }
 
 // telling fills the objects of a list with what both sides know now.

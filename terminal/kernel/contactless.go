@@ -58,10 +58,7 @@ func (r *run) tap() error {
 	case emv.ARQC:
 		return r.tapOnline()
 	}
-	if err := r.identify(); err != nil {
-		return err
-	}
-	if err := r.doubt(); err != nil {
+	if err := r.recognise(); err != nil {
 		return err
 	}
 	return end(Declined, CardDecided)
@@ -108,20 +105,15 @@ func (r *run) tapOnline() error {
 		if err != nil {
 			return err
 		}
-		for _, id := range ids {
-			if err := r.readRecord(id); err != nil {
-				return err
-			}
+		if err := r.readRecords(ids); err != nil {
+			return err
 		}
 	}
-	if err := r.identify(); err != nil {
+	if err := r.recognise(); err != nil {
 		return err
 	}
 	if r.out.PAN == "" {
 		return errCard
-	}
-	if err := r.doubt(); err != nil {
-		return err
 	}
 	return r.goOnline()
 }
@@ -176,16 +168,11 @@ func (r *run) tapOffline(d dialect) error {
 			return err
 		}
 	}
-	for _, id := range ids[:len(ids)-1] {
-		if err := r.readRecord(id); err != nil {
-			return err
-		}
-	}
-	last := ids[len(ids)-1]
-	if err := r.identify(); err != nil {
+	others, last := ids[:len(ids)-1], ids[len(ids)-1]
+	if err := r.readRecords(others); err != nil {
 		return err
 	}
-	if err := r.doubt(); err != nil {
+	if err := r.recognise(); err != nil {
 		return err
 	}
 	if err := r.before(d, !last.ODA); err != nil {

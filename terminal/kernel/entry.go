@@ -9,6 +9,7 @@ import (
 	"koala/spec/emv"
 	"koala/spec/iso7816"
 	"koala/spec/tlv"
+	"koala/terminal"
 )
 
 // A combination is an application with the qualifiers that this amount gives
@@ -65,7 +66,7 @@ func (k *Kernel) Tap(card iso7816.Transmit, tx Transaction, s Seams) (Outcome, e
 		}
 		return Outcome{Result: result, Reason: refused}, nil
 	}
-	card = complete(card)
+	card = terminal.Complete(card)
 	found, err := k.paymentSystem(card, open)
 	if err != nil {
 		r := k.newRun(card, tx, s, open[0], false)

@@ -106,7 +106,7 @@ func TestMutatedAnswers(t *testing.T) {
 		if o.Result == kernel.Approved && len(p.committed) != 1 {
 			t.Fatalf("approved, and the card did not commit")
 		}
-		signed := touched != nil && len(touched) > 4 && touched[0] == 0x70 && (at == 4 || at == 5 || at == 6) && !contact
+		signed := len(touched) > 4 && touched[0] == 0x70 && (at == 4 || at == 5 || at == 6) && !contact
 		if o.Result == kernel.Approved && signed {
 			t.Fatalf("command %d byte %d bit %d: approved with signed data changed", at, pos, bit)
 		}

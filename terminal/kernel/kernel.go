@@ -15,7 +15,6 @@ import (
 	"koala/spec/emv"
 	"koala/spec/iso7816"
 	"koala/spec/tlv"
-	"koala/terminal"
 )
 
 // ErrConfig says that a terminal cannot work with its configuration.
@@ -242,6 +241,15 @@ func (r *run) located() ([]emv.RecordID, error) {
 	return ids, nil
 }
 
+func (r *run) readRecords(ids []emv.RecordID) error {
+	for _, id := range ids {
+		if err := r.readRecord(id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // readRecord reads one record and takes its objects. A record of SFI 1 to 10
 // is one template 70; of the others only those that are so are looked into.
 func (r *run) readRecord(id emv.RecordID) error {
@@ -342,6 +350,3 @@ func (r *run) finish(err error) (Outcome, error) {
 // Get gives a data object of either side as it was in the transaction, nil
 // when there was none.
 func (o *Outcome) Get(tag tlv.Tag) []byte { return o.data[tag] }
-
-// complete lets T=0 cards be asked as if they were T=1.
-func complete(card iso7816.Transmit) iso7816.Transmit { return terminal.Complete(card) }

@@ -64,7 +64,6 @@ func join(parts ...[]byte) (out []byte) {
 // A paper is a card made of answers: what it says is set by each test, its
 // signatures are real.
 type paper struct {
-	name     string // PPSE or PSE contents follow from it
 	noDir    bool
 	label    string
 	kernelID []byte

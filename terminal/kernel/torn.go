@@ -7,10 +7,19 @@ import (
 	"koala/spec/emv"
 	"koala/spec/iso7816"
 	"koala/spec/tlv"
+	"koala/terminal"
 )
 
 // maxLog bounds the log records looked at; a cyclic file has no more.
 const maxLog = 30
+
+// recognise finds the card's number, and what is still open with that card.
+func (r *run) recognise() error {
+	if err := r.identify(); err != nil {
+		return err
+	}
+	return r.doubt()
+}
 
 // doubt looks for a transaction of this card whose end the device does not
 // know, before this one can commit: the card left while the last record was
@@ -127,7 +136,7 @@ type Holding struct {
 // Look asks the first application that keeps e-cash what it holds. Nothing on
 // the card changes. The outcome is Approved, or says why nothing was found.
 func (k *Kernel) Look(card iso7816.Transmit) (Holding, Outcome) {
-	card = complete(card)
+	card = terminal.Complete(card)
 	var open []combination
 	for _, app := range k.cfg.Applications {
 		open = append(open, combination{app: app, ttq: k.cfg.TTQ})

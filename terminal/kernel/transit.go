@@ -3,6 +3,7 @@ package kernel
 import (
 	"koala/spec/emv"
 	"koala/spec/iso7816"
+	"koala/terminal"
 )
 
 // insReadCAPP is READ CAPP DATA.
@@ -53,7 +54,7 @@ type FareDecision struct {
 // records up to the one that commits it all. Amount and limits of tx do not
 // count; there is no host. What Tap says of Seams holds here.
 func (k *Kernel) Ride(card iso7816.Transmit, tx Transaction, s Seams, ride Ride) (Outcome, error) {
-	card = complete(card)
+	card = terminal.Complete(card)
 	tx.Fen = 0
 	var open []combination
 	for _, app := range k.cfg.Applications {
@@ -164,7 +165,7 @@ func (r *run) update() error {
 // ride (GET TRANS PROVE); false when its last one has another ATC. The
 // application must be selected.
 func Prove(card iso7816.Transmit, atc uint16) (tc [8]byte, ok bool, err error) {
-	a, err := complete(card)(iso7816.Command{CLA: 0x80, INS: 0x5A, Data: []byte{byte(atc >> 8), byte(atc)}})
+	a, err := terminal.Complete(card)(iso7816.Command{CLA: 0x80, INS: 0x5A, Data: []byte{byte(atc >> 8), byte(atc)}})
 	if err != nil {
 		return tc, false, err
 	}

@@ -13,12 +13,7 @@ import (
 // Receipt is what the till prints of a transaction, in Chinese if zh: the
 // card's number masked, and everything a dispute needs.
 func (t *Till) Receipt(r Result, zh bool) []string {
-	say := func(en, cn string, args ...any) string {
-		if zh {
-			return fmt.Sprintf(cn, args...)
-		}
-		return fmt.Sprintf(en, args...)
-	}
+	say := func(en, cn string, args ...any) string { return fmt.Sprintf(terminal.Words{en, cn}.In(zh), args...) }
 	o := &r.Outcome
 	lines := []string{
 		t.cfg.Kernel.MerchantName,
