@@ -134,15 +134,15 @@ const keyringSize = 64
 
 func newKeyring() *keyring { return &keyring{keys: make(map[string]*emv.PrivateKey)} }
 
-// key gives the key of five parts of one length; nil when they are none.
+// key gives the RSA key of five parts of one length, or the SM2 key of a private
+// number; nil when they are none.
 func (r *keyring) key(parts []byte) *emv.PrivateKey {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if k, ok := r.keys[string(parts)]; ok {
 		return k
 	}
-	n := len(parts) / keyParts
-	k, err := emv.FromCRT(emv.CRT{QInv: parts[:n], DQ: parts[n : 2*n], DP: parts[2*n : 3*n], Q: parts[3*n : 4*n], P: parts[4*n:]})
+	k, err := parsed(parts)
 	if err != nil {
 		return nil
 	}
@@ -153,11 +153,42 @@ func (r *keyring) key(parts []byte) *emv.PrivateKey {
 	return k
 }
 
-// keyParts is the number of groups of a private key, 8201 to 8205.
-const keyParts = 5
+// keyParts is the number of groups of an RSA private key, 8201 to 8205; scalarLen
+// the length of an SM2 one, shorter than any five parts.
+const (
+	keyParts  = 5
+	scalarLen = 32
+)
 
-// privateKey is the card's RSA key; nil when it has none.
+func parsed(parts []byte) (*emv.PrivateKey, error) {
+	if len(parts) == scalarLen {
+		return emv.NewSM2Key(parts)
+	}
+	n := len(parts) / keyParts
+	return emv.FromCRT(emv.CRT{QInv: parts[:n], DQ: parts[n : 2*n], DP: parts[2*n : 3*n], Q: parts[3*n : 4*n], P: parts[4*n:]})
+}
+
+// chooseChain takes the second chain where the terminal asks for it (DF69 01) and
+// the card has it on this path; the first otherwise.
+func (a *applet) chooseChain(s *card.Session, first, second uint16) uint16 {
+	v, ok := a.tx.terminal(emv.TagSM)
+	a.tx.sm = ok && len(v) == 1 && v[0] == 1 && a.given(givenSM) && blob(s, second) != nil
+	if a.tx.sm {
+		return second
+	}
+	return first
+}
+
+// privateKey is the card's key of the chain that the terminal reads; nil when it
+// has none.
 func (a *applet) privateKey(s *card.Session) *emv.PrivateKey {
+	if a.tx.sm {
+		scalar, err := iso9797.Unpad2(blob(s, pboc.DGIScalarSM))
+		if err != nil {
+			return nil
+		}
+		return a.keys.key(scalar)
+	}
 	var buf [keyParts * emv.MaxKeyBytes / 2]byte
 	parts, n := buf[:0], 0
 	for i := range uint16(keyParts) {

@@ -72,11 +72,11 @@ func (a *applet) cashFits(t *transaction) bool {
 // contactOptions answers GPO with AIP and AFL in format 1.
 func (a *applet) contactOptions(s *card.Session) iso7816.Response {
 	t := &a.tx
-	group := uint16(pboc.DGIContact)
+	group, second := uint16(pboc.DGIContact), uint16(pboc.DGIContactSM)
 	if t.path == cashPath {
-		group = pboc.DGIECashOptions
+		group, second = pboc.DGIECashOptions, pboc.DGIECashSM
 	}
-	o, err := pboc.ParseOptions(blob(s, group))
+	o, err := pboc.ParseOptions(blob(s, a.chooseChain(s, group, second)))
 	if err != nil {
 		return fails(iso7816.SWConditions)
 	}

@@ -25,6 +25,7 @@ const (
 type transaction struct {
 	path    path
 	options pboc.Options
+	sm      bool         // the terminal reads the SM2 chain
 	pdol    []byte       // values as sent, for combined signatures
 	values  []emv.Values // of PDOL and CDOLs, the latest last
 	e       *ecash
@@ -177,7 +178,7 @@ func (a *applet) nextATC(s *card.Session) iso7816.SW {
 
 // quick decides a qPBOC transaction and answers (CARD 1.3, 1.4).
 func (a *applet) quick(s *card.Session) iso7816.Response {
-	options, err := pboc.ParseOptions(blob(s, pboc.DGIOptions))
+	options, err := pboc.ParseOptions(blob(s, a.chooseChain(s, pboc.DGIOptions, pboc.DGIOptionsSM)))
 	if err != nil {
 		return fails(iso7816.SWConditions)
 	}

@@ -61,6 +61,7 @@ const (
 	givenContact
 	givenECash
 	givenPIN
+	givenSM
 )
 
 // Bits of atFlags, which become bits of the next CVR.

@@ -1,6 +1,8 @@
 package qpboc
 
 import (
+	"bytes"
+
 	"koala/card"
 	"koala/spec/emv"
 	"koala/spec/iso7816"
@@ -22,7 +24,7 @@ func (a *applet) StoreData(s *card.Session, dgi uint16, data []byte) iso7816.SW 
 		return a.checkKeys(a.cells.Bytes()[atKeys:atKeys+3*keyLen], data, givenKeys)
 	case pboc.DGIFCI, pboc.DGIContactFCI:
 		return a.storeFCI(s, dgi, data)
-	case pboc.DGIOptions, pboc.DGIContact, pboc.DGIECashOptions:
+	case pboc.DGIOptions, pboc.DGIContact, pboc.DGIECashOptions, pboc.DGIOptionsSM, pboc.DGIContactSM, pboc.DGIECashSM:
 		return a.storeOptions(s, dgi, data)
 	case pboc.DGIObjects, pboc.DGIECash:
 		return a.storeObjects(data)
@@ -34,6 +36,10 @@ func (a *applet) StoreData(s *card.Session, dgi uint16, data []byte) iso7816.SW 
 		return storeOpenKeys(s, data)
 	case pboc.DGIOpenChecks:
 		return a.checkKeys(blob(s, pboc.DGIOpenKeys), data, 0)
+	case pboc.DGIScalarSM:
+		return a.storeScalar(s, data)
+	case pboc.DGIPointSM:
+		return a.checkPoint(s, data)
 	}
 	switch {
 	case dgi >= pboc.DGICoefficient && dgi <= pboc.DGIPrimeP:
@@ -219,6 +225,39 @@ func storeKeyPart(s *card.Session, dgi uint16, data []byte) iso7816.SW {
 		return iso7816.SWData
 	}
 	return storeBlob(s, dgi, clear)
+}
+
+// storeScalar keeps the SM2 private key with its padding; it counts once its
+// public key has come.
+func (a *applet) storeScalar(s *card.Session, data []byte) iso7816.SW {
+	clear, err := s.DecryptKey(data)
+	if err != nil {
+		return iso7816.SWData
+	}
+	if scalar, err := iso9797.Unpad2(clear); err != nil || len(scalar) != scalarLen || a.keys.key(scalar) == nil {
+		return iso7816.SWData
+	}
+	a.cells.WriteUint16(atGiven, a.cells.Uint16(atGiven)&^givenSM)
+	return storeBlob(s, pboc.DGIScalarSM, clear)
+}
+
+// checkPoint compares the public key with that of the private one.
+func (a *applet) checkPoint(s *card.Session, data []byte) iso7816.SW {
+	clear, err := s.DecryptKey(data)
+	if err != nil {
+		return iso7816.SWData
+	}
+	point, err := iso9797.Unpad2(clear)
+	scalar, err2 := iso9797.Unpad2(blob(s, pboc.DGIScalarSM))
+	if err != nil || err2 != nil {
+		return iso7816.SWData
+	}
+	key := a.keys.key(scalar)
+	if key == nil || !bytes.Equal(key.Public().Modulus(), point) {
+		return iso7816.SWData
+	}
+	a.give(givenSM)
+	return iso7816.OK
 }
 
 // storeFiles makes the industry files. They cannot change afterwards, since what is

@@ -12,7 +12,9 @@ import (
 )
 
 // Groups of personalisation data (EMV CPS 1.1 and PBOC, CARD 1.12, 1.14). A
-// group SFI | record number holds that record.
+// group SFI | record number holds that record. The numbers of the SM groups are
+// those of a public card test library; its cards have a second set of card keys
+// (8400, 9201) too, the house's one set that serves both.
 const (
 	DGIObjects      = 0x0D01 // data objects of GET DATA and PUT DATA, TLV
 	DGIECash        = 0x0E01 // the same, of e-cash
@@ -24,6 +26,8 @@ const (
 	DGIExponentP    = 0x8203 // d mod (p-1)
 	DGIPrimeQ       = 0x8204
 	DGIPrimeP       = 0x8205
+	DGIScalarSM     = 0x8501 // the card's SM2 private key, 32 bytes padded to 48, secret
+	DGIPointSM      = 0x8502 // its public key X | Y, 64 bytes padded to 80, secret: the check of 8501
 	DGIKeyChecks    = 0x9000 // check values of 8000, 3 each
 	DGIPINTries     = 0x9010 // tries left 1 | tries 1
 	DGIOpenChecks   = 0x9020 // check values of 8020, 3 each
@@ -33,6 +37,9 @@ const (
 	DGIApplication  = 0x9200 // 9F10 to begin with: DKI, CVN, algorithm and report
 	DGIECashOptions = 0x9203 // 82, 94 of e-cash by contact
 	DGIOptions      = 0x9207 // 82, 94, 9F6C, 57, 5F34, 9F08, 9F63 of qPBOC
+	DGIContactSM    = 0x9105 // 9104, 9203 and 9207 for terminals that ask for the SM algorithms (DF69 01)
+	DGIECashSM      = 0x9204
+	DGIOptionsSM    = 0x9208
 	DGIFiles        = 0xA001 // industry files, 7 bytes each
 
 	secretBlock = 16 // secret data fill blocks of AES, which holds for triple DES too
@@ -195,11 +202,38 @@ type Personalisation struct {
 	PIN                   []byte // plain PIN block, 8 bytes; empty for none
 	PINLimit              byte
 	Private               emv.CRT
-	Objects, ECashObjects []byte // TLV of DGIObjects, DGIECash
+	SM                    SMOptions // second chain; the zero value: none
+	Objects, ECashObjects []byte    // TLV of DGIObjects, DGIECash
 	Records               []Record
 	Files                 []File
 	Opened                []Opened
 	NoContact, NoECash    bool // leave the path's options out
+}
+
+// SMOptions is what a card with a second, SM2 chain is given beside: options
+// whose file locators name its records, and its key.
+type SMOptions struct {
+	Contact, ECash, QPBOC Options // no file locator: the path has the first chain only
+	Scalar, Point         []byte  // 32 and 64 bytes; empty: they come some other way
+}
+
+// dgis gives its groups.
+func (o SMOptions) dgis() (out []DGI) {
+	for _, x := range []struct {
+		id uint16
+		o  Options
+	}{{DGIOptionsSM, o.QPBOC}, {DGIContactSM, o.Contact}, {DGIECashSM, o.ECash}} {
+		if len(x.o.AFL) > 0 {
+			out = append(out, DGI{ID: x.id, Data: x.o.Bytes()})
+		}
+	}
+	for i, part := range [][]byte{o.Scalar, o.Point} {
+		if len(part) > 0 {
+			padded := iso9797.Pad2(part, secretBlock)
+			out = append(out, DGI{DGIScalarSM + uint16(i), padded, len(padded)})
+		}
+	}
+	return out
 }
 
 // DGIs gives the groups in the order they are to be sent.
@@ -238,7 +272,7 @@ func (p Personalisation) DGIs() []DGI {
 			add(DGICoefficient+uint16(i), padded, len(padded))
 		}
 	}
-	return append(out, p.industry()...)
+	return append(append(out, p.SM.dgis()...), p.industry()...)
 }
 
 func (p Personalisation) industry() []DGI {

@@ -1,6 +1,7 @@
 package pboc
 
 import (
+	"bytes"
 	"encoding/hex"
 	"fmt"
 	"strings"
@@ -35,6 +36,7 @@ type Card struct {
 	IssuerExponent, ICCExponent           []byte
 	SSAD                                  []byte  // 93, signed over Static for terminals by contact that know SDA only; optional
 	Private                               emv.CRT // optional: without it the card is never approved offline by fDDA
+	SM                                    SMChain // second chain for terminals that ask for SM algorithms; optional
 	Version1                              bool    // fDDA version 01
 	PIN                                   []byte  // offline PIN block (emv.PINBlock), optional
 	PINLimit                              byte
@@ -53,6 +55,18 @@ type Card struct {
 	Extra                                 []byte // further objects of DGIObjects, TLV: a second e-cash (DF71..)
 }
 
+// An SMChain is the SM2 certificates of a card and its key, beside the RSA ones.
+// Both sets certify the same data (Static).
+type SMChain struct {
+	CA                                byte   // index of the SM2 CA key
+	IssuerCertificate, ICCCertificate []byte // 90, 9F46: 142 and 148 bytes
+	SSAD                              []byte // 93; optional
+	Key                               *emv.PrivateKey
+}
+
+// has tells whether the card has the second chain.
+func (c SMChain) has() bool { return len(c.IssuerCertificate) > 0 }
+
 // Logs of the house's cards: short identifiers and number of records (QKATA).
 const (
 	LogSFI     = 0x0B
@@ -67,6 +81,7 @@ var (
 	contactPDOL   = unhexed("9F7A01 9F0206 5F2A02")
 	cdol          = unhexed("9F0206 9F0306 9F1A02 9505 5F2A02 9A03 9C01 9F3704 9F2103 9F4E14")
 	ddol          = unhexed("9F3704")
+	askSM         = unhexed("DF6901") // at the end of both PDOLs of a card with two chains
 	logFormat     = unhexed("9A03 9F2103 9F0206 9F0306 9F1A02 5F2A02 9F4E14 9C01 9F3602")
 	loadLogFormat = unhexed("9A03 9F2103 9F3602")
 	// Online PIN by contact, signature, then nothing: each only where the terminal
@@ -147,12 +162,13 @@ func (c Card) fci(dol []byte) []byte {
 
 // Personalisation lays the card out. Short identifiers: 1 holder, 2 signed data,
 // 3 certificates, 4 issuer authorisation code of e-cash, 5 lists for GENERATE AC,
-// 6 the signature of keys that are too long for the answer to GPO.
+// 6 the signature of keys that are too long for the answer to GPO, 7 the SM2
+// certificates, read in the place of 3 when the terminal asks for them.
 func (c Card) Personalisation() Personalisation {
 	p := Personalisation{
 		AC: c.AC, MAC: c.MAC, ENC: c.ENC, PIN: c.PIN, PINLimit: c.PINLimit, Private: c.Private, Files: c.Files, Opened: c.Opened,
 		Application: IAD{DKI: c.DKI, CVN: c.CVN, Alg: c.Alg, Report: c.Report},
-		ContactFCI:  c.fci(contactPDOL), FCI: c.fci(c.pdol()),
+		ContactFCI:  c.fci(c.asking(contactPDOL)), FCI: c.fci(c.asking(c.pdol())),
 		Records: c.records(), Objects: c.objects(), ECashObjects: c.ecash(),
 	}
 	short, contact, money := afl(2, 1, 1, 1, 3, 1, 2, 0), afl(1, 1, 1, 0, 2, 1, 1, 1, 3, 1, 2, 0, 5, 1, 1, 0), afl(4, 1, 1, 0)
@@ -166,7 +182,35 @@ func (c Card) Personalisation() Personalisation {
 	p.ECash = Options{AIP: c.AIP, AFL: append(append([]byte(nil), contact...), money...)}
 	p.QPBOC = Options{AIP: c.AIP, AFL: short, CTQ: c.CTQ[:],
 		Track2: c.Track2(), PSN: []byte{c.PSN}, Version: c.version()}
+	if c.SM.has() {
+		p.SM = c.smOptions(p)
+	}
 	return p
+}
+
+// smOptions are the options with the second chain's records in the place of the
+// first's.
+func (c Card) smOptions(p Personalisation) (o SMOptions) {
+	contact := afl(1, 1, 1, 0, 2, 1, 1, 1, 7, 1, 2, 0, 5, 1, 1, 0)
+	if len(c.SM.SSAD) > 0 {
+		contact = append(contact, afl(7, 3, 3, 0)...)
+	}
+	o = SMOptions{Contact: p.Contact, ECash: p.ECash, QPBOC: p.QPBOC}
+	o.QPBOC.AFL, o.Contact.AFL = afl(2, 1, 1, 1, 7, 1, 2, 0), contact
+	o.ECash.AFL = append(bytes.Clone(contact), afl(4, 1, 1, 0)...)
+	if k := c.SM.Key; k != nil {
+		o.Scalar, o.Point = k.Scalar(), k.Public().Modulus()
+	}
+	return o
+}
+
+// asking is a PDOL with the request for the terminal's choice of algorithms, for
+// a card that has both.
+func (c Card) asking(dol []byte) []byte {
+	if !c.SM.has() {
+		return dol
+	}
+	return append(bytes.Clone(dol), askSM...)
 }
 
 func (c Card) pdol() []byte {
@@ -212,6 +256,15 @@ func (c Card) records() []Record {
 	}
 	if len(c.SSAD) > 0 {
 		out = append(out, one(3, 3, tlv.Append(nil, emv.TagSSAD, c.SSAD)))
+	}
+	if !c.SM.has() {
+		return out
+	}
+	issuer = tlv.Append(tlv.Append(nil, emv.TagCAIndex, []byte{c.SM.CA}), emv.TagIssuerCert, c.SM.IssuerCertificate)
+	icc = tlv.Append(tlv.Append(nil, emv.TagDDOL, ddol), emv.TagICCCert, c.SM.ICCCertificate)
+	out = append(out, one(7, 1, issuer), one(7, 2, icc))
+	if len(c.SM.SSAD) > 0 {
+		out = append(out, one(7, 3, tlv.Append(nil, emv.TagSSAD, c.SM.SSAD)))
 	}
 	return out
 }
