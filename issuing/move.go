@@ -193,6 +193,34 @@ func Move(tx *db.Tx, old, to CardID) (Claim, error) {
 	return payClaim(tx, old, to, Replaced)
 }
 
+// Replace ends a lost card without money in favour of a living one that was
+// opened in its place, once that is written: the number is closed for ever. A
+// card with money ends with its claim (Move). Again it changes nothing.
+func Replace(tx *db.Tx, old, to CardID) error {
+	heir, err := Get(tx, to)
+	if err == nil && (heir.Replaces != old || heir.State != Active) {
+		err = ErrNotHeir
+	}
+	var c Card
+	if err == nil {
+		c, err = Get(tx, old)
+	}
+	switch {
+	case err != nil:
+	case c.Kind.Money():
+		err = ErrKind
+	case c.State == Replaced:
+	case !c.State.May(Replaced):
+		err = ErrState
+	default:
+		err = errors.Join(returnDeposit(tx, c), setState(tx, old, c.State, Replaced, "lost"))
+	}
+	if err != nil {
+		return fmt.Errorf("replacing card %s: %w", old.Masked(), err)
+	}
+	return nil
+}
+
 // Refund ends a lost card without another one: the money and the deposit go to
 // the wallet.
 func Refund(tx *db.Tx, old CardID) (Claim, error) { return payClaim(tx, old, "", Closed) }

@@ -82,7 +82,7 @@ func (m *Manager) cashCounters(ctx context.Context, x online.Heard) (issuing.Cou
 	return k, nil
 }
 
-// heardOnline reads GET PROCESSING OPTIONS and GENERATE AC, the first two of a
+// heardOnline reads GET PROCESSING OPTIONS and GENERATE AC, the last two of a
 // script; keep holds the card's lists.
 func (m *Manager) heardOnline(ctx context.Context, o Order, h heard, keep []byte) (x online.Heard, l online.Lists, err error) {
 	if l, err = online.ParseLists(keep, keep); err != nil {
@@ -92,7 +92,8 @@ func (m *Manager) heardOnline(ctx context.Context, o Order, h heard, keep []byte
 	if err != nil {
 		return x, l, err
 	}
-	x, err = online.Hear(key, h.Answers[0].Data, h.Answers[1].Data, l.CDOL1, h.Steps[1].Plain.Data)
+	n := len(h.Answers)
+	x, err = online.Hear(key, h.Answers[n-2].Data, h.Answers[n-1].Data, l.CDOL1, h.Steps[n-1].Plain.Data)
 	return x, l, proofOf(err)
 }
 

@@ -346,7 +346,7 @@ func TestBankAhead(t *testing.T) {
 }
 
 // TestUpdate sets limits, and lifts a block of the application that a script of
-// the bank has put on the card; what the card does not have is refused.
+// the bank has put on the card; what no script may set is refused.
 func TestUpdate(t *testing.T) {
 	h := bankHouse(t)
 	h.settle(h.place(tsm.Issue, 0), tsm.Done)
@@ -369,7 +369,6 @@ func TestUpdate(t *testing.T) {
 	if r := h.band.ask(iso7816.Select([]byte(h.instance()))); !r.SW.OK() {
 		t.Errorf("SELECT: %v", r.SW)
 	}
-	update(tsm.Change{Tries: true}, tsm.Failed) // it has no offline PIN
 	for _, bad := range []tsm.Change{{}, {Limits: []tsm.Limit{{Tag: 0x9F79, Fen: 1}}}, {Limits: []tsm.Limit{{Tag: 0x9F78, Fen: -1}}}} {
 		err := h.try(func(tx *db.Tx) error {
 			_, err := h.tsm.Place(tx, tsm.Request{Ref: "bad", Kind: tsm.Update, Band: bandID, Card: h.card, Update: &bad})
@@ -382,8 +381,8 @@ func TestUpdate(t *testing.T) {
 	h.whole()
 }
 
-// block blocks the application by a script of the bank, as a terminal brings it.
-func (h *house) block() {
+// inquiry is a declined transaction of a terminal: it returns the cryptogram.
+func (h *house) inquiry() online.Heard {
 	h.t.Helper()
 	fci := h.band.ask(iso7816.Select([]byte(h.instance()))).Data
 	l, err := online.ParseLists(fci, h.band.ask(online.ReadLists()).Data)
@@ -400,7 +399,13 @@ func (h *house) block() {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	script, err := h.keys.ProtectScript(ctx, x.Cryptogram, pboc.AppBlock())
+	return x
+}
+
+// block blocks the application by a script of the bank, as a terminal brings it.
+func (h *house) block() {
+	h.t.Helper()
+	script, err := h.keys.ProtectScript(ctx, h.inquiry().Cryptogram, pboc.AppBlock())
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -74,13 +74,20 @@ type Limit struct {
 	Fen int64
 }
 
-// A Change is what an Update does to a bank card.
+// A Change is what an Update does to a bank card. PIN and Tries concern cards
+// that check their PIN by themselves (issuing.BankData.OfflinePIN), and each is
+// an order of its own: the card counts the commands it carried out and does not
+// name them, so the one of the count of one has to be that one.
 type Change struct {
 	Limits []Limit
-	PIN    *hsm.PINBlock // the new PIN
+	PIN    *hsm.PINBlock // the new PIN, with all its tries
 	Tries  bool          // the PIN's tries are given back
 	Open   bool          // a block of the application by script is lifted
 }
+
+// told tells whether the bank keeps what the change brings, so that its end has
+// to be proven.
+func (c Change) told() bool { return c.PIN != nil || c.Tries }
 
 // updatable are the limits that an issuer script may set, n12.
 var updatable = []tlv.Tag{emv.TagECBalanceLimit, emv.TagECAmountLimit, emv.TagCardCVMLimit, emv.TagECReset, emv.TagCTTALimit, emv.TagCTTAUpper}
@@ -91,7 +98,8 @@ func (c Change) check() error {
 			return ErrRequest
 		}
 	}
-	if len(c.Limits) == 0 && c.PIN == nil && !c.Tries && !c.Open {
+	others := len(c.Limits) > 0 || c.Open
+	if c.PIN != nil && c.Tries || c.told() == others {
 		return ErrRequest
 	}
 	return nil
@@ -105,56 +113,95 @@ func (c Change) bytes() []byte {
 	return b
 }
 
+// An update that the bank is told of is bound, like a load, to the transaction
+// counter that its script was made for (Order.seq), before the script leaves.
+// From then on it ends well with a proof, or at the desk, and in no other way:
+// the bank keeps the old PIN and the order the new one until it is known which
+// of them the card has.
 var updateCourse = course{
-	open: func(m *Manager, ctx context.Context, o Order) (draft, error) {
-		d, err := m.selectCard(ctx, o, PhaseCryptogram)
-		if err == nil { // the answer of a blocked application is as good
-			d.steps[0].Expect = append(d.steps[0].Expect, iso7816.SWSelectedBlocked)
-		}
-		return d, err
-	},
+	open: openUpdate,
 	hear: map[stage]func(*Manager, context.Context, Order, heard, []byte) (verdict, error){
-		stageSelect: hearToUpdate, stageLoad: hearUpdateRequest, stageScript: hearUpdated,
+		stageSelect: hearToUpdate, stageLoad: hearUpdateRequest, stageScript: hearUpdated, stageProve: hearUpdateProof,
 	},
 }
 
+func openUpdate(m *Manager, ctx context.Context, o Order) (draft, error) {
+	d, err := m.selectCard(ctx, o, PhaseCryptogram)
+	if err == nil { // the answer of a blocked application is as good
+		d.steps[0].Expect = append(d.steps[0].Expect, iso7816.SWSelectedBlocked)
+	}
+	return d, err
+}
+
+func (o Order) change() (c Change, err error) {
+	if err := json.Unmarshal(o.data, &c); err != nil {
+		return c, fmt.Errorf("order %s: %w", o.ID, script.ErrStored)
+	}
+	return c, nil
+}
+
+// hearToUpdate asks the card for a cryptogram: for the script, or, when one is
+// out, a declined one that says what became of it.
 func hearToUpdate(m *Manager, ctx context.Context, o Order, h heard, _ []byte) (verdict, error) {
-	if v := o.selected(h, false); v.state != "" {
+	bound := o.seq >= 0
+	if v := o.selected(h, bound); v.state != "" {
 		return v, nil
 	}
-	l, err := online.ParseLists(h.Answers[0].Data, h.Answers[1].Data)
+	c, err := o.change()
 	if err != nil {
-		return verdict{state: Failed, why: WrongCard}, nil
+		return verdict{}, err
 	}
+	l, err := online.ParseLists(h.Answers[0].Data, h.Answers[1].Data)
+	switch {
+	case err != nil && bound:
+		return unproven(o), nil
+	case err != nil:
+		return verdict{state: Failed, why: WrongCard}, nil
+	case c.told() && !bound && blockedNow(h.Answers[0]): // it would not count the script
+		return verdict{state: Failed, why: CardRefused}, nil
+	}
+	if bound {
+		return m.askForUpdate(ctx, Unconfirmed, stageProve, pboc.AAC, l)
+	}
+	return m.askForUpdate(ctx, Running, stageLoad, pboc.ARQC, l)
+}
+
+func (m *Manager) askForUpdate(ctx context.Context, to State, st stage, want pboc.Cryptogram, l online.Lists) (verdict, error) {
 	d, err := m.deal(ctx, online.TypeInquiry, 0)
 	if err != nil {
 		return verdict{}, err
 	}
-	return verdict{state: Running, next: &draft{stage: stageLoad, keep: l.Bytes(), steps: []step{
-		sent(PhaseCryptogram, d.Options(l.PDOL)),
-		sent(PhaseCryptogram, d.GenerateAC(pboc.ARQC, l.CDOL1)),
+	p := PhaseCryptogram
+	if st == stageProve {
+		p = PhaseReadBack
+	}
+	return verdict{state: to, next: &draft{stage: st, keep: l.Bytes(), steps: []step{
+		sent(p, d.Options(l.PDOL)), sent(p, d.GenerateAC(want, l.CDOL1)),
 	}}}, nil
 }
 
 // hearUpdateRequest answers the card's cryptogram with the bank's commands. A
-// blocked application declines, and takes them all the same.
+// card that declines, blocked or out of tries, takes them all the same.
 func hearUpdateRequest(m *Manager, ctx context.Context, o Order, h heard, keep []byte) (verdict, error) {
-	if v := o.selected(h, false); v.state != "" {
+	bound := o.seq >= 0
+	if v := o.selected(h, bound); v.state != "" {
 		return v, nil
 	}
 	x, l, err := m.heardOnline(ctx, o, h, keep)
 	if err == nil {
 		_, err = m.cashCounters(ctx, x)
 	}
-	if errors.Is(err, errProof) {
+	switch {
+	case errors.Is(err, errProof) && bound:
+		return unproven(o), nil
+	case errors.Is(err, errProof):
 		return verdict{state: Failed, why: WrongProof}, nil
-	}
-	if err != nil {
+	case err != nil:
 		return verdict{}, err
 	}
-	var c Change
-	if err := json.Unmarshal(o.data, &c); err != nil {
-		return verdict{}, fmt.Errorf("order %s: %w", o.ID, script.ErrStored)
+	c, err := o.change()
+	if err != nil {
+		return verdict{}, err
 	}
 	var steps []step
 	if x.CID == pboc.ARQC.CID() {
@@ -176,7 +223,11 @@ func hearUpdateRequest(m *Manager, ctx context.Context, o Order, h heard, keep [
 	for _, l := range c.Limits {
 		steps = append(steps, sent(PhaseReadBack, online.GetData(tlv.Tag(l.Tag))))
 	}
-	return verdict{state: Running, next: &draft{stage: stageScript, steps: steps}}, nil
+	v := verdict{state: Running, next: &draft{stage: stageScript, steps: steps}}
+	if c.told() {
+		v.set = func(o *Order) { o.seq = int(x.ATC) }
+	}
+	return v, nil
 }
 
 // scriptOf makes the bank's commands with their MACs.
@@ -200,18 +251,23 @@ func (m *Manager) scriptOf(ctx context.Context, x online.Heard, c Change) ([]iso
 	return append(out, pin), err
 }
 
-// hearUpdated compares the limits that the card gives. Everything an update does
-// may be done again, so a session whose end was lost is simply repeated.
-func hearUpdated(_ *Manager, _ context.Context, o Order, h heard, _ []byte) (verdict, error) {
-	if !h.Complete() {
-		if h.Refused() && o.Stalled+1 >= maxStalled {
-			return verdict{state: Failed, why: CardRefused, refuse: true}, nil
-		}
+// hearUpdated compares the limits that the card gives, or of what the bank is
+// told goes on to the proof. Everything an update does may be done again, so a
+// session whose end was lost is simply repeated.
+func hearUpdated(m *Manager, ctx context.Context, o Order, h heard, _ []byte) (verdict, error) {
+	c, err := o.change()
+	switch {
+	case err != nil:
+		return verdict{}, err
+	case h.Refused() && o.Stalled+1 >= maxStalled && c.told():
+		return verdict{state: Unconfirmed, why: CardRefused, refuse: true, desk: true}, nil
+	case h.Refused() && o.Stalled+1 >= maxStalled:
+		return verdict{state: Failed, why: CardRefused, refuse: true}, nil
+	case !h.Complete():
 		return lost(h), nil
-	}
-	var c Change
-	if err := json.Unmarshal(o.data, &c); err != nil {
-		return verdict{}, fmt.Errorf("order %s: %w", o.ID, script.ErrStored)
+	case c.told():
+		next, err := openUpdate(m, ctx, o)
+		return verdict{state: Unconfirmed, next: &next}, err
 	}
 	back := h.Answers[len(h.Answers)-len(c.Limits):]
 	for i, l := range c.Limits {
@@ -221,6 +277,61 @@ func hearUpdated(_ *Manager, _ context.Context, o Order, h heard, _ []byte) (ver
 		}
 	}
 	return verdict{state: Done}, nil
+}
+
+// hearUpdateProof reads in the cryptogram of the transaction right after the
+// script's what the card did with it: the bank proved itself, one command was
+// carried out, none was refused. Anything else, and any transaction in between,
+// proves nothing either way, and the script is made anew.
+func hearUpdateProof(m *Manager, ctx context.Context, o Order, h heard, keep []byte) (verdict, error) {
+	if v := o.selected(h, true); v.state != "" {
+		return v, nil
+	}
+	x, l, err := m.heardOnline(ctx, o, h, keep)
+	var iad pboc.IAD
+	if err == nil {
+		iad, err = m.hsm.CheckAC(ctx, x.Cryptogram)
+		err = proofOf(err)
+	}
+	switch {
+	case errors.Is(err, errProof):
+		return unproven(o), nil
+	case err != nil:
+		return verdict{}, err
+	}
+	const undone = pboc.CVRLastOnlineOpen | pboc.CVRLastIssuerAuthFailed | pboc.CVRNoIssuerAuth | pboc.CVRScriptFailed
+	if int(x.ATC) == o.seq+1 && iad.CVR&undone == 0 && iad.CVR.Scripts() == 1 {
+		return m.updateProven(ctx, o)
+	}
+	if o.Stalled+1 >= maxStalled {
+		return verdict{state: Unconfirmed, why: KeepsFailing, refuse: true, desk: true}, nil
+	}
+	c, err := m.cardOf(ctx, o)
+	if err != nil {
+		return verdict{}, err
+	}
+	v, err := m.askForUpdate(ctx, Unconfirmed, stageLoad, pboc.ARQC, l)
+	if err == nil { // a selection has one transaction
+		v.next.steps = append([]step{sent(PhaseCryptogram, iso7816.Select(c.Instance))}, v.next.steps...)
+	}
+	v.why, v.refuse = LinkLost, true
+	return v, err
+}
+
+// updateProven tells the bank what the card has, in the unit that ends the order.
+func (m *Manager) updateProven(ctx context.Context, o Order) (verdict, error) {
+	c, err := o.change()
+	if err != nil {
+		return verdict{}, err
+	}
+	if c.PIN == nil {
+		return verdict{state: Done, effect: func(tx *db.Tx) error { return issuing.ResetPINTries(tx, o.Card) }}, nil
+	}
+	p, err := m.bank.PIN(ctx, o.Card, *c.PIN)
+	if err != nil {
+		return verdict{}, err
+	}
+	return verdict{state: Done, effect: func(tx *db.Tx) error { return issuing.KeepPIN(tx, p) }}, nil
 }
 
 // Suspend reports a band lost, in one act: the house refuses its cards from now

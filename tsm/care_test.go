@@ -192,6 +192,14 @@ func TestMove(t *testing.T) {
 				t.Errorf("due %v: %s holds %d, want 3000", due, p, v.float)
 			}
 		}
+		h.read(func(q *db.Query) error {
+			for p, id := range cards {
+				if c, err := issuing.Get(q, id); c.State != issuing.Replaced || err != nil {
+					t.Errorf("due %v: the old %s is %s, %v", due, p, c.State, err)
+				}
+			}
+			return nil
+		})
 		h.carried(17, 68_00)
 		h.books(append(all(cards), all(moved)...)...)
 	}

@@ -263,7 +263,10 @@ func (m *Manager) alive(ctx context.Context, o Order, uid []byte, seen issuing.C
 		if err := keepPlace(tx, o.Card, uid); err != nil {
 			return err
 		}
-		return issuing.Activate(tx, o.Card, seen)
+		if err := issuing.Activate(tx, o.Card, seen); err != nil {
+			return err
+		}
+		return replaced(tx, o)
 	}}
 	if o.Amount.IsZero() {
 		return v, nil
@@ -284,6 +287,20 @@ func (m *Manager) alive(ctx context.Context, o Order, uid []byte, seen issuing.C
 	}
 	v.state, v.next, v.set = Running, &next, func(o *Order) { o.data = load }
 	return v, nil
+}
+
+// replaced ends the card in whose place a new one is alive now. One with money
+// ends when its claim is paid; one that was given back since has ended already.
+func replaced(tx *db.Tx, o Order) error {
+	c, err := issuing.Get(tx, o.Card)
+	if err != nil || c.Replaces == "" || c.Kind.Money() {
+		return err
+	}
+	old, err := issuing.Get(tx, c.Replaces)
+	if err != nil || !old.State.May(issuing.Replaced) {
+		return err
+	}
+	return issuing.Replace(tx, old.ID, o.Card)
 }
 
 // noCounters is what a card without money has.

@@ -386,3 +386,43 @@ func TestPartnersSpace(t *testing.T) {
 		t.Errorf("money: %+v", v)
 	}
 }
+
+// TestGivenUpBehindALoss gives orders up whose script was carried out without the
+// house hearing of it: they end as the card is, not as was wished. Door and
+// canteen share an instance, so a look at it does not tell which is out.
+func TestGivenUpBehindALoss(t *testing.T) {
+	for _, p := range []string{doorCard, canteenCard, couponCard} {
+		for _, kind := range []tsm.Kind{tsm.Block, tsm.Delete} {
+			t.Run(p+" "+string(kind), func(t *testing.T) {
+				t.Parallel()
+				h, cards := six(t)
+				h.at(p, cards)
+				for n := 1; ; n++ {
+					if h.state().Over() {
+						h.settle(h.place(tsm.Issue, 0), tsm.Done)
+					} else if h.state() == issuing.Blocked {
+						h.settle(h.place(tsm.Unblock, 0), tsm.Done)
+					}
+					o := h.place(kind, 0)
+					before := h.band.sent
+					h.band.element.LoseAnswer(n)
+					for h.band.sent-before < n && !h.order(o.ID).State.Over() {
+						h.band.work(1)
+					}
+					h.band.element.LoseAnswer(0)
+					if h.order(o.ID).State.Over() {
+						return
+					}
+					h.do(func(tx *db.Tx) error { _, err := h.tsm.Cancel(tx, o.ID); return err })
+					h.band.work(0)
+					if got := h.order(o.ID); !got.State.Over() {
+						t.Fatalf("answer %d: %s (%s)\n%s", n, got.State, got.Why, h.log(o.ID))
+					}
+					if fen, there, open := h.onCard(); (h.state() == issuing.Active) != open || h.state().Over() && there {
+						t.Fatalf("answer %d: %s; in the element: %v, open: %v, %d\n%s", n, h.state(), there, open, fen, h.log(o.ID))
+					}
+				}
+			})
+		}
+	}
+}

@@ -207,6 +207,9 @@ func (m *Manager) next(ctx context.Context, band string) (Script, error) {
 		return scriptOf(row.id, o.ID, row.steps), nil
 	}
 	d, err := courseOf(o).open(m, ctx, o)
+	if errors.Is(err, issuing.ErrNoPIN) {
+		return Script{Done: true}, m.withoutPIN(ctx, o)
+	}
 	if err != nil {
 		return Script{}, fmt.Errorf("opening a session for order %s: %w", o.ID, err)
 	}
@@ -228,6 +231,9 @@ func (m *Manager) next(ctx context.Context, band string) (Script, error) {
 		if o.State != Unconfirmed || o.seq < 0 {
 			o.State = Running
 		}
+		if o.Why == NoPIN {
+			o.Why = NoReason
+		}
 		o.Deadline = tx.Now().Add(scriptTime)
 		if err := setSeen(tx, band); err != nil {
 			return err
@@ -243,6 +249,20 @@ func (m *Manager) next(ctx context.Context, band string) (Script, error) {
 		return Script{}, fmt.Errorf("opening a session for order %s: %w", o.ID, err)
 	}
 	return out, nil
+}
+
+// withoutPIN says in an order that its card cannot be written before its PIN is
+// set, and lets the band's other orders go first. When it is set, the next
+// session begins.
+func (m *Manager) withoutPIN(ctx context.Context, o Order) error {
+	if o.Why == NoPIN {
+		return nil
+	}
+	o.Why = NoPIN
+	if err := m.store.Write(ctx, func(tx *db.Tx) error { o := o; return m.save(tx, &o) }); err != nil {
+		return fmt.Errorf("order %s without a PIN: %w", o.ID, err)
+	}
+	return ErrMoved
 }
 
 // seen refuses a band that nobody registered.

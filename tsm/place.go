@@ -2,6 +2,7 @@ package tsm
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -152,6 +153,11 @@ func admit(tx *db.Tx, o *Order, r Request) error {
 		if !c.Kind.Bank() {
 			return issuing.ErrKind
 		}
+		if r.Update != nil && r.Update.told() {
+			if own, err := checksPIN(tx, c); err != nil || !own {
+				return errors.Join(err, cond(!own, issuing.ErrKind))
+			}
+		}
 		return cond(c.State != issuing.Active, issuing.ErrState)
 	case Block:
 		return cond(c.State != issuing.Active, issuing.ErrState)
@@ -161,6 +167,22 @@ func admit(tx *db.Tx, o *Order, r Request) error {
 		return issuing.BeginReturn(tx, o.Card)
 	}
 	return ErrRequest
+}
+
+// checksPIN tells whether a card checks its PIN by itself. Of any other the PIN
+// is the bank's alone (issuing.Bank.SetPIN), and no script changes it.
+func checksPIN(tx *db.Tx, c issuing.Card) (bool, error) {
+	p, err := issuing.ProductOn(tx, c.Product, c.Opened)
+	if err != nil {
+		return false, err
+	}
+	t, err := issuing.TemplateOf(tx, p.Template)
+	if err != nil {
+		return false, err
+	}
+	var d issuing.BankData
+	err = json.Unmarshal(t.Data, &d)
+	return d.OfflinePIN, err
 }
 
 func cond(bad bool, err error) error {
@@ -272,7 +294,9 @@ func silent(o Order) verdict {
 
 // harmless tells whether the order's commands may be given up at any point: what
 // they do is whole at each, and may be done again.
-func (o Order) harmless() bool { return o.Kind == Adopt || o.Kind == Default || o.Kind == Update }
+func (o Order) harmless() bool {
+	return o.Kind == Adopt || o.Kind == Default || o.Kind == Update && o.seq < 0
+}
 
 // A Decision is what staff make of an order that cannot go on by itself.
 type Decision string
@@ -324,6 +348,9 @@ func ruledNothing(o Order) verdict {
 	v := verdict{state: Failed, why: ByStaff}
 	if o.seq >= 0 {
 		v.effect = func(tx *db.Tx) error {
+			if o.Kind == Update {
+				return nil // the bank goes on with the old PIN
+			}
 			if o.CardKind.Bank() {
 				_, err := issuing.RuleLoad(tx, string(o.data), false)
 				return err
@@ -371,7 +398,9 @@ func overdue(o Order) verdict {
 	switch {
 	case o.script != "":
 		return silent(o)
-	case o.State == Placed, o.Kind == TopUp && o.seq < 0, o.Kind == Default, o.Kind == Update:
+	case o.Why == NoPIN:
+		return verdict{state: Failed, why: NoPIN}
+	case o.State == Placed, o.Kind == TopUp && o.seq < 0, o.Kind == Default, o.Kind == Update && o.seq < 0:
 		return verdict{state: Failed, why: NeverCame}
 	}
 	return verdict{state: Unconfirmed, why: NeverCame, desk: true}

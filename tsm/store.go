@@ -148,9 +148,11 @@ func orderByRef(q db.Reader, ref string) (Order, error) {
 }
 
 // nextOf reads the oldest order of a band that a band can do something about.
+// One that waits for a PIN to be set does not keep the others.
 func nextOf(q db.Reader, band string) (Order, error) {
 	return scanOrder(q.QueryRow(`SELECT `+orderColumns+` FROM tsm_order
-		WHERE band = $1 AND open AND desk = $2 ORDER BY id LIMIT 1`, band, false).Scan)
+		WHERE band = $1 AND open AND desk = $2 ORDER BY CASE WHEN state = $3 AND why = $4 THEN 1 ELSE 0 END, id LIMIT 1`,
+		band, false, Placed, NoPIN).Scan)
 }
 
 // openFor tells whether an order for the card is under way.

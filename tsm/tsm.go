@@ -48,7 +48,7 @@ const (
 	Unblock Kind = "unblock" // and works again
 	Delete  Kind = "delete"  // balance proven, card removed, money returned
 	Default Kind = "default" // the payment card that readers get first
-	Update  Kind = "update"  // limits and PIN of a bank card, by issuer script
+	Update  Kind = "update"  // limits or PIN of a bank card, by issuer script
 	SAM     Kind = "psam"    // a gate's security module is written
 )
 
@@ -167,6 +167,7 @@ const (
 	NoSpace       Reason = "no_space"       // the element, or its issuer's part of it, is full
 	NoMoney       Reason = "no_money"       // the account has not so much
 	BankRefused   Reason = "bank_refused"   // the issuing bank declined
+	NoPIN         Reason = "no_pin"         // the card checks its PIN by itself, and waits for it to be set
 )
 
 // Words says the reason for people, in Chinese if zh.
@@ -180,7 +181,7 @@ var reasonWords = map[Reason][2]string{
 	ByStaff: {"decided by the service desk", "由客服裁定"}, OtherLoad: {"another load used the card's sequence", "序号已被其他充值使用"},
 	KeepsFailing: {"several tries brought no progress", "多次尝试没有进展"}, NotThere: {"the card is not in the band", "手环中没有此卡"},
 	NoSpace: {"the band has no room for another card", "手环空间不足"}, NoMoney: {"not enough money", "余额不足"},
-	BankRefused: {"the bank declined", "银行拒绝"},
+	BankRefused: {"the bank declined", "银行拒绝"}, NoPIN: {"the card's PIN has to be set first", "请先设置卡片密码"},
 }
 
 // A Request asks for an order.
