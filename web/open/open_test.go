@@ -52,8 +52,18 @@ type house struct {
 
 func openHouse(t *testing.T) *house {
 	t.Helper()
+	return openOn(t, db.Config{URL: dbtest.File(t)})
+}
+
+// openOn is openHouse on a kind of store.
+func openOn(t *testing.T, cfg db.Config) *house {
+	t.Helper()
 	h := &house{t: t, now: clock.NewVirtual(time.Date(2015, 9, 16, 8, 0, 0, 0, time.UTC)), keys: map[string]string{}}
-	h.store = dbtest.Open(t, func(c *db.Config) { c.Clock, c.Rand, c.Inline = h.now, clock.Random(7), true })
+	cfg.Clock, cfg.Rand, cfg.Inline = h.now, clock.Random(7), true
+	store, err := db.Open(ctx, cfg)
+	h.must(err)
+	t.Cleanup(func() { store.Close() })
+	h.store = store
 	h.must(h.store.Migrate(ctx, outbox.Schema, customer.Schema, wallet.Schema, issuing.Schema, tsm.Schema, once.Schema, open.Schema))
 	book, err := ledger.Open(ctx, h.store, ledger.Config{Inline: true})
 	h.must(err)
@@ -167,7 +177,10 @@ func (h *house) approved(key, body string) string {
 }
 
 func TestFromTemplateToCard(t *testing.T) {
-	h := openHouse(t)
+	dbtest.EachConfig(t, func(t *testing.T, cfg db.Config) { fromTemplateToCard(t, openOn(t, cfg)) })
+}
+
+func fromTemplateToCard(t *testing.T, h *house) {
 	key := h.key("jiahe", open.Scopes...)
 	made := h.send(ask{"POST", "/v1/card-templates", key, "k1", coupon, nil})
 	id := made.text("id")
@@ -355,7 +368,10 @@ func TestTooManyRequests(t *testing.T) {
 }
 
 func TestEveryRequestHasItsRow(t *testing.T) {
-	h := openHouse(t)
+	dbtest.EachConfig(t, func(t *testing.T, cfg db.Config) { everyRequestHasItsRow(t, openOn(t, cfg)) })
+}
+
+func everyRequestHasItsRow(t *testing.T, h *house) {
 	key := h.key("jiahe", open.Scopes...)
 	h.send(ask{"POST", "/v1/card-templates", key, "k", coupon, nil})
 	h.send(ask{"POST", "/v1/card-templates", key, "k", coupon, nil})
