@@ -1,0 +1,150 @@
+package iso8583
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"unicode/utf8"
+
+	"golang.org/x/text/encoding/simplifiedchinese"
+)
+
+// Options of a description.
+type Options struct {
+	// Clear shows card numbers, tracks, PIN blocks and keys; for test messages.
+	Clear bool
+}
+
+// A Line is one part of a message in words. The parts of a field follow it one
+// deeper.
+type Line struct {
+	Depth     int
+	Field     int    // number; 0 for a part of the header
+	Key       string // "4", "60.1", or the tag of a chip object
+	EN, ZH    string
+	Value     string // digits and text as they are, bytes in hexadecimal; masked where Secret
+	Meaning   string // the value in words, empty when it says all
+	MeaningZH string
+	Secret    bool // something of Value is masked
+}
+
+// A Description is a message in words.
+type Description struct {
+	Spec       *Spec
+	MTI        string
+	EN, ZH     string // what the message type is called
+	Bitmap     string // hexadecimal
+	TPDU, Head string // hexadecimal; empty where there is none
+	Lines      []Line
+}
+
+// Describe puts a message that Unpack has read into words.
+func Describe(m *Message, o Options) Description {
+	d := Description{Spec: m.spec, MTI: m.MTI(), Bitmap: fmt.Sprintf("%016X", m.present[0])}
+	if m.present[0]&bit(1) != 0 || m.present[1] != 0 || m.spec.Bitmap == BitmapHexBoth {
+		d.Bitmap += fmt.Sprintf("%016X", m.present[1])
+	}
+	d.EN, d.ZH = mtiWords(d.MTI)
+	d.Head = fmt.Sprintf("%X", m.head)
+	if m.spec.Head == POSHead && len(m.head) == POSHeadLen {
+		d.TPDU, d.Head = d.Head[:2*TPDULen], d.Head[2*TPDULen:]
+	}
+	for n, v := range m.Fields() {
+		d.Lines = append(d.Lines, m.describe(n, v, o)...)
+	}
+	return d
+}
+
+// describe is field n and its parts.
+func (m *Message) describe(n int, v []byte, o Options) []Line {
+	f := m.spec.fields[n]
+	l := Line{Field: n, Key: fmt.Sprint(n), EN: f.EN, ZH: f.ZH, Value: f.value(v)}
+	if !o.Clear {
+		if masked, secret := m.mask(f, v); secret {
+			l.Value, l.Secret = masked, true
+		}
+	}
+	parts := m.parts(f, v, o)
+	if !l.Secret {
+		l.Meaning, l.MeaningZH = m.meaning(n, v)
+	}
+	return append([]Line{l}, parts...)
+}
+
+// value is a field's value as text.
+func (f Field) value(v []byte) string {
+	switch f.Class {
+	case Binary:
+		return fmt.Sprintf("%X", v)
+	case Text:
+		if s, ok := chinese(v); ok {
+			return s
+		}
+		return fmt.Sprintf("hex:%X", v)
+	}
+	return string(v)
+}
+
+// chinese reads GBK, which ASCII is a part of.
+func chinese(v []byte) (string, bool) {
+	out, err := simplifiedchinese.GBK.NewDecoder().Bytes(v)
+	if err != nil || strings.ContainsRune(string(out), utf8.RuneError) || strings.ContainsRune(string(out), '€') {
+		return "", false // the sign of the euro is 80 here and nothing in GBK of the dialect
+	}
+	return string(out), true
+}
+
+// printed is chinese for bytes that may be anything: only what prints.
+func printed(v []byte) (string, bool) {
+	s, ok := chinese(v)
+	if !ok || s == "" || strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r == 0x7F }) {
+		return "", false
+	}
+	return s, true
+}
+
+// wordTable are the words for codes.
+var wordTable = sync.OnceValue(func() map[string][2]string {
+	out := map[string][2]string{}
+	for _, r := range rows("words.csv", "kind", "code", "en", "zh") {
+		key := r[0] + " " + r[1]
+		if _, twice := out[key]; twice {
+			panic("iso8583: embedded words have " + key + " twice")
+		}
+		out[key] = [2]string{r[2], r[3]}
+	}
+	return out
+})
+
+// wordsOf are the words for a code, empty when there are none.
+func wordsOf(kind, code string) (en, zh string) {
+	w := wordTable()[kind+" "+code]
+	return w[0], w[1]
+}
+
+// ResponseWords says what a response code of field 39 means, in English and
+// Chinese; empty for an unknown one.
+func ResponseWords(code string) (en, zh string) { return wordsOf("response", code) }
+
+// Approved says that a response code means approved: 00, 10, 11, 16, and A2, A4,
+// A5, A6, where the issuer is to be told but the sale stands.
+func Approved(code string) bool {
+	switch code {
+	case "00", "10", "11", "16", "A2", "A4", "A5", "A6":
+		return true
+	}
+	return false
+}
+
+func mtiWords(mti string) (en, zh string) {
+	class, classZH := wordsOf("class", mti[1:2])
+	function, functionZH := wordsOf("function", mti[2:3])
+	if class == "" || function == "" {
+		return "", ""
+	}
+	en, zh = class+" "+function, classZH+functionZH
+	if mti[3]%2 == 1 {
+		en, zh = en+", repeat", zh+"（重发）"
+	}
+	return en, zh
+}
