@@ -140,6 +140,26 @@ func (m *Manager) dossierOf(ctx context.Context, o Order) (issuing.Personalisati
 	return issuing.Personalisation{Instance: globalplatform.AID(c.Instance), Card: o.Card}, err
 }
 
+// sharedDossier is what names a card within an instance that it shares. A
+// coupon that a block has taken out is in it as it was then.
+func (m *Manager) sharedDossier(ctx context.Context, o Order) (issuing.Personalisation, error) {
+	d, err := m.bank.Personalise(ctx, o.Card)
+	if err != nil || o.CardKind != issuing.Coupon || o.Kind != Unblock {
+		return d, err
+	}
+	var kept []byte
+	err = m.store.Read(ctx, func(q *db.Query) (err error) {
+		_, kept, err = placeOf(q, o.Card)
+		return err
+	})
+	for i := range d.Groups {
+		if d.Groups[i].ID == coupon.DGICoupon && len(kept) > 0 {
+			d.Groups[i].Data = kept
+		}
+	}
+	return d, err
+}
+
 func (m *Manager) cardOf(ctx context.Context, o Order) (c issuing.Card, err error) {
 	err = m.store.Read(ctx, func(q *db.Query) (err error) {
 		c, err = issuing.Get(q, o.Card)
@@ -289,20 +309,6 @@ func (m *Manager) alive(ctx context.Context, o Order, uid []byte, seen issuing.C
 	return v, nil
 }
 
-// replaced ends the card in whose place a new one is alive now. One with money
-// ends when its claim is paid; one that was given back since has ended already.
-func replaced(tx *db.Tx, o Order) error {
-	c, err := issuing.Get(tx, o.Card)
-	if err != nil || c.Replaces == "" || c.Kind.Money() {
-		return err
-	}
-	old, err := issuing.Get(tx, c.Replaces)
-	if err != nil || !old.State.May(issuing.Replaced) {
-		return err
-	}
-	return issuing.Replace(tx, old.ID, o.Card)
-}
-
 // noCounters is what a card without money has.
 var noCounters = issuing.Counters{Balance: money.Fen(0), Online: -1, Offline: -1}
 
@@ -339,6 +345,40 @@ func (m *Manager) proven(ctx context.Context, n purse.Number, t purse.Terminal, 
 		return issuing.Counters{}, err
 	}
 	return issuing.Counters{Balance: money.Fen(int64(l.Balance)), Online: int(l.Seq), Offline: int(p.Seq)}, nil
+}
+
+// holds tells whether the answer to SELECT is that of the card with number n:
+// its FCI carries file 15.
+func holds(r iso7816.Response, n purse.Number) bool {
+	f, err := purse.ParseFCI(r.Data)
+	if err != nil {
+		return false
+	}
+	p, err := purse.ParseFile15(f.Public)
+	return err == nil && p.Number == n
+}
+
+// authorise checks MAC1 and makes MAC2: the order to the card to take money.
+func (m *Manager) authorise(ctx context.Context, l load, a purse.InitLoadAnswer) ([4]byte, error) {
+	mac2, err := m.hsm.AuthoriseLoad(ctx, hsm.Load{Card: l.card.Purse(), Answer: a, Type: loadType, Fen: uint32(l.fen), Terminal: l.terminal, At: l.stamp})
+	return mac2, proofOf(err)
+}
+
+// checkMAC1 checks what a card said about its balance and load sequence when it
+// was asked with fen and terminal number t.
+func (m *Manager) checkMAC1(ctx context.Context, n purse.Number, a purse.InitLoadAnswer, fen uint32, t purse.Terminal) error {
+	return proofOf(m.hsm.CheckMAC1(ctx, hsm.Load{Card: n, Answer: a, Type: loadType, Fen: fen, Terminal: t}))
+}
+
+// checkTAC checks the card's proof that it took the money of l.
+func (m *Manager) checkTAC(ctx context.Context, l load, tac [4]byte) error {
+	return proofOf(m.hsm.CheckLoadTAC(ctx, hsm.LoadProof{Card: l.card.Purse(), Balance: uint32(l.balance + l.fen), Seq: uint16(l.seq),
+		Fen: uint32(l.fen), Type: loadType, Terminal: l.terminal, At: l.stamp, TAC: tac}))
+}
+
+// protect puts the MAC under the card's maintenance key onto a command.
+func (m *Manager) protect(ctx context.Context, n purse.Number, challenge []byte, c iso7816.Command) (iso7816.Command, error) {
+	return m.hsm.Protect(ctx, n, 0, challenge, c)
 }
 
 func (m *Manager) samWritten(_ context.Context, o Order, d issuing.Personalisation, h heard) (verdict, error) {

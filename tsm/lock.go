@@ -199,26 +199,6 @@ func (m *Manager) lockConfirmed(_ context.Context, o Order, d issuing.Personalis
 	return locked(o), nil
 }
 
-// sharedDossier is what names a card within an instance that it shares. A
-// coupon that a block has taken out is in it as it was then.
-func (m *Manager) sharedDossier(ctx context.Context, o Order) (issuing.Personalisation, error) {
-	d, err := m.bank.Personalise(ctx, o.Card)
-	if err != nil || o.CardKind != issuing.Coupon || o.Kind != Unblock {
-		return d, err
-	}
-	var kept []byte
-	err = m.store.Read(ctx, func(q *db.Query) (err error) {
-		_, kept, err = placeOf(q, o.Card)
-		return err
-	})
-	for i := range d.Groups {
-		if d.Groups[i].ID == coupon.DGICoupon && len(kept) > 0 {
-			d.Groups[i].Data = kept
-		}
-	}
-	return d, err
-}
-
 // The return of a card: it proves its balance and its counters, then it is
 // removed from the element, then the money goes back.
 var deleteCourse = course{

@@ -18,10 +18,14 @@
 //     card, never by a status word and never by guess.
 //   - A new card is active when it has proved itself with the keys it was given.
 //
-// Each kind of order has a course per kind of card: purses in topup.go and
-// lock.go, bank cards in bank.go, DESFire applications in desfire.go, everything
-// under the secure channel in channel.go and issue.go. Lost bands and moved cards
-// are in care.go. See docs/cycles for what is durable when.
+// Where a change goes: place.go takes orders and ends them by hand and by clock,
+// manager.go hands scripts out and takes reports, and what an order does is in
+// its course. issue.go writes cards, channel.go is the secure channel that it and
+// removals go through; topup.go loads purses and e-cash, desfire.go is all of
+// DESFire applications; lock.go has blocks and returns; bank.go is what bank cards
+// prove, their default and their updates; lost.go lost bands and moved cards.
+// store.go has the tables, read.go what pages ask for. See docs/cycles for what is
+// durable when.
 //
 // A script may be delivered, run or reported twice or late: the first report
 // counts, everything else changes nothing.
