@@ -166,6 +166,27 @@ document.addEventListener('keydown', (e) => {
 document.addEventListener('htmx:after:swap', () => {
   document.querySelector('#drawer.open [data-close-drawer]')?.focus();
 });
+// A part that refreshes itself waits while somebody is busy in it: a dialog is
+// open, or something is being typed. It catches up right afterwards.
+const behind = new Set();
+const busy = (box) => box.querySelector(':popover-open') ||
+  (box.contains(document.activeElement) && document.activeElement.matches('input:not([type="radio"], [type="checkbox"]), textarea') && document.activeElement.value);
+document.addEventListener('htmx:before:swap', (e) => {
+  const box = e.detail?.ctx?.sourceElement ?? e.target;
+  if (!box?.hasAttribute?.('hx-trigger') || !busy(box)) return;
+  e.preventDefault();
+  behind.add(box);
+});
+function catchUp() {
+  for (const box of behind) {
+    if (box.isConnected && busy(box)) continue;
+    behind.delete(box);
+    const name = box.getAttribute('hx-trigger').split(/[\s,]/)[0];
+    if (box.isConnected) document.body.dispatchEvent(new CustomEvent(name, { bubbles: false }));
+  }
+}
+document.addEventListener('toggle', () => setTimeout(catchUp, 0), true);
+document.addEventListener('focusout', () => setTimeout(catchUp, 0));
 // A form that works shows it, and cannot be sent twice by an eager finger.
 document.addEventListener('submit', (e) => {
   const button = e.submitter;
