@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"koala/acquiring"
 	"koala/band"
@@ -446,7 +447,7 @@ func recordOf(q *db.Query, v street.Visit) (string, error) {
 func passageOf(q *db.Query, v street.Visit, id issuing.CardID) (string, error) {
 	list, err := acquiring.PassagesOf(q, id, "", keptTaps)
 	for _, p := range list {
-		if p.TID == v.At.TID() && p.At.Equal(v.When.Truncate(1e9)) {
+		if p.TID == v.At.TID() && p.At.Equal(v.Passage.At.Truncate(time.Second)) {
 			return p.ID, err
 		}
 	}
