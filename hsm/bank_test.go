@@ -202,7 +202,7 @@ func TestCertificateChain(t *testing.T) {
 	if n, err := h.PoolSize(ctx); n != 1 || err != nil {
 		t.Errorf("%d keys left, %v", n, err)
 	}
-	ca, err := h.CAKey(ctx, 0)
+	ca, err := h.CAKey(ctx, emv.RSA, 0)
 	if err != nil || !ca.Valid() || len(ca.Modulus) != 1408/8 || string(ca.RID[:]) != pboc.RID {
 		t.Fatalf("%+v, %v", ca, err)
 	}
@@ -210,7 +210,7 @@ func TestCertificateChain(t *testing.T) {
 		t.Errorf("index %02X is UnionPay's own", ca.Index)
 	}
 	static := []byte("static data")
-	issuer, index, err := h.IssuerCertificate(ctx, pan[:8], [2]byte{0x12, 0x35})
+	issuer, index, err := h.IssuerCertificate(ctx, emv.RSA, pan[:8], [2]byte{0x12, 0x35})
 	if err != nil || index != ca.Index {
 		t.Fatal(index, err)
 	}
@@ -226,7 +226,7 @@ func TestCertificateChain(t *testing.T) {
 	if err != nil || !bytes.Equal(card.Key.Modulus(), k.Public.Modulus()) {
 		t.Errorf("%+v, %v", card, err)
 	}
-	ssad, err := h.SignStatic(ctx, [2]byte{1, 2}, static)
+	ssad, err := h.SignStatic(ctx, emv.RSA, [2]byte{1, 2}, static)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -460,7 +460,7 @@ func TestKeysFromChance(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ca, err := h.CAKey(ctx, 0)
+		ca, err := h.CAKey(ctx, emv.RSA, 0)
 		if err != nil {
 			t.Fatal(err)
 		}

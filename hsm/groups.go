@@ -9,6 +9,7 @@ import (
 
 	"koala/spec/coupon"
 	"koala/spec/desfire"
+	"koala/spec/emv"
 	"koala/spec/globalplatform"
 	"koala/spec/iso9797"
 	"koala/spec/pboc"
@@ -32,6 +33,7 @@ const (
 	AESApp                 // desfire.Application; Data is it without its keys, their masters are Label.0, .1, ...; a door's credential gets its MAC
 	AESMaster              // desfire.Master; Data is its settings byte
 	CouponKey              // coupon.KeyRecord; Data is its use 1 | owner 8 | holder 8
+	SM2Part                // the part of an SM2 card key that the DGI names, 8501 or 8502, padded, secret
 )
 
 // A KeyRef names key material of a card: the data grouping it goes into, and
@@ -41,7 +43,7 @@ type KeyRef struct {
 	Form  Form
 	Label string // of the root
 	// Card is what the root is dispersed by: a purse's number (empty for a SAM,
-	// which gets the root), BankCard.Ref; of an RSAPart the ICCKey's id. The AES
+	// which gets the root), BankCard.Ref; of an RSAPart or SM2Part the ICCKey's id. The AES
 	// forms go by the element's UID and need none.
 	Card  string
 	Kind  purse.KeyKind // of a PurseKey
@@ -78,6 +80,8 @@ func (r KeyRef) Size() int {
 		return head + 9
 	case RSAPart:
 		return head + iccBits/16 + 16
+	case SM2Part:
+		return head + 80
 	case PINGroup:
 		return head + 16
 	case OpenKeys, OpenChecks:
@@ -102,8 +106,8 @@ func (h *HSM) group(ctx context.Context, host *globalplatform.Host, kdd [10]byte
 		rec, err := h.record(host, r)
 		g.Data = rec.Bytes()
 		return g, err
-	case RSAPart:
-		g.Data, err = h.rsaPart(ctx, host, r)
+	case RSAPart, SM2Part:
+		g.Data, err = h.keyPart(ctx, host, r)
 	case PINGroup:
 		g.Data, err = h.pinGroup(ctx, host, r)
 	case AESApp, AESMaster:
@@ -158,15 +162,18 @@ func (h *HSM) bankGroup(host *globalplatform.Host, r KeyRef) ([]byte, error) {
 	return sealed, err
 }
 
-func (h *HSM) rsaPart(ctx context.Context, host *globalplatform.Host, r KeyRef) ([]byte, error) {
+// keyPart is one part of a card's private key.
+func (h *HSM) keyPart(ctx context.Context, host *globalplatform.Host, r KeyRef) ([]byte, error) {
 	k, err := h.icc(ctx, r.Card)
 	if err != nil {
 		return nil, err
 	}
 	c := k.CRT()
-	parts := [][]byte{c.QInv, c.DQ, c.DP, c.Q, c.P}
-	n := int(r.DGI) - pboc.DGICoefficient
-	if n < 0 || n >= len(parts) {
+	parts, n := [][]byte{c.QInv, c.DQ, c.DP, c.Q, c.P}, int(r.DGI)-pboc.DGICoefficient
+	if r.Form == SM2Part {
+		parts, n = [][]byte{k.Scalar(), k.Public().Modulus()}, int(r.DGI)-pboc.DGIScalarSM
+	}
+	if n < 0 || n >= len(parts) || (k.Public().Algorithm() == emv.SM2) != (r.Form == SM2Part) {
 		return nil, ErrUsage
 	}
 	return host.EncryptKey(iso9797.Pad2(parts[n], 16))

@@ -84,6 +84,8 @@ const (
 	HashKey     Usage = "hash"         // HMAC-SHA-256: lookup tokens, references of PINs
 	CAKey       Usage = "rsa-ca"       // RSA 1408 bit, exponent 3: certifies issuers
 	IssuerKey   Usage = "rsa-issuer"   // RSA 1152 bit, exponent 3: certifies cards
+	CAKeySM     Usage = "sm2-ca"       // SM2: certifies issuers in the second chain (JR/T 0025.17)
+	IssuerKeySM Usage = "sm2-issuer"   // SM2: certifies cards in it
 )
 
 // Labels of the keys that a house needs.
@@ -105,6 +107,7 @@ const (
 	LabelSM      = ".SM4"      // ends the labels of the same roots under SM4
 	LabelCA      = "bank.CA"
 	LabelIssuer  = "bank.issuer"
+	LabelSM2     = ".SM2"       // ends the labels of both in the SM2 chain
 	LabelZone    = "zone.PIN"   // PIN blocks of the house's own devices
 	LabelPIN     = "pin.verify" // references of PINs
 	LabelToken   = "pan.token"  // lookup tokens of PANs
@@ -135,6 +138,7 @@ var bankKeys = []labelled{
 	{LabelCanteen + ".0", AESRoot}, {LabelCanteen + ".1", AESRoot}, {LabelCanteen + ".2", AESRoot},
 	{LabelDoor + ".0", AESRoot}, {LabelDoor + ".1", AESRoot}, {LabelDoorHost, AESRoot}, {LabelPICC, AESRoot},
 	{LabelTill, AESRoot}, {LabelCoupon, AESRoot},
+	{LabelCA + LabelSM2, CAKeySM}, {LabelIssuer + LabelSM2, IssuerKeySM},
 }
 
 // KeyInfo is what may be known of a key.

@@ -31,7 +31,7 @@ type key struct {
 	root  *purse.Root        // PurseRoot
 	sign  ed25519.PrivateKey // Signing
 	seal  *sealer            // Sealing
-	rsa   *emv.PrivateKey    // CAKey, IssuerKey
+	pair  *emv.PrivateKey    // CAKey, IssuerKey, CAKeySM, IssuerKeySM
 }
 
 // length is the length of a key in bytes.
@@ -39,7 +39,7 @@ func (u Usage) length() int {
 	switch u {
 	case PurseRoot, ChannelRoot, CardRoot, CardRootSM, AESRoot, ZoneKey:
 		return 16
-	case Signing, Sealing, HashKey:
+	case Signing, Sealing, HashKey, CAKeySM, IssuerKeySM:
 		return 32
 	case CAKey:
 		return caBits / 8
@@ -50,8 +50,8 @@ func (u Usage) length() int {
 }
 
 // check is the key check value: of Ed25519 the first bytes of the public key's
-// SHA-256, of an RSA key those of the modulus's, of the others what is usual for
-// the algorithm.
+// SHA-256, of an RSA key those of the modulus's, of an SM2 key those of X | Y, of
+// the others what is usual for the algorithm.
 func (u Usage) check(clear []byte) (kcv [3]byte) {
 	switch u {
 	case PurseRoot, CardRoot, ZoneKey:
@@ -61,12 +61,12 @@ func (u Usage) check(clear []byte) (kcv [3]byte) {
 	case HashKey:
 		sum := sha256.Sum256(append([]byte("check value of a hash key: "), clear...))
 		return [3]byte(sum[:])
-	case CAKey, IssuerKey:
-		if k, err := rsaOf(clear); err == nil {
+	case CAKey, IssuerKey, CAKeySM, IssuerKeySM:
+		if k, err := pairOf(clear); err == nil {
 			sum := sha256.Sum256(k.Public().Modulus())
 			return [3]byte(sum[:])
 		}
-		return kcv // two halves that are no key; prepare refuses them
+		return kcv // no key; prepare refuses it
 	case Signing:
 		sum := sha256.Sum256(ed25519.NewKeyFromSeed(clear).Public().(ed25519.PublicKey))
 		return [3]byte(sum[:])
@@ -86,9 +86,9 @@ func prepare(info KeyInfo, clear []byte) (*key, error) {
 		k.root = purse.NewRoot([16]byte(clear))
 	case ChannelRoot, CardRoot, CardRootSM, AESRoot, ZoneKey, HashKey:
 		k.clear = bytes.Clone(clear)
-	case CAKey, IssuerKey:
+	case CAKey, IssuerKey, CAKeySM, IssuerKeySM:
 		var err error
-		if k.rsa, err = rsaOf(clear); err != nil {
+		if k.pair, err = pairOf(clear); err != nil {
 			return nil, fmt.Errorf("%s: %w", info.Usage, ErrWeak)
 		}
 	case Signing:
@@ -179,8 +179,11 @@ type labelled struct {
 }
 
 func (h *HSM) draw(ctx context.Context, u Usage) ([]byte, error) {
-	if u == CAKey || u == IssuerKey {
+	switch u {
+	case CAKey, IssuerKey:
 		return h.drawRSA(u.length() * 8)
+	case CAKeySM, IssuerKeySM:
+		return h.drawSM2(ctx)
 	}
 	b := make([]byte, max(u.length(), 1))
 	if err := h.Random(ctx, b); err != nil {

@@ -23,8 +23,15 @@ const (
 	exponent   = 3
 )
 
-// rsaOf makes a key of its sealed form, p | q in halves of equal length.
-func rsaOf(clear []byte) (*emv.PrivateKey, error) {
+// scalarLen is the sealed form of an SM2 key, shorter than any RSA key's.
+const scalarLen = 32
+
+// pairOf makes a key pair of its sealed form: the private number of an SM2 key,
+// or p | q of an RSA key in halves of equal length.
+func pairOf(clear []byte) (*emv.PrivateKey, error) {
+	if len(clear) == scalarLen {
+		return emv.NewSM2Key(clear)
+	}
 	h := len(clear) / 2
 	return emv.NewPrivateKey(clear[:h], clear[h:], []byte{exponent})
 }
@@ -40,6 +47,19 @@ func (h *HSM) drawRSA(bits int) ([]byte, error) {
 	}
 	c := k.CRT()
 	return append(bytes.Clone(c.P), c.Q...), nil
+}
+
+// drawSM2 gives the private number of a new SM2 key.
+func (h *HSM) drawSM2(ctx context.Context) ([]byte, error) {
+	b := make([]byte, scalarLen)
+	for { // one in four thousand million is above the curve's order
+		if err := h.Random(ctx, b); err != nil {
+			return nil, err
+		}
+		if _, err := emv.NewSM2Key(b); err == nil {
+			return b, nil
+		}
+	}
 }
 
 // primes is a fixed pool of RSA keys by bits.
@@ -69,7 +89,7 @@ func parsePrimes(file []byte) (*primes, error) {
 		if err != nil || len(f[1]) != len(f[2]) || len(halves)*8 != bits {
 			return nil, fmt.Errorf("line %d: %w", i+1, ErrPrimes)
 		}
-		if _, err := rsaOf(halves); err != nil {
+		if _, err := pairOf(halves); err != nil {
 			return nil, fmt.Errorf("line %d: %w", i+1, ErrPrimes)
 		}
 		p.keys[bits] = append(p.keys[bits], halves)
@@ -170,13 +190,47 @@ func (h *HSM) TakeICCKey(ctx context.Context, ref string) (ICCKey, error) {
 	return ICCKey{}, ErrPool
 }
 
+// TakeSM2Key makes the SM2 key of the card that ref names; the same ref again
+// gets the same key. It needs no pool: a key costs one random number.
+func (h *HSM) TakeSM2Key(ctx context.Context, ref string) (ICCKey, error) {
+	if ref == "" {
+		return ICCKey{}, ErrUsage
+	}
+	scalar, err := h.drawSM2(ctx)
+	if err != nil {
+		return ICCKey{}, fmt.Errorf("making an SM2 key: %w", err)
+	}
+	defer clear(scalar)
+	var nonce [nonceLen]byte
+	if err := h.Random(ctx, nonce[:]); err != nil {
+		return ICCKey{}, err
+	}
+	var row iccRow
+	err = h.store.Write(ctx, func(tx *db.Tx) (err error) {
+		if row, err = takenICC(tx, ref+LabelSM2); err != nil || row.id != "" {
+			return err
+		}
+		row.id = tx.NewID("icc")
+		row.sealed = h.master.seal(nonce[:], scalar, iccPlace(row.id))
+		return keepTaken(tx, row, ref+LabelSM2)
+	})
+	if err != nil {
+		return ICCKey{}, fmt.Errorf("making an SM2 key: %w", err)
+	}
+	k, err := h.openICC(row)
+	if err != nil {
+		return ICCKey{}, err
+	}
+	return ICCKey{ID: row.id, Public: k.Public()}, nil
+}
+
 func (h *HSM) openICC(r iccRow) (*emv.PrivateKey, error) {
 	halves, err := h.master.open(r.sealed, iccPlace(r.id))
 	if err != nil {
 		return nil, fmt.Errorf("card key %s: %w", r.id, err)
 	}
 	defer clear(halves)
-	k, err := rsaOf(halves)
+	k, err := pairOf(halves)
 	if err != nil {
 		return nil, fmt.Errorf("card key %s: %w", r.id, ErrSealed)
 	}
@@ -196,47 +250,77 @@ func (h *HSM) icc(ctx context.Context, id string) (*emv.PrivateKey, error) {
 	return h.openICC(row)
 }
 
-// firstIndex is the index (tag 8F) of version 1 of the house's CA key under
-// UnionPay's RID. UnionPay's published keys end below 20 and its published test
-// keys below D0, so that no terminal mistakes ours for one of them.
-const firstIndex = 0xE0
+// The indices (tag 8F) of version 1 of the house's CA keys under UnionPay's RID.
+// UnionPay's published keys end below 20 and its published test keys below D0,
+// so that no terminal mistakes ours for one of them. The two chains never share
+// an index: it tells a terminal which one a card's certificates are of.
+const (
+	firstIndex   = 0xE0 // to FE
+	firstIndexSM = 0xD0 // to DF
+)
 
-// CAKey is the house's certification authority key as terminals keep it;
-// version 0 is the newest. It is no UnionPay key: only terminals that were
+// A chain is the labels and uses of the keys that certify cards.
+type chain struct {
+	ca, issuer           string
+	caUsage, issuerUsage Usage
+}
+
+var (
+	rsaChain = chain{LabelCA, LabelIssuer, CAKey, IssuerKey}
+	sm2Chain = chain{LabelCA + LabelSM2, LabelIssuer + LabelSM2, CAKeySM, IssuerKeySM}
+)
+
+// chainOf is the one of an algorithm.
+func chainOf(a emv.KeyAlgorithm) chain {
+	if a == emv.SM2 {
+		return sm2Chain
+	}
+	return rsaChain
+}
+
+// CAKey is the house's certification authority key of a chain as terminals keep
+// it; version 0 is the newest. It is no UnionPay key: only terminals that were
 // given it accept the house's cards.
-func (h *HSM) CAKey(ctx context.Context, version byte) (emv.CAKey, error) {
+func (h *HSM) CAKey(ctx context.Context, a emv.KeyAlgorithm, version byte) (emv.CAKey, error) {
 	if err := ctx.Err(); err != nil {
 		return emv.CAKey{}, err
 	}
-	k, err := h.key(LabelCA, CAKey, version)
+	c := chainOf(a)
+	k, err := h.key(c.ca, c.caUsage, version)
 	if err != nil {
 		return emv.CAKey{}, err
 	}
-	c := emv.NewCAKey([5]byte([]byte(pboc.RID)), caIndex(k), k.rsa.Public())
-	c.Scheme, c.Environment = "koala", "test"
-	return c, nil
+	out := emv.NewCAKey([5]byte([]byte(pboc.RID)), caIndex(k), k.pair.Public())
+	out.Scheme, out.Environment = "koala", "test"
+	return out, nil
 }
 
-func caIndex(k *key) byte { return firstIndex + (k.info.Version-1)%0x1F }
+func caIndex(k *key) byte {
+	if k.info.Usage == CAKeySM {
+		return firstIndexSM + (k.info.Version-1)%0x10
+	}
+	return firstIndex + (k.info.Version-1)%0x1F
+}
 
-// IssuerCertificate is the certificate of the newest issuer key under the
+// IssuerCertificate is the certificate of a chain's newest issuer key under its
 // newest CA key (tags 90, 92, 9F32) and that CA key's index (8F). owner is the
 // first 3 to 8 digits of the PANs it is for, expiry MMYY in BCD. The same
 // arguments give the same bytes.
-func (h *HSM) IssuerCertificate(ctx context.Context, owner string, expiry [2]byte) (c emv.Certificate, index byte, err error) {
+func (h *HSM) IssuerCertificate(ctx context.Context, a emv.KeyAlgorithm, owner string, expiry [2]byte) (c emv.Certificate, index byte, err error) {
 	if err := ctx.Err(); err != nil {
 		return c, 0, err
 	}
-	ca, err := h.key(LabelCA, CAKey, 0)
+	keys := chainOf(a)
+	ca, err := h.key(keys.ca, keys.caUsage, 0)
 	if err != nil {
 		return c, 0, err
 	}
-	issuer, err := h.key(LabelIssuer, IssuerKey, 0)
+	issuer, err := h.key(keys.issuer, keys.issuerUsage, 0)
 	if err != nil {
 		return c, 0, err
 	}
-	c, err = emv.MakeIssuerCertificate(ca.rsa, emv.KeyInfo{Owner: owner, Expiry: expiry,
-		Serial: [3]byte{0, ca.info.Version, issuer.info.Version}, Key: issuer.rsa.Public()})
+	c, err = emv.MakeIssuerCertificate(ca.pair, emv.KeyInfo{Owner: owner, Expiry: expiry,
+		Serial: [3]byte{0, ca.info.Version, issuer.info.Version}, Key: issuer.pair.Public()})
 	if err != nil {
 		return c, 0, fmt.Errorf("issuer certificate: %w", err)
 	}
@@ -244,30 +328,33 @@ func (h *HSM) IssuerCertificate(ctx context.Context, owner string, expiry [2]byt
 }
 
 // ICCCertificate certifies a card key (tags 9F46, 9F48, 9F47) under the newest
-// issuer key. info's Owner is the PAN; static is the data that the signature
-// also covers (emv.StaticData).
+// issuer key of the key's algorithm. info's Owner is the PAN; static is the data
+// that the signature also covers (emv.StaticData).
 func (h *HSM) ICCCertificate(ctx context.Context, info emv.KeyInfo, static []byte) (c emv.Certificate, err error) {
-	if err := ctx.Err(); err != nil {
-		return c, err
-	}
-	issuer, err := h.key(LabelIssuer, IssuerKey, 0)
+	issuer, err := h.issuerKey(ctx, info.Key.Algorithm())
 	if err != nil {
 		return c, err
 	}
-	if c, err = emv.MakeICCCertificate(issuer.rsa, info, static); err != nil {
+	if c, err = emv.MakeICCCertificate(issuer.pair, info, static); err != nil {
 		return c, fmt.Errorf("card certificate: %w", err)
 	}
 	return c, nil
 }
 
-// SignStatic is tag 93, the issuer's signature over a card's static data.
-func (h *HSM) SignStatic(ctx context.Context, dac [2]byte, static []byte) ([]byte, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	issuer, err := h.key(LabelIssuer, IssuerKey, 0)
+// SignStatic is tag 93, the signature of a chain's issuer over a card's static
+// data.
+func (h *HSM) SignStatic(ctx context.Context, a emv.KeyAlgorithm, dac [2]byte, static []byte) ([]byte, error) {
+	issuer, err := h.issuerKey(ctx, a)
 	if err != nil {
 		return nil, err
 	}
-	return issuer.rsa.SignStatic(dac, static)
+	return issuer.pair.SignStatic(dac, static)
+}
+
+func (h *HSM) issuerKey(ctx context.Context, a emv.KeyAlgorithm) (*key, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	c := chainOf(a)
+	return h.key(c.issuer, c.issuerUsage, 0)
 }

@@ -106,6 +106,21 @@ func takeICC(tx *db.Tx, ref string) (r iccRow, err error) {
 	return r, err
 }
 
+// takenICC finds the key taken under ref; none is no id.
+func takenICC(tx *db.Tx, ref string) (r iccRow, err error) {
+	err = tx.QueryRow(`SELECT id, sealed FROM hsm_icc WHERE taken = $1 ORDER BY id LIMIT 1`, ref).Scan(&r.id, &r.sealed)
+	if errors.Is(err, db.ErrNoRows) {
+		return iccRow{}, nil
+	}
+	return r, err
+}
+
+// keepTaken keeps a key that was made for ref.
+func keepTaken(tx *db.Tx, r iccRow, ref string) error {
+	_, err := tx.Exec(`INSERT INTO hsm_icc (id, sealed, taken, at) VALUES ($1, $2, $3, $4)`, r.id, r.sealed, ref, tx.Now().UnixMicro())
+	return err
+}
+
 func readICC(q *db.Query, id string) (r iccRow, err error) {
 	err = q.QueryRow(`SELECT id, sealed FROM hsm_icc WHERE id = $1 AND taken <> ''`, id).Scan(&r.id, &r.sealed)
 	if errors.Is(err, db.ErrNoRows) {

@@ -172,9 +172,23 @@ func SeedBank(tx *db.Tx) error {
 	return nil
 }
 
-// CAKey is the house's certification authority key, which terminals need to
-// accept its cards (koala card ca).
-func (b *Bank) CAKey(ctx context.Context) (emv.CAKey, error) { return b.keys.CAKey(ctx, 0) }
+// CAKey is the house's certification authority key of the RSA chain, which every
+// card has and terminals need to accept it (koala card ca).
+func (b *Bank) CAKey(ctx context.Context) (emv.CAKey, error) { return b.keys.CAKey(ctx, emv.RSA, 0) }
+
+// CAKeys are those of both chains. A terminal that is given the SM2 one asks
+// cards for their SM2 chain where they have it (BankData.SM).
+func (b *Bank) CAKeys(ctx context.Context) ([]emv.CAKey, error) {
+	rsa, err := b.keys.CAKey(ctx, emv.RSA, 0)
+	if err != nil {
+		return nil, err
+	}
+	sm2, err := b.keys.CAKey(ctx, emv.SM2, 0)
+	if err != nil {
+		return nil, err
+	}
+	return []emv.CAKey{rsa, sm2}, nil
+}
 
 // SetPIN gives a card its PIN for online use, and its tries back. Of a card that
 // is not written yet and checks its PIN by itself (BankData.OfflinePIN) the PIN

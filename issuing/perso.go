@@ -291,6 +291,12 @@ func (b *Bank) bankCard(ctx context.Context, o order) (Personalisation, error) {
 	if err := b.certify(ctx, &c, o, icc); err != nil {
 		return Personalisation{}, err
 	}
+	var second hsm.ICCKey
+	if d.SM {
+		if second, err = b.certifySM(ctx, &c, o); err != nil {
+			return Personalisation{}, err
+		}
+	}
 	p := o.begin()
 	ref := hsm.BankCard{PAN: string(number), PSN: o.secret.psn, Alg: pboc.Algorithm(o.secret.alg), DKI: o.secret.dki}.Ref()
 	for _, g := range c.Personalisation().DGIs() {
@@ -304,6 +310,11 @@ func (b *Bank) bankCard(ctx context.Context, o order) (Personalisation, error) {
 		{DGI: pboc.DGIKeyChecks, Form: hsm.CardChecks, Label: hsm.LabelCardAC, Card: ref}}
 	for part := pboc.DGICoefficient; part <= pboc.DGIPrimeP; part++ {
 		p.Keys = append(p.Keys, hsm.KeyRef{DGI: uint16(part), Form: hsm.RSAPart, Label: hsm.LabelIssuer, Card: icc.ID})
+	}
+	if d.SM {
+		for _, part := range []uint16{pboc.DGIScalarSM, pboc.DGIPointSM} {
+			p.Keys = append(p.Keys, hsm.KeyRef{DGI: part, Form: hsm.SM2Part, Label: hsm.LabelIssuer + hsm.LabelSM2, Card: second.ID})
+		}
 	}
 	if d.OfflinePIN {
 		p.Groups = append(p.Groups, globalplatform.DGI{ID: pboc.DGIPINTries, Data: []byte{maxPINTries, maxPINTries}})
@@ -346,22 +357,43 @@ func (o order) layout(d BankData, number pan.PAN) pboc.Card {
 	return c
 }
 
-// certify puts the chain into the layout. Both certificates are for the same
-// key and data each time, so they are the same bytes.
+// certify puts the RSA chain into the layout. Both certificates are for the
+// same key and data each time, so they are the same bytes.
 func (b *Bank) certify(ctx context.Context, c *pboc.Card, o order, icc hsm.ICCKey) error {
-	last := calendar.Of(o.card.To.AddDate(0, 0, -1), calendar.Beijing)
-	issuer, index, err := b.keys.IssuerCertificate(ctx, c.PAN[:8], [2]byte{0x12, bcd(last.Year)})
+	issuer, own, index, err := b.chain(ctx, *c, o, icc)
 	if err != nil {
 		return err
 	}
 	c.CA, c.IssuerCertificate, c.IssuerRemainder, c.IssuerExponent = index, issuer.Certificate, issuer.Remainder, issuer.Exponent
-	sum := sha256.Sum256([]byte(o.card.ID))
-	own, err := b.keys.ICCCertificate(ctx, emv.KeyInfo{Owner: c.PAN, Expiry: [2]byte{bcd(int(last.Month)), bcd(last.Year)}, Serial: [3]byte(sum[:]), Key: icc.Public}, c.Static())
-	if err != nil {
-		return err
-	}
 	c.ICCCertificate, c.ICCRemainder, c.ICCExponent = own.Certificate, own.Remainder, own.Exponent
 	return nil
+}
+
+// certifySM makes the card's SM2 key and puts the SM2 chain beside the other.
+func (b *Bank) certifySM(ctx context.Context, c *pboc.Card, o order) (hsm.ICCKey, error) {
+	icc, err := b.keys.TakeSM2Key(ctx, string(o.card.ID))
+	if err != nil {
+		return icc, err
+	}
+	issuer, own, index, err := b.chain(ctx, *c, o, icc)
+	if err != nil {
+		return icc, err
+	}
+	c.SM = pboc.SMChain{CA: index, IssuerCertificate: issuer.Certificate, ICCCertificate: own.Certificate}
+	return icc, nil
+}
+
+// chain certifies a card key of either algorithm: the issuer's certificate, the
+// card's own and the index of the CA key.
+func (b *Bank) chain(ctx context.Context, c pboc.Card, o order, icc hsm.ICCKey) (issuer, own emv.Certificate, index byte, err error) {
+	last := calendar.Of(o.card.To.AddDate(0, 0, -1), calendar.Beijing)
+	issuer, index, err = b.keys.IssuerCertificate(ctx, icc.Public.Algorithm(), c.PAN[:8], [2]byte{0x12, bcd(last.Year)})
+	if err != nil {
+		return issuer, own, 0, err
+	}
+	sum := sha256.Sum256([]byte(o.card.ID))
+	own, err = b.keys.ICCCertificate(ctx, emv.KeyInfo{Owner: c.PAN, Expiry: [2]byte{bcd(int(last.Month)), bcd(last.Year)}, Serial: [3]byte(sum[:]), Key: icc.Public}, c.Static())
+	return issuer, own, index, err
 }
 
 // bcd is a number's last two digits.
@@ -415,30 +447,6 @@ func PersonOf(c customer.ID) uint64 {
 
 func yyyymmdd(d calendar.Date) [4]byte {
 	return [4]byte{bcd(d.Year / 100), bcd(d.Year), bcd(int(d.Month)), bcd(d.Day)}
-}
-
-// CouponID is the eight-byte name of something on discount cards: a coupon, the
-// band that holds it (holder), a merchant or an issuer.
-func CouponID(kind, name string) (id coupon.ID) {
-	sum := sha256.Sum256([]byte(kind + ":" + name))
-	copy(id[:], sum[:])
-	return id
-}
-
-// coupon is the line of the discount card that a card of this house is.
-func (d CouponData) coupon(c Card, issuer string) (coupon.Coupon, error) {
-	first := calendar.Of(c.Opened, calendar.Beijing)
-	kind, ok := map[string]coupon.Kind{"amount": coupon.AmountOff, "percent": coupon.PercentOff, "stamps": coupon.StampCard, "thing": coupon.Entitlement}[d.Gives]
-	if !ok {
-		return coupon.Coupon{}, fmt.Errorf("%w: a coupon gives amount, percent, stamps or thing", ErrTemplate)
-	}
-	x := coupon.Coupon{ID: CouponID("coupon", string(c.ID)), Issuer: CouponID("issuer", issuer), Merchant: CouponID("merchant", d.Merchant),
-		Kind: kind, Value: d.Value, Ceiling: d.Ceiling, Minimum: d.Minimum, From: yyyymmdd(first), To: yyyymmdd(first.AddDays(d.Days - 1)),
-		Uses: d.Uses, Needed: d.Needed}
-	if _, err := coupon.Parse(x.Bytes()); err != nil {
-		return coupon.Coupon{}, fmt.Errorf("%w: %w", ErrTemplate, err)
-	}
-	return x, nil
 }
 
 // maxCouponKeys is how many coupons of one band have keys of their own index.

@@ -2,6 +2,7 @@ package issuing
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"koala/calendar"
 	"koala/internal/db"
 	"koala/money"
+	"koala/spec/coupon"
 	"koala/spec/pboc"
 	"koala/spec/purse"
 )
@@ -73,7 +75,7 @@ type BankData struct {
 	Priority       byte   `json:"priority"`              // tag 87, 1 first
 	Service        string `json:"service"`               // service code, three digits
 	CVN            byte   `json:"cvn"`                   // 1 or 17
-	SM             bool   `json:"sm,omitempty"`          // SM4 instead of 3DES
+	SM             bool   `json:"sm,omitempty"`          // SM4 instead of 3DES, and an SM2 chain beside the RSA one
 	ECash          bool   `json:"ecash"`                 // offline payments draw on an e-cash balance
 	Processing     uint32 `json:"processing"`            // 9F68
 	SingleLimit    int64  `json:"single_limit"`          // 9F78: one offline payment at most
@@ -110,6 +112,30 @@ type CouponData struct {
 	Uses     uint16 `json:"uses"`     // times it may be redeemed
 	Needed   byte   `json:"needed"`   // stamps for one redemption
 	Days     int    `json:"days"`     // valid for, from the day of issue
+}
+
+// CouponID is the eight-byte name of something on discount cards: a coupon, the
+// band that holds it (holder), a merchant or an issuer.
+func CouponID(kind, name string) (id coupon.ID) {
+	sum := sha256.Sum256([]byte(kind + ":" + name))
+	copy(id[:], sum[:])
+	return id
+}
+
+// coupon is the line of the discount card that a card of this house is.
+func (d CouponData) coupon(c Card, issuer string) (coupon.Coupon, error) {
+	first := calendar.Of(c.Opened, calendar.Beijing)
+	kind, ok := map[string]coupon.Kind{"amount": coupon.AmountOff, "percent": coupon.PercentOff, "stamps": coupon.StampCard, "thing": coupon.Entitlement}[d.Gives]
+	if !ok {
+		return coupon.Coupon{}, fmt.Errorf("%w: a coupon gives amount, percent, stamps or thing", ErrTemplate)
+	}
+	x := coupon.Coupon{ID: CouponID("coupon", string(c.ID)), Issuer: CouponID("issuer", issuer), Merchant: CouponID("merchant", d.Merchant),
+		Kind: kind, Value: d.Value, Ceiling: d.Ceiling, Minimum: d.Minimum, From: yyyymmdd(first), To: yyyymmdd(first.AddDays(d.Days - 1)),
+		Uses: d.Uses, Needed: d.Needed}
+	if _, err := coupon.Parse(x.Bytes()); err != nil {
+		return coupon.Coupon{}, fmt.Errorf("%w: %w", ErrTemplate, err)
+	}
+	return x, nil
 }
 
 const maxTemplateText = 60

@@ -34,7 +34,7 @@ UnionPay does not use: only terminals that were given its public key accept the 
 // caKey is the public key of a house's authority.
 func (f houseFlags) caKey(cmd *cobra.Command) (k emv.CAKey, err error) {
 	err = f.with(cmd, func(ctx context.Context, h *app.House) error {
-		k, err = h.Keys.CAKey(ctx, 0)
+		k, err = h.Keys.CAKey(ctx, emv.RSA, 0)
 		return noCA(err)
 	})
 	return k, err
@@ -101,11 +101,11 @@ func (f caFlags) show(cmd *cobra.Command) error {
 		return err
 	}
 	return f.house.with(cmd, func(ctx context.Context, h *app.House) error {
-		k, err := h.Keys.CAKey(ctx, 0)
+		k, err := h.Keys.CAKey(ctx, emv.RSA, 0)
 		if err != nil {
 			return noCA(err)
 		}
-		cert, index, err := h.Keys.IssuerCertificate(ctx, f.prefix, month)
+		cert, index, err := h.Keys.IssuerCertificate(ctx, emv.RSA, f.prefix, month)
 		if err != nil {
 			return err
 		}
@@ -206,7 +206,7 @@ and the roots that card keys come from. Keys that exist stay as they are.`,
 				if err := h.Keys.ProvisionBank(ctx); err != nil {
 					return err
 				}
-				k, err := h.Keys.CAKey(ctx, 0)
+				k, err := h.Keys.CAKey(ctx, emv.RSA, 0)
 				if err != nil {
 					return err
 				}

@@ -22,7 +22,8 @@ import (
 //	static data 93          13 | DAC 2                                                       | R | S   over it and the static data
 //	dynamic data 9F4B       15 | LDD | dynamic data                                          | R | S   over it and what the terminal sent
 //
-// Keys have no exponent and no remainder: 9F32, 92, 9F47 and 9F48 do not come.
+// Keys have no exponent and no remainder: 9F32, 92, 9F47 and 9F48 do not come,
+// or mean nothing: one of the published cards has a 9F48 left over.
 // Two public sources that do not know each other have these layouts: a card
 // test library with a published chain of CA 57 (12, 13 and 14 verify, see the
 // tests) and a terminal kernel (all four). The 04 is the signature algorithm;
@@ -112,9 +113,6 @@ func (k PublicKey) openSM2(c Certificate, l layout, static []byte, check Check) 
 	key := at + 2 + 3 + 3 + 1
 	if len(c.Certificate) != key+sm2Point+sm2Signature {
 		return info, fmt.Errorf("%w: %d bytes", ErrLength, len(c.Certificate))
-	}
-	if len(c.Remainder) > 0 || len(c.Exponent) > 0 {
-		return info, fmt.Errorf("%w: an SM2 key has none", ErrRemainder)
 	}
 	raw, err := k.splitSM2(c.Certificate, l.format, static)
 	if err != nil {

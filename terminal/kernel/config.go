@@ -49,7 +49,7 @@ type Application struct {
 // A Config is what a terminal is. Nothing of it changes during a transaction.
 type Config struct {
 	Applications []Application
-	Keys         []emv.CAKey
+	Keys         []emv.CAKey                                        // of both algorithms; one SM2 key of a scheme has its cards asked for their SM2 chain (DF69 01)
 	Revoked      func(rid [5]byte, index byte, serial [3]byte) bool // issuer certificates; nil: none
 
 	Country, Currency uint16  // 9F1A and 5F2A, decimal: 156
@@ -85,7 +85,8 @@ type Transaction struct {
 type Kernel struct {
 	cfg  Config
 	keys map[keyID]emv.CAKey
-	base objects // terminal objects that never change
+	sm   map[[5]byte]bool // schemes with an SM2 key
+	base objects          // terminal objects that never change
 }
 
 type keyID struct {
@@ -99,7 +100,7 @@ func New(cfg Config) (*Kernel, error) {
 	if cfg.Zone == nil {
 		cfg.Zone = time.FixedZone("CST", 8*3600)
 	}
-	k := &Kernel{cfg: cfg, keys: map[keyID]emv.CAKey{}}
+	k := &Kernel{cfg: cfg, keys: map[keyID]emv.CAKey{}, sm: map[[5]byte]bool{}}
 	for _, a := range cfg.Applications {
 		if len(a.AID) < 5 || len(a.AID) > 16 || a.TargetPercent > 99 || a.MaxTargetPercent > 99 || a.TargetPercent > a.MaxTargetPercent {
 			return nil, fmt.Errorf("%w: application %X", ErrConfig, a.AID)
@@ -110,6 +111,7 @@ func New(cfg Config) (*Kernel, error) {
 			return nil, fmt.Errorf("%w: check value of CA key %X/%02X", ErrConfig, key.RID, key.Index)
 		}
 		k.keys[keyID{key.RID, key.Index}] = key
+		k.sm[key.RID] = k.sm[key.RID] || key.Algorithm == emv.SM2
 	}
 	if len(cfg.TerminalID) != 8 || len(cfg.MerchantID) != 15 || len(cfg.Serial) != 8 || len(cfg.MerchantName) > 20 ||
 		cfg.Country > 999 || cfg.Currency > 999 || cfg.Category > 9999 {
@@ -144,6 +146,9 @@ func (k *Kernel) terminal(app Application, tx Transaction) objects {
 	o[emv.TagSequence] = digits(uint64(tx.Sequence), 4)
 	o[emv.TagTerminalVersion], o[emv.TagTerminalAID] = app.Version[:], app.AID
 	o[emv.TagTVR], o[emv.TagTSI] = make([]byte, 5), make([]byte, 2)
+	if k.sm[[5]byte(app.AID)] {
+		o[emv.TagSM] = []byte{1}
+	}
 	return o
 }
 

@@ -233,7 +233,7 @@ func (r *run) before(d dialect, all bool) error {
 		}
 		return end(Declined, Expired)
 	}
-	if r.has(emv.TagIssuerCert) && r.has(emv.TagIssuerExponent) && r.has(emv.TagCAIndex) && r.out.PAN != "" {
+	if r.has(emv.TagIssuerCert) && !r.lacks(emv.TagIssuerExponent) && r.has(emv.TagCAIndex) && r.out.PAN != "" {
 		if err := r.recoverIssuer(); err != nil && (r.has(emv.TagIssuerRemainder) || !errors.Is(err, emv.ErrHash)) {
 			return r.notGenuine()
 		}
@@ -242,7 +242,7 @@ func (r *run) before(d dialect, all bool) error {
 		return nil
 	}
 	if err := r.recoverCard(); err != nil {
-		if errors.Is(err, emv.ErrHash) && !r.has(emv.TagSDATagList) {
+		if (errors.Is(err, emv.ErrHash) || errors.Is(err, emv.ErrSignature)) && !r.has(emv.TagSDATagList) {
 			return nil // the last record may still name what else is signed
 		}
 		return r.notGenuine()
@@ -341,12 +341,12 @@ func (r *run) tapCVMResults() emv.CVMResults {
 
 // fastMissing says whether an object of fDDA has not been given yet.
 func (r *run) fastMissing() bool {
-	for _, tag := range []tlv.Tag{emv.TagCAIndex, emv.TagIssuerCert, emv.TagIssuerExponent, emv.TagICCCert, emv.TagICCExponent, emv.TagSDAD} {
+	for _, tag := range []tlv.Tag{emv.TagCAIndex, emv.TagIssuerCert, emv.TagICCCert, emv.TagSDAD} {
 		if !r.has(tag) {
 			return true
 		}
 	}
-	return r.out.PAN == ""
+	return r.lacks(emv.TagIssuerExponent) || r.lacks(emv.TagICCExponent) || r.out.PAN == ""
 }
 
 // verifyFast checks the dynamic signature (CARD.md 1.7): version 01 where the

@@ -14,24 +14,39 @@ var ErrNoHost = errors.New("kernel: no host")
 
 var errNoODA = errors.New("kernel: the card cannot be authenticated offline")
 
-// recoverIssuer opens the issuer's certificate under the CA key that the card
-// names and the terminal has.
+// authority is the CA key that the card names and the terminal has. Its algorithm
+// is that of the whole chain.
+func (r *run) authority() (emv.CAKey, bool) {
+	index, aid := r.icc[emv.TagCAIndex], r.icc[emv.TagDFName]
+	if len(index) != 1 || len(aid) < 5 {
+		return emv.CAKey{}, false
+	}
+	ca, ok := r.k.keys[keyID{[5]byte(aid), index[0]}]
+	return ca, ok
+}
+
+// lacks says whether an exponent has not been given that the chain needs: SM2
+// keys have none (JR/T 0025.17).
+func (r *run) lacks(exponent tlv.Tag) bool {
+	if r.has(exponent) {
+		return false
+	}
+	ca, ok := r.authority()
+	return !ok || ca.Algorithm != emv.SM2
+}
+
+// recoverIssuer opens the issuer's certificate under the authority's key.
 func (r *run) recoverIssuer() error {
 	if r.issuer.Size() > 0 {
 		return nil
 	}
-	index, aid := r.icc[emv.TagCAIndex], r.icc[emv.TagDFName]
-	if len(index) != 1 || len(aid) < 5 {
-		return errNoODA
-	}
-	rid := [5]byte(aid)
-	ca, ok := r.k.keys[keyID{rid, index[0]}]
+	ca, ok := r.authority()
 	if !ok {
 		return errNoODA
 	}
 	check := emv.Check{PAN: r.out.PAN, Date: r.today()}
 	if revoked := r.k.cfg.Revoked; revoked != nil {
-		check.Revoked = func(serial [3]byte) bool { return revoked(rid, index[0], serial) }
+		check.Revoked = func(serial [3]byte) bool { return revoked(ca.RID, ca.Index, serial) }
 	}
 	info, err := emv.RecoverIssuer(ca, emv.Certificate{
 		Certificate: r.icc[emv.TagIssuerCert], Remainder: r.icc[emv.TagIssuerRemainder], Exponent: r.icc[emv.TagIssuerExponent],
@@ -135,11 +150,11 @@ func (r *run) authenticate() error {
 
 // keysMissing says whether an object that a method needs is not there.
 func (r *run) keysMissing(m authentication) bool {
-	need := []tlv.Tag{emv.TagCAIndex, emv.TagIssuerCert, emv.TagIssuerExponent, emv.TagICCCert, emv.TagICCExponent}
+	need, exponents := []tlv.Tag{emv.TagCAIndex, emv.TagIssuerCert, emv.TagICCCert}, []tlv.Tag{emv.TagIssuerExponent, emv.TagICCExponent}
 	if m == static {
-		need = []tlv.Tag{emv.TagCAIndex, emv.TagIssuerCert, emv.TagIssuerExponent, emv.TagSSAD}
+		need, exponents = []tlv.Tag{emv.TagCAIndex, emv.TagIssuerCert, emv.TagSSAD}, exponents[:1]
 	}
-	return slices.ContainsFunc(need, func(tag tlv.Tag) bool { return !r.has(tag) })
+	return slices.ContainsFunc(need, func(tag tlv.Tag) bool { return !r.has(tag) }) || slices.ContainsFunc(exponents, r.lacks)
 }
 
 func (r *run) verifyStatic() error {
