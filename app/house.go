@@ -125,8 +125,8 @@ func (h *House) Close() error {
 func (h *House) Now() time.Time { return h.Store.Now() }
 
 // Tick does everything that has become due: orders that timed out, journeys
-// that never ended, sales in suspense, the settlement of closed days. It may be called at any
-// time and any number of times.
+// that never ended, sales in suspense, the settlement of closed days, card keys
+// made ahead. It may be called at any time and any number of times.
 func (h *House) Tick(ctx context.Context) error {
 	now := h.Now()
 	if err := h.TSM.Tick(ctx, now); err != nil {
@@ -147,7 +147,24 @@ func (h *House) Tick(ctx context.Context) error {
 	if h.Config.Inline {
 		return h.Book.Project(ctx)
 	}
-	return nil
+	return h.fillPool(ctx)
+}
+
+// Card keys made ahead: the first card of a day must not wait for a prime. A
+// tick makes a few and leaves the rest to the next, so that it never holds up
+// what else is due; a house with a fixed pool has no use for more.
+const (
+	keysAhead   = 24
+	keysPerTick = 4
+)
+
+func (h *House) fillPool(ctx context.Context) error {
+	ready, err := h.Keys.PoolSize(ctx)
+	if err != nil || ready >= keysAhead || h.Config.Primes != nil {
+		return err
+	}
+	_, err = h.Keys.FillPool(ctx, min(ready+keysPerTick, keysAhead))
+	return err
 }
 
 // answerTime is how long the answer under an idempotency key is kept.
