@@ -223,6 +223,10 @@ func (m *Message) covered(whole []byte, r MACRule) []byte {
 		if f.Digits > 0 {
 			out = appendLength(out, len(v), uint8(f.Digits), Plain)
 		}
+		if l := &m.spec.layouts[n]; l.pad != NoPadding && len(v) < f.Max {
+			var room [maxFilled]byte
+			v = l.fill(room[:0], v)
+		}
 		out = appendPlainText(out, v)
 	}
 	m.scratch = out

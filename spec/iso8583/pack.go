@@ -103,7 +103,8 @@ func (m *Message) packField(dst []byte, n int) ([]byte, error) {
 		return dst, err
 	}
 	if short > 0 && l.digits == 0 {
-		return l.appendFilled(dst, v, short), nil
+		var room [maxFilled]byte
+		v = l.fill(room[:0], v)
 	}
 	if l.coding == Plain {
 		return append(dst, v...), nil
@@ -111,16 +112,16 @@ func (m *Message) packField(dst []byte, n int) ([]byte, error) {
 	return appendPacked(dst, v, l.coding), nil
 }
 
-// appendFilled appends a fixed value that lacks short characters.
-func (l *layout) appendFilled(dst, v []byte, short int) []byte {
-	if l.coding == Plain {
-		if l.pad == Spaces {
-			return appendRun(append(dst, v...), ' ', short)
-		}
-		return append(appendRun(dst, '0', short), v...)
+// maxFilled is more than the longest fixed field has characters.
+const maxFilled = 64
+
+// fill appends a fixed value with what it lacks.
+func (l *layout) fill(dst, v []byte) []byte {
+	short := int(l.max) - len(v)
+	if l.pad == Spaces {
+		return appendRun(append(dst, v...), ' ', short)
 	}
-	var digits [64]byte // no packed field of fixed length is longer
-	return appendPacked(dst, append(appendRun(digits[:0], '0', short), v...), l.coding)
+	return append(appendRun(dst, '0', short), v...)
 }
 
 func appendRun(dst []byte, c byte, n int) []byte {
