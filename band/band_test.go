@@ -14,16 +14,17 @@ import (
 
 	"koala/band"
 	"koala/card"
+	"koala/card/cardtest"
 	cardpurse "koala/card/purse"
 	"koala/spec/iso7816"
 	"koala/spec/iso9797"
 	"koala/spec/purse"
 )
 
-const (
-	purseAID  = card.AID("\xA0\x00\x00\x06\x32\x01\x01\x05")
-	domainAID = card.AID("\xA0\x00\x00\x01\x51\x00\x00\x00")
-)
+const purseAID = card.AID("\xA0\x00\x00\x06\x32\x01\x01\x05")
+
+// modules is what the bands' elements can install.
+var modules = cardtest.Modules{purseAID: cardpurse.Module()}
 
 var (
 	loadKey  = [16]byte{1, 2, 3}
@@ -32,52 +33,15 @@ var (
 	stamp    = purse.StampFrom([7]byte{0x20, 0x26, 0x11, 0x23, 0x08, 0, 0})
 )
 
-type domain struct{}
-
-func (domain) Select(*card.Session) iso7816.Response { return iso7816.Response{SW: iso7816.OK} }
-func (domain) Process(*card.Session, iso7816.Command) iso7816.Response {
-	return iso7816.Response{SW: iso7816.SWInstruction}
-}
-
-type catalog struct{}
-
-func (catalog) Module(_, module card.AID) (card.Module, bool) {
-	if module == purseAID {
-		return cardpurse.Module(), true
-	}
-	return card.Module{New: func() card.Applet { return domain{} }, Shared: true}, module == domainAID
-}
-
-type chance byte
-
-func (c *chance) Read(b []byte) (int, error) {
-	for i := range b {
-		*c = *c*5 + 3
-		b[i] = byte(*c)
-	}
-	return len(b), nil
-}
-
 func newBand(t testing.TB) *band.Band {
 	t.Helper()
-	e, err := card.New(card.Config{UID: [7]byte{4, 1, 2, 3, 4, 5, 6}, Rand: new(chance), Catalog: catalog{}, Domain: domainAID, DomainModule: domainAID})
-	if err != nil {
-		t.Fatal(err)
+	e := cardtest.New(t, card.Config{UID: [7]byte{4, 1, 2, 3, 4, 5, 6}}, modules)
+	id := e.Install(card.Entry{AID: purseAID})
+	for i, k := range []purse.KeyRecord{{Kind: purse.DLK, Key: loadKey}, {Kind: purse.DTK, Key: tacKey}} {
+		k.Index, k.Version, k.KCV = 1, 1, iso9797.KCVDES(k.Key[:])
+		e.Store(id, purse.DGIKeyFirst+uint16(i), k.Bytes())
 	}
-	sw, err := e.Factory(func(s *card.Session) iso7816.SW {
-		id, sw := s.Registry().Install(card.Entry{Kind: card.Application, State: card.StateSelectable, AID: purseAID, Module: purseAID, Domain: domainAID}, nil)
-		for i, k := range []purse.KeyRecord{{Kind: purse.DLK, Key: loadKey}, {Kind: purse.DTK, Key: tacKey}} {
-			k.Index, k.Version, k.KCV = 1, 1, iso9797.KCVDES(k.Key[:])
-			if sw.OK() {
-				sw = s.Personalise(id, purse.DGIKeyFirst+uint16(i), k.Bytes(), func(in []byte) ([]byte, error) { return in, nil })
-			}
-		}
-		return sw
-	})
-	if !sw.OK() || err != nil {
-		t.Fatalf("%v %v", sw, err)
-	}
-	b, err := band.New("band_1", e)
+	b, err := band.New("band_1", e.Element)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +146,7 @@ func finish(t *testing.T, b *band.Band, link band.Link, h *house) *band.Band {
 		if err := b.Run(context.Background(), link); err != nil && !errors.Is(err, errLost) && !errors.Is(err, band.ErrLink) {
 			t.Fatal(err)
 		}
-		again, err := band.Load(b.Image(), catalog{}, new(chance))
+		again, err := band.Load(b.Image(), modules, new(cardtest.Chance))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -343,17 +307,17 @@ func TestDamagedImages(t *testing.T) {
 	b.Wear(false)
 	b.Battery = 42
 	image := b.Image()
-	back, err := band.Load(image, catalog{}, new(chance))
+	back, err := band.Load(image, modules, new(cardtest.Chance))
 	if err != nil || back.ID != b.ID || back.Worn() || back.Battery != 42 || !bytes.Equal(back.Image(), image) {
 		t.Fatalf("%+v %v", back, err)
 	}
 	for i := 0; i < len(image); i += 7 {
 		bad := bytes.Clone(image)
 		bad[i] ^= 0x40
-		if _, err := band.Load(bad, catalog{}, new(chance)); !errors.Is(err, band.ErrImage) {
+		if _, err := band.Load(bad, modules, new(cardtest.Chance)); !errors.Is(err, band.ErrImage) {
 			t.Fatalf("byte %d changed: %v", i, err)
 		}
-		if _, err := band.Load(image[:i], catalog{}, new(chance)); !errors.Is(err, band.ErrImage) {
+		if _, err := band.Load(image[:i], modules, new(cardtest.Chance)); !errors.Is(err, band.ErrImage) {
 			t.Fatalf("cut to %d: %v", i, err)
 		}
 	}
@@ -362,7 +326,7 @@ func TestDamagedImages(t *testing.T) {
 func FuzzLoad(f *testing.F) {
 	f.Add(newBand(f).Image())
 	f.Fuzz(func(t *testing.T, in []byte) {
-		if b, err := band.Load(in, catalog{}, new(chance)); err == nil && !bytes.Equal(b.Image(), in) {
+		if b, err := band.Load(in, modules, new(cardtest.Chance)); err == nil && !bytes.Equal(b.Image(), in) {
 			t.Error("another image comes out")
 		}
 	})

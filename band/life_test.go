@@ -15,8 +15,10 @@ import (
 
 	"koala/band"
 	"koala/card"
-	modules "koala/card/catalog"
+	"koala/card/cardtest"
+	"koala/card/catalog"
 	"koala/card/isd"
+	"koala/internal/clock"
 	"koala/spec/firmware"
 	"koala/spec/iso7816"
 )
@@ -43,10 +45,10 @@ func TestALockedBandKeepsItsPolicy(t *testing.T) {
 	if b.Protected() || b.Locked() || !found(t, b, string(purseAID)) {
 		t.Fatal("a new band has no passcode and is open")
 	}
-	if err := b.SetPasscode("", "123", new(chance), noon); !errors.Is(err, band.ErrDigits) {
+	if err := b.SetPasscode("", "123", new(cardtest.Chance), noon); !errors.Is(err, band.ErrDigits) {
 		t.Fatalf("three digits: %v", err)
 	}
-	if err := b.SetPasscode("", "1234", new(chance), noon); err != nil || b.Locked() {
+	if err := b.SetPasscode("", "1234", new(cardtest.Chance), noon); err != nil || b.Locked() {
 		t.Fatalf("set on the wrist: %v, locked %v", err, b.Locked())
 	}
 	b.Wear(false)
@@ -63,7 +65,7 @@ func TestALockedBandKeepsItsPolicy(t *testing.T) {
 		{"transit by default", band.DefaultPolicy, string(purseAID), true},
 		{"transit switched off", band.Policy{}, string(purseAID), false},
 		{"transit switched off, by a partial name", band.Policy{}, string(purseAID[:6]), false},
-		{"management is not a card", band.Policy{}, string(domainAID), true},
+		{"management is not a card", band.Policy{}, string(cardtest.Domain), true},
 	} {
 		b.Policy = tt.policy
 		if got := found(t, b, tt.aid); got != tt.want {
@@ -77,7 +79,7 @@ func TestALockedBandKeepsItsPolicy(t *testing.T) {
 
 func TestWrongPasscodesCostTime(t *testing.T) {
 	b := newBand(t)
-	if err := b.SetPasscode("", "2580", new(chance), noon); err != nil {
+	if err := b.SetPasscode("", "2580", new(cardtest.Chance), noon); err != nil {
 		t.Fatal(err)
 	}
 	b.Wear(false)
@@ -115,7 +117,7 @@ func TestWrongPasscodesCostTime(t *testing.T) {
 
 func restarted(t *testing.T, b *band.Band) *band.Band {
 	t.Helper()
-	back, err := band.Load(b.Image(), catalog{}, new(chance))
+	back, err := band.Load(b.Image(), modules, new(cardtest.Chance))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,14 +130,14 @@ func TestLoadsTheVersionBefore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := band.Load(image, modules.New(isd.Config{}), new(chance))
+	b, err := band.Load(image, catalog.New(isd.Config{}), new(cardtest.Chance))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if b.ID != "band_old" || b.Worn() || b.Battery != 42 || b.Protected() || b.Policy != band.DefaultPolicy {
 		t.Errorf("%+v", b)
 	}
-	if again, err := band.Load(b.Image(), modules.New(isd.Config{}), new(chance)); err != nil || !bytes.Equal(again.Image(), b.Image()) {
+	if again, err := band.Load(b.Image(), catalog.New(isd.Config{}), new(cardtest.Chance)); err != nil || !bytes.Equal(again.Image(), b.Image()) {
 		t.Errorf("written anew: %v", err)
 	}
 }
@@ -232,18 +234,14 @@ func TestAReleaseNamesWhatMayBeInstalled(t *testing.T) {
 	if sw := try(purseAID); !sw.OK() {
 		t.Errorf("named: %v", sw)
 	}
-	if sw := try(domainAID); sw != iso7816.SWReferenceNotFound {
+	if sw := try(cardtest.Domain); sw != iso7816.SWReferenceNotFound {
 		t.Errorf("not named: %v", sw)
 	}
 }
 
 func TestActivity(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		e, err := card.New(card.Config{Rand: new(chance), Catalog: catalog{}, Domain: domainAID, DomainModule: domainAID})
-		if err != nil {
-			t.Fatal(err)
-		}
-		b, _ := band.New("b", e)
+		b, _ := band.New("b", cardtest.New(t, card.Config{}, modules).Element)
 		sum, inside := uint32(0), 0
 		for range rapid.IntRange(1, 60).Draw(t, "n") {
 			at := noon.Add(time.Duration(rapid.IntRange(0, 30*24*60-1).Draw(t, "minute")) * time.Minute)
@@ -299,8 +297,8 @@ func (e *ends) hangUp() {
 
 func newEnds(t *testing.T, b *band.Band, maker ed25519.PublicKey) *ends {
 	e := &ends{t: t, yes: true}
-	c := chance(9)
-	e.radio = &band.Radio{Band: b, Lock: &e.mu, Rand: &c, Maker: maker, Now: func() time.Time { return noon },
+	c := clock.Random(9)
+	e.radio = &band.Radio{Band: b, Lock: &e.mu, Rand: c, Maker: maker, Now: func() time.Time { return noon },
 		Confirm: func(d string) bool {
 			e.ask.Lock()
 			defer e.ask.Unlock()
@@ -336,9 +334,9 @@ func (e *ends) dial() net.Conn {
 
 func (e *ends) pair() band.Bond {
 	e.t.Helper()
-	c := chance(77)
+	c := clock.Random(77)
 	var shown string
-	bond, err := band.Pair(e.dial(), &c, func(d string) bool { shown = d; return true })
+	bond, err := band.Pair(e.dial(), c, func(d string) bool { shown = d; return true })
 	if err != nil {
 		e.t.Fatal(err)
 	}
@@ -352,8 +350,8 @@ func (e *ends) pair() band.Bond {
 
 func (e *ends) open(bond band.Bond) *band.Phone {
 	e.t.Helper()
-	c := chance(5)
-	p, err := band.OpenPhone(e.dial(), bond, &c)
+	c := clock.Random(5)
+	p, err := band.OpenPhone(e.dial(), bond, c)
 	if err != nil {
 		e.t.Fatal(err)
 	}
@@ -433,18 +431,18 @@ func TestStrangersAndLiars(t *testing.T) {
 	b := newBand(t)
 	e := newEnds(t, b, nil)
 	bond := e.pair()
-	c := chance(1)
+	c := clock.Random(1)
 	wrong := bond
 	wrong.LTK[0] ^= 1
-	if _, err := band.OpenPhone(e.dial(), wrong, &c); !errors.Is(err, band.ErrPairing) {
+	if _, err := band.OpenPhone(e.dial(), wrong, c); !errors.Is(err, band.ErrPairing) {
 		t.Errorf("a bond with another key: %v", err)
 	}
-	if _, err := band.OpenPhone(e.dial(), band.Bond{}, &c); !errors.Is(err, band.ErrUnpaired) {
+	if _, err := band.OpenPhone(e.dial(), band.Bond{}, c); !errors.Is(err, band.ErrUnpaired) {
 		t.Errorf("a stranger: %v", err)
 	}
 	e.hangUp()
 	e.yes = false
-	if _, err := band.Pair(e.dial(), &c, func(string) bool { return true }); !errors.Is(err, band.ErrRefused) {
+	if _, err := band.Pair(e.dial(), c, func(string) bool { return true }); !errors.Is(err, band.ErrRefused) {
 		t.Errorf("not confirmed: %v", err)
 	}
 	if n := len(b.Bonds()); n != 1 {
@@ -467,8 +465,8 @@ func TestReplayIsRefused(t *testing.T) {
 	rec := &recorder{Conn: nil}
 	bond := e.pair()
 	rec.Conn = e.dial()
-	c := chance(5)
-	p, err := band.OpenPhone(rec, bond, &c)
+	c := clock.Random(5)
+	p, err := band.OpenPhone(rec, bond, c)
 	if err != nil {
 		t.Fatal(err)
 	}

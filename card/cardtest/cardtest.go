@@ -95,7 +95,7 @@ func (e *Element) Work(do func(s *card.Session) iso7816.SW) {
 // another name, privileges.
 func (e *Element) Install(x card.Entry, params ...byte) (id card.ID) {
 	e.t.Helper()
-	x.Kind, x.State, x.LoadFile, x.Domain = card.Application, card.StateSelectable, "koala", Domain
+	x.Kind, x.State, x.Domain = card.Application, card.StateSelectable, Domain
 	if x.Module == "" {
 		x.Module = x.AID
 	}

@@ -4,11 +4,13 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"koala/card"
+	"koala/card/cardtest"
 	"koala/spec/coupon"
 	"koala/spec/iso7816"
 	"koala/spec/iso9797"
-	"pgregory.net/rapid"
 )
 
 func TestRedeem(t *testing.T) {
@@ -248,12 +250,8 @@ func TestInstallParameters(t *testing.T) {
 		params []byte
 		want   iso7816.SW
 	}{{nil, iso7816.OK}, {[]byte{64}, iso7816.OK}, {[]byte{0}, iso7816.SWData}, {[]byte{65}, iso7816.SWData}, {[]byte{1, 1}, iso7816.SWData}} {
-		e, err := card.New(card.Config{Rand: new(chance), Catalog: catalog{}, Domain: domainAID, DomainModule: domainAID})
-		if err != nil {
-			t.Fatal(err)
-		}
-		sw, err := e.Factory(func(s *card.Session) iso7816.SW {
-			_, sw := s.Registry().Install(card.Entry{Kind: card.Application, State: card.StateSelectable, AID: cardAID, Module: moduleAID, Domain: domainAID}, tt.params)
+		sw, err := cardtest.New(t, card.Config{}, modules).Factory(func(s *card.Session) iso7816.SW {
+			_, sw := s.Registry().Install(card.Entry{Kind: card.Application, State: card.StateSelectable, AID: cardAID, Module: moduleAID, Domain: cardtest.Domain}, tt.params)
 			return sw
 		})
 		if sw != tt.want || err != nil {

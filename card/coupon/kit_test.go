@@ -2,16 +2,15 @@ package coupon
 
 import (
 	"fmt"
-	"testing"
 
 	"koala/card"
+	"koala/card/cardtest"
 	"koala/spec/coupon"
 	"koala/spec/iso7816"
 	"koala/spec/iso9797"
 )
 
 const (
-	domainAID = card.AID("\xA0\x00\x00\x01\x51\x00\x00\x00")
 	moduleAID = card.AID("\xF0koala\x04\x01")
 	cardAID   = card.AID("\xF0koala\x04\x10")
 )
@@ -46,63 +45,20 @@ func ofOther() coupon.Coupon {
 	return c
 }
 
-// domain stands in for the security domain where only the applet is looked at.
-type domain struct{}
-
-func (domain) Select(*card.Session) iso7816.Response { return answer(nil) }
-func (domain) Process(*card.Session, iso7816.Command) iso7816.Response {
-	return fails(iso7816.SWInstruction)
-}
-
-type catalog struct{}
-
-func (catalog) Module(_, module card.AID) (card.Module, bool) {
-	if module == moduleAID {
-		return Module(), true
-	}
-	return card.Module{New: func() card.Applet { return domain{} }, Shared: true}, module == domainAID
-}
-
-type chance uint64
-
-func (c *chance) Read(b []byte) (int, error) {
-	for i := range b {
-		*c = *c*6364136223846793005 + 1442695040888963407
-		b[i] = byte(*c >> 33)
-	}
-	return len(b), nil
-}
-
-// tester is what *testing.T and *rapid.T share.
-type tester interface {
-	Helper()
-	Fatalf(string, ...any)
-}
+var modules = cardtest.Modules{moduleAID: Module()}
 
 // A bench is an element with a discount card of three coupons.
 type bench struct {
-	t    tester
-	e    *card.Element
+	t    cardtest.T
+	e    *cardtest.Element
 	self card.ID
 	tick byte // of terminal challenges
 }
 
-func newBench(t tester, params ...byte) *bench {
+func newBench(t cardtest.T, params ...byte) *bench {
 	t.Helper()
-	b := &bench{t: t}
-	var err error
-	b.e, err = card.New(card.Config{Rand: new(chance), Catalog: catalog{}, Domain: domainAID, DomainModule: domainAID})
-	if err != nil {
-		t.Fatalf("new element: %v", err)
-	}
-	sw, err := b.e.Factory(func(s *card.Session) iso7816.SW {
-		id, sw := s.Registry().Install(card.Entry{Kind: card.Application, State: card.StateSelectable, AID: cardAID, Module: moduleAID, Domain: domainAID}, params)
-		b.self = id
-		return sw
-	})
-	if err != nil || !sw.OK() {
-		t.Fatalf("install: %v %v", sw, err)
-	}
+	b := &bench{t: t, e: cardtest.New(t, card.Config{}, modules)}
+	b.self = b.e.Install(card.Entry{AID: cardAID, Module: moduleAID}, params...)
 	b.store(iso7816.OK, coupon.DGIHolder, holder[:])
 	for i, k := range []coupon.KeyRecord{
 		{Index: 1, Use: coupon.MerchantKey, Version: 1, Owner: shop, Key: coupon.CardKey(merchantRoot, holder, shop)},
@@ -122,32 +78,20 @@ func newBench(t tester, params ...byte) *bench {
 // store personalises in the factory, keys in clear.
 func (b *bench) store(want iso7816.SW, dgi uint16, data []byte) {
 	b.t.Helper()
-	b.e.PowerOff()
-	sw, err := b.e.Factory(func(s *card.Session) iso7816.SW {
-		return s.Personalise(b.self, dgi, data, func(in []byte) ([]byte, error) { return in, nil })
-	})
-	if err != nil || sw != want {
-		b.t.Fatalf("DGI %04X: %v %v, want %v", dgi, sw, err, want)
+	if sw := b.e.Personalise(b.self, dgi, data); sw != want {
+		b.t.Fatalf("DGI %04X: %v, want %v", dgi, sw, want)
 	}
 }
 
 func (b *bench) tap() {
 	b.t.Helper()
-	if err := b.e.PowerOn(card.Contact); err != nil {
-		b.t.Fatalf("power: %v", err)
-	}
-	if r := b.send(iso7816.Select([]byte(cardAID))); !r.SW.OK() {
-		b.t.Fatalf("select: %v", r.SW)
-	}
+	b.e.Power(card.Contact)
+	b.e.Ask(iso7816.Select([]byte(cardAID)))
 }
 
 func (b *bench) send(c iso7816.Command) iso7816.Response {
 	b.t.Helper()
-	r, err := b.e.Transmit(c)
-	if err != nil {
-		b.t.Fatalf("%v: %v", c, err)
-	}
-	return r
+	return b.e.Send(c)
 }
 
 // coupon reads one as any reader can.
@@ -231,5 +175,3 @@ func (b *bench) state() string {
 	})
 	return fmt.Sprintf("%X", cells)
 }
-
-var _ tester = (*testing.T)(nil)

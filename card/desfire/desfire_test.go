@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"koala/card"
+	"koala/card/cardtest"
 	"koala/spec/desfire"
 	"koala/spec/iso7816"
 )
@@ -356,13 +357,13 @@ func TestPersonalisation(t *testing.T) {
 		t.Fatalf("%v %v", list, err)
 	}
 	_ = b.state()
-	b.store(desfire.DGIMaster, desfire.Master{Settings: 0x09, Key: sealed(masterKey)}.Bytes())
+	b.e.Store(b.self, desfire.DGIMaster, desfire.Master{Settings: 0x09, Key: sealed(masterKey)}.Bytes())
 	b.tap()
 	b.refused(b.h.CreateApplication(9, 0x0F, 1, desfire.AES), desfire.AuthError)
 	b.ok(b.h.Authenticate(0, masterKey))
 	b.ok(b.h.CreateApplication(9, 0x0F, 1, desfire.AES))
-	b.store(desfire.DGIDelete, desfire.Deletion(9))
-	b.store(desfire.DGIDelete, desfire.Deletion(9))
+	b.e.Store(b.self, desfire.DGIDelete, desfire.Deletion(9))
+	b.e.Store(b.self, desfire.DGIDelete, desfire.Deletion(9))
 	b.tap()
 	b.refused(b.h.Select(9), desfire.NoApplication)
 
@@ -389,7 +390,7 @@ func TestPersonalisation(t *testing.T) {
 		"unknown DGI": {0x8D77, good, iso7816.SWReferenceNotFound},
 	} {
 		b.e.PowerOff()
-		sw, err := b.e.Factory(func(s *card.Session) iso7816.SW { return s.Personalise(b.self, tt.dgi, tt.data, clear) })
+		sw, err := b.e.Factory(func(s *card.Session) iso7816.SW { return s.Personalise(b.self, tt.dgi, tt.data, cardtest.Clear) })
 		if err != nil || sw != tt.want {
 			t.Errorf("%s: %v %v", name, sw, err)
 		}

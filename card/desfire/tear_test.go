@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"koala/card"
+	"koala/card/cardtest"
 	"koala/spec/desfire"
 	"koala/spec/iso7816"
 )
@@ -171,7 +172,9 @@ func TestApplicationIsCutAtEveryWrite(t *testing.T) {
 	for name, act := range map[string]func(b *bench) error{
 		"store": func(b *bench) error {
 			b.e.PowerOff()
-			_, err := b.e.Factory(func(s *card.Session) iso7816.SW { return s.Personalise(b.self, desfire.DGIApplication, data, clear) })
+			_, err := b.e.Factory(func(s *card.Session) iso7816.SW {
+				return s.Personalise(b.self, desfire.DGIApplication, data, cardtest.Clear)
+			})
 			return err
 		},
 		"delete": func(b *bench) error { return b.h.DeleteApplication(mixedApp().AID) },
@@ -198,7 +201,7 @@ func TestApplicationIsCutAtEveryWrite(t *testing.T) {
 				t.Fatalf("%s, cut %d: %v", name, n, list)
 			}
 			// The card works on: the application can be made again.
-			b.store(desfire.DGIApplication, data)
+			b.e.Store(b.self, desfire.DGIApplication, data)
 			b.state()
 			if err == nil {
 				if whole != (name == "store") {

@@ -12,7 +12,7 @@ func TestPublicExchange(t *testing.T) {
 	app := publicApp()
 	app.Files[1].Value, app.Files[2].Value = 5800, 6600
 	b := newBench(t, app)
-	b.chance.next = unhex("00112233445566778899AABBCCDDEEFF")
+	b.chance.Next = unhex("00112233445566778899AABBCCDDEEFF")
 	b.run(`
 		905A0000033322110 0 > 9100
 		90AA0000010000 > C8A331FF8EDD3DB175E1545DBEFB760B 91AF

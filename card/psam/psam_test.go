@@ -6,20 +6,21 @@ import (
 	"strings"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"koala/card"
+	"koala/card/cardtest"
 	"koala/card/psam"
 	cardpurse "koala/card/purse"
 	"koala/spec/iso7816"
 	"koala/spec/iso9797"
 	"koala/spec/purse"
-	"pgregory.net/rapid"
 )
 
 const (
-	psamAID   = card.AID("koala.psam")
-	purseAID  = card.AID("\xA0\x00\x00\x06\x32\x01\x01\x05")
-	domainAID = card.AID("\xA0\x00\x00\x01\x51\x00\x00\x00")
-	number    = purse.Number("03105170070104791381")
+	psamAID  = card.AID("koala.psam")
+	purseAID = card.AID("\xA0\x00\x00\x06\x32\x01\x01\x05")
+	number   = purse.Number("03105170070104791381")
 )
 
 var (
@@ -40,35 +41,6 @@ func unhex(s string) []byte {
 
 func key16(s string) [16]byte { return [16]byte(unhex(s)) }
 
-type domain struct{}
-
-func (domain) Select(*card.Session) iso7816.Response { return iso7816.Response{SW: iso7816.OK} }
-func (domain) Process(*card.Session, iso7816.Command) iso7816.Response {
-	return iso7816.Response{SW: iso7816.SWInstruction}
-}
-
-type catalog struct{}
-
-func (catalog) Module(_, module card.AID) (card.Module, bool) {
-	switch module {
-	case psamAID:
-		return psam.Module(), true
-	case purseAID:
-		return cardpurse.Module(), true
-	}
-	return card.Module{New: func() card.Applet { return domain{} }, Shared: true}, module == domainAID
-}
-
-type chance byte
-
-func (c *chance) Read(b []byte) (int, error) {
-	for i := range b {
-		*c = *c*5 + 3
-		b[i] = byte(*c)
-	}
-	return len(b), nil
-}
-
 type group struct {
 	dgi  uint16
 	data []byte
@@ -84,57 +56,38 @@ func cardKey(n uint16, kind purse.KeyKind, root [16]byte) group {
 }
 
 // element makes one with one instance of aid, personalised and selected.
-func element(t testing.TB, aid card.AID, groups ...group) *card.Element {
+func element(t testing.TB, aid card.AID, groups ...group) *cardtest.Element {
 	t.Helper()
-	e, err := card.New(card.Config{Rand: new(chance), Catalog: catalog{}, Domain: domainAID, DomainModule: domainAID})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var id card.ID
-	install := func(s *card.Session) (sw iso7816.SW) {
-		id, sw = s.Registry().Install(card.Entry{Kind: card.Application, State: card.StateSelectable, AID: aid, Module: aid, Domain: domainAID}, nil)
-		return sw
-	}
-	if sw, err := e.Factory(install); !sw.OK() || err != nil {
-		t.Fatalf("install: %v %v", sw, err)
-	}
+	e := cardtest.New(t, card.Config{}, cardtest.Modules{psamAID: psam.Module(), purseAID: cardpurse.Module()})
+	id := e.Install(card.Entry{AID: aid})
 	for _, g := range groups {
-		sw, err := e.Factory(func(s *card.Session) iso7816.SW {
-			return s.Personalise(id, g.dgi, g.data, func(in []byte) ([]byte, error) { return in, nil })
-		})
-		if !sw.OK() || err != nil {
-			t.Fatalf("DGI %04X: %v %v", g.dgi, sw, err)
-		}
+		e.Store(id, g.dgi, g.data)
 	}
 	tap(t, e, aid)
 	return e
 }
 
-func tap(t testing.TB, e *card.Element, aid card.AID) {
+func tap(t testing.TB, e *cardtest.Element, aid card.AID) {
 	t.Helper()
-	if err := e.PowerOn(card.Contactless); err != nil {
-		t.Fatal(err)
-	}
-	if r, err := e.Transmit(iso7816.Select([]byte(aid))); err != nil || !r.SW.OK() {
-		t.Fatalf("select %v: %v %v", aid, r, err)
-	}
+	e.Power(card.Contactless)
+	e.Ask(iso7816.Select([]byte(aid)))
 }
 
-func newSAM(t testing.TB, x psam.Settings, more ...group) *card.Element {
+func newSAM(t testing.TB, x psam.Settings, more ...group) *cardtest.Element {
 	return element(t, psamAID, append([]group{
 		{purse.DGIPublic, unhex("2301010101000000212241010101")}, {purse.DGIHolder, gate[:]},
 		{psam.DGISettings, x.Bytes()}, key(0, purse.DPK, dpkRoot),
 	}, more...)...)
 }
 
-func newPurse(t testing.TB) *card.Element {
+func newPurse(t testing.TB) *cardtest.Element {
 	return element(t, purseAID,
 		group{purse.DGIPublic, unhex("01011000FFFFFFFF020103105170070104791381201907182040123100 00")},
 		group{purse.DGITransit, purse.NewTransit(number).Bytes()},
 		cardKey(0, purse.DPK, dpkRoot), cardKey(1, purse.DLK, dlkRoot), cardKey(2, purse.DTK, dtkRoot))
 }
 
-func run(t testing.TB, e *card.Element, script string) {
+func run(t testing.TB, e *cardtest.Element, script string) {
 	t.Helper()
 	for line := range strings.Lines(script) {
 		cmd, want, _ := strings.Cut(strings.TrimSpace(line), ">")
@@ -253,7 +206,7 @@ func TestSettingsNeverTurnTheNumberBack(t *testing.T) {
 }
 
 // must sends a command that has to succeed.
-func must(t testing.TB, e *card.Element, c iso7816.Command) []byte {
+func must(t testing.TB, e *cardtest.Element, c iso7816.Command) []byte {
 	r, err := e.Transmit(c)
 	if err != nil || !r.SW.OK() {
 		t.Fatalf("%v: %v %v", c, r, err)
@@ -261,7 +214,7 @@ func must(t testing.TB, e *card.Element, c iso7816.Command) []byte {
 	return r.Data
 }
 
-func topUp(t testing.TB, e *card.Element, fen uint32) {
+func topUp(t testing.TB, e *cardtest.Element, fen uint32) {
 	t.Helper()
 	a, err := purse.ParseInitLoadAnswer(must(t, e, purse.InitLoad{Purse: purse.EP, Key: 1, Fen: fen, Terminal: gate}.Command()))
 	if err != nil {
@@ -273,7 +226,7 @@ func topUp(t testing.TB, e *card.Element, fen uint32) {
 
 // pass is one whole passage: card, PSAM and what a gate sends, both records
 // written with the money.
-func pass(t testing.TB, e, sam *card.Element, fen uint32, rail, trip []byte) purse.DebitAnswer {
+func pass(t testing.TB, e, sam *cardtest.Element, fen uint32, rail, trip []byte) purse.DebitAnswer {
 	if err := e.PowerOn(card.Contactless); err != nil {
 		t.Fatal(err)
 	}

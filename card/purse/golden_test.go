@@ -24,7 +24,7 @@ func rail(status purse.TransitStatus) []byte {
 // PSAM's side taken from it.
 func TestGoldenGateTrace(t *testing.T) {
 	b := newBench(t, holds(0x1000, 7, 0x042D))
-	b.chance.next = unhex("5A6B7C8D")
+	b.chance.Next = unhex("5A6B7C8D")
 	b.run("805003020B 01 000001F4 300089000340 0F > 00001000 042D 000000 01 00 5A6B7C8D 9000")
 	if r := b.send(purse.UpdateCAPP{SFI: purse.SFITransit, ID: 0x27, Record: rail(purse.Left)}.Command()); !r.SW.OK() {
 		t.Fatalf("1A: %v", r)
@@ -46,7 +46,7 @@ func TestGoldenGateTrace(t *testing.T) {
 
 func TestGoldenTopUp(t *testing.T) {
 	b := newBench(t, holds(0x0E0C, 7, 0x042E))
-	b.chance.next = unhex("A1B2C3D4")
+	b.chance.Next = unhex("A1B2C3D4")
 	b.run(`805000020B 01 00002710 800100000001 10 > 00000E0C 0007 01 00 A1B2C3D4 172BFCCF 9000
 		805200000B 20250102 080910 45BF3676 04 > 4CA97479 9000
 		805C000204 > 0000351C 9000
@@ -60,7 +60,7 @@ func TestGoldenTopUp(t *testing.T) {
 func TestPublishedLoad(t *testing.T) {
 	key := key16("11223344556677888877665544332211")
 	b := newBench(t, storeKey(1, purse.DLK, key), storeKey(2, purse.DTK, key))
-	b.chance.next = unhex("11223344")
+	b.chance.Next = unhex("11223344")
 	b.run(`805000010B 01 00001000 001122334455 10 > 00000000 0000 01 00 11223344 2988AE5A 9000
 		805200000B 20111221 214822 3A845BF0 04 > FF5C1389 9000`)
 }

@@ -2,11 +2,10 @@ package purse
 
 import (
 	"encoding/hex"
-
-	"math/bits"
 	"strings"
 
 	"koala/card"
+	"koala/card/cardtest"
 	"koala/spec/iso7816"
 	"koala/spec/iso9797"
 	"koala/spec/purse"
@@ -22,9 +21,7 @@ var (
 )
 
 const (
-	purseAID  = card.AID("\xA0\x00\x00\x06\x32\x01\x01\x05")
-	domainAID = card.AID("\xA0\x00\x00\x01\x51\x00\x00\x00")
-	loadFile  = card.AID("koala")
+	purseAID = card.AID("\xA0\x00\x00\x06\x32\x01\x01\x05")
 	// File 15 and file 17 head as NFSEE's tests have them.
 	file15 = "01011000FFFFFFFF020103105170070104791381" + "20190718" + "20401231" + "0000"
 	file17 = "0000015658005840000101"
@@ -41,50 +38,11 @@ func unhex(s string) []byte {
 
 func key16(s string) [16]byte { return [16]byte(unhex(s)) }
 
-// domain stands in for the security domain where only the purse is looked at.
-type domain struct{}
-
-func (domain) Select(*card.Session) iso7816.Response { return answer(nil) }
-func (domain) Process(*card.Session, iso7816.Command) iso7816.Response {
-	return fails(iso7816.SWInstruction)
-}
-
-type catalog struct{}
-
-func (catalog) Module(_, module card.AID) (card.Module, bool) {
-	if module == purseAID {
-		return Module(), true
-	}
-	return card.Module{New: func() card.Applet { return domain{} }, Shared: true}, module == domainAID
-}
-
-// chance gives the bytes of next, then a plain sequence.
-type chance struct {
-	next []byte
-	n    uint64
-}
-
-func (c *chance) Read(b []byte) (int, error) {
-	for i := range b {
-		if len(c.next) > 0 {
-			b[i], c.next = c.next[0], c.next[1:]
-			continue
-		}
-		c.n++
-		b[i] = byte(bits.Reverse64(c.n*0x9E3779B97F4A7C15) >> 7)
-	}
-	return len(b), nil
-}
-
 // A bench is an element with one purse on it.
 type bench struct {
-	t interface {
-		Helper()
-		Fatalf(string, ...any)
-		Errorf(string, ...any)
-	}
-	e      *card.Element
-	chance *chance
+	t      cardtest.T
+	e      *cardtest.Element
+	chance *cardtest.Chance
 	self   card.ID
 }
 
@@ -92,14 +50,11 @@ type option func(b *bench, s *card.Session)
 
 func store(dgi uint16, data string) option {
 	return func(b *bench, s *card.Session) {
-		if sw := s.Personalise(b.self, dgi, unhex(data), clear); !sw.OK() {
+		if sw := s.Personalise(b.self, dgi, unhex(data), cardtest.Clear); !sw.OK() {
 			b.t.Fatalf("DGI %04X: %v", dgi, sw)
 		}
 	}
 }
-
-// clear is a domain key that enciphers nothing.
-func clear(in []byte) ([]byte, error) { return in, nil }
 
 func storeKey(n uint16, kind purse.KeyKind, key [16]byte) option {
 	r := purse.KeyRecord{Kind: kind, Index: 1, Version: 1, Key: key, KCV: iso9797.KCVDES(key[:])}
@@ -123,39 +78,19 @@ func regionOf(s *card.Session, id card.ID) card.Region {
 	return own.Region(regionTag)
 }
 
-func newBench(t interface {
-	Helper()
-	Fatalf(string, ...any)
-	Errorf(string, ...any)
-}, opts ...option) *bench {
+func newBench(t cardtest.T, opts ...option) *bench {
 	t.Helper()
-	b := &bench{t: t, chance: &chance{}}
-	var err error
-	b.e, err = card.New(card.Config{Rand: b.chance, Catalog: catalog{}, Domain: domainAID, DomainModule: domainAID})
-	if err != nil {
-		t.Fatalf("new element: %v", err)
-	}
+	b := &bench{t: t, chance: &cardtest.Chance{}}
+	b.e = cardtest.New(t, card.Config{Rand: b.chance}, cardtest.Modules{purseAID: Module()})
+	b.self = b.e.Install(card.Entry{AID: purseAID})
 	number := purse.Number("03105170070104791381")
 	opts = append([]option{
 		store(purse.DGIPublic, file15), store(purse.DGIRegion, file17),
 		store(purse.DGITransit, hex.EncodeToString(purse.NewTransit(number).Bytes())),
 		storeKey(0, purse.DPK, dpk), storeKey(1, purse.DLK, dlk), storeKey(2, purse.DTK, dtk), storeKey(3, purse.DAMK, damk),
 	}, opts...)
-	sw, err := b.e.Factory(func(s *card.Session) iso7816.SW {
-		id, sw := s.Registry().Install(card.Entry{
-			Kind: card.Application, State: card.StateSelectable, AID: purseAID, LoadFile: loadFile, Module: purseAID, Domain: domainAID,
-		}, nil)
-		b.self = id
-		return sw
-	})
 	for _, o := range opts {
-		if !sw.OK() || err != nil {
-			break
-		}
-		sw, err = b.e.Factory(func(s *card.Session) iso7816.SW { o(b, s); return iso7816.OK })
-	}
-	if !sw.OK() || err != nil {
-		t.Fatalf("factory: %v %v", sw, err)
+		b.e.Work(func(s *card.Session) iso7816.SW { o(b, s); return iso7816.OK })
 	}
 	b.tap()
 	return b
@@ -171,9 +106,7 @@ func defaultSelected(b *bench, s *card.Session) {
 // tap brings the card into the field and selects the purse.
 func (b *bench) tap() {
 	b.t.Helper()
-	if err := b.e.PowerOn(card.Contactless); err != nil {
-		b.t.Fatalf("power on: %v", err)
-	}
+	b.e.Power(card.Contactless)
 	if r, err := b.e.Transmit(iso7816.Select([]byte(purseAID))); err != nil || r.Data == nil && r.SW.OK() {
 		b.t.Fatalf("select: %v %v", r, err)
 	}
@@ -181,11 +114,7 @@ func (b *bench) tap() {
 
 func (b *bench) send(c iso7816.Command) iso7816.Response {
 	b.t.Helper()
-	r, err := b.e.Transmit(c)
-	if err != nil {
-		b.t.Fatalf("%v: %v", c, err)
-	}
-	return r
+	return b.e.Send(c)
 }
 
 // run plays a script: "command > answer" per line, "…" for bytes of no matter.
@@ -212,16 +141,12 @@ func (b *bench) run(script string) {
 func (b *bench) state() string {
 	b.t.Helper()
 	out := ""
-	off := b.e.Powered()
-	b.e.PowerOff()
-	sw, err := b.e.Factory(func(s *card.Session) iso7816.SW {
+	on := b.e.Powered()
+	b.e.Work(func(s *card.Session) iso7816.SW {
 		out = string(regionOf(s, b.self).Bytes())
 		return iso7816.OK
 	})
-	if !sw.OK() || err != nil {
-		b.t.Fatalf("state: %v %v", sw, err)
-	}
-	if off {
+	if on {
 		b.tap()
 	}
 	return out

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"koala/card"
+	"koala/card/cardtest"
 	"koala/spec/iso7816"
 	"koala/spec/purse"
 )
@@ -248,7 +249,7 @@ func TestPersonalisationRefusals(t *testing.T) {
 		{"PIN of one byte", DGIPIN, "0203" + "01128000000000000000000000000000", iso7816.SWData},
 	} {
 		_, err := b.e.Factory(func(s *card.Session) iso7816.SW {
-			if sw := s.Personalise(b.self, tt.dgi, unhex(tt.data), clear); sw != tt.want {
+			if sw := s.Personalise(b.self, tt.dgi, unhex(tt.data), cardtest.Clear); sw != tt.want {
 				t.Errorf("%s: %v, want %v", tt.name, sw, tt.want)
 			}
 			return iso7816.OK

@@ -2,20 +2,17 @@ package qpboc
 
 import (
 	"encoding/hex"
-	"math/bits"
 	"strings"
 
 	"koala/card"
+	"koala/card/cardtest"
 	"koala/spec/emv"
 	"koala/spec/iso7816"
 	"koala/spec/pboc"
 	"koala/spec/tlv"
 )
 
-const (
-	domainAID = card.AID("\xA0\x00\x00\x01\x51\x00\x00\x00")
-	debitAID  = card.AID(pboc.AIDDebit)
-)
+const debitAID = card.AID(pboc.AIDDebit)
 
 // Card keys of the published card, CARD 6.4 #1.
 var (
@@ -87,46 +84,10 @@ func issued(change ...func(*pboc.Card)) pboc.Card {
 	return c
 }
 
-// domain stands in for the security domain where only the card is looked at.
-type domain struct{}
-
-func (domain) Select(*card.Session) iso7816.Response { return answer(nil) }
-func (domain) Process(*card.Session, iso7816.Command) iso7816.Response {
-	return fails(iso7816.SWInstruction)
-}
-
-type catalog struct{ payment card.Module }
-
-func (c catalog) Module(_, module card.AID) (card.Module, bool) {
-	if module == debitAID {
-		return c.payment, true
-	}
-	return card.Module{New: func() card.Applet { return domain{} }, Shared: true}, module == domainAID
-}
-
-var house = catalog{Module()}
-
-// chance is a plain sequence.
-type chance struct{ n uint64 }
-
-func (c *chance) Read(b []byte) (int, error) {
-	for i := range b {
-		c.n++
-		b[i] = byte(bits.Reverse64(c.n*0x9E3779B97F4A7C15) >> 7)
-	}
-	return len(b), nil
-}
-
-type reporter interface {
-	Helper()
-	Fatalf(string, ...any)
-	Errorf(string, ...any)
-}
-
 // A bench is an element with one payment card on it, and the terminal's values.
 type bench struct {
-	t     reporter
-	e     *card.Element
+	t     cardtest.T
+	e     *cardtest.Element
 	self  card.ID
 	iface card.Interface
 	term  map[tlv.Tag][]byte
@@ -135,70 +96,38 @@ type bench struct {
 	cdol1 []byte
 }
 
-func newBench(t reporter, c pboc.Card) *bench {
+func newBench(t cardtest.T, c pboc.Card) *bench {
 	t.Helper()
 	return personalised(t, c.Personalisation())
 }
 
-func personalised(t reporter, p pboc.Personalisation) *bench {
+func personalised(t cardtest.T, p pboc.Personalisation) *bench {
 	t.Helper()
 	b := blank(t)
 	for _, g := range p.DGIs() {
-		if sw := b.store(g.ID, g.Data); !sw.OK() {
-			t.Fatalf("DGI %04X: %v", g.ID, sw)
-		}
+		b.e.Store(b.self, g.ID, g.Data)
 	}
 	b.tap()
 	return b
 }
 
 // blank is an element with an instance that nobody has personalised.
-func blank(t reporter) *bench {
+func blank(t cardtest.T) *bench {
 	t.Helper()
 	b := &bench{t: t, term: map[tlv.Tag][]byte{
 		emv.TagTTQ: unhex("36000080"), emv.TagAmount: amount(1), emv.TagAmountOther: amount(0), emv.TagTerminalCountry: unhex("0156"),
 		emv.TagTVR: make([]byte, 5), emv.TagCurrency: unhex("0156"), emv.TagDate: unhex("241229"), emv.TagType: {0}, emv.TagUN: unhex("1E78EEBC"),
 		emv.TagTime: unhex("141740"), emv.TagMerchantName: []byte("BEIJING SUBWAY      "), emv.TagARC: []byte("00"),
 	}}
-	var err error
-	if b.e, err = card.New(card.Config{Rand: &chance{}, Catalog: house, Domain: domainAID, DomainModule: domainAID}); err != nil {
-		t.Fatalf("new element: %v", err)
-	}
-	b.inside(func(s *card.Session) iso7816.SW {
-		id, sw := s.Registry().Install(card.Entry{
-			Kind: card.Application, State: card.StateSelectable, AID: debitAID, LoadFile: debitAID, Module: debitAID, Domain: domainAID,
-		}, nil)
-		b.self = id
-		return sw
-	})
+	b.e = cardtest.New(t, card.Config{}, cardtest.Modules{debitAID: Module()})
+	b.self = b.e.Install(card.Entry{AID: debitAID})
 	return b
-}
-
-// inside works at the element without power, as its maker does.
-func (b *bench) inside(work func(s *card.Session) iso7816.SW) {
-	b.t.Helper()
-	b.e.PowerOff()
-	if sw, err := b.e.Factory(work); err != nil || !sw.OK() {
-		b.t.Fatalf("factory: %v %v", sw, err)
-	}
-}
-
-func (b *bench) store(dgi uint16, data []byte) (sw iso7816.SW) {
-	b.t.Helper()
-	b.e.PowerOff()
-	sw, err := b.e.Factory(func(s *card.Session) iso7816.SW {
-		return s.Personalise(b.self, dgi, data, func(in []byte) ([]byte, error) { return in, nil })
-	})
-	if err != nil {
-		b.t.Fatalf("factory: %v", err)
-	}
-	return sw
 }
 
 // own runs work on the applet's memory.
 func (b *bench) own(work func(a *applet, s *card.Session)) {
 	b.t.Helper()
-	b.inside(func(s *card.Session) iso7816.SW {
+	b.e.Work(func(s *card.Session) iso7816.SW {
 		own := *s
 		own.Self = b.self
 		a := &applet{keys: newKeyring()}
@@ -231,9 +160,7 @@ func (b *bench) money() (x balances, held uint64) {
 
 func (b *bench) tap() iso7816.Response {
 	b.t.Helper()
-	if err := b.e.PowerOn(b.iface); err != nil {
-		b.t.Fatalf("power on: %v", err)
-	}
+	b.e.Power(b.iface)
 	return b.choose()
 }
 
@@ -255,11 +182,7 @@ func (b *bench) insert() iso7816.Response {
 
 func (b *bench) send(c iso7816.Command) iso7816.Response {
 	b.t.Helper()
-	r, err := b.e.Transmit(c)
-	if err != nil {
-		b.t.Fatalf("%v: %v", c, err)
-	}
-	return r
+	return b.e.Send(c)
 }
 
 func (b *bench) raw(s string) iso7816.Response {
@@ -315,7 +238,7 @@ func value(r iso7816.Response, tag tlv.Tag) []byte {
 	return v
 }
 
-func iadOf(t reporter, r iso7816.Response) pboc.IAD {
+func iadOf(t cardtest.T, r iso7816.Response) pboc.IAD {
 	t.Helper()
 	x, err := pboc.ParseIAD(value(r, emv.TagIAD))
 	if err != nil {

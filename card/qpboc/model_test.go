@@ -3,11 +3,12 @@ package qpboc
 import (
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"koala/card"
 	"koala/spec/emv"
 	"koala/spec/iso7816"
 	"koala/spec/pboc"
-	"pgregory.net/rapid"
 )
 
 // A model is what the card should hold.

@@ -56,15 +56,15 @@ func TestPersonalisationIsChecked(t *testing.T) {
 		{"industry record of no file", 0x1701, hexOf(make([]byte, 20)), iso7816.SWConditions},
 	} {
 		b := newBench(t, issued())
-		if sw := b.store(tt.dgi, unhex(tt.data)); sw != tt.sw {
+		if sw := b.e.Personalise(b.self, tt.dgi, unhex(tt.data)); sw != tt.sw {
 			t.Errorf("%s: %v", tt.name, sw)
 		}
 	}
 	b := blank(t)
-	if sw := b.store(pboc.DGIOpenKeys, make([]byte, 16)); sw != iso7816.SWConditions {
+	if sw := b.e.Personalise(b.self, pboc.DGIOpenKeys, make([]byte, 16)); sw != iso7816.SWConditions {
 		t.Errorf("opening keys without files: %v", sw)
 	}
-	if sw := b.store(pboc.DGIKeys, make([]byte, 48)); sw != iso7816.SWData {
+	if sw := b.e.Personalise(b.self, pboc.DGIKeys, make([]byte, 48)); sw != iso7816.SWData {
 		t.Errorf("keys without algorithm: %v", sw)
 	}
 }
@@ -81,12 +81,12 @@ func hexOf(b []byte) string {
 // Keys whose check values have not come make no card.
 func TestKeysNeedTheirCheckValues(t *testing.T) {
 	b := newBench(t, issued())
-	if sw := b.store(pboc.DGIKeys, bytes.Repeat([]byte{7}, 48)); !sw.OK() {
+	if sw := b.e.Personalise(b.self, pboc.DGIKeys, bytes.Repeat([]byte{7}, 48)); !sw.OK() {
 		t.Fatal(sw)
 	}
 	b.want(iso7816.SWFileNotFound, b.tap())
 	kcv := pboc.KCV(pboc.TripleDES, [16]byte(bytes.Repeat([]byte{7}, 16)))
-	if sw := b.store(pboc.DGIKeyChecks, bytes.Repeat(kcv[:], 3)); !sw.OK() {
+	if sw := b.e.Personalise(b.self, pboc.DGIKeyChecks, bytes.Repeat(kcv[:], 3)); !sw.OK() {
 		t.Fatal(sw)
 	}
 	b.want(iso7816.OK, b.tap())
@@ -105,7 +105,7 @@ func FuzzPersonalisation(f *testing.F) {
 		b := newBench(t, issued())
 		for len(in) >= 3 {
 			dgi, n := uint16(in[0])<<8|uint16(in[1]), min(int(in[2]), len(in)-3)
-			b.store(dgi, in[3:3+n])
+			b.e.Personalise(b.self, dgi, in[3:3+n])
 			in = in[3+n:]
 		}
 		for _, iface := range []card.Interface{card.Contactless, card.Contact} {
