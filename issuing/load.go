@@ -334,21 +334,6 @@ func RuleLoad(tx *db.Tx, id string, paid bool) (Load, error) {
 	return l, nil
 }
 
-// loadTime is how long an ordered load waits for its card.
-const loadTime = 7 * 24 * time.Hour
-
-// ExpireLoads gives up the loads whose card never came; it may be called at any
-// time. Bound ones wait for a proof for ever.
-func ExpireLoads(tx *db.Tx) error {
-	due, err := loads(tx, `state = $1 AND placed < $2 ORDER BY id LIMIT $3`, LoadHeld, tx.Now().Add(-loadTime).UnixMicro(), maxPage)
-	for i := range due {
-		if err == nil {
-			err = due[i].end(tx, LoadVoid, "never came")
-		}
-	}
-	return err
-}
-
 const loadColumns = `id, ref, card, fen, state, atc, old, proof, placed, changed`
 
 func scanLoad(scan func(...any) error) (l Load, err error) {

@@ -224,8 +224,6 @@ func TestLoadOrders(t *testing.T) {
 			t.Errorf("the next: %q", a.Why)
 		}
 		h.want("proven by the next", map[ledger.AccountID]int64{issuing.Float(k.id): 40_00})
-		h.now.Advance(8 * 24 * 3600e9)
-		h.do(issuing.ExpireLoads)
 	})
 }
 
