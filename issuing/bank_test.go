@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -47,11 +48,20 @@ func openBank(t tester, dir string) *bankHouse {
 	return openBankOn(t, db.Config{URL: filepath.Join(dir, "koala.db")}, dir)
 }
 
+// primes are RSA keys made once: a test is about other things.
+var primes = sync.OnceValue(func() []byte {
+	b, err := os.ReadFile("../hsm/testdata/primes.txt")
+	if err != nil {
+		panic(err)
+	}
+	return b
+})
+
 func openBankOn(t tester, cfg db.Config, dir string) *bankHouse {
 	t.Helper()
 	ctx := context.Background()
 	now := clock.NewVirtual(start)
-	cfg.Clock, cfg.Rand, cfg.Inline = now, clock.Random(5), true
+	cfg.Clock, cfg.Rand, cfg.Inline, cfg.Rebuildable = now, clock.Random(5), true, true
 	s, err := db.Open(ctx, cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -62,7 +72,7 @@ func openBankOn(t tester, cfg db.Config, dir string) *bankHouse {
 	}
 	t.Cleanup(func() { book.Close(); s.Close() })
 	h := &bankHouse{house: &house{t, s}, now: now, book: book}
-	if h.keys, err = hsm.Open(ctx, s, hsm.Config{KeyFile: filepath.Join(dir, "key"), Rand: clock.Random(6)}); err == nil {
+	if h.keys, err = hsm.Open(ctx, s, hsm.Config{KeyFile: filepath.Join(dir, "key"), Rand: clock.Random(6), Primes: primes()}); err == nil {
 		_, err1 := h.keys.Import(ctx, hsm.LabelCardAC, hsm.CardRoot, rootAC[:])
 		_, err2 := h.keys.Import(ctx, hsm.LabelCardMAC, hsm.CardRoot, rootMAC[:])
 		err = errors.Join(err1, err2, h.keys.Provision(ctx), h.keys.ProvisionBank(ctx), s.Migrate(ctx, wallet.Schema, issuing.Schema))

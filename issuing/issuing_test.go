@@ -43,7 +43,7 @@ type house struct {
 func open(t tester, cfg db.Config) *house {
 	t.Helper()
 	ctx := context.Background()
-	cfg.Clock, cfg.Inline = clock.NewVirtual(start), true
+	cfg.Clock, cfg.Inline, cfg.Rebuildable = clock.NewVirtual(start), true, true
 	s, err := db.Open(ctx, cfg)
 	if err != nil {
 		t.Fatal(err)
