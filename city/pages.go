@@ -137,6 +137,9 @@ func (l *Live) Band(ctx context.Context, who string) (wearer.BandView, error) {
 		v.Policy = wearer.Policy(b.Policy)
 		v.Firmware, v.Trial = b.Firmware()
 		v.Size, v.Free = b.Element.Memory().Capacity(), b.Element.Memory().Free()
+		for _, peer := range b.Bonds() {
+			v.Phones = append(v.Phones, fmt.Sprintf("%X", peer))
+		}
 		for _, h := range b.Activity(calendar.Of(now, calendar.Beijing).Start(calendar.Beijing)) {
 			v.Steps += int64(h.Steps)
 		}
