@@ -93,6 +93,7 @@ const (
 // TestLyingCashAgent lets an agent that loaded an e-cash card claim that it did
 // not: with the log of before, with one of its own, with a status word.
 func TestLyingCashAgent(t *testing.T) {
+	t.Parallel()
 	for name, lie := range map[string]func(old, now []byte) []byte{
 		"the log of before": func(old, _ []byte) []byte { return old },
 		"another log":       func(_, now []byte) []byte { return append(append([]byte{}, now[:2]...), 0, 1, 2, 3, 4, 0x90, 0) },
@@ -148,6 +149,7 @@ func TestForgedCashScript(t *testing.T) {
 
 // TestCashDesk lets staff decide a load whose band is gone for ever.
 func TestCashDesk(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		product  string
 		credits  int
@@ -198,6 +200,7 @@ func TestBankDeclines(t *testing.T) {
 // lost that neither its line nor what stood before it is in the log: nobody
 // guesses.
 func TestCanteenLogGoesRound(t *testing.T) {
+	t.Parallel()
 	for sales, want := range map[int]tsm.State{3: tsm.Done, desfire.CanteenLogs: tsm.Unconfirmed} {
 		h := allKinds(t)
 		h.product = canteenCard
@@ -241,6 +244,7 @@ func (h *house) sell(fen int32, seq uint16) {
 // TestOtherCanteenCard puts somebody else's card under the reader: it proves
 // itself, but as another card.
 func TestOtherCanteenCard(t *testing.T) {
+	t.Parallel()
 	h := allKinds(t)
 	h.product = canteenCard
 	h.settle(h.place(tsm.Issue, 0), tsm.Done)
@@ -304,6 +308,7 @@ func TestNoCardNumberInTheStore(t *testing.T) {
 // its script was kept: the script never left, and the card tells as much. skips
 // is how often another reader uses the card's counter in between.
 func TestBankAhead(t *testing.T) {
+	t.Parallel()
 	for skips := range 3 {
 		h := bankHouse(t)
 		h.settle(h.place(tsm.Issue, 0), tsm.Done)

@@ -58,6 +58,7 @@ func (j job) each(t *testing.T, open func(*testing.T) *house, f func(h *house, n
 }
 
 func TestCutBeforeEveryCommand(t *testing.T) {
+	t.Parallel()
 	for _, j := range jobs {
 		t.Run(j.name, func(t *testing.T) {
 			j.each(t, plain, func(h *house, n int) bool {
@@ -70,6 +71,7 @@ func TestCutBeforeEveryCommand(t *testing.T) {
 }
 
 func TestEveryAnswerLost(t *testing.T) {
+	t.Parallel()
 	for _, j := range jobs {
 		t.Run(j.name, func(t *testing.T) {
 			j.each(t, plain, func(h *house, n int) bool {
@@ -84,6 +86,7 @@ func TestEveryAnswerLost(t *testing.T) {
 }
 
 func TestCutAtEveryWrite(t *testing.T) {
+	t.Parallel()
 	for _, j := range jobs {
 		t.Run(j.name, func(t *testing.T) {
 			j.each(t, plain, func(h *house, n int) bool {
@@ -102,6 +105,7 @@ func TestCutAtEveryWrite(t *testing.T) {
 // TestReportsLost loses the n-th report: the band comes back without telling,
 // and is given the same script again.
 func TestReportsLost(t *testing.T) {
+	t.Parallel()
 	for _, j := range jobs {
 		t.Run(j.name, func(t *testing.T) {
 			j.each(t, plain, func(h *house, n int) bool {
@@ -121,6 +125,7 @@ func TestReportsLost(t *testing.T) {
 // TestEveryScriptTwice runs the n-th script a second time after its report, as
 // an agent does that forgot it, and delivers every report twice.
 func TestEveryScriptTwice(t *testing.T) {
+	t.Parallel()
 	for _, j := range jobs {
 		t.Run(j.name, func(t *testing.T) {
 			j.each(t, plain, func(h *house, n int) bool {
@@ -134,9 +139,10 @@ func TestEveryScriptTwice(t *testing.T) {
 
 // TestOneCommandAtATime cuts scripts to pieces, as the progress page wants.
 func TestOneCommandAtATime(t *testing.T) {
+	t.Parallel()
 	for _, j := range jobs {
 		t.Run(j.name, func(t *testing.T) {
-			slow := func(t *testing.T) *house { return open(t, sqlite(t), tsm.Config{Chunk: 1}) }
+			slow := func(t *testing.T) *house { return copied(t, plainImage, tsm.Config{Chunk: 1}) }
 			j.each(t, slow, func(h *house, n int) bool {
 				h.band.cutBefore = n
 				h.band.work(0)
@@ -148,6 +154,7 @@ func TestOneCommandAtATime(t *testing.T) {
 
 // TestBothStores runs every job without faults and with a cut in its middle.
 func TestBothStores(t *testing.T) {
+	t.Parallel()
 	dbtest.EachConfig(t, func(t *testing.T, cfg db.Config) {
 		h := open(t, cfg, tsm.Config{})
 		h.band.element.LoseAnswer(5)
@@ -165,4 +172,4 @@ func TestBothStores(t *testing.T) {
 	})
 }
 
-func plain(t *testing.T) *house { return open(t, sqlite(t), tsm.Config{}) }
+func plain(t *testing.T) *house { return copied(t, plainImage, tsm.Config{}) }

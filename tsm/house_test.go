@@ -56,6 +56,7 @@ type house struct {
 	keys  *hsm.HSM
 	card  issuing.CardID
 	refs  int
+	leave func() // closes it before its test ends
 
 	product string // what issue orders are for
 }
@@ -80,8 +81,24 @@ func open(t tester, cfg db.Config, tune tsm.Config) *house {
 
 func openWith(t tester, cfg db.Config, tune tsm.Config, inline bool) *house {
 	t.Helper()
+	dir, err := os.MkdirTemp("", "koala-tsm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	cfg.Inline = inline
+	h := enter(t, cfg, tune, dir, 7)
+	h.found()
+	h.band = newBand(t, h.tsm, bandID, 1)
+	return h
+}
+
+// enter opens the house over a store and a key file in dir, new or not. What
+// it draws begins with seed.
+func enter(t tester, cfg db.Config, tune tsm.Config, dir string, seed uint64) *house {
+	t.Helper()
 	h := &house{t: t, product: issuing.TransitBJ, now: clock.NewVirtual(time.Date(2015, 9, 16, 8, 0, 0, 0, time.UTC))}
-	cfg.Clock, cfg.Rand, cfg.Inline = h.now, clock.Random(7), inline
+	cfg.Clock, cfg.Rand = h.now, clock.Random(seed)
 	var err error
 	if h.store, err = db.Open(ctx, cfg); err != nil {
 		t.Fatal(err)
@@ -90,23 +107,22 @@ func openWith(t tester, cfg db.Config, tune tsm.Config, inline bool) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { book.Close(); h.store.Close() })
-	dir, err := os.MkdirTemp("", "koala-tsm")
+	h.leave = sync.OnceFunc(func() { book.Close(); h.store.Close() })
+	t.Cleanup(h.leave)
+	h.keys, err = hsm.Open(ctx, h.store, hsm.Config{KeyFile: filepath.Join(dir, "key"), Rand: clock.Random(seed + 1), Primes: primes()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	keys, err := hsm.Open(ctx, h.store, hsm.Config{KeyFile: filepath.Join(dir, "key"), Rand: clock.Random(8), Primes: primes()})
-	if err != nil {
-		t.Fatal(err)
+	h.tsm, h.bank = tsm.New(h.store, h.keys, tune), issuing.NewBank(h.store, h.keys)
+	return h
+}
+
+// found gives a new house its tables, keys, products, and Lin with a band.
+func (h *house) found() {
+	h.t.Helper()
+	if err := errors.Join(h.store.Migrate(ctx, wallet.Schema, issuing.Schema, tsm.Schema), h.keys.Provision(ctx)); err != nil {
+		h.t.Fatal(err)
 	}
-	if err := h.store.Migrate(ctx, wallet.Schema, issuing.Schema, tsm.Schema); err != nil {
-		t.Fatal(err)
-	}
-	if err := keys.Provision(ctx); err != nil {
-		t.Fatal(err)
-	}
-	h.tsm, h.bank, h.keys = tsm.New(h.store, keys, tune), issuing.NewBank(h.store, keys), keys
 	h.do(func(tx *db.Tx) error {
 		if err := errors.Join(issuing.Seed(tx), wallet.Open(tx, lin), h.tsm.Register(tx, bandID, string(lin))); err != nil {
 			return err
@@ -114,6 +130,69 @@ func openWith(t tester, cfg db.Config, tune tsm.Config, inline bool) *house {
 		_, err := wallet.Fund(tx, "start", lin, money.Fen(funds))
 		return err
 	})
+}
+
+// An image is a founded house at rest: its store and its key file.
+type image struct{ store, key []byte }
+
+// Houses of most tests begin as a copy of one that was founded once.
+var (
+	plainImage = sync.OnceValues(func() (image, error) { return imageOf(func(*house) {}) })
+	kindsImage = sync.OnceValues(func() (image, error) { return imageOf((*house).openAll) })
+)
+
+func imageOf(more func(*house)) (i image, err error) {
+	dir, err := os.MkdirTemp("", "koala-tsm")
+	if err != nil {
+		return i, err
+	}
+	defer os.RemoveAll(dir)
+	b := &builder{}
+	defer b.end()
+	file := filepath.Join(dir, "koala.db")
+	h := enter(b, db.Config{URL: file, Rebuildable: true, Inline: true}, tsm.Config{}, dir, 3)
+	h.found()
+	more(h)
+	h.leave()
+	i.store, err = os.ReadFile(file)
+	if err == nil {
+		i.key, err = os.ReadFile(filepath.Join(dir, "key"))
+	}
+	return i, err
+}
+
+// A builder is the tester of a house that no test owns.
+type builder struct{ ends []func() }
+
+func (*builder) Helper()                     {}
+func (b *builder) Cleanup(f func())          { b.ends = append(b.ends, f) }
+func (*builder) Fatal(v ...any)              { panic(fmt.Sprint(v...)) }
+func (*builder) Fatalf(f string, v ...any)   { panic(fmt.Sprintf(f, v...)) }
+func (b *builder) Errorf(f string, v ...any) { b.Fatalf(f, v...) }
+func (b *builder) end() {
+	for _, f := range b.ends {
+		f()
+	}
+}
+
+// copied is a house like the one in an image.
+func copied(t tester, of func() (image, error), tune tsm.Config) *house {
+	t.Helper()
+	i, err := of()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "koala-tsm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	file := filepath.Join(dir, "koala.db")
+	if err := errors.Join(os.WriteFile(file, i.store, 0o600), os.WriteFile(filepath.Join(dir, "key"), i.key, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	h := enter(t, db.Config{URL: file, Rebuildable: true, Inline: true}, tune, dir, 7)
+	h.now.Advance(time.Second) // what it names comes after what the image has named
 	h.band = newBand(t, h.tsm, bandID, 1)
 	return h
 }

@@ -53,9 +53,7 @@ func (h *house) openAll() {
 
 func allKinds(t *testing.T) *house {
 	t.Helper()
-	h := plain(t)
-	h.openAll()
-	return h
+	return copied(t, kindsImage, tsm.Config{})
 }
 
 var products = []string{issuing.TransitBJ, issuing.ECashCard, issuing.DebitCard, canteenCard, doorCard, couponCard}
@@ -166,6 +164,7 @@ func (h *house) whole() {
 
 // TestEveryKind leads a card of each kind through its life.
 func TestEveryKind(t *testing.T) {
+	t.Parallel()
 	for _, product := range products {
 		t.Run(product, func(t *testing.T) {
 			h := allKinds(t)
@@ -348,8 +347,7 @@ func TestKindsUnderFaults(t *testing.T) {
 				return // scripts of the channel only are cut to pieces
 			}
 			t.Run("one command at a time", func(t *testing.T) {
-				h := open(t, sqlite(t), tsm.Config{Chunk: 1})
-				h.openAll()
+				h := copied(t, kindsImage, tsm.Config{Chunk: 1})
 				x.each(t, h, func(h *house, n int) bool {
 					h.band.cutBefore = n
 					h.band.work(0)

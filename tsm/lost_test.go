@@ -64,6 +64,7 @@ func all(m map[string]issuing.CardID) (list []issuing.CardID) {
 // TestLostBand reports a band with six cards lost, lets it be seen, and takes it
 // back.
 func TestLostBand(t *testing.T) {
+	t.Parallel()
 	h, cards := six(t)
 	h.at(issuing.TransitBJ, cards)
 	waits := h.place(tsm.TopUp, 10_00)
@@ -115,6 +116,7 @@ func (h *house) wholeOf() {
 
 // TestFoundBeforeSeen takes a band back that was never seen meanwhile.
 func TestFoundBeforeSeen(t *testing.T) {
+	t.Parallel()
 	h, cards := six(t)
 	h.do(func(tx *db.Tx) error {
 		if _, err := h.tsm.Suspend(tx, bandID); err != nil {
@@ -136,6 +138,7 @@ func TestFoundBeforeSeen(t *testing.T) {
 // TestMove moves the cards of a lost band to another one: with their money in
 // the same order when the claims are due, and later by itself when not.
 func TestMove(t *testing.T) {
+	t.Parallel()
 	for _, due := range []bool{true, false} {
 		h, cards := six(t)
 		h.do(func(tx *db.Tx) error {
@@ -217,6 +220,7 @@ func (h *house) carried(rides uint16, fen uint32) {
 
 // TestDefault puts one of two payment cards first, and then the other.
 func TestDefault(t *testing.T) {
+	t.Parallel()
 	h, cards := six(t)
 	for _, p := range []string{issuing.DebitCard, issuing.ECashCard} {
 		h.at(p, cards)
@@ -247,6 +251,7 @@ func (b *band) listed() string {
 // TestMoveUnderFaults moves a card with money from band to band, each time with
 // the fault one place later: it is written and loaded in one order, once.
 func TestMoveUnderFaults(t *testing.T) {
+	t.Parallel()
 	faults := map[string]func(h *house, n int) bool{
 		"cut before a command": func(h *house, n int) bool {
 			h.band.cutBefore = n
@@ -274,6 +279,7 @@ func TestMoveUnderFaults(t *testing.T) {
 	for _, p := range []string{issuing.TransitBJ, issuing.ECashCard, canteenCard} {
 		for name, fault := range faults {
 			t.Run(p+" "+name, func(t *testing.T) {
+				t.Parallel()
 				h := allKinds(t)
 				h.product = p
 				h.do(func(tx *db.Tx) error {
@@ -311,6 +317,7 @@ func TestMoveUnderFaults(t *testing.T) {
 // TestMoveGivenUp cancels the issue of a moved card when it is written but not
 // loaded: the card lives, and the money stays in the wallet.
 func TestMoveGivenUp(t *testing.T) {
+	t.Parallel()
 	for _, p := range []string{issuing.TransitBJ, issuing.ECashCard, canteenCard} {
 		h := allKinds(t)
 		h.product = p

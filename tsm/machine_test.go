@@ -173,9 +173,9 @@ func (l *life) end() {
 }
 
 func TestOrdersAlwaysEndWhole(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
-		l := &life{house: open(rt, sqlite(t), tsm.Config{Chunk: rapid.SampledFrom([]int{0, 0, 2}).Draw(rt, "chunk")}), rt: rt}
-		l.openAll()
+		l := &life{house: copied(rt, kindsImage, tsm.Config{Chunk: rapid.SampledFrom([]int{0, 0, 2}).Draw(rt, "chunk")}), rt: rt}
 		l.product = rapid.SampledFrom(products).Draw(rt, "product")
 		rt.Repeat(map[string]func(*rapid.T){
 			"":        func(*rapid.T) { l.watch() },

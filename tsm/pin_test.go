@@ -114,6 +114,7 @@ func (h *house) agreed(digits string) {
 // TestPINFirst orders a card that checks its PIN by itself before the PIN is
 // set: the order says what it waits for, and does not keep the others.
 func TestPINFirst(t *testing.T) {
+	t.Parallel()
 	h := pinHouse(t)
 	o := h.place(tsm.Issue, 0)
 	waits := h.card
@@ -143,6 +144,7 @@ func TestPINFirst(t *testing.T) {
 
 // TestPINTries gives tries back that were used up at the card.
 func TestPINTries(t *testing.T) {
+	t.Parallel()
 	h := pinHouse(t)
 	h.withPIN("246802")
 	for range 5 {
@@ -261,6 +263,7 @@ func TestPINUnderFaults(t *testing.T) {
 // TestPINChangeHasItsOwnOrder: what no count could tell apart is not ordered
 // together, and cards whose PIN is the bank's alone take none.
 func TestPINChangeHasItsOwnOrder(t *testing.T) {
+	t.Parallel()
 	h := pinHouse(t)
 	h.withPIN("246802")
 	b := h.pin("135790")

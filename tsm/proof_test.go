@@ -48,6 +48,7 @@ func (h *house) next() tsm.Script {
 
 // TestLyingAgent lets an agent that took the money claim that it did not.
 func TestLyingAgent(t *testing.T) {
+	t.Parallel()
 	fci := func(h *house) []byte { return h.band.ask(iso7816.Select(purse.AIDTUnion)).Bytes() }
 	for _, tt := range []struct {
 		name string
@@ -123,6 +124,7 @@ func (h *house) placeOther() tsm.Order {
 }
 
 func TestCancel(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name    string
 		kind    tsm.Kind
@@ -161,6 +163,7 @@ func TestCancel(t *testing.T) {
 // TestCancelledIssueLeavesNothing cancels an issue whose script then breaks at
 // every command: what was written is removed again, unless all of it was.
 func TestCancelledIssueLeavesNothing(t *testing.T) {
+	t.Parallel()
 	for n := 1; ; n++ {
 		h := plain(t)
 		h.band.work(0)
@@ -185,6 +188,7 @@ func TestCancelledIssueLeavesNothing(t *testing.T) {
 
 // TestSilence lets the clock run while a band says nothing.
 func TestSilence(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name    string
 		kind    tsm.Kind
