@@ -1,9 +1,10 @@
-// Package terminal is what every accepting device shares: the purchase with a
-// PSAM and its recovery (Collector), a bounded store of collected debits that
-// survives power loss (Store on Flash, over a Shelf of bytes), signed deny lists and tariff packs
-// (DenyList, Bank), a model of how long a tap takes (Meter), and the outcome a
-// rider sees. The devices themselves are gate and bus below it. A device knows
-// no host: what it collects waits in its Store until it is released.
+// Package terminal is what accepting devices share. For all of them: what
+// survives power loss (Flash, and on it a Bank for one signed pack and a Shelf
+// for what was collected), a model of how long a tap takes (Meter), and words for
+// a display (Words, Line). For those of transit besides: the purchase with a PSAM
+// and its recovery (Collector, Store), deny lists (DenyList), and the outcome a
+// rider sees (Outcome). The devices themselves are the packages below it. A
+// device knows no host: what it collects waits until it is released.
 //
 // Clocks, flash and keys come from outside. A device belongs to one goroutine.
 package terminal

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"koala/card"
+	"koala/card/cardtest"
 	"koala/card/catalog"
 	"koala/card/isd"
 	"koala/card/psam"
@@ -57,41 +58,13 @@ func (m *manager) transmit(c iso7816.Command) iso7816.Response {
 
 func (m *manager) open(level gp.Level) {
 	m.t.Helper()
-	if err := m.e.PowerOn(card.Contact); err != nil {
-		m.t.Fatal(err)
-	}
-	m.transmit(iso7816.Select(nil))
-	a, err := gp.ParseInitAnswer(m.transmit(gp.InitializeUpdate(0, [8]byte{1})).Data)
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	h, auth, err := gp.NewHost(gp.FactoryKeys(), [8]byte{1}, a, level)
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	if r := m.transmit(auth); !r.SW.OK() {
-		m.t.Fatal(r.SW)
-	}
-	m.h = h
+	m.h = cardtest.OpenChannel(m.t, m.e, level)
 }
 
 // run sends plain commands through the session until power fails.
 func (m *manager) run(list []iso7816.Command) error {
 	m.t.Helper()
-	for _, c := range list {
-		w, err := m.h.Wrap(c)
-		if err != nil {
-			m.t.Fatal(err)
-		}
-		r, err := m.e.Transmit(w)
-		if err != nil {
-			return err
-		}
-		if r, err = m.h.Unwrap(r); err != nil || !r.SW.OK() {
-			m.t.Fatalf("%v: %v %v", c, r.SW, err)
-		}
-	}
-	return nil
+	return cardtest.Manage(m.t, m.e, m.h, list...)
 }
 
 func (m *manager) key(kind purse.KeyKind, key [16]byte) purse.KeyRecord {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"koala/card"
+	"koala/card/cardtest"
 	"koala/card/catalog"
 	"koala/card/isd"
 	"koala/internal/clock"
@@ -84,22 +85,7 @@ type manager struct {
 
 func (m *manager) open(level gp.Level) {
 	m.t.Helper()
-	if err := m.e.PowerOn(card.Contact); err != nil {
-		m.t.Fatal(err)
-	}
-	m.send(iso7816.Select(nil))
-	a, err := gp.ParseInitAnswer(m.send(gp.InitializeUpdate(0, [8]byte{1})).Data)
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	h, auth, err := gp.NewHost(gp.FactoryKeys(), [8]byte{1}, a, level)
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	if r := m.send(auth); !r.SW.OK() {
-		m.t.Fatal(r.SW)
-	}
-	m.h = h
+	m.h = cardtest.OpenChannel(m.t, m.e, level)
 }
 
 func (m *manager) send(c iso7816.Command) iso7816.Response {
@@ -138,20 +124,8 @@ func (m *manager) issue(aid gp.AID, p pboc.Personalisation, install bool) error 
 	if install {
 		list = append([]iso7816.Command{gp.InstallApplet(gp.AID(catalog.PaymentLoadFile), gp.AID(catalog.PaymentModule), aid, gp.Privileges{}, nil).Command()}, list...)
 	}
-	for _, c := range append(list, gp.SetStatus{Part: gp.Applications, State: gp.Personalized, App: aid}.Command()) {
-		w, err := m.h.Wrap(c)
-		if err != nil {
-			m.t.Fatal(err)
-		}
-		r, err := m.e.Transmit(w)
-		if err != nil {
-			return err
-		}
-		if r, err = m.h.Unwrap(r); err != nil || !r.SW.OK() {
-			m.t.Fatalf("%v: %v %v", c, r.SW, err)
-		}
-	}
-	return nil
+	list = append(list, gp.SetStatus{Part: gp.Applications, State: gp.Personalized, App: aid}.Command())
+	return cardtest.Manage(m.t, m.e, m.h, list...)
 }
 
 func newManager(t testing.TB, kind gp.KeyType) *manager {
