@@ -39,6 +39,18 @@ func (c *Collector) Open(sam iso7816.Transmit, debits, denied *Flash, key ed2551
 	return nil
 }
 
+// readTerminal asks the PSAM which terminal it stands for (file 16).
+func readTerminal(sam iso7816.Transmit) (purse.Terminal, error) {
+	r, err := sam(iso7816.ReadBinarySFI(purse.SFISAMTerminal, 0, 6))
+	switch {
+	case err != nil:
+		return purse.Terminal{}, fmt.Errorf("terminal number: %w: %w", ErrSAM, err)
+	case !r.SW.OK() || len(r.Data) != 6:
+		return purse.Terminal{}, fmt.Errorf("terminal number: %w: %v", ErrSAM, r.SW)
+	}
+	return purse.Terminal(r.Data), nil
+}
+
 // A Stop ends a tap: the card is refused, or must come again. It is an
 // outcome that travels as an error inside a device.
 type Stop struct {

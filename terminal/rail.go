@@ -57,3 +57,16 @@ func Spend(r *purse.Transit, fen uint32) {
 
 // TwoDigits is n modulo 100 in BCD.
 func TwoDigits(n uint32) byte { return byte(n/10%10<<4 | n%10) }
+
+// ConcessionOf is the tariff's concession code for a card type, empty for
+// none. Tariffs name their concessions by these words.
+func ConcessionOf(t purse.CardType) string {
+	switch t {
+	case purse.CardStudent:
+		return "student"
+	case purse.CardSenior:
+		return "senior"
+	default:
+		return ""
+	}
+}

@@ -11,19 +11,15 @@ package terminal
 
 import (
 	"errors"
-	"fmt"
 	"time"
-
-	"koala/spec/iso7816"
-	"koala/spec/purse"
 )
 
 // The failures of a device. Those of one card are Outcomes.
 var (
 	ErrPower    = errors.New("terminal: power failed")
-	ErrFull     = errors.New("terminal: the store of debits is full: send a batch first")
+	ErrFull     = errors.New("terminal: the store is full: send a batch first")
 	ErrDoubts   = errors.New("terminal: too many taps without a known end: send a batch first")
-	ErrRelease  = errors.New("terminal: cannot release debits that were never stored")
+	ErrRelease  = errors.New("terminal: cannot release what was never stored")
 	ErrGap      = errors.New("terminal: a version is missing before this one")
 	ErrOld      = errors.New("terminal: not newer than what the device has")
 	ErrTooLarge = errors.New("terminal: larger than the device's memory for it")
@@ -33,28 +29,3 @@ var (
 
 // A Clock tells the device's time.
 type Clock interface{ Now() time.Time }
-
-// readTerminal asks the PSAM which terminal it stands for (file 16).
-func readTerminal(sam iso7816.Transmit) (purse.Terminal, error) {
-	r, err := sam(iso7816.ReadBinarySFI(purse.SFISAMTerminal, 0, 6))
-	switch {
-	case err != nil:
-		return purse.Terminal{}, fmt.Errorf("terminal number: %w: %w", ErrSAM, err)
-	case !r.SW.OK() || len(r.Data) != 6:
-		return purse.Terminal{}, fmt.Errorf("terminal number: %w: %v", ErrSAM, r.SW)
-	}
-	return purse.Terminal(r.Data), nil
-}
-
-// ConcessionOf is the tariff's concession code for a card type, empty for
-// none. Tariffs name their concessions by these words.
-func ConcessionOf(t purse.CardType) string {
-	switch t {
-	case purse.CardStudent:
-		return "student"
-	case purse.CardSenior:
-		return "senior"
-	default:
-		return ""
-	}
-}

@@ -4,6 +4,7 @@
 package bus
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -87,9 +88,7 @@ func New(cfg Config, sam iso7816.Transmit) (*Validator, error) {
 	if err := cfg.Route.check(); err != nil {
 		return nil, err
 	}
-	if cfg.Again == 0 {
-		cfg.Again = DefaultAgain
-	}
+	cfg.Again = cmp.Or(cfg.Again, DefaultAgain)
 	v := &Validator{
 		cfg: cfg, meter: terminal.NewMeter(cfg.Rate, cfg.Costs, terminal.DefaultCosts(), cfg.Record),
 		col: terminal.Collector{City: cfg.City, KeyIndex: cfg.KeyIndex, IssuerFactor: cfg.IssuerFactor},

@@ -7,6 +7,7 @@
 package canteen
 
 import (
+	"cmp"
 	"crypto/ed25519"
 	"encoding/binary"
 	"errors"
@@ -67,12 +68,7 @@ type Till struct {
 
 // New starts a till over what its flash holds.
 func New(cfg Config) (*Till, error) {
-	if cfg.Again == 0 {
-		cfg.Again = DefaultAgain
-	}
-	if cfg.Refund == 0 {
-		cfg.Refund = DefaultRefund
-	}
+	cfg.Again, cfg.Refund = cmp.Or(cfg.Again, DefaultAgain), cmp.Or(cfg.Refund, DefaultRefund)
 	t := &Till{cfg: cfg, bank: terminal.OpenBank(cfg.Menu), meter: terminal.NewMeter(cfg.Rate, cfg.Costs, costs(), cfg.Record)}
 	var err error
 	if pack := t.bank.Value(); pack != nil {

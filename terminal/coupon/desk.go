@@ -7,6 +7,7 @@
 package coupon
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -50,9 +51,7 @@ type Desk struct {
 
 // New starts a desk over what its flash holds.
 func New(cfg Config) (*Desk, error) {
-	if cfg.Again == 0 {
-		cfg.Again = DefaultAgain
-	}
+	cfg.Again = cmp.Or(cfg.Again, DefaultAgain)
 	shelf, err := terminal.OpenShelf(cfg.Store, longest, keyOf)
 	if err != nil {
 		return nil, fmt.Errorf("coupon desk %s: %w", cfg.Terminal, err)

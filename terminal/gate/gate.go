@@ -5,6 +5,7 @@
 package gate
 
 import (
+	"cmp"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -65,15 +66,6 @@ type Config struct {
 	Record  bool // keep every tap's dialogue
 }
 
-func (c *Config) fill() {
-	if c.Again == 0 {
-		c.Again = DefaultAgain
-	}
-	if c.RepairGrace == 0 {
-		c.RepairGrace = DefaultRepairGrace
-	}
-}
-
 // A Gate is one device. After an error wrapping terminal.ErrPower it is dead:
 // give its flash power and make a new one over it.
 type Gate struct {
@@ -86,7 +78,7 @@ type Gate struct {
 
 // New starts a gate over what its flash holds, with the PSAM it will use.
 func New(cfg Config, sam iso7816.Transmit) (*Gate, error) {
-	cfg.fill()
+	cfg.Again, cfg.RepairGrace = cmp.Or(cfg.Again, DefaultAgain), cmp.Or(cfg.RepairGrace, DefaultRepairGrace)
 	g := &Gate{
 		cfg: cfg, bank: terminal.OpenBank(cfg.Tariff), meter: terminal.NewMeter(cfg.Rate, cfg.Costs, terminal.DefaultCosts(), cfg.Record),
 		col: terminal.Collector{City: cfg.City, KeyIndex: cfg.KeyIndex, IssuerFactor: cfg.IssuerFactor},

@@ -5,6 +5,7 @@
 package pos
 
 import (
+	"cmp"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -64,9 +65,7 @@ type Till struct {
 // New starts a till over what its flash holds. What a power failure left half
 // done is finished: a host that may have approved what was never given is told.
 func New(cfg Config) (*Till, error) {
-	if cfg.Again == 0 {
-		cfg.Again = DefaultAgain
-	}
+	cfg.Again = cmp.Or(cfg.Again, DefaultAgain)
 	k, err := kernel.New(cfg.Kernel)
 	if err != nil {
 		return nil, fmt.Errorf("pos: %w", err)
