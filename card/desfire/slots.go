@@ -25,8 +25,6 @@ const (
 	atMaster   = 12
 	atDefault  = 38
 	cardSize   = 64
-
-	keySize = 2 + desfire.MaxKeySize
 )
 
 // maxSlots is what all applications and files can take.
