@@ -235,6 +235,64 @@ func TestCertificateChain(t *testing.T) {
 	}
 }
 
+// TestSM2Chain: the house's second chain down to a card, its key once for each
+// card, and its parts under the element's DEK only.
+func TestSM2Chain(t *testing.T) {
+	h := bank(t)
+	const pan = "6288880000000000018"
+	k, err := h.TakeSM2Key(ctx, "order 1")
+	if err != nil || k.Public.Algorithm() != emv.SM2 {
+		t.Fatal(err)
+	}
+	if again, err := h.TakeSM2Key(ctx, "order 1"); err != nil || again.ID != k.ID || !bytes.Equal(again.Public.Modulus(), k.Public.Modulus()) {
+		t.Errorf("the same order got %s and %s, %v", k.ID, again.ID, err)
+	}
+	if other, err := h.TakeSM2Key(ctx, "order 2"); err != nil || bytes.Equal(other.Public.Modulus(), k.Public.Modulus()) {
+		t.Errorf("two orders got one key, %v", err)
+	}
+	if r, err := h.TakeICCKey(ctx, "order 1"); err != nil || r.ID == k.ID || r.Public.Algorithm() != emv.RSA {
+		t.Errorf("the RSA key of the same order: %v %v", r.ID, err)
+	}
+	if _, err := h.TakeSM2Key(ctx, ""); !errors.Is(err, hsm.ErrUsage) {
+		t.Errorf("for nobody: %v", err)
+	}
+	ca, err := h.CAKey(ctx, emv.SM2, 0)
+	rsa, err2 := h.CAKey(ctx, emv.RSA, 0)
+	if err != nil || err2 != nil || !ca.Valid() || ca.Algorithm != emv.SM2 || ca.Index == rsa.Index || string(ca.RID[:]) != pboc.RID {
+		t.Fatalf("%+v, %v, %v", ca, err, err2)
+	}
+	if _, public := emv.FindCA(ca.RID, ca.Index); public {
+		t.Errorf("index %02X is UnionPay's own", ca.Index)
+	}
+	static, check := []byte("static data"), emv.Check{PAN: pan, Date: [3]byte{0x15, 0x09, 0x16}}
+	issuer, index, err := h.IssuerCertificate(ctx, emv.SM2, pan[:8], [2]byte{0x12, 0x35})
+	if again, _, _ := h.IssuerCertificate(ctx, emv.SM2, pan[:8], [2]byte{0x12, 0x35}); err != nil || index != ca.Index || !bytes.Equal(again.Certificate, issuer.Certificate) {
+		t.Fatal(index, err)
+	}
+	own, err := h.ICCCertificate(ctx, emv.KeyInfo{Owner: pan, Expiry: [2]byte{0x09, 0x20}, Serial: [3]byte{0, 0, 1}, Key: k.Public}, static)
+	if err != nil {
+		t.Fatal(err)
+	}
+	top, err := emv.RecoverIssuer(ca, issuer, check)
+	if err != nil {
+		t.Fatal(err)
+	}
+	card, err := emv.RecoverICC(top.Key, own, static, check)
+	if err != nil || !bytes.Equal(card.Key.Modulus(), k.Public.Modulus()) {
+		t.Errorf("%+v, %v", card, err)
+	}
+	ssad, err := h.SignStatic(ctx, emv.SM2, [2]byte{1, 2}, static)
+	if dac, err2 := emv.VerifySDA(top.Key, ssad, static); err != nil || err2 != nil || dac != [2]byte{1, 2} {
+		t.Errorf("SDA %X, %v %v", dac, err, err2)
+	}
+	if _, err := h.Rotate(ctx, hsm.LabelCA+hsm.LabelSM2); err != nil {
+		t.Fatal(err)
+	}
+	if next, err := h.CAKey(ctx, emv.SM2, 0); err != nil || next.Index != ca.Index+1 {
+		t.Errorf("the next CA key %+v %v", next, err)
+	}
+}
+
 func TestPIN(t *testing.T) {
 	h := bank(t)
 	const pan = "6288880000000000018"
@@ -339,6 +397,50 @@ func TestKeyGroups(t *testing.T) {
 	}
 	if p := opened(t, e, got[pboc.DGIPrimeP]); len(p) != 80 || p[64] != 0x80 {
 		t.Errorf("prime %X", p)
+	}
+}
+
+// TestSM2Groups: an SM2 key's number and point go out under the element's DEK, and
+// no part of a key goes out in the other key's form.
+func TestSM2Groups(t *testing.T) {
+	h := bank(t)
+	sm, err := h.TakeSM2Key(ctx, "order 9")
+	rsa, err2 := h.TakeICCKey(ctx, "order 9")
+	if err != nil || err2 != nil {
+		t.Fatal(err, err2)
+	}
+	host := [8]byte{1, 2, 3}
+	wrap := func(refs ...hsm.KeyRef) ([]iso7816.Command, *element, error) {
+		e := &element{kdd: [10]byte{0, 0, 0, 4, 1, 2, 3, 4, 5, 6}, keys: globalplatform.FactoryKeys()}
+		list, err := h.WrapScript(ctx, hsm.Script{HostChallenge: host, InitAnswer: e.initialise(t, host), Level: globalplatform.CMAC | globalplatform.CENC,
+			Commands: []hsm.Plain{{Command: iso7816.Command{CLA: globalplatform.CLA, INS: globalplatform.InsStoreData, P1: 0x88, Le: iso7816.NoLe}, Keys: refs}}})
+		return list, e, err
+	}
+	refs := []hsm.KeyRef{{DGI: pboc.DGIScalarSM, Form: hsm.SM2Part, Card: sm.ID}, {DGI: pboc.DGIPointSM, Form: hsm.SM2Part, Card: sm.ID}}
+	list, e, err := wrap(refs...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := e.run(t, list)[0].Data
+	var parts [][]byte
+	for _, r := range refs {
+		d, rest, ok, err := globalplatform.NextDGI(data)
+		if err != nil || !ok || d.ID != r.DGI || len(d.Data)+3 > r.Size() {
+			t.Fatalf("%+v %v", d, err)
+		}
+		parts, data = append(parts, opened(t, e, d.Data)), rest
+	}
+	k, err := emv.NewSM2Key(parts[0][:32])
+	if err != nil || parts[0][32] != 0x80 || parts[1][64] != 0x80 || !bytes.Equal(k.Public().Modulus(), sm.Public.Modulus()) || !bytes.Equal(parts[1][:64], sm.Public.Modulus()) {
+		t.Errorf("parts of %d and %d bytes, %v", len(parts[0]), len(parts[1]), err)
+	}
+	for _, r := range []hsm.KeyRef{
+		{DGI: pboc.DGIScalarSM, Form: hsm.SM2Part, Card: rsa.ID}, {DGI: pboc.DGIPrimeP, Form: hsm.RSAPart, Card: sm.ID},
+		{DGI: pboc.DGIPrimeP, Form: hsm.SM2Part, Card: sm.ID}, {DGI: pboc.DGIScalarSM, Form: hsm.RSAPart, Card: rsa.ID},
+	} {
+		if _, _, err := wrap(r); !errors.Is(err, hsm.ErrUsage) {
+			t.Errorf("%04X in form %d: %v", r.DGI, r.Form, err)
+		}
 	}
 }
 

@@ -720,10 +720,9 @@ func TestLostBand(t *testing.T) {
 	})
 }
 
-// TestSM: the same life under SM4, and a renewed card: the same number, the next
-// sequence number, keys of its own.
-func TestSM(t *testing.T) {
-	h := openBank(t, t.TempDir())
+// sellSM puts a debit card of the SM variant on sale: SM4 keys, and an SM2 chain
+// beside the RSA one.
+func (h *bankHouse) sellSM() {
 	h.do(func(tx *db.Tx) error {
 		p, err := issuing.ProductOn(tx, issuing.DebitCard, tx.Now())
 		if err != nil {
@@ -743,6 +742,13 @@ func TestSM(t *testing.T) {
 		p.Code, p.Template, p.Prefix = "debit-sm", tpl.ID, issuing.HouseBIN+"91"
 		return issuing.SetProduct(tx, p)
 	})
+}
+
+// TestSM: the same life under SM4, and a renewed card: the same number, the next
+// sequence number, keys of its own.
+func TestSM(t *testing.T) {
+	h := openBank(t, t.TempDir())
+	h.sellSM()
 	k := h.issue("debit-sm", "band_1")
 	k.load(40_00)
 	if f := k.clear(k.pay(15_00)); f[0] != issuing.Cleared {

@@ -21,6 +21,7 @@ import (
 	"koala/spec/iso7816"
 	"koala/spec/pboc"
 	"koala/spec/purse"
+	"koala/spec/tlv"
 	"koala/terminal"
 	"koala/terminal/kernel"
 	"koala/terminal/pos"
@@ -429,5 +430,66 @@ func TestClaims(t *testing.T) {
 	})
 	if _, err := h.bank.Renew(context.Background(), p.id); !errors.Is(err, issuing.ErrSuspended) {
 		t.Errorf("a lost number renewed: %v", err)
+	}
+}
+
+// TestSMTill: a card of the SM variant from the order to the books, over the air and
+// by contact, at a till with both CA keys, which reads its SM2 chain, and at one that
+// knows RSA only.
+func TestSMTill(t *testing.T) {
+	h := openBank(t, t.TempDir())
+	h.sellSM()
+	k, s := h.issue("debit-sm", "band_1"), h.stall()
+	old := s.till
+	keys, err := h.bank.CAKeys(context.Background())
+	if err != nil || len(keys) != 2 || keys[1].Algorithm != emv.SM2 {
+		t.Fatalf("%d CA keys, %v", len(keys), err)
+	}
+	s.cfg.Kernel.Keys, s.cfg.Record = keys, true
+	s.cfg.Sales, s.cfg.Denied, s.cfg.State = terminal.NewFlash(16), terminal.NewFlash(4), terminal.NewFlash(2)
+	s.boot()
+	if l := s.load(k, 200_00); l.State != pos.Loaded || l.New != 200_00 {
+		t.Fatalf("load: %+v", l)
+	}
+	signature := func() (sdad []byte) {
+		for _, x := range s.till.Dialogue() {
+			if v, ok := tlv.Find(x.Response.Data, emv.TagSDAD); ok {
+				sdad = v
+			}
+		}
+		return sdad
+	}
+	r := s.tap(k, pos.Sale{Fen: 12_50})
+	if r.Outcome.Result != kernel.Approved || r.Record == nil || r.Record.Kind != pboc.ClearSale {
+		t.Fatalf("tapped: %v", r.Outcome)
+	}
+	if sdad := signature(); len(sdad) != 69 || sdad[0] != 0x15 {
+		t.Errorf("9F4B %X", sdad)
+	}
+	if iad, err := pboc.ParseIAD(r.Record.IAD); err != nil || iad.Alg != pboc.SM4 {
+		t.Errorf("9F10 %X %v", r.Record.IAD, err)
+	}
+	in, err := s.till.Insert(k.present(card.Contact), pos.Sale{Fen: 7_50})
+	if err != nil || in.Outcome.Result != kernel.Approved {
+		t.Fatalf("inserted: %v %v", in.Outcome, err)
+	}
+	s.handIn()
+	h.want("at a till with both keys", map[ledger.AccountID]int64{issuing.Float(k.id): 180_00, shop: 20_00})
+	s.till = old
+	if r := s.tap(k, pos.Sale{Fen: 10_00}); r.Outcome.Result != kernel.Approved {
+		t.Fatalf("at a till with one key: %v", r.Outcome)
+	}
+	s.handIn()
+	h.want("at a till with one key", map[ledger.AccountID]int64{issuing.Float(k.id): 170_00, shop: 30_00})
+	h.balanced("SM", k)
+	other, err := emv.NewSM2Key(append(make([]byte, 31), 9))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.cfg.Kernel.Keys = []emv.CAKey{keys[0], emv.NewCAKey(emv.RIDUnionPay, keys[1].Index, other.Public())}
+	s.cfg.Sales, s.cfg.Denied, s.cfg.State = terminal.NewFlash(16), terminal.NewFlash(4), terminal.NewFlash(2)
+	s.boot()
+	if r := s.tap(k, pos.Sale{Fen: 10_00}); r.Outcome.Result == kernel.Approved && r.Record.Kind == pboc.ClearSale || k.balance() != 170_00 {
+		t.Errorf("another authority's till: %v, the card has %d", r.Outcome, k.balance())
 	}
 }
