@@ -348,3 +348,44 @@ func TestMoveGivenUp(t *testing.T) {
 		h.whole()
 	}
 }
+
+// TestReplaceOnlyByItsHeir: a card ends for the living one that was opened in its
+// place, and one with money only with its claim.
+func TestReplaceOnlyByItsHeir(t *testing.T) {
+	t.Parallel()
+	h, cards := six(t)
+	for _, tt := range []struct {
+		old, to string
+		want    error
+	}{{doorCard, couponCard, issuing.ErrNotHeir}, {issuing.TransitBJ, issuing.TransitBJ, issuing.ErrNotHeir}} {
+		if err := h.try(func(tx *db.Tx) error { return issuing.Replace(tx, cards[tt.old], cards[tt.to]) }); !errors.Is(err, tt.want) {
+			t.Errorf("%s for %s: %v, want %v", tt.old, tt.to, err, tt.want)
+		}
+	}
+	h.do(func(tx *db.Tx) error {
+		_, err := h.tsm.Suspend(tx, bandID)
+		return errors.Join(err, h.tsm.Register(tx, newBandID, string(lin)))
+	})
+	h.band = newBand(t, h.tsm, newBandID, 2)
+	orders, err := h.tsm.MoveTo(ctx, bandID, newBandID, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.band.work(0)
+	for _, o := range orders {
+		h.do(func(tx *db.Tx) error {
+			c, err := issuing.Get(tx, o.Card)
+			if err != nil {
+				return err
+			}
+			want := error(nil) // the same again
+			if c.Kind.Money() {
+				want = issuing.ErrKind
+			}
+			if err := issuing.Replace(tx, c.Replaces, c.ID); !errors.Is(err, want) {
+				t.Errorf("%s: %v, want %v", c.Kind, err, want)
+			}
+			return nil
+		})
+	}
+}
