@@ -35,6 +35,7 @@ type Description struct {
 	EN, ZH     string // what the message type is called
 	Bitmap     string // hexadecimal
 	TPDU, Head string // hexadecimal; empty where there is none
+	HeadLines  []Line // the parts of TPDU and header
 	Lines      []Line
 }
 
@@ -49,10 +50,43 @@ func Describe(m *Message, o Options) Description {
 	if m.spec.Head == POSHead && len(m.head) == POSHeadLen {
 		d.TPDU, d.Head = d.Head[:2*TPDULen], d.Head[2*TPDULen:]
 	}
+	d.HeadLines = DescribeHead(m.head)
 	for n, v := range m.Fields() {
 		d.Lines = append(d.Lines, m.describe(n, v, o)...)
 	}
 	return d
+}
+
+// DescribeHead puts what stands before a message type into words: TPDU and
+// header of the POS dialect, or the 46 bytes of the interchange dialect. It is
+// empty for anything else.
+func DescribeHead(head []byte) []Line {
+	if h, err := ParseInterchangeHeader(head); err == nil {
+		version := pair{"", ""}
+		if h.Version&0x80 != 0 {
+			version = pair{"test message", "测试报文"}
+		}
+		return []Line{
+			{EN: "version", ZH: "版本标识", Value: fmt.Sprintf("%02X", h.Version), Meaning: version.en, MeaningZH: version.zh},
+			{EN: "length of header and message", ZH: "整个报文长度", Value: fmt.Sprintf("%04d", h.Total)},
+			{EN: "destination", ZH: "目的标识", Value: string(h.Destination[:])}, {EN: "source", ZH: "源标识", Value: string(h.Source[:])},
+			{EN: "reserved", ZH: "保留使用", Value: fmt.Sprintf("%X", h.Reserved)}, {EN: "batch", ZH: "批次号", Value: fmt.Sprintf("%02X", h.Batch)},
+			{EN: "transaction", ZH: "交易信息", Value: string(h.Transaction[:])}, {EN: "user", ZH: "用户信息", Value: fmt.Sprintf("%02X", h.User)},
+			{EN: "reject code", ZH: "拒绝码", Value: string(h.Reject[:])},
+		}
+	}
+	h, err := ParsePOSHeader(head)
+	if err != nil {
+		return nil
+	}
+	application := fmt.Sprintf("%02X", h.Application)
+	en, zh := wordsOf("application", application)
+	return []Line{
+		{EN: "destination", ZH: "目的地址", Value: fmt.Sprintf("%04X", h.Destination)}, {EN: "source", ZH: "源地址", Value: fmt.Sprintf("%04X", h.Source)},
+		{EN: "application", ZH: "应用类别定义", Value: application, Meaning: en, MeaningZH: zh},
+		{EN: "version", ZH: "软件总版本号", Value: fmt.Sprintf("%02X", h.Version)}, {EN: "state and request", ZH: "终端状态及处理要求", Value: fmt.Sprintf("%02X", h.State)},
+		{EN: "software", ZH: "软件分版本号", Value: fmt.Sprintf("%X", h.Rest)},
+	}
 }
 
 // describe is field n and its parts.

@@ -156,6 +156,24 @@ func TestSettlementTotals(t *testing.T) {
 	}
 }
 
+func TestDescribeHead(t *testing.T) {
+	for _, tt := range []struct {
+		head  string
+		lines int
+		first string
+	}{
+		{posHead, 6, "0003"}, {head46("0407"), 9, "02"}, {"", 0, ""}, {posHead[:8], 0, ""},
+	} {
+		lines := DescribeHead(unhex(t, tt.head))
+		if len(lines) != tt.lines || len(lines) > 0 && lines[0].Value != tt.first {
+			t.Errorf("%s: %+v", tt.head, lines)
+		}
+	}
+	if l := DescribeHead(unhex(t, posHead))[2]; l.Meaning != "magnetic stripe payment" {
+		t.Errorf("%+v", l)
+	}
+}
+
 func TestApproved(t *testing.T) {
 	for code, want := range map[string]bool{"00": true, "A2": true, "A4": true, "A6": true, "A0": false, "A3": false, "51": false, "": false} {
 		if Approved(code) != want {

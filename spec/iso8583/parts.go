@@ -42,7 +42,7 @@ var (
 	securityControl  = []piece{{len: 1, en: "PIN format", zh: "密码格式", words: "pinformat"}, {len: 1, en: "encryption", zh: "加密算法", words: "method"}, {len: 1, en: "tracks encrypted", zh: "磁道加密标志"}}
 	additionalAmount = []piece{{len: 2, en: "account type", zh: "账户类型", words: "account"}, {len: 2, en: "amount type", zh: "余额类型"}, {len: 3, en: "currency", zh: "货币代码"},
 		{len: 1, en: "sign", zh: "余额符号"}, {len: 12, en: "amount", zh: "余额", amount: true}}
-	schemeAndText  = []piece{{len: 3, en: "card scheme", zh: "国际信用卡公司代码"}, {en: "text", zh: "附加信息"}}
+	schemeAndText  = []piece{{len: 3, en: "card scheme", zh: "国际信用卡公司代码", words: "scheme"}, {en: "text", zh: "附加信息"}}
 	reasonAndPoint = []piece{{len: 4, en: "reason", zh: "报文原因代码"}, {en: "point of service", zh: "服务点附加信息"}}
 )
 
@@ -88,7 +88,9 @@ func (m *Message) posParts(n int, v []byte, o Options) []Line {
 			return keyParts(v, o)
 		}
 	case 63:
-		return split(63, v, schemeAndText, o)
+		if en, _ := wordsOf("scheme", part(v, 0, 3)); en != "" {
+			return split(63, v, schemeAndText, o)
+		}
 	}
 	return nil
 }
