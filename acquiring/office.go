@@ -98,9 +98,7 @@ func (o *Office) Install(ctx context.Context, tid string) (in Installation, err 
 func (o *Office) inject(ctx context.Context, in *Installation) (err error) {
 	switch in.Device.Kind {
 	case POS:
-		var ca emv.CAKey
-		ca, err = o.bank.CAKey(ctx)
-		in.CA = []emv.CAKey{ca}
+		in.CA, err = o.bank.CAKeys(ctx)
 	case Canteen:
 		in.Keys, err = o.keys.InjectCanteen(ctx, tillOf(in.Device.TID))
 	case Door:

@@ -93,13 +93,7 @@ var doors = []web.Door{
 }
 
 // authorities are the keys under which the house's own bank cards hold.
-func (h *House) authorities(ctx context.Context) ([]emv.CAKey, error) {
-	k, err := h.Bank.CAKey(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return []emv.CAKey{k}, nil
-}
+func (h *House) authorities(ctx context.Context) ([]emv.CAKey, error) { return h.Bank.CAKeys(ctx) }
 
 // elsewhere is the street of a house without a city: bands and gates are real,
 // come by the devices' door, and nothing can be held to anything from a page.

@@ -29,11 +29,12 @@ type setup struct {
 	Merchant string `json:"merchant"`
 	Packs    string `json:"packs"`
 	CA       []struct {
-		RID      string `json:"rid"`
-		Index    byte   `json:"index"`
-		Modulus  string `json:"modulus"`
-		Exponent string `json:"exponent"`
-		Hash     string `json:"hash"`
+		RID       string           `json:"rid"`
+		Index     byte             `json:"index"`
+		Modulus   string           `json:"modulus"`
+		Exponent  string           `json:"exponent"`
+		Hash      string           `json:"hash"`
+		Algorithm emv.KeyAlgorithm `json:"algorithm"`
 	} `json:"ca"`
 	Cards   string `json:"cards"`
 	Version byte   `json:"version"`
@@ -73,7 +74,7 @@ func (s setup) cards() (k [16]byte, err error) {
 func (s setup) authorities() ([]emv.CAKey, error) {
 	keys := emv.CAKeys()
 	for _, x := range s.CA {
-		k := emv.CAKey{Index: x.Index}
+		k := emv.CAKey{Index: x.Index, Algorithm: x.Algorithm}
 		rid, err1 := octets(x.RID, len(k.RID))
 		hash, err2 := octets(x.Hash, len(k.Hash))
 		var err3, err4 error

@@ -88,6 +88,7 @@ var refusals = []struct {
 	err    error
 	en, zh string
 }{
+	{emv.ErrSignature, "the SM2 signature does not verify", "SM2 签名验证失败"},
 	{emv.ErrHash, "the hash inside does not match", "内含哈希不符"},
 	{emv.ErrLength, "not as long as the key that signed it", "长度与签名密钥不符"},
 	{emv.ErrTrailer, "does not recover: trailer is not BC", "恢复失败：尾部不是 BC"},
@@ -111,7 +112,7 @@ func refusal(err error) (string, string) {
 // passed fills in what a certificate says about its key.
 func (c *chain) passed(x Certificate, info emv.KeyInfo) Certificate {
 	x.OK, x.Decided, x.Hash = true, true, true
-	x.Bits = 8 * info.Key.Size()
+	x.Bits = info.Key.Bits()
 	x.Expiry = monthText(info.Expiry)
 	x.Serial = fmt.Sprintf("%X", info.Serial)
 	x.Owner = info.Owner
@@ -146,7 +147,7 @@ func (c *chain) issuerKey() Certificate {
 	x.Signer = fmt.Sprintf("%s %02X (%s)", ca.Scheme, ca.Index, ca.Environment)
 	x.SignerZH = x.Signer
 	exponent := c.get(emv.TagIssuerExponent)
-	if exponent == nil {
+	if exponent == nil && ca.Algorithm != emv.SM2 {
 		return x.undecided("the exponent 9F32 was not read", "未读到指数 9F32")
 	}
 	info, err := emv.RecoverIssuer(ca, emv.Certificate{
@@ -234,7 +235,7 @@ func (c *chain) cardKey() Certificate {
 		return x
 	}
 	exponent := c.get(emv.TagICCExponent)
-	if exponent == nil {
+	if exponent == nil && c.issuer.Algorithm() != emv.SM2 {
 		return x.undecided("the exponent 9F47 was not read", "未读到指数 9F47")
 	}
 	info, err := emv.RecoverICC(c.issuer, emv.Certificate{Certificate: c.get(emv.TagICCCert),

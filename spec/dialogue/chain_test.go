@@ -1,6 +1,7 @@
 package dialogue_test
 
 import (
+	"bytes"
 	"encoding/hex"
 	"fmt"
 	"math/rand"
@@ -38,6 +39,25 @@ func newTestCard(t testing.TB) testCard {
 		}
 		keys[i] = k
 	}
+	return chained(t, keys)
+}
+
+// newSMCard is the same with an SM2 chain.
+func newSMCard(t testing.TB) testCard {
+	t.Helper()
+	var keys [3]*emv.PrivateKey
+	for i := range keys {
+		k, err := emv.NewSM2Key(bytes.Repeat([]byte{byte(i + 1)}, 32))
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys[i] = k
+	}
+	return chained(t, keys)
+}
+
+func chained(t testing.TB, keys [3]*emv.PrivateKey) testCard {
+	t.Helper()
 	c := testCard{ca: emv.NewCAKey(emv.RIDUnionPay, 0xF0, keys[0].Public()), issuer: keys[1], card: keys[2]}
 	issuer, err := emv.MakeIssuerCertificate(keys[0], emv.KeyInfo{Owner: testPAN[:8], Expiry: testExpiry, Key: keys[1].Public()})
 	if err != nil {
@@ -133,6 +153,26 @@ func TestContactlessSignatures(t *testing.T) {
 		if r.Card != dialogue.UnionPay || r.Interface != dialogue.Contactless || r.Balance.Fen != 975 || r.To != "2035-12-31" {
 			t.Errorf("%s: %s %s %+v %s", tt.name, r.Card, r.Interface, r.Balance, r.To)
 		}
+	}
+}
+
+// The SM2 chain is told in the same words, with what SM2 says when it fails.
+func TestSMSignatures(t *testing.T) {
+	c := newSMCard(t)
+	for _, version := range []byte{0, 1} {
+		r := dialogue.Explain(c.quick(t, version, false), dialogue.Options{CAs: []emv.CAKey{c.ca}})
+		if len(r.Certificates) != 3 || !r.Sound() {
+			t.Fatalf("%+v", r.Certificates)
+		}
+		for _, x := range r.Certificates {
+			if !x.OK || x.Kind != dialogue.FastDDA && x.Bits != 256 {
+				t.Errorf("%+v", x)
+			}
+		}
+	}
+	r := dialogue.Explain(c.quick(t, 1, true), dialogue.Options{CAs: []emv.CAKey{c.ca}})
+	if x := r.Certificates[2]; x.OK || x.Reason != "the SM2 signature does not verify" || r.Sound() {
+		t.Errorf("%+v", x)
 	}
 }
 

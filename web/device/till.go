@@ -104,6 +104,8 @@ type (
 		Modulus  string `json:"modulus"`
 		Exponent string `json:"exponent"`
 		Hash     string `json:"hash"`
+		// 4: SM2, whose modulus is X | Y and which has no exponent; 1 or absent: RSA.
+		Algorithm byte `json:"algorithm,omitempty"`
 	}
 )
 
@@ -116,7 +118,7 @@ func (d Deps) install(w http.ResponseWriter, r *http.Request, id string) error {
 	out := installation{TID: id, Kind: in.Device.Kind, MID: in.Device.MID, Place: names{in.Device.PlaceEN, in.Device.PlaceZH},
 		Names: names{in.Shop.NameEN, in.Shop.NameZH}, MCC: in.Shop.MCC, Packs: hex.EncodeToString(in.Packs)}
 	for _, k := range in.CA {
-		out.CA = append(out.CA, ca{hex.EncodeToString(k.RID[:]), k.Index, hex.EncodeToString(k.Modulus), hex.EncodeToString(k.Exponent), hex.EncodeToString(k.Hash[:])})
+		out.CA = append(out.CA, ca{hex.EncodeToString(k.RID[:]), k.Index, hex.EncodeToString(k.Modulus), hex.EncodeToString(k.Exponent), hex.EncodeToString(k.Hash[:]), byte(k.Algorithm)})
 	}
 	switch in.Device.Kind {
 	case acquiring.Door:
