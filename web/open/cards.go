@@ -147,7 +147,8 @@ type issueCard struct {
 	RawBody []byte
 }
 
-// issueCard opens a card and orders it to be written into the band.
+// issueCard opens a card that the band's wearer agreed to and orders it to be
+// written into the band.
 func (a *api) issueCard(ctx context.Context, in *issueCard) (*Answered[Order], error) {
 	out, err := exactly(ctx, a, "POST /v1/bands/"+in.Band+"/cards", in.Keyed, in.RawBody, func(tx *db.Tx) (Order, string, error) {
 		o, err := a.issue(tx, partner(ctx), in.Band, in.Body)
@@ -180,6 +181,10 @@ func (a *api) issue(tx *db.Tx, partner, band string, n NewCard) (Order, error) {
 	if err != nil {
 		return Order{}, err
 	}
+	consent, err := agreed(tx, partner, b, n.Consent)
+	if err != nil {
+		return Order{}, err
+	}
 	ref := "open:" + partner + ":" + n.Reference
 	c, err := issuing.Open(tx, issuing.Application{Ref: ref, Customer: customer.ID(b.Owner), Band: band, Product: code})
 	if err != nil {
@@ -187,6 +192,9 @@ func (a *api) issue(tx *db.Tx, partner, band string, n NewCard) (Order, error) {
 	}
 	o, err := a.TSM.Place(tx, tsm.Request{Ref: ref, Kind: tsm.Issue, Band: band, Card: c.ID, Customer: b.Owner})
 	if err != nil {
+		return Order{}, err
+	}
+	if err := consent.useUp(tx, partner, o.ID); err != nil {
 		return Order{}, err
 	}
 	row := orderRow{o.ID, n.Reference, t.ID, band, c.ID}

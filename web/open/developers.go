@@ -21,7 +21,7 @@ import (
 var order = []string{"create-card-template", "submit-card-template", "list-card-templates", "get-card-template", "issue-card", "get-order", "get-card"}
 
 // codes are the failures that a partner may meet.
-var codes = []*fail.Failure{ErrKey, ErrScope, ErrRate, ErrBody, ErrNoThing, ErrNotOnSale, ErrReference, once.ErrKey, once.ErrDiffers,
+var codes = []*fail.Failure{ErrKey, ErrScope, ErrRate, ErrBody, ErrNoThing, ErrNotOnSale, ErrReference, ErrConsent, ErrConsentOver, ErrConsentFirm, once.ErrKey, once.ErrDiffers,
 	issuing.ErrTemplate, issuing.ErrHasCard, tsm.ErrBand, web.ErrNoPage, web.ErrMethod, fail.ErrUnknown}
 
 // An operation is one as the page shows it.

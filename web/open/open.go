@@ -12,6 +12,7 @@ package open
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -69,7 +70,7 @@ func newAPI(d Deps) *api {
 		d.PerSecond, d.Burst = 10, 40
 	}
 	a := &api{Deps: d, mux: http.NewServeMux(), limit: limiter{rate: float64(d.PerSecond), burst: float64(d.Burst), bucket: map[string]bucket{}}}
-	cfg := huma.DefaultConfig("koala", "1.0.0")
+	cfg := huma.DefaultConfig("koala", "1.1.0")
 	cfg.Info.Description = "Card templates and cards on bands, for partners. Requests carry a bearer key; every POST an Idempotency-Key."
 	cfg.OpenAPIPath, cfg.DocsPath, cfg.SchemasPath = "", "", "" // the document and the page are served from here, nothing from elsewhere
 	cfg.CreateHooks = nil                                       // no $schema in answers
@@ -157,7 +158,9 @@ type kept[T any] struct {
 func exactly[T any](ctx context.Context, a *api, at string, k Keyed, raw []byte, act func(tx *db.Tx) (T, string, error)) (*Answered[T], error) {
 	var out kept[T]
 	var again bool
+	var refusal keptRefusal
 	err := a.Store.Write(ctx, func(tx *db.Tx) error {
+		refusal = keptRefusal{}
 		ans, old, err := once.Do(tx, once.Request{Scope: "open " + partner(ctx) + " " + at, Key: k.Key, Body: raw}, func() (once.Answer, error) {
 			body, where, err := act(tx)
 			if err != nil {
@@ -166,12 +169,18 @@ func exactly[T any](ctx context.Context, a *api, at string, k Keyed, raw []byte,
 			b, err := json.Marshal(kept[T]{where, body})
 			return once.Answer{Status: http.StatusOK, Type: "application/json", Body: b}, err
 		})
+		if errors.As(err, &refusal) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
 		again = old
 		return json.Unmarshal(ans.Body, &out)
 	})
+	if err == nil {
+		err = refusal.error
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -160,6 +160,30 @@ func (h *house) send(a ask) answered {
 const coupon = `{"code": "lunch-club", "kind": "coupon", "name_en": "Lunch club", "name_zh": "午餐会",
  "coupon": {"gives": "amount", "value": 500, "minimum_fen": 2000, "uses": 10, "days": 90}}`
 
+// wish is the body that orders a card.
+func wish(template, reference, code string) string {
+	return fmt.Sprintf(`{"template": %q, "reference": %q, "consent": %q}`, template, reference, code)
+}
+
+// agree is a code that the band's wearer makes for a firm, or for any.
+func (h *house) agree(firm string) (code string) {
+	h.t.Helper()
+	_, code = h.consent("band_lin", "cust_lin", firm)
+	return code
+}
+
+func (h *house) consent(band, owner, firm string) (c open.Consent, code string) {
+	h.t.Helper()
+	h.refs++
+	chance := make([]byte, 8)
+	_, _ = clock.Random(uint64(h.refs)).Read(chance)
+	h.do(func(tx *db.Tx) (err error) {
+		c, code, err = open.Agree(tx, owner, band, firm, fmt.Sprint("form ", h.refs), chance)
+		return err
+	})
+	return c, code
+}
+
 // approved describes a template of a partner and takes it all the way.
 func (h *house) approved(key, body string) string {
 	h.t.Helper()
@@ -187,7 +211,7 @@ func fromTemplateToCard(t *testing.T, h *house) {
 	if made.status != 201 || made.text("state") != "draft" || made.header.Get("Location") != "/v1/card-templates/"+id {
 		t.Fatalf("draft: %d %s", made.status, made.body)
 	}
-	early := h.send(ask{"POST", "/v1/bands/band_lin/cards", key, "k2", `{"template":"` + id + `","reference":"m1"}`, nil})
+	early := h.send(ask{"POST", "/v1/bands/band_lin/cards", key, "k2", wish(id, "m1", h.agree("")), nil})
 	if early.status != 409 || early.text("code") != "open.not_on_sale" {
 		t.Errorf("a card of a draft: %d %s", early.status, early.body)
 	}
@@ -204,12 +228,12 @@ func fromTemplateToCard(t *testing.T, h *house) {
 	if got := h.send(ask{"GET", "/v1/card-templates/" + id, key, "", "", nil}); got.text("state") != "approved" || got.json["version"] != 1.0 {
 		t.Errorf("approved: %s", got.body)
 	}
-	ordered := h.send(ask{"POST", "/v1/bands/band_lin/cards", key, "k4", `{"template":"` + id + `","reference":"m1"}`, nil})
+	ordered := h.send(ask{"POST", "/v1/bands/band_lin/cards", key, "k4", wish(id, "m1", h.agree("")), nil})
 	order := ordered.text("id")
 	if ordered.status != 202 || ordered.text("state") != "waiting" || ordered.header.Get("Location") != "/v1/orders/"+order {
 		t.Fatalf("ordered: %d %s", ordered.status, ordered.body)
 	}
-	again := h.send(ask{"POST", "/v1/bands/band_lin/cards", key, "k5", `{"template":"` + id + `","reference":"m1"}`, nil})
+	again := h.send(ask{"POST", "/v1/bands/band_lin/cards", key, "k5", wish(id, "m1", h.agree("")), nil})
 	if again.status != 202 || again.text("id") != order {
 		t.Errorf("the same reference under another key: %d %s", again.status, again.body)
 	}
@@ -251,12 +275,12 @@ func TestAReferenceNamesOneOrder(t *testing.T) {
 	key := h.key("jiahe", open.Scopes...)
 	a := h.approved(key, coupon)
 	b := h.approved(key, strings.Replace(coupon, "lunch-club", "tea-club", 1))
-	h.send(ask{"POST", "/v1/bands/band_lin/cards", key, "1", `{"template":"` + a + `","reference":"m1"}`, nil})
-	got := h.send(ask{"POST", "/v1/bands/band_lin/cards", key, "2", `{"template":"` + b + `","reference":"m1"}`, nil})
+	h.send(ask{"POST", "/v1/bands/band_lin/cards", key, "1", wish(a, "m1", h.agree("")), nil})
+	got := h.send(ask{"POST", "/v1/bands/band_lin/cards", key, "2", wish(b, "m1", h.agree("")), nil})
 	if got.status != 409 || got.text("code") != "open.reference" {
 		t.Errorf("the reference again for another card: %d %s", got.status, got.body)
 	}
-	got = h.send(ask{"POST", "/v1/bands/band_lin/cards", key, "3", `{"template":"` + a + `","reference":"m2"}`, nil})
+	got = h.send(ask{"POST", "/v1/bands/band_lin/cards", key, "3", wish(a, "m2", h.agree("")), nil})
 	if got.status != 409 || got.text("code") != "issuing.band_has_card" {
 		t.Errorf("a second card of the kind: %d %s", got.status, got.body)
 	}
@@ -266,7 +290,7 @@ func TestRefusals(t *testing.T) {
 	h := openHouse(t)
 	all, reads := h.key("jiahe", open.Scopes...), h.key("jiahe", open.ReadTemplates)
 	mine := h.approved(all, coupon)
-	order := h.send(ask{"POST", "/v1/bands/band_lin/cards", all, "o", `{"template":"` + mine + `","reference":"m1"}`, nil})
+	order := h.send(ask{"POST", "/v1/bands/band_lin/cards", all, "o", wish(mine, "m1", h.agree("")), nil})
 	stranger := h.key("other", open.Scopes...)
 	revoked := h.key("third", open.Scopes...)
 	h.do(func(tx *db.Tx) error {
@@ -296,8 +320,8 @@ func TestRefusals(t *testing.T) {
 		{"another partner's template", ask{"GET", "/v1/card-templates/" + mine, stranger, "", "", nil}, 404, "open.not_found"},
 		{"another partner's order", ask{"GET", "/v1/orders/" + order.text("id"), stranger, "", "", nil}, 404, "open.not_found"},
 		{"another partner's card", ask{"GET", "/v1/cards/" + order.text("card"), stranger, "", "", nil}, 404, "open.not_found"},
-		{"another partner's template for a card", ask{"POST", "/v1/bands/band_lin/cards", stranger, "k", `{"template":"` + mine + `","reference":"x"}`, nil}, 404, "open.not_found"},
-		{"no band", ask{"POST", "/v1/bands/band_no/cards", all, "k", `{"template":"` + mine + `","reference":"x"}`, nil}, 404, "tsm.band_not_found"},
+		{"another partner's template for a card", ask{"POST", "/v1/bands/band_lin/cards", stranger, "k", wish(mine, "x", "ABCD-EFGH"), nil}, 404, "open.not_found"},
+		{"no band", ask{"POST", "/v1/bands/band_no/cards", all, "k", wish(mine, "x", "ABCD-EFGH"), nil}, 404, "tsm.band_not_found"},
 		{"no such thing", ask{"GET", "/v1/wishes", all, "", "", nil}, 404, "web.no_page"},
 		{"method", ask{"DELETE", "/v1/card-templates", all, "", "", nil}, 405, "web.method"},
 		{"limit", ask{"GET", "/v1/card-templates?limit=1000", all, "", "", nil}, 422, "open.request"},
@@ -454,7 +478,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	h := openHouse(t)
 	key := h.key("jiahe", open.Scopes...)
 	id := h.approved(key, coupon)
-	order := h.send(ask{"POST", "/v1/bands/band_lin/cards", key, "o", `{"template":"` + id + `","reference":"m1"}`, nil})
+	order := h.send(ask{"POST", "/v1/bands/band_lin/cards", key, "o", wish(id, "m1", h.agree("")), nil})
 	for schema, a := range map[string]answered{
 		"CardTemplate": h.send(ask{"GET", "/v1/card-templates/" + id, key, "", "", nil}),
 		"TemplatePage": h.send(ask{"GET", "/v1/card-templates", key, "", "", nil}),

@@ -14,17 +14,22 @@ import (
 
 // Failures of the API itself.
 var (
-	ErrKey       = fail.Define(fail.Forbidden, "open.key", "the request needs a living key: Authorization: Bearer koala_…")
-	ErrScope     = fail.Define(fail.Forbidden, "open.scope", "the key has no right to this")
-	ErrRate      = fail.Define(fail.Busy, "open.rate", "too many requests with this key; wait as Retry-After says")
-	ErrBody      = fail.Define(fail.Invalid, "open.request", "the request is not as the reference describes it")
-	ErrNoThing   = fail.Define(fail.NotFound, "open.not_found", "the partner has no such thing")
-	ErrNotOnSale = fail.Define(fail.Refused, "open.not_on_sale", "cards of this template are not on sale: it is not approved, or a newer version took its place")
-	ErrReference = fail.Define(fail.Conflict, "open.reference", "the reference was used for another order")
-	ErrPartner   = fail.Define(fail.Invalid, "open.partner", "a partner needs a code of a-z, 0-9 and dash, names in both languages; a key a name and at least one right")
-	ErrTaken     = fail.Define(fail.Conflict, "open.partner_taken", "another partner has this code")
-	ErrNoPartner = fail.Define(fail.NotFound, "open.no_partner", "there is no such partner or key")
-	ErrShown     = fail.Define(fail.Conflict, "open.key_shown", "this form has made its key already, and a key is shown once only; make another and revoke that one")
+	ErrKey          = fail.Define(fail.Forbidden, "open.key", "the request needs a living key: Authorization: Bearer koala_…")
+	ErrScope        = fail.Define(fail.Forbidden, "open.scope", "the key has no right to this")
+	ErrRate         = fail.Define(fail.Busy, "open.rate", "too many requests with this key; wait as Retry-After says")
+	ErrBody         = fail.Define(fail.Invalid, "open.request", "the request is not as the reference describes it")
+	ErrNoThing      = fail.Define(fail.NotFound, "open.not_found", "the partner has no such thing")
+	ErrNotOnSale    = fail.Define(fail.Refused, "open.not_on_sale", "cards of this template are not on sale: it is not approved, or a newer version took its place")
+	ErrReference    = fail.Define(fail.Conflict, "open.reference", "the reference was used for another order")
+	ErrPartner      = fail.Define(fail.Invalid, "open.partner", "a partner needs a code of a-z, 0-9 and dash, names in both languages; a key a name and at least one right")
+	ErrTaken        = fail.Define(fail.Conflict, "open.partner_taken", "another partner has this code")
+	ErrNoPartner    = fail.Define(fail.NotFound, "open.no_partner", "there is no such partner or key")
+	ErrConsent      = fail.Define(fail.Forbidden, "open.consent", "this is no code that the band's wearer made; after 5 wrong codes in a row every living code of the band ends")
+	ErrConsentOver  = fail.Define(fail.Refused, "open.consent_over", "this code was used, withdrawn or is older than 15 minutes; ask the wearer for another")
+	ErrConsentFirm  = fail.Define(fail.Forbidden, "open.consent_firm", "the wearer made this code for another firm")
+	ErrConsentMany  = fail.Define(fail.Refused, "open.consent_many", "five codes of this band live already; use or withdraw one first")
+	ErrConsentShown = fail.Define(fail.Conflict, "open.consent_shown", "this form has made its code already, and a code is shown once only; withdraw that one and make another")
+	ErrShown        = fail.Define(fail.Conflict, "open.key_shown", "this form has made its key already, and a key is shown once only; make another and revoke that one")
 )
 
 // A Problem is the answer to a request that was not done (RFC 9457, 3.1). It

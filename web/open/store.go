@@ -14,7 +14,8 @@ import (
 )
 
 // Schema is what the API keeps: partners, their keys, their drafts, what they
-// ordered, and the log of requests. A key itself is never kept, only its hash.
+// ordered, the wearers' consents, and the log of requests. Keys and codes are
+// never kept, only their hashes.
 var Schema = db.Schema{Owner: "open", Steps: []string{
 	`CREATE TABLE open_partner (
 		code TEXT PRIMARY KEY,       -- the issuer of its card templates
@@ -64,6 +65,24 @@ var Schema = db.Schema{Owner: "open", Steps: []string{
 		replayed BOOLEAN NOT NULL);
 	CREATE INDEX open_request_partner ON open_request (partner, id);
 	CREATE INDEX open_request_at ON open_request (at)`,
+	`CREATE TABLE open_consent (
+		id TEXT PRIMARY KEY,
+		band TEXT NOT NULL,
+		owner TEXT NOT NULL,         -- who wears it
+		partner TEXT NOT NULL,       -- empty: any
+		hash BYTEA NOT NULL,         -- SHA-256 of its id, the band and the code
+		form TEXT NOT NULL UNIQUE,   -- the form that asked for it
+		made BIGINT NOT NULL,
+		until BIGINT NOT NULL,
+		ended BIGINT NOT NULL,       -- 0 not
+		how TEXT NOT NULL,           -- used, withdrawn, guessed
+		wrong BIGINT NOT NULL,       -- wrong codes in a row while it lived
+		by_whom TEXT NOT NULL,       -- the partner that used it
+		tsm_order TEXT NOT NULL);    -- and for which order
+	CREATE INDEX open_consent_band ON open_consent (band);
+	CREATE INDEX open_consent_owner ON open_consent (owner, id);
+	CREATE INDEX open_consent_by ON open_consent (by_whom, id);
+	CREATE INDEX open_consent_made ON open_consent (made)`,
 }}
 
 // A Partner is a firm that uses the API. Its code is the issuer of its
@@ -276,11 +295,15 @@ func RequestsOf(q db.Reader, partner, before string, limit int) (out []Logged, e
 	return out, err
 }
 
-// logTime is how long the log of requests goes back.
+// logTime is how long the log of requests and the consents go back.
 const logTime = 30 * 24 * time.Hour
 
 // Forget drops what is too old to be asked for.
 func Forget(tx *db.Tx) error {
-	_, err := tx.Exec(`DELETE FROM open_request WHERE at < $1`, tx.Now().Add(-logTime).UnixMicro())
+	before := tx.Now().Add(-logTime).UnixMicro()
+	_, err := tx.Exec(`DELETE FROM open_request WHERE at < $1`, before)
+	if err == nil {
+		_, err = tx.Exec(`DELETE FROM open_consent WHERE made < $1`, before)
+	}
 	return err
 }

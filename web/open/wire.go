@@ -67,6 +67,7 @@ type TemplatePage struct {
 type NewCard struct {
 	Template  string `json:"template" minLength:"1" maxLength:"64" doc:"id of an approved template"`
 	Reference string `json:"reference" minLength:"1" maxLength:"40" pattern:"^[!-~]+$" example:"member-1001" doc:"The partner's own name for this order; the same again is the same order"`
+	Consent   string `json:"consent" minLength:"8" maxLength:"16" pattern:"^[0-9A-Za-z -]+$" example:"7KQ2-M9XT" doc:"The one-time code that the band's wearer made for the partner, or for any; this order uses it up"`
 }
 
 // An Order is a card being written into a band over the air.
