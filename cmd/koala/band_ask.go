@@ -204,7 +204,7 @@ func (f *phoneFlags) activityCommand() *cobra.Command {
 				}
 				for _, h := range hours {
 					text := fmt.Sprintf("%s  %6d steps  %2d min asleep", h.Start.Local().Format("2006-01-02 15:04"), h.Steps, h.Asleep)
-					if err := f.tell(cmd.OutOrStdout(), band.HourJSON{Start: h.Start, Steps: h.Steps, Asleep: h.Asleep}, text); err != nil {
+					if err := f.tell(cmd.OutOrStdout(), band.HourJSON(h), text); err != nil {
 						return err
 					}
 				}

@@ -14,11 +14,14 @@ import (
 
 // All keys of the published DESFire card are 00*16: what libraries try first.
 const (
-	testModes      desfire.AID = 0x112233
-	testModesFen               = 50_00
-	testCanteenFen             = 50_00
-	testSite                   = 1001
-	testPerson                 = 20150916
+	testModes desfire.AID = 0x112233
+)
+
+const (
+	testModesFen   = 50_00
+	testCanteenFen = 50_00
+	testSite       = 1001
+	testPerson     = 20150916
 )
 
 // modesApplication is for trying a library: one value file in each mode, numbered

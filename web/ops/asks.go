@@ -126,10 +126,3 @@ func verdictFacts(r ledger.Report) []web.Fact {
 		{Name: words.ChainHash, Value: r.Hash, Mono: true},
 	}
 }
-
-func noteTone(t web.Text) web.Tone {
-	if t == words.Unbalanced {
-		return web.Bad
-	}
-	return web.Good
-}

@@ -25,9 +25,9 @@ import (
 // A scene is what a house with shops, a bank card, a partner and a lost band
 // shows.
 type scene struct {
-	bank              issuing.Card
-	load, template    string
-	record, odd, till string
+	bank           issuing.Card
+	load, template string
+	record, till   string
 }
 
 const (
