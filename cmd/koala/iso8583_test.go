@@ -167,7 +167,7 @@ func TestISO8583ExitCodes(t *testing.T) {
 		{[]string{"describe", "--spec", "cups", sale}, exitMisused, "--spec"},
 		{[]string{"describe", "--lang", "fr", sale}, exitMisused, "--lang"},
 		{[]string{"describe", "--spec", "iso87-ascii", sale}, exitRefused, "message type at byte 0"},
-		{[]string{"describe", sale[:100]}, exitRefused, "field 46 at byte"},
+		{[]string{"describe", sale[:100]}, exitRefused, "field 22 at byte"},
 		{[]string{"repack", sale + "00"}, exitRefused, "bytes follow"},
 		{[]string{"mac", sale}, exitMisused, "--key"},
 		{[]string{"mac", "--key", "22", sale}, exitMisused, "8 or 16 bytes"},

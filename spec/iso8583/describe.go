@@ -39,7 +39,8 @@ type Description struct {
 	Lines      []Line
 }
 
-// Describe puts a message that Unpack has read into words.
+// Describe puts a message into words. Values that Unpack has not checked are
+// shown as they are, fixed ones of a wrong length without a meaning.
 func Describe(m *Message, o Options) Description {
 	d := Description{Spec: m.spec, MTI: m.MTI(), Bitmap: fmt.Sprintf("%016X", m.present[0])}
 	if m.present[0]&bit(1) != 0 || m.present[1] != 0 || m.spec.Bitmap == BitmapHexBoth {
@@ -97,6 +98,9 @@ func (m *Message) describe(n int, v []byte, o Options) []Line {
 		if masked, secret := m.mask(f, v); secret {
 			l.Value, l.Secret = masked, true
 		}
+	}
+	if f.Class == 0 || f.Digits == 0 && len(v) != f.Max {
+		return []Line{l} // was set, not read: AppendTo will fill or refuse it
 	}
 	parts := m.parts(f, v, o)
 	if !l.Secret {

@@ -174,6 +174,24 @@ func TestDescribeHead(t *testing.T) {
 	}
 }
 
+// TestDescribeTakesAnything: a message being built may be looked at.
+func TestDescribeTakesAnything(t *testing.T) {
+	for _, s := range Specs() {
+		for _, v := range []string{"", "x", "12", "\x00\xFF", strings.Repeat("9", 70)} {
+			var m Message
+			m.Reset(s, "x")
+			for n := 2; n <= MaxField; n++ {
+				m.SetText(n, v)
+			}
+			for _, clear := range []bool{true, false} {
+				if d := Describe(&m, Options{Clear: clear}); len(d.Lines) < 127 {
+					t.Errorf("%s: %d lines", s.Name, len(d.Lines))
+				}
+			}
+		}
+	}
+}
+
 func TestApproved(t *testing.T) {
 	for code, want := range map[string]bool{"00": true, "A2": true, "A4": true, "A6": true, "A0": false, "A3": false, "51": false, "": false} {
 		if Approved(code) != want {
