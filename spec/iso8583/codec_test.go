@@ -264,6 +264,32 @@ func TestInterchangeHeaderOfAnswers(t *testing.T) {
 	}
 }
 
+// TestRefusedMessageHasTwoHeaders: with a reject code the original header
+// follows.
+func TestRefusedMessageHasTwoHeaders(t *testing.T) {
+	body := unhex(t, hexOf("0800")+"0000000000000000")
+	outer := unhex(t, head46("0104"))
+	copy(outer[41:], "00012")
+	in := append(append(outer, unhex(t, head46("0058"))...), body...)
+	var m Message
+	if err := m.Unpack(UnionPayInterchange(), in); err != nil {
+		t.Fatal(err)
+	}
+	out, err := m.AppendTo(nil)
+	if err != nil || !bytes.Equal(out, in) || len(m.Head()) != 92 {
+		t.Errorf("%X, %v", out, err)
+	}
+	copy(in[41:], "00000")
+	if err := m.Unpack(UnionPayInterchange(), in); !errors.Is(err, ErrMTI) {
+		t.Errorf("two headers and nothing refused: %v", err)
+	}
+	m.Reset(UnionPayInterchange(), "0800")
+	m.SetHead(in[:92])
+	if _, err := m.AppendTo(nil); !errors.Is(err, ErrHeader) {
+		t.Errorf("written with two headers and nothing refused: %v", err)
+	}
+}
+
 func TestFrames(t *testing.T) {
 	stream, err := AppendFrame(nil, []byte("one"))
 	if err != nil {

@@ -33,10 +33,21 @@ func (s *Spec) headLen(in []byte) (int, error) {
 		if err == nil && h.Total != len(in) {
 			return InterchangeHeaderLen, errHeadTotal
 		}
+		if err == nil && h.refused() {
+			if _, err := ParseInterchangeHeader(in[InterchangeHeaderLen:]); err == nil {
+				return 2 * InterchangeHeaderLen, nil
+			}
+		}
 		return InterchangeHeaderLen, err
 	}
 	return 0, nil
 }
+
+// refused says that the centre sends a message back to who sent it: the header
+// it came with follows this one.
+func (h InterchangeHeader) refused() bool { return h.Reject != accepted }
+
+var accepted = [5]byte{'0', '0', '0', '0', '0'}
 
 // takesHead says whether a message may be written behind head.
 func (s *Spec) takesHead(head []byte) bool {
@@ -47,8 +58,12 @@ func (s *Spec) takesHead(head []byte) bool {
 		if len(head) == 0 {
 			return true
 		}
-		_, err := ParseInterchangeHeader(head)
-		return err == nil && len(head) == InterchangeHeaderLen
+		h, err := ParseInterchangeHeader(head)
+		if err != nil || len(head) == InterchangeHeaderLen {
+			return err == nil
+		}
+		_, err = ParseInterchangeHeader(head[InterchangeHeaderLen:])
+		return err == nil && len(head) == 2*InterchangeHeaderLen && h.refused()
 	}
 	return len(head) == 0
 }
@@ -135,7 +150,7 @@ func (h InterchangeHeader) AppendTo(dst []byte) []byte {
 // nothing is refused.
 func (h InterchangeHeader) Answer() InterchangeHeader {
 	h.Destination, h.Source = h.Source, h.Destination
-	h.Reject = [5]byte{'0', '0', '0', '0', '0'}
+	h.Reject = accepted
 	return h
 }
 

@@ -1,7 +1,6 @@
 package iso8583
 
 import (
-	"bytes"
 	"crypto/subtle"
 
 	"koala/spec/iso9797"
@@ -53,11 +52,12 @@ type MACRule struct {
 	Algorithm Algorithm
 	Hex       bool // eight hexadecimal characters of the first four bytes; otherwise eight bytes
 	Field     int  // 64 or 128; 0: 128 when there is a second bitmap, otherwise 64
-	// Chosen covers the fields marked mac in the table, each in capitals, without
-	// other characters than letters, digits, blank, comma and point, without
-	// blanks around it and never two blanks in a row, variable ones with their
-	// length before them, joined by blanks, the message type first (Q/CUP 006.4).
-	// Otherwise everything from the message type to the last field before the
+	// Chosen covers the message type and the fields that the table's column mac
+	// marks for its kind, joined by blanks (Q/CUP 006.4): variable ones with their
+	// length before them, of field 90 the first 20 digits, each in capitals,
+	// without other characters than letters, digits, blank, comma and point,
+	// without blanks around it and never two blanks in a row; what is empty then
+	// is left out. Otherwise everything from the message type to the last field before the
 	// MAC is covered as it is on the wire.
 	Chosen bool
 }
@@ -213,12 +213,20 @@ func (m *Message) covered(whole []byte, r MACRule) []byte {
 	if !r.Chosen {
 		return whole[len(m.head) : len(whole)-macLen]
 	}
+	kind := SealedTransaction
+	switch m.mti[1] {
+	case '5':
+		kind = SealedSettlement
+	case '8':
+		kind = SealedNetwork
+	}
 	out := append(m.scratch[:0], m.mti[:]...)
 	for n, v := range m.Fields() {
 		f := &m.spec.fields[n]
-		if !f.Sealed {
+		if f.Sealed&kind == 0 {
 			continue
 		}
+		before := len(out)
 		out = append(out, ' ')
 		if f.Digits > 0 {
 			out = appendLength(out, len(v), uint8(f.Digits), Plain)
@@ -227,27 +235,41 @@ func (m *Message) covered(whole []byte, r MACRule) []byte {
 			var room [maxFilled]byte
 			v = l.fill(room[:0], v)
 		}
-		out = appendPlainText(out, v)
+		if n == originalField && len(v) > originalSealed {
+			v = v[:originalSealed]
+		}
+		if out = appendPlainText(out, v); len(out) == before+1 {
+			out = out[:before]
+		}
 	}
 	m.scratch = out
 	return out
 }
 
+// Of the original data elements the MAC covers type, trace and time.
+const (
+	originalField  = 90
+	originalSealed = 20
+)
+
 // appendPlainText appends v as the interchange MAC reads it.
 func appendPlainText(dst, v []byte) []byte {
-	blank := false
-	for _, c := range bytes.TrimSpace(v) {
+	start, blank := len(dst), false
+	for _, c := range v {
 		switch {
 		case c >= 'a' && c <= 'z':
 			c -= 'a' - 'A'
 		case c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == ',', c == '.':
-		case c == ' ' && !blank:
-			dst, blank = append(dst, ' '), true
+		case c == ' ':
+			blank = len(dst) > start // written before the next character, if one comes
 			continue
 		default:
 			continue
 		}
-		dst, blank = append(dst, c), false
+		if blank {
+			dst, blank = append(dst, ' '), false
+		}
+		dst = append(dst, c)
 	}
 	return dst
 }

@@ -125,7 +125,8 @@ func TestSealAndVerify(t *testing.T) {
 }
 
 // TestInterchangeCoversChosenFields: own vector, the text by the rule and the
-// MAC over it by X9.9.
+// MAC over it by X9.9. The sets of fields are those that five public
+// implementations have in common.
 func TestInterchangeCoversChosenFields(t *testing.T) {
 	var m Message
 	m.Reset(UnionPayInterchange(), "0200")
@@ -145,6 +146,31 @@ func TestInterchangeCoversChosenFields(t *testing.T) {
 	mac := k.MAC(X99, []byte(text))
 	if want := hexOf(string(mac[:4])); string(sealed[len(sealed)-8:]) != want {
 		t.Errorf("sealed with %q, want %q", sealed[len(sealed)-8:], want)
+	}
+}
+
+func TestInterchangeKindsOfMessages(t *testing.T) {
+	for _, tt := range []struct {
+		mti    string
+		fields map[int]string
+		want   string
+	}{
+		{"0420", map[int]string{4: "1", 90: "020000001205112342030009201000000092010000"[:42], 102: "6231039919010928233"},
+			"0420 000000000001 02000000120511234203 196231039919010928233"},
+		{"0800", map[int]string{7: "0511234203", 11: "1", 33: "92010000", 53: "2600000000000000", 70: "101", 100: "03050001"},
+			"0800 0511234203 000001 2600000000000000 101 0803050001"},
+		{"0520", map[int]string{7: "0511234203", 11: "1", 39: "00", 66: "1", 97: "C0000000000000001"}, "0520 0511234203 000001 1 C0000000000000001"},
+		{"0200", map[int]string{38: " - ", 41: "-  a -  "}, "0200 A"},
+	} {
+		var m Message
+		m.Reset(UnionPayInterchange(), tt.mti)
+		for n, v := range tt.fields {
+			m.SetText(n, v)
+		}
+		sealed, err := m.Seal(nil, key(t, "0123456789ABCDEF"))
+		if got := string(m.covered(sealed, m.Spec().MAC)); err != nil || got != tt.want {
+			t.Errorf("%s covers %q, %v, want %q", tt.mti, got, err, tt.want)
+		}
 	}
 }
 

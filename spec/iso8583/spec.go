@@ -61,6 +61,17 @@ const (
 	SecretKeys
 )
 
+// A Sealing is a set of kinds of messages whose MAC over chosen fields covers a
+// field.
+type Sealing byte
+
+// The kinds: 05xx, 08xx and the rest.
+const (
+	SealedTransaction Sealing = 1 << iota
+	SealedSettlement
+	SealedNetwork
+)
+
 // A Field is one line of a specification.
 type Field struct {
 	Number  int
@@ -70,8 +81,8 @@ type Field struct {
 	Coding  Coding
 	Padding Padding
 	Secrecy Secrecy
-	Echoed  bool // an answer repeats it
-	Sealed  bool // covered by a MAC over chosen fields
+	Echoed  bool    // an answer repeats it
+	Sealed  Sealing // by a MAC over chosen fields, in which messages
 	EN, ZH  string
 }
 
@@ -91,7 +102,7 @@ type HeadKind byte
 const (
 	NoHead          HeadKind = iota
 	POSHead                  // TPDU of 5 bytes and header of 6 bytes
-	InterchangeHead          // 46 bytes, may be absent
+	InterchangeHead          // 46 bytes, may be absent; 92 with the original header of a refused message
 )
 
 // A BitmapKind says how the bitmap is written. Bit 1 announces the second half.
@@ -188,13 +199,15 @@ var (
 	paddings  = map[string]Padding{"": NoPadding, "0": Zeros, "_": Spaces}
 	secrecies = map[string]Secrecy{"": Open, "pan": SecretPAN, "track": SecretTrack, "all": SecretAll, "batch": SecretBatch, "keys": SecretKeys}
 	flags     = map[string]bool{"": false, "y": true}
+	sealings  = map[string]Sealing{"": 0, "t": SealedTransaction, "s": SealedSettlement, "n": SealedNetwork,
+		"ts": SealedTransaction | SealedSettlement, "tn": SealedTransaction | SealedNetwork, "tsn": SealedTransaction | SealedSettlement | SealedNetwork}
 )
 
 // load fills a dialect from its table; a defect of the table panics.
 func load(s Spec) *Spec {
 	for _, r := range rows(s.Name+".csv", "field", "class", "length", "max", "coding", "pad", "secret", "echo", "mac", "en", "zh") {
 		f := Field{Number: number(r[0]), Class: word(classes, r[1]), Digits: word(lengths, r[2]), Max: number(r[3]), Coding: word(codings, r[4]),
-			Padding: word(paddings, r[5]), Secrecy: word(secrecies, r[6]), Echoed: word(flags, r[7]), Sealed: word(flags, r[8]), EN: r[9], ZH: r[10]}
+			Padding: word(paddings, r[5]), Secrecy: word(secrecies, r[6]), Echoed: word(flags, r[7]), Sealed: word(sealings, r[8]), EN: r[9], ZH: r[10]}
 		if f.Number < 2 || f.Number > MaxField || s.layouts[f.Number].class != 0 {
 			panic("iso8583: field " + r[0] + " of " + s.Name)
 		}
