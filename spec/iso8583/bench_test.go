@@ -69,6 +69,28 @@ func BenchmarkPackUnpack(b *testing.B) {
 	b.ReportMetric(float64(fields), "fields")
 }
 
+// BenchmarkVerify reads a sale and checks its MAC under a key of 16 bytes.
+func BenchmarkVerify(b *testing.B) {
+	k := key(b, "0123456789ABCDEFFEDCBA9876543210")
+	var m Message
+	if err := m.Unpack(UnionPayPOS(), full(b)); err != nil {
+		b.Fatal(err)
+	}
+	in, err := m.Seal(nil, k)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := m.Unpack(UnionPayPOS(), in); err != nil {
+			b.Fatal(err)
+		}
+		if err := m.Verify(k); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 // cpuTime is what the process has used of its core, which other work on the
 // machine does not change.
 func cpuTime(b *testing.B) time.Duration {

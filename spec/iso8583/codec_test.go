@@ -347,6 +347,14 @@ func TestNothingIsAllocated(t *testing.T) {
 			return nil
 		},
 		"answer": func() error { _ = m.Unpack(spec, in); return answer.AnswerTo(&m, "00") },
+		"build and seal for the interchange": func() error {
+			m.Reset(UnionPayInterchange(), "0200")
+			m.SetText(2, "6224242300000069")
+			m.SetText(4, "1111")
+			m.SetText(41, "10016919")
+			_, err := m.Seal(out[:0], key)
+			return err
+		},
 	} {
 		if err := work(); err != nil {
 			t.Errorf("%s: %v", name, err)
