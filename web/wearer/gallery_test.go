@@ -35,6 +35,7 @@ type gallery struct {
 	uses     []wearer.Use
 	loss     *wearer.Loss
 	days     []wearer.Day
+	consents []wearer.Consent
 	view     wearer.BandView
 	taps     map[string]wearer.TapResult
 	acts     []wearer.TapAct
@@ -60,7 +61,7 @@ func newGallery() *gallery {
 	add("03105170070000000018", issuing.Transit, web.CardTransit, text("北京市政交通一卡通", "Beijing transit card"), text("北京一卡通（模拟发卡方）", "Beijing Yikatong (simulated issuer)"),
 		wearer.Card{Tail: "0018", Fen: 46_00, Loads: true, MinLoadFen: 1, MaxLoadFen: 500_00, MaxFen: 1000_00, DepositFen: 20_00, Space: 4 << 10, Was: text("本月已乘 12 次", "12 rides of this month")})
 	add("card_cash", issuing.ECash, web.CardCash, text("电子现金卡", "E-cash card"), bank,
-		wearer.Card{Tail: "4417", Fen: 182_50, Loads: true, MinLoadFen: 1, MaxLoadFen: 1000_00, MaxFen: 1000_00, Space: 12 << 10, Default: true,
+		wearer.Card{Tail: "4417", Fen: 182_50, Loads: true, MinLoadFen: 1, MaxLoadFen: 1000_00, MaxFen: 1000_00, Space: 12 << 10, Default: true, OnceFen: 300_00, OnceMaxFen: 1000_00,
 			Limits: []web.Fact{{Name: text("脱机单笔", "One offline payment"), Value: "¥1\u2009000.00"}}})
 	add("card_debit", issuing.Debit, web.CardDebit, text("借记卡", "Debit card"), bank,
 		wearer.Card{Tail: "9026", Fen: 20_00, Loads: true, MinLoadFen: 1, MaxLoadFen: 1000_00, MaxFen: 1000_00, Space: 12 << 10,
@@ -93,6 +94,8 @@ func newGallery() *gallery {
 	for i := range 14 {
 		g.days = append(g.days, wearer.Day{Start: noon.AddDate(0, 0, i-13), Steps: int64(4000 + i*i*47%9000), Asleep: int64(380 + i*29%150)})
 	}
+	g.consents = []wearer.Consent{{ID: "con_0", Band: "band-ann", Made: noon.Add(-time.Hour), Until: noon.Add(-45 * time.Minute), State: text("已使用", "used"), Tone: web.Good, By: text("嘉和", "Jiahe"), Order: "ord_1"}}
+	g.orders[0].Firm = text("嘉和", "Jiahe")
 	return g
 }
 
@@ -115,6 +118,26 @@ func (g *gallery) Apply(_ context.Context, _, _, product string) (string, error)
 func (g *gallery) TopUp(_ context.Context, _, _ string, card issuing.CardID, fen int64) (string, error) {
 	g.call("topup %s %d", card, fen)
 	return "ord_1", nil
+}
+func (g *gallery) SetLimit(_ context.Context, _, _ string, card issuing.CardID, fen int64) (string, error) {
+	g.call("limit %s %d", card, fen)
+	return "ord_1", nil
+}
+func (g *gallery) Firms(context.Context) ([]wearer.Firm, error) {
+	return []wearer.Firm{{Code: "jiahe", Name: text("嘉和", "Jiahe")}}, nil
+}
+func (g *gallery) Consents(context.Context, string) ([]wearer.Consent, error) {
+	return g.consents, nil
+}
+func (g *gallery) Agree(_ context.Context, _, _, firm string) (wearer.Consent, string, error) {
+	g.call("agree %s", firm)
+	c := wearer.Consent{ID: "con_1", Band: "band-ann", Firm: text("嘉和", "Jiahe"), Made: noon, Until: noon.Add(15 * time.Minute), Lives: true, State: text("可用", "can be used"), Tone: web.Info}
+	g.consents = append([]wearer.Consent{c}, g.consents...)
+	return c, "7KQ2-M9XT", nil
+}
+func (g *gallery) TakeBack(_ context.Context, _, id string) error {
+	g.call("take back %s", id)
+	return nil
 }
 func (g *gallery) Act(_ context.Context, _, _ string, card issuing.CardID, kind wearer.OrderKind) (string, error) {
 	g.call("%s %s", kind, card)
@@ -291,7 +314,7 @@ func (g *gallery) show(t *testing.T) *site {
 		t.Fatal(err)
 	}
 	s := &site{t: t}
-	server := httptest.NewServer(kit.House(wearer.New(wearer.Deps{Kit: kit, Desk: g, Trips: g, Uses: g, Losses: g, Body: g, Street: g, Wrist: g,
+	server := httptest.NewServer(kit.House(wearer.New(wearer.Deps{Kit: kit, Desk: g, Trips: g, Uses: g, Losses: g, Firms: g, Body: g, Street: g, Wrist: g,
 		Network: home.Map(network.Beijing()), Now: now.Now, Ref: s.ref})))
 	t.Cleanup(server.Close)
 	s.url = server.URL
@@ -328,7 +351,7 @@ var tags = regexp.MustCompile(`(?s)<(script|style)[^>]*>.*?</(script|style)>|<[^
 func TestEveryPageInBothLanguages(t *testing.T) {
 	g := newGallery()
 	s := g.show(t)
-	paths := []string{"/my/", "/my/add", "/my/tap", "/my/security", "/my/lost", "/my/activity", "/my/wallet", "/my/trips", "/my/orders/ord_1", "/my/orders/ord_2"}
+	paths := []string{"/my/", "/my/add", "/my/tap", "/my/security", "/my/firms", "/my/lost", "/my/activity", "/my/wallet", "/my/trips", "/my/orders/ord_1", "/my/orders/ord_2"}
 	for _, c := range g.cards {
 		paths = append(paths, "/my/cards/"+c.Key())
 		if c.Loads {
@@ -397,6 +420,34 @@ func TestAPINIsTypedTwiceAndNeverShown(t *testing.T) {
 	if status, _ := s.do("GET", "/my/cards/"+g.key(issuing.ECash)+"/pin", nil); status != http.StatusNotFound {
 		t.Errorf("an e-cash card has a page for a PIN: %d", status)
 	}
+}
+
+// TestALeaveForAFirm: a code is shown on the page that made it and never again.
+func TestALeaveForAFirm(t *testing.T) {
+	g := newGallery()
+	s := g.show(t)
+	wants(t, s.get("/my/security"), `href="/my/firms"`)
+	wants(t, s.get("/my/firms"), "any firm", `value="jiahe"`, "Jiahe wrote a card with it", `href="/my/orders/ord_1"`)
+	wants(t, s.post("/my/firms", url.Values{"ref": {"form-1"}, "firm": {"jiahe"}}), "7KQ2-M9XT", "12:15:00", "band-ann", "Shown this once")
+	page := s.get("/my/firms")
+	wants(t, page, "can be used", "Withdraw")
+	if strings.Contains(page, "7KQ2") {
+		t.Error("a code is shown again")
+	}
+	wants(t, s.post("/my/firms/withdraw", url.Values{"id": {"con_1"}}), "The code is withdrawn")
+	g.asked(t, "agree jiahe", "take back con_1")
+	wants(t, s.get("/my/orders/ord_1"), "Asked for by", "Jiahe")
+}
+
+func TestTheHolderLowersALimit(t *testing.T) {
+	g := newGallery()
+	s := g.show(t)
+	at := "/my/cards/" + g.key(issuing.ECash)
+	wants(t, s.get(at), "Change the limit of one offline payment", `value="300.00"`, "Up to ¥1\u2009000.00")
+	s.post(at+"/limit", url.Values{"ref": {"form-1"}, "limit": {"50"}})
+	wants(t, s.post(at+"/limit", url.Values{"ref": {"form-2"}, "limit": {"much"}}), "this is not an amount")
+	g.asked(t, "limit card_cash 5000")
+	wants(t, s.get("/my/uses/pay_1"), "It does not keep the talk with the card")
 }
 
 func TestReaders(t *testing.T) {
@@ -502,5 +553,5 @@ func TestActivityIsForItsOwner(t *testing.T) {
 	g := newGallery()
 	s := g.show(t)
 	wants(t, s.get("/my/activity"), "never used for credit", "Steps", "Sleep", "<rect", "As a table", "Delete all of it")
-	wants(t, s.post("/my/activity/forget", nil), "All activity is deleted", "The band has counted nothing yet")
+	wants(t, s.post("/my/activity/forget", nil), "All activity is deleted", "The band has counted nothing yet", "See whether the band is worn")
 }

@@ -51,6 +51,8 @@ type Card struct {
 	To           time.Time // valid until
 	Space        int       // bytes of the element it takes
 	Limits       []web.Fact
+	OnceFen      int64 // one offline payment at most; 0: the card has no such limit
+	OnceMaxFen   int64 // and what its holder may raise it to
 	OwesFen      int64 // of a credit card
 	CreditFen    int64 // and what it may owe
 	Coupon       *Coupon
@@ -127,6 +129,7 @@ type Order struct {
 	At         time.Time
 	Changed    time.Time
 	Talk       []Exchange // only from Order
+	Firm       web.Text   // the firm that asked for it; empty: its holder; only from Order
 }
 
 // An Exchange is a command and its answer. Answer is nil when the link broke.
@@ -150,6 +153,8 @@ type Desk interface {
 	// SetPIN gives a bank card its PIN: at the bank at once, in the element by
 	// the order when there is one.
 	SetPIN(ctx context.Context, who, ref string, card issuing.CardID, pin string) (order string, err error)
+	// SetLimit changes what one offline payment may be, downwards or back up.
+	SetLimit(ctx context.Context, who, ref string, card issuing.CardID, fen int64) (order string, err error)
 	Orders(ctx context.Context, who string, card issuing.CardID, limit int) ([]Order, error) // newest first; no card: all
 	Order(ctx context.Context, who, id string) (Order, error)
 	// Repay pays a credit card's bill out of the wallet.
@@ -290,6 +295,34 @@ type Losses interface {
 	Move(ctx context.Context, who, ref, band string) error
 	// Claim pays a due card's money to the wallet.
 	Claim(ctx context.Context, who string, card issuing.CardID) error
+}
+
+// A Firm is a partner of the house that may ask to write a card into a band.
+type Firm struct {
+	Code string
+	Name web.Text
+}
+
+// A Consent is a person's word that a firm may write one card into the band.
+// Its code is shown once and kept nowhere.
+type Consent struct {
+	ID, Band    string
+	Firm        web.Text // whom it is for; empty: any
+	Made, Until time.Time
+	Lives       bool
+	State       web.Text
+	Tone        web.Tone
+	By          web.Text // the firm that used it; empty: none did
+	Order       string   // that it was used for
+}
+
+// Firms is the leave that a person gives to firms.
+type Firms interface {
+	Firms(ctx context.Context) ([]Firm, error)
+	Consents(ctx context.Context, who string) ([]Consent, error) // newest first
+	// Agree makes a code for a firm, or for any when firm is empty.
+	Agree(ctx context.Context, who, ref, firm string) (c Consent, code string, err error)
+	TakeBack(ctx context.Context, who, id string) error
 }
 
 // A Day is how one moved and slept.

@@ -91,6 +91,24 @@ func (p pages) repay(w http.ResponseWriter, r *http.Request) error {
 	return web.Redirect(w, r, back, web.Toast{Tone: web.Good, Text: words.Repaid.In(r.Context(), web.Yuan(fen))})
 }
 
+// limit changes what one offline payment of a card may be.
+func (p pages) limit(w http.ResponseWriter, r *http.Request) error {
+	c, err := p.find(r, r.PathValue("key"))
+	if err != nil {
+		return err
+	}
+	var id string
+	fen, err := parseYuan(r.PostFormValue("limit"))
+	if err == nil {
+		id, err = p.Desk.SetLimit(r.Context(), who(r), r.PostFormValue("ref"), c.Number, fen)
+	}
+	if err != nil {
+		return p.sorry(w, r, "/my/cards/"+c.Key(), err)
+	}
+	p.Street.Connect(r.Context(), who(r))
+	return web.Redirect(w, r, "/my/orders/"+id, web.Toast{})
+}
+
 // walletView is the person's money.
 type walletView struct {
 	wallet Wallet

@@ -177,6 +177,9 @@ func doneWords(o Order) web.Text {
 
 func receipt(ctx context.Context, v orderView) []web.Fact {
 	var facts []web.Fact
+	if !v.order.Firm.Empty() {
+		facts = append(facts, web.Fact{Name: words.AskedBy, Value: v.order.Firm.In(ctx)})
+	}
 	if v.order.Fen != 0 {
 		facts = append(facts, web.Fact{Name: words.Amount, Value: web.Yuan(v.order.Fen)},
 			web.Fact{Name: words.From, Value: words.YourWallet.In(ctx)},

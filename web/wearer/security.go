@@ -16,13 +16,14 @@ type securityView struct {
 	wrist bool
 	notes web.Text // of the release that runs
 	wait  web.Text // until when no passcode is taken; empty: now
+	firms bool     // other firms may be given leave
 	loss  bool     // bands can be reported lost
 	lost  bool     // and one is
 }
 
 func (p pages) security(w http.ResponseWriter, r *http.Request) error {
 	ctx, me := r.Context(), who(r)
-	v := securityView{wrist: p.Wrist != nil, loss: p.Losses != nil}
+	v := securityView{wrist: p.Wrist != nil, firms: p.Firms != nil, loss: p.Losses != nil}
 	var err error
 	if v.band, err = p.Street.Band(ctx, me); err != nil {
 		return fmt.Errorf("band: %w", err)
@@ -90,6 +91,77 @@ func policyLines(p Policy) []policyLine {
 		{"offer", "ticket", words.PolicyOffer, words.PolicyOfferHint, p.Offer},
 		{"pay", "store", words.PolicyPay, words.PolicyPayHint, p.Pay},
 	}
+}
+
+// firmsView is the leave that other firms have, and a code just made.
+type firmsView struct {
+	firms []Firm
+	codes []Consent
+	made  Consent
+	code  string // empty: none was made just now
+	ref   string
+}
+
+// shownConsents are the newest codes that the page lists.
+const shownConsents = 20
+
+func (p pages) firms(w http.ResponseWriter, r *http.Request) error {
+	return p.showFirms(w, r, firmsView{})
+}
+
+func (p pages) showFirms(w http.ResponseWriter, r *http.Request, v firmsView) error {
+	if p.Firms == nil {
+		return web.ErrNoPage
+	}
+	var err error
+	if v.firms, err = p.Firms.Firms(r.Context()); err != nil {
+		return fmt.Errorf("firms: %w", err)
+	}
+	if v.codes, err = p.Firms.Consents(r.Context(), who(r)); err != nil {
+		return err
+	}
+	v.codes, v.ref = v.codes[:min(len(v.codes), shownConsents)], p.Ref()
+	return p.show(w, r, web.Page{Title: words.Firms, Lead: words.FirmsLead, Back: "/my/security", Here: "/my/security"}, firmsPage(v))
+}
+
+// agree makes a code and shows it, this once.
+func (p pages) agree(w http.ResponseWriter, r *http.Request) error {
+	if p.Firms == nil {
+		return web.ErrNoPage
+	}
+	var v firmsView
+	var err error
+	if v.made, v.code, err = p.Firms.Agree(r.Context(), who(r), r.PostFormValue("ref"), r.PostFormValue("firm")); err != nil {
+		return p.sorry(w, r, "/my/firms", err)
+	}
+	return p.showFirms(w, r, v)
+}
+
+func (p pages) takeBack(w http.ResponseWriter, r *http.Request) error {
+	if p.Firms == nil {
+		return web.ErrNoPage
+	}
+	if err := p.Firms.TakeBack(r.Context(), who(r), r.PostFormValue("id")); err != nil {
+		return p.sorry(w, r, "/my/firms", err)
+	}
+	return web.Redirect(w, r, "/my/firms", web.Toast{Tone: web.Good, Text: words.TookBack.In(r.Context())})
+}
+
+// firmOptions are whom a code can be for.
+func firmOptions(list []Firm) []web.Option {
+	out := []web.Option{{Value: "", Name: words.AnyFirm}}
+	for _, f := range list {
+		out = append(out, web.Option{Value: f.Code, Name: f.Name})
+	}
+	return out
+}
+
+// forWhom names whom a code is for.
+func forWhom(c Consent) web.Text {
+	if c.Firm.Empty() {
+		return words.AnyFirm
+	}
+	return c.Firm
 }
 
 // lostView is what happens, or happened, when the band is lost.

@@ -5,8 +5,8 @@
 //
 // It asks for what it needs through small interfaces: a [Desk] for cards,
 // orders and money, [Trips] and [Uses] for what the cards did, [Losses] for a
-// lost band, [Body] for steps; and the [Street] and [Wrist] for what a hand
-// does. Package web/wearer/desk has the first five over the house's domains;
+// lost band, [Firms] for the leave of other firms, [Body] for steps; and the [Street] and [Wrist] for what a hand
+// does. Package web/wearer/desk has the first six over the house's domains;
 // street and wrist are simulated by the city and say so on their pages.
 package wearer
 
@@ -33,6 +33,7 @@ var (
 	ErrAmount  = fail.Define(fail.Invalid, "wearer.amount", "this is not an amount; write yuan like 50 or 12.50")
 	ErrPIN     = fail.Define(fail.Invalid, "wearer.pin", "a PIN has 4 to 6 digits; write the same one twice")
 	ErrCode    = fail.Define(fail.Invalid, "wearer.code", "a passcode has 4 to 8 digits; write the same one twice")
+	ErrLimit   = fail.Define(fail.Invalid, "wearer.limit", "the limit of one payment must be above nothing and at most what the product allows")
 	ErrDish    = fail.Define(fail.Invalid, "wearer.dish", "choose at least one dish of the menu")
 )
 
@@ -42,6 +43,7 @@ type Deps struct {
 	Desk    Desk
 	Trips   Trips
 	Uses    Uses   // nil: a house that acquires nothing
+	Firms   Firms  // nil: a house without partners
 	Losses  Losses // nil: bands cannot be reported lost here
 	Body    Body   // nil: nobody counts steps
 	Street  Street
@@ -70,6 +72,7 @@ func New(d Deps) http.Handler {
 	m.Handle("POST /my/cards/{key}/topup", p.topUp)
 	m.Handle("GET /my/cards/{key}/pin", p.pinForm)
 	m.Handle("POST /my/cards/{key}/pin", p.pin)
+	m.Handle("POST /my/cards/{key}/limit", p.limit)
 	m.Handle("POST /my/cards/{key}/repay", p.repay)
 	m.Handle("GET /my/uses/{id}", p.use)
 	m.Handle("POST /my/band/{act}", p.wrist)
@@ -86,6 +89,9 @@ func New(d Deps) http.Handler {
 	m.Handle("GET /my/security", p.security)
 	m.Handle("POST /my/security/passcode", p.passcode)
 	m.Handle("POST /my/security/policy", p.policy)
+	m.Handle("GET /my/firms", p.firms)
+	m.Handle("POST /my/firms", p.agree)
+	m.Handle("POST /my/firms/withdraw", p.takeBack)
 	m.Handle("GET /my/lost", p.lost)
 	m.Handle("POST /my/lost/{act}", p.lose)
 	m.Handle("GET /my/activity", p.activity)

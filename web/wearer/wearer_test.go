@@ -33,6 +33,7 @@ import (
 	"koala/wallet"
 	"koala/web"
 	"koala/web/home"
+	partners "koala/web/open"
 	"koala/web/wearer"
 	"koala/web/wearer/desk"
 )
@@ -132,7 +133,7 @@ func open(t *testing.T) *site {
 		t.Fatal(err)
 	}
 	manager := tsm.New(store, keys, tsm.Config{})
-	err = errors.Join(store.Migrate(ctx, wallet.Schema, issuing.Schema, tsm.Schema, transit.Schema), keys.Provision(ctx),
+	err = errors.Join(store.Migrate(ctx, wallet.Schema, issuing.Schema, tsm.Schema, transit.Schema, partners.Schema), keys.Provision(ctx),
 		store.Write(ctx, func(tx *db.Tx) error {
 			return errors.Join(issuing.Seed(tx), wallet.Open(tx, "cust_ann"), wallet.Open(tx, "cust_bob"),
 				manager.Register(tx, "band_1", "cust_ann"))

@@ -2,6 +2,7 @@ package desk
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +16,8 @@ import (
 	"koala/internal/db"
 	"koala/issuing"
 	"koala/ledger"
+	"koala/spec/emv"
+	"koala/spec/tlv"
 	"koala/tsm"
 	"koala/web"
 	"koala/web/wearer"
@@ -203,11 +206,60 @@ func bankPart(q db.Reader, c issuing.Card, t issuing.Template, now time.Time, ou
 		add(r.name, ruling.Value)
 	}
 	if d.ECash {
-		add(words.LimitOffline, d.SingleLimit)
+		if err := offlinePart(q, c, d.SingleLimit, out); err != nil {
+			return err
+		}
 	}
 	add(words.LimitPIN, d.CVMLimit)
 	add(words.LimitCredit, d.CreditLimit)
 	return nil
+}
+
+// offlinePart is the limit of one offline payment (9F78): the product's, or what
+// the card itself read back after the last update of it.
+func offlinePart(q db.Reader, c issuing.Card, most int64, out *wearer.Card) error {
+	if most <= 0 {
+		return nil
+	}
+	out.OnceFen, out.OnceMaxFen = most, most
+	orders, err := tsm.Orders(q, tsm.Filter{Card: c.ID, Limit: 100})
+	if err != nil {
+		return err
+	}
+	for _, o := range orders {
+		if o.Kind != tsm.Update || o.State != tsm.Done {
+			continue
+		}
+		fen, found, err := readBack(q, o.ID, emv.TagECAmountLimit)
+		if err != nil {
+			return err
+		}
+		if found {
+			out.OnceFen = fen
+			break
+		}
+	}
+	value := web.Text{ZH: web.Yuan(out.OnceFen), EN: web.Yuan(out.OnceFen)}
+	if out.OnceFen != most {
+		value = words.LimitLowered.F(web.Yuan(out.OnceFen), web.Yuan(most))
+	}
+	out.Limits = append(out.Limits, web.Fact{Name: words.LimitOffline, Show: web.Say(value)})
+	return nil
+}
+
+// readBack is an amount that a card gave in an order's last reading of it.
+func readBack(q db.Reader, order string, tag tlv.Tag) (fen int64, found bool, err error) {
+	log, err := tsm.Log(q, order)
+	for _, l := range slices.Backward(log) {
+		if l.Phase != tsm.PhaseReadBack || l.Answer == nil {
+			continue
+		}
+		if v, ok := tlv.Find(l.Answer.Data, tag); ok && len(v) == 6 {
+			fen, err := strconv.ParseInt(hex.EncodeToString(v), 10, 64) // n12
+			return fen, err == nil, nil
+		}
+	}
+	return 0, false, err
 }
 
 // gives says what a coupon is worth.

@@ -29,6 +29,7 @@ import (
 	"koala/transit"
 	"koala/tsm"
 	"koala/wallet"
+	partners "koala/web/open"
 	"koala/web/wearer"
 	"koala/web/wearer/desk"
 )
@@ -71,7 +72,7 @@ func open(t *testing.T) *house {
 		t.Fatal(err)
 	}
 	h.tsm, h.keys = tsm.New(h.store, keys, tsm.Config{}), keys
-	err = errors.Join(h.store.Migrate(ctx, wallet.Schema, settlement.Schema, issuing.Schema, tsm.Schema, transit.Schema, acquiring.Schema, activity.Schema, firmware.Schema),
+	err = errors.Join(h.store.Migrate(ctx, wallet.Schema, settlement.Schema, issuing.Schema, tsm.Schema, transit.Schema, acquiring.Schema, activity.Schema, firmware.Schema, partners.Schema),
 		keys.Provision(ctx), keys.ProvisionBank(ctx))
 	if err != nil {
 		t.Fatal(err)

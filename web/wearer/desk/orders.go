@@ -9,8 +9,10 @@ import (
 	"koala/internal/db"
 	"koala/issuing"
 	"koala/money"
+	"koala/spec/emv"
 	"koala/tsm"
 	"koala/web"
+	"koala/web/open"
 	"koala/web/wearer"
 )
 
@@ -20,6 +22,26 @@ func (h house) TopUp(ctx context.Context, who, ref string, card issuing.CardID, 
 
 func (h house) Act(ctx context.Context, who, ref string, card issuing.CardID, kind wearer.OrderKind) (string, error) {
 	return h.place(ctx, who, ref, tsm.Request{Kind: tsm.Kind(kind), Card: card})
+}
+
+// SetLimit changes what one offline payment of a card may be (9F78), up to the
+// product's limit.
+func (h house) SetLimit(ctx context.Context, who, ref string, card issuing.CardID, fen int64) (string, error) {
+	cards, err := h.Cards(ctx, who)
+	if err != nil {
+		return "", err
+	}
+	for _, c := range cards {
+		if c.Number != card {
+			continue
+		}
+		if fen <= 0 || fen > c.OnceMaxFen {
+			return "", fmt.Errorf("limit of card %s: %w", card.Masked(), wearer.ErrLimit)
+		}
+		return h.place(ctx, who, ref, tsm.Request{Kind: tsm.Update, Card: card,
+			Update: &tsm.Change{Limits: []tsm.Limit{{Tag: uint16(emv.TagECAmountLimit), Fen: fen}}}})
+	}
+	return "", fmt.Errorf("limit of card %s: %w", card.Masked(), wearer.ErrNoCard)
 }
 
 // place puts an order for a card of who into the books.
@@ -73,6 +95,11 @@ func (h house) Order(ctx context.Context, who, id string) (out wearer.Order, err
 			return err
 		}
 		out = orderOf(o)
+		if p, by, err := open.FirmOf(q, id); err != nil {
+			return err
+		} else if by {
+			out.Firm = web.Text{ZH: p.NameZH, EN: p.NameEN}
+		}
 		for _, l := range log {
 			if e, said := exchangeOf(l); said {
 				out.Talk = append(out.Talk, e)
