@@ -142,11 +142,11 @@ func (f *explainFlags) keys(cmd *cobra.Command) ([]emv.CAKey, error) {
 		}
 	}
 	if f.own {
-		k, err := f.house.caKey(cmd)
+		own, err := f.house.caKeys(cmd, emv.RSA, emv.SM2)
 		if err != nil {
 			return nil, err
 		}
-		keys = append(keys, k)
+		keys = append(keys, own...)
 	}
 	return keys, nil
 }

@@ -31,13 +31,19 @@ UnionPay does not use: only terminals that were given its public key accept the 
 	return c
 }
 
-// caKey is the public key of a house's authority.
-func (f houseFlags) caKey(cmd *cobra.Command) (k emv.CAKey, err error) {
+// caKeys are the public keys of a house's authority.
+func (f houseFlags) caKeys(cmd *cobra.Command, chains ...emv.KeyAlgorithm) (keys []emv.CAKey, err error) {
 	err = f.with(cmd, func(ctx context.Context, h *app.House) error {
-		k, err = h.Keys.CAKey(ctx, emv.RSA, 0)
-		return noCA(err)
+		for _, a := range chains {
+			k, err := h.Keys.CAKey(ctx, a, 0)
+			if err != nil {
+				return noCA(err)
+			}
+			keys = append(keys, k)
+		}
+		return nil
 	})
-	return k, err
+	return keys, err
 }
 
 // noCA says what to do about a house without an authority.
@@ -60,15 +66,26 @@ func caShowCommand() *cobra.Command {
 	f.house.add(c)
 	f.addIssuer(c)
 	c.Flags().BoolVar(&f.json, "json", false, "one JSON object instead of text")
+	c.Flags().BoolVar(&f.sm2, "sm2", false, sm2Usage)
 	return c
 }
 
 // caFlags are what the commands about a house's authority take.
 type caFlags struct {
 	house          houseFlags
-	json           bool
+	json, sm2      bool
 	prefix, expiry string
 }
+
+// chainOf is the chain that --sm2 chooses.
+func chainOf(sm2 bool) emv.KeyAlgorithm {
+	if sm2 {
+		return emv.SM2
+	}
+	return emv.RSA
+}
+
+const sm2Usage = "the SM2 chain, which cards of the SM variant have beside RSA"
 
 func (f *caFlags) addIssuer(c *cobra.Command) {
 	c.Flags().StringVar(&f.prefix, "prefix", "62242400", "digits that the PANs of the certificate begin with, 3 to 8")
@@ -101,11 +118,11 @@ func (f caFlags) show(cmd *cobra.Command) error {
 		return err
 	}
 	return f.house.with(cmd, func(ctx context.Context, h *app.House) error {
-		k, err := h.Keys.CAKey(ctx, emv.RSA, 0)
+		k, err := h.Keys.CAKey(ctx, chainOf(f.sm2), 0)
 		if err != nil {
 			return noCA(err)
 		}
-		cert, index, err := h.Keys.IssuerCertificate(ctx, emv.RSA, f.prefix, month)
+		cert, index, err := h.Keys.IssuerCertificate(ctx, chainOf(f.sm2), f.prefix, month)
 		if err != nil {
 			return err
 		}
@@ -113,7 +130,7 @@ func (f caFlags) show(cmd *cobra.Command) error {
 		if err != nil {
 			return fmt.Errorf("the issuer's certificate does not recover under the authority's key: %w", err)
 		}
-		issuer := issuerJSON{Prefix: info.Owner, Expiry: f.expiry, Serial: upper(info.Serial[:]), Bits: 8 * info.Key.Size(),
+		issuer := issuerJSON{Prefix: info.Owner, Expiry: f.expiry, Serial: upper(info.Serial[:]), Bits: info.Key.Bits(),
 			Index: fmt.Sprintf("%02X", index), Certificate: upper(cert.Certificate), Remainder: upper(cert.Remainder), Exponent: upper(cert.Exponent)}
 		if f.json {
 			return json.NewEncoder(cmd.OutOrStdout()).Encode(struct {
@@ -133,7 +150,7 @@ type issuerJSON struct {
 	Index       string `json:"8F"`
 	Certificate string `json:"90"`
 	Remainder   string `json:"92,omitempty"`
-	Exponent    string `json:"9F32"`
+	Exponent    string `json:"9F32,omitempty"`
 }
 
 func printCA(w io.Writer, k emv.CAKey, i issuerJSON) error {
@@ -145,7 +162,7 @@ func printCA(w io.Writer, k emv.CAKey, i issuerJSON) error {
 			value = value[n:]
 		}
 	}
-	line("authority", fmt.Sprintf("%s, %X index %02X, %d bit, %s", k.Scheme, k.RID, k.Index, 8*len(k.Modulus), k.Environment))
+	line("authority", fmt.Sprintf("%s, %X index %02X, %d bit, %s", k.Scheme, k.RID, k.Index, keyBits(k), k.Environment))
 	line("exponent", upper(k.Exponent))
 	line("modulus", upper(k.Modulus))
 	line("SHA-1", upper(k.Hash[:]))
@@ -160,7 +177,7 @@ func printCA(w io.Writer, k emv.CAKey, i issuerJSON) error {
 func caExportCommand() *cobra.Command {
 	var f houseFlags
 	var format string
-	var published bool
+	var published, sm2 bool
 	c := &cobra.Command{
 		Use:   "export",
 		Short: "The authority's public key in the form that terminals load",
@@ -168,27 +185,34 @@ func caExportCommand() *cobra.Command {
 read them, xml-emv-tool as a whole configuration of the emv-utils kernel (terminal data, the
 house's applications, the key). With --test-cards it is the key of the published test cards
 (koala band new --test-cards), which needs no house.`,
-		Example: "  koala card ca export --format xml-emv-tool --test-cards > emv.xml\n  koala card ca export > ca.json",
+		Example: "  koala card ca export --format xml-emv-tool --test-cards > emv.xml\n  koala card ca export > ca.json\n  koala card ca export --sm2 >> ca.json",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			write, ok := caFormats[format]
 			if !ok {
 				return errUsage{fmt.Errorf("--format %q is not json, csv or xml-emv-tool", format)}
 			}
-			find := f.caKey
-			if published {
-				find = func(*cobra.Command) (emv.CAKey, error) { return testAuthority() }
+			if sm2 && (published || format != "json") {
+				return errUsage{errors.New("an SM2 key goes out as json only, and the test cards have none")}
 			}
-			k, err := find(cmd)
+			if published {
+				k, err := testAuthority()
+				if err != nil {
+					return err
+				}
+				return write(cmd.OutOrStdout(), k)
+			}
+			keys, err := f.caKeys(cmd, chainOf(sm2))
 			if err != nil {
 				return err
 			}
-			return write(cmd.OutOrStdout(), k)
+			return write(cmd.OutOrStdout(), keys[0])
 		},
 	}
 	f.add(c)
 	c.Flags().StringVar(&format, "format", "json", "json, csv or xml-emv-tool")
 	c.Flags().BoolVar(&published, "test-cards", false, "the key of the published test cards instead of the house's")
+	c.Flags().BoolVar(&sm2, "sm2", false, sm2Usage)
 	return c
 }
 

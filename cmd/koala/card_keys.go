@@ -20,15 +20,28 @@ type caKeyJSON struct {
 	Scheme      string `json:"scheme"`
 	RID         string `json:"rid"`
 	Index       string `json:"index"`
+	Algorithm   string `json:"algorithm,omitempty"` // SM2; absent: RSA
 	Bits        int    `json:"bits"`
-	Exponent    string `json:"exponent"`
+	Exponent    string `json:"exponent,omitempty"` // none of an SM2 key
 	Modulus     string `json:"modulus"`
 	SHA1        string `json:"sha1"`
 	Environment string `json:"environment"`
 }
 
 func caKeyOf(k emv.CAKey) caKeyJSON {
-	return caKeyJSON{k.Scheme, upper(k.RID[:]), fmt.Sprintf("%02X", k.Index), 8 * len(k.Modulus), upper(k.Exponent), upper(k.Modulus), upper(k.Hash[:]), k.Environment}
+	algorithm := ""
+	if k.Algorithm == emv.SM2 {
+		algorithm = k.Algorithm.String()
+	}
+	return caKeyJSON{k.Scheme, upper(k.RID[:]), fmt.Sprintf("%02X", k.Index), algorithm, keyBits(k), upper(k.Exponent), upper(k.Modulus), upper(k.Hash[:]), k.Environment}
+}
+
+// keyBits is how long keys of the algorithm are said to be.
+func keyBits(k emv.CAKey) int {
+	if k.Algorithm == emv.SM2 {
+		return 4 * len(k.Modulus)
+	}
+	return 8 * len(k.Modulus)
 }
 
 var caFormats = map[string]func(io.Writer, emv.CAKey) error{
@@ -135,6 +148,13 @@ func readCAKeys(text []byte) ([]emv.CAKey, error) {
 
 func (j caKeyJSON) key() (emv.CAKey, error) {
 	k := emv.CAKey{Scheme: j.Scheme, Environment: j.Environment}
+	switch j.Algorithm {
+	case "", emv.RSA.String():
+	case emv.SM2.String():
+		k.Algorithm = emv.SM2
+	default:
+		return k, fmt.Errorf("algorithm %q", j.Algorithm)
+	}
 	for _, f := range []struct {
 		name, text string
 		n          int
@@ -147,7 +167,7 @@ func (j caKeyJSON) key() (emv.CAKey, error) {
 		{"modulus", j.Modulus, 0, func(b []byte) { k.Modulus = b }},
 	} {
 		b, err := hex.DecodeString(f.text)
-		if err != nil || f.n > 0 && len(b) != f.n || len(b) == 0 {
+		if err != nil || f.n > 0 && len(b) != f.n || len(b) == 0 && (f.name != "exponent" || k.Algorithm != emv.SM2) {
 			return k, fmt.Errorf("%s %q", f.name, f.text)
 		}
 		f.into(b)

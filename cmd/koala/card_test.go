@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"koala/app"
+	"koala/spec/emv"
 )
 
 const cardTraces = "../../spec/dialogue/testdata/cards.json"
@@ -188,6 +189,20 @@ func TestCardCA(t *testing.T) {
 		if err != nil || len(keys) != 1 || keys[0].Index != 0xE0 || len(keys[0].Modulus) != 176 {
 			t.Errorf("%s: %v %v", format, keys, err)
 		}
+	}
+	shown := ca("show", "--sm2")
+	if !strings.Contains(shown, "index D0, 256 bit") || strings.Contains(shown, "9F32") || !strings.Contains(shown, "12622424") {
+		t.Error(shown)
+	}
+	keys, err := readCAKeys([]byte(ca("export") + ca("export", "--sm2")))
+	if err != nil || len(keys) != 2 || keys[0].Algorithm == emv.SM2 || keys[1].Algorithm != emv.SM2 || keys[1].Index != 0xD0 || !keys[1].Valid() {
+		t.Errorf("both: %+v %v", keys, err)
+	}
+	if r := koala(t, "", "card", "ca", "export", "--sm2", "--format", "csv", "--data", dir); r.code != exitMisused {
+		t.Errorf("an SM2 key as csv: code %d, %q", r.code, r.out)
+	}
+	if _, err := readCAKeys([]byte(`{"scheme":"x","rid":"A000000333","index":"01","algorithm":"SM9","modulus":"00","sha1":"00"}`)); err == nil {
+		t.Error("a key of an unknown algorithm was read")
 	}
 	var c emvToolConfig
 	if err := xml.Unmarshal([]byte(ca("export", "--format", "xml-emv-tool")), &c); err != nil || len(c.Keys) != 1 || len(c.Apps) != 4 || len(c.Data) != len(emvToolTerminal) {
