@@ -99,6 +99,7 @@ func field(r *http.Request, name string) string {
 type view struct {
 	facts    []web.Fact
 	keys     web.Table
+	consents web.Table // cards that wearers agreed to
 	requests web.Table
 	acts     []shell.Question
 	deeds    []web.Happening
@@ -111,12 +112,16 @@ func (d Deps) one(w http.ResponseWriter, r *http.Request) error {
 	var p open.Partner
 	var keys []open.Key
 	var rows []open.Logged
+	var agreed []open.Consent
 	var v view
 	err := d.Desk.Store.Read(ctx, func(q *db.Query) (err error) {
 		if p, err = open.PartnerOf(q, r.PathValue("code")); err != nil {
 			return err
 		}
 		if keys, err = open.KeysOf(q, p.Code); err != nil {
+			return err
+		}
+		if agreed, err = open.ConsentsUsedBy(q, p.Code, shell.Rows); err != nil {
 			return err
 		}
 		rows, err = shell.Gather(pg, func(after string, limit int) ([]open.Logged, error) {
@@ -138,6 +143,7 @@ func (d Deps) one(w http.ResponseWriter, r *http.Request) error {
 		return web.WriteCSV(w, r, v.requests)
 	}
 	v.keys = keyTable(ctx, d.Desk.Store.Now(), keys)
+	v.consents = consentTable(agreed)
 	v.facts = []web.Fact{{Name: words.Code, Value: p.Code, Mono: true}, {Name: words.Since, Value: web.Moment(p.Made)},
 		{Name: words.Templates, Show: shell.Link("/ops/issuers?issuer="+p.Code, words.ItsTemplates)}, {Name: words.Reference, Show: shell.Link("/developers", words.ToReference)}}
 	if v.acts, err = d.acts(ctx, p, keys); err != nil {
@@ -187,6 +193,21 @@ func keyTable(ctx context.Context, now time.Time, keys []open.Key) web.Table {
 		}
 		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{web.Mono(k.Head + "…"), web.Plain(k.Name), web.Status(ctx, tone, word), {Text: rightsOf(k).In(ctx), CSV: strings.Join(scopes, " ")},
 			shell.Short(shell.Ago(now, k.Used).In(ctx)), web.Plain(k.By), shell.Short(web.Day(ctx, k.Made))}})
+	}
+	return t
+}
+
+// consentTable lists the cards that wearers gave the partner leave for. A code
+// is not in it: only its hash is kept.
+func consentTable(list []open.Consent) web.Table {
+	t := web.Table{ID: "consents", NoCSV: true, Empty: words.NoConsents, Head: []web.Column{{Name: words.Consent}, {Name: words.Order}, {Name: words.Band}, {Name: words.For}, {Name: words.Agreed, Num: true}, {Name: words.Used, Num: true}}}
+	for _, c := range list {
+		whom := words.ForAny
+		if c.Partner != "" {
+			whom = words.ForThis
+		}
+		t.Rows = append(t.Rows, web.Row{Href: "/ops/orders/" + c.Order, Cells: []web.Cell{shell.Ident(c.ID), shell.Ident(c.Order), shell.Ident(c.Band),
+			{Show: shell.Phrase(whom)}, shell.At(c.Made), shell.At(c.Ended)}})
 	}
 	return t
 }

@@ -6,7 +6,8 @@ import "koala/web"
 var words = struct {
 	Title, Lead, PartnerLead, Partner, Code, CodeHint, NameZH, NameEN, Add, AddBody, Added, NoPartners, LivingKeys, LastUsed, Since, Templates, ItsTemplates, Reference,
 	ToReference, Keys, Key, KeyName, KeyNameHint, Rights, RightsAll, RightsCards, RightsRead, MakeKey, MakeKeyBody, NewKey, NewKeyLead, OnceOnly, Kept, NoKeys, State, Living,
-	Revoked, Revoke, RevokeBody, DidRevoke, MadeBy, Requests, Request, LogName, Status, Took, At, NoRequests, Replayed web.Text
+	Revoked, Revoke, RevokeBody, DidRevoke, MadeBy, Requests, Request, LogName, Status, Took, At, NoRequests, Replayed,
+	Consents, Consent, Order, Band, For, ForAny, ForThis, Agreed, Used, NoConsents web.Text
 }{
 	Title:        web.Text{ZH: "合作方", EN: "Partners"},
 	Lead:         web.Text{ZH: "用开放接口描述模板、向手环发卡的公司。", EN: "Firms that describe card templates and issue cards to bands by the open API."},
@@ -56,5 +57,15 @@ var words = struct {
 	Took:         web.Text{ZH: "耗时", EN: "Took"},
 	At:           web.Text{ZH: "时间", EN: "When"},
 	NoRequests:   web.Text{ZH: "还没有请求。记录保留 30 天。", EN: "No request yet. Rows are kept for 30 days."},
+	Consents:     web.Text{ZH: "持卡人的授权", EN: "What wearers agreed to"},
+	Consent:      web.Text{ZH: "授权", EN: "Consent"},
+	Order:        web.Text{ZH: "订单", EN: "Order"},
+	Band:         web.Text{ZH: "手环", EN: "Band"},
+	For:          web.Text{ZH: "给谁", EN: "Made for"},
+	ForAny:       web.Text{ZH: "任意一家", EN: "any firm"},
+	ForThis:      web.Text{ZH: "这一家", EN: "this firm"},
+	Agreed:       web.Text{ZH: "生成时间", EN: "Made"},
+	Used:         web.Text{ZH: "使用时间", EN: "Used"},
+	NoConsents:   web.Text{ZH: "还没有持卡人授权它写卡。授权码由持卡人在手环页生成。", EN: "No wearer has agreed to a card of it yet. Wearers make the codes on the pages of their band."},
 	Replayed:     web.Text{ZH: "%[1]d 重放", EN: "%[1]d replayed"},
 }
