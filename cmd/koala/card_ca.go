@@ -185,7 +185,7 @@ func caExportCommand() *cobra.Command {
 read them, xml-emv-tool as a whole configuration of the emv-utils kernel (terminal data, the
 house's applications, the key). With --test-cards it is the key of the published test cards
 (koala band new --test-cards), which needs no house.`,
-		Example: "  koala card ca export --format xml-emv-tool --test-cards > emv.xml\n  koala card ca export > ca.json\n  koala card ca export --sm2 >> ca.json",
+		Example: "  koala card ca export --format xml-emv-tool --test-cards > emv.xml\n  koala card ca export > ca.json\n  koala card ca export --sm2 > ca-sm2.json",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			write, ok := caFormats[format]
