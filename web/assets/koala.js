@@ -166,10 +166,10 @@ document.addEventListener('keydown', (e) => {
 document.addEventListener('htmx:after:swap', () => {
   document.querySelector('#drawer.open [data-close-drawer]')?.focus();
 });
-// A part that refreshes itself waits while somebody is busy in it: a dialog is
-// open, or something is being typed. It catches up right afterwards.
+// A part that refreshes itself waits while somebody is busy in it: a dialog
+// or a folded form is open, or something is being typed. It catches up right afterwards.
 const behind = new Set();
-const busy = (box) => box.querySelector(':popover-open') ||
+const busy = (box) => box.querySelector(':popover-open, details.hold[open]') ||
   (box.contains(document.activeElement) && document.activeElement.matches('input:not([type="radio"], [type="checkbox"]), textarea') && document.activeElement.value);
 document.addEventListener('htmx:before:swap', (e) => {
   const box = e.detail?.ctx?.sourceElement ?? e.target;

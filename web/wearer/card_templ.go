@@ -740,7 +740,7 @@ func kindPart(v cardView) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			if v.card.OnceMaxFen > 0 && v.card.Usable {
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 65, "<details class=\"card fold\"><summary>")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 65, "<details class=\"card fold hold\"><summary>")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
