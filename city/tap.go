@@ -287,6 +287,9 @@ func (l *Live) visit(ctx context.Context, who string, a wearer.TapAct, p street.
 			}
 		}
 	}
+	if p.Kind == street.Door {
+		l.endOf(ctx, who) // a pass written this moment: its phone may not have said so yet
+	}
 	v, err := l.street.Present(ctx, id, p.ID, w, street.Options{Talk: true, Fault: band.Fault{Lose: a.Pull}})
 	if err != nil {
 		return err
