@@ -277,7 +277,8 @@ func TestSessionAndWholeAgree(t *testing.T) {
 		for _, e := range x.Exchanges {
 			s.Say(e)
 		}
-		if rendered(x, s.Report()) != rendered(x, s.Report()) || rendered(x, s.Report()) != rendered(x, dialogue.Explain(x.Exchanges, dialogue.Options{})) {
+		once, again := rendered(x, s.Report()), rendered(x, s.Report())
+		if once != again || once != rendered(x, dialogue.Explain(x.Exchanges, dialogue.Options{})) {
 			t.Errorf("%s: session and whole differ", x.ID)
 		}
 	}

@@ -49,7 +49,6 @@ type application struct {
 	cryptograms              int    // GENERATE AC answered
 	combined                 []combinedAnswer
 	daAnswer                 []byte // signature of INTERNAL AUTHENTICATE
-	certified                bool
 }
 
 // A combinedAnswer is one GENERATE AC: the terminal's number, the values of all
@@ -201,9 +200,6 @@ func (t *telling) answer() {
 func (t *telling) title(en, zh string) { t.e.EN, t.e.ZH = en, zh }
 
 func (t *telling) add(en, zh, value string) { t.e = t.e.Add(en, zh, value) }
-
-// mask stands for what must not be shown.
-const mask = "••••"
 
 // unsure says that some digits of the answer were not written down, so that no
 // number is taken from it.

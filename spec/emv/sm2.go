@@ -79,10 +79,11 @@ func (k PublicKey) Algorithm() KeyAlgorithm {
 }
 
 func pointOf(k *ecdsa.PublicKey) []byte {
-	out := make([]byte, sm2Point)
-	k.X.FillBytes(out[:sm2Point/2])
-	k.Y.FillBytes(out[sm2Point/2:])
-	return out
+	p, err := sm2.PublicKeyToECDH(k)
+	if err != nil {
+		panic("emv: a key that was taken is no point of the SM2 curve: " + err.Error())
+	}
+	return p.Bytes()[1:] // without 04, uncompressed
 }
 
 // An sm2Pair is the numbers of an SM2 signature, as ASN.1 has them.
