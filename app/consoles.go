@@ -51,8 +51,8 @@ func (h *House) Handler(kit *web.Kit, p Pages) http.Handler {
 		Desk:  desk.New(h.Store, h.Book, h.Keys, h.TSM),
 		Trips: desk.NewTrips(h.Store, h.Book, h.Network, h.Transit.Books()),
 		Uses:  desk.NewUses(h.Store, h.Book, h.Acquiring), Losses: desk.NewLosses(h.Store, h.TSM), Body: desk.NewBody(h.Store), CAs: h.authorities,
-		Notes: desk.NewNotes(h.Store), Firms: desk.NewFirms(h.Store, h.Keys),
-		Ref:   h.newRef, Now: h.Now})
+		Notes: desk.NewNotes(h.Store), Firms: desk.NewFirms(h.Store, h.Keys, kit.Now),
+		Ref: h.newRef, Now: h.Now})
 	mux.Handle("/my", my)
 	mux.Handle("/my/", my)
 	staff := ops.New(ops.Deps{Kit: kit, Store: h.Store, Book: h.Book, Keys: h.Keys, TSM: h.TSM,

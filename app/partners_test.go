@@ -82,7 +82,7 @@ func TestPartnerIssuesACardOverTheAir(t *testing.T) {
 	})
 	var code string
 	w.write(func(tx *db.Tx) (err error) {
-		_, code, err = partners.Agree(tx, string(w.who), r.band, "jiahe", "form", bytes.Repeat([]byte{7}, 8))
+		_, code, err = partners.Agree(tx, time.Now(), string(w.who), r.band, "jiahe", "form", bytes.Repeat([]byte{7}, 8))
 		return err
 	})
 	status, order := p.send("POST", "/v1/bands/"+r.band+"/cards", "3", `{"template": "`+id+`", "reference": "member-1", "consent": "`+code+`"}`)

@@ -325,7 +325,7 @@ var failuresZH = map[string]string{
 	"transit.state":              "行程不能这样变化。",
 	"wearer.amount":              "这不是金额，请写成 50 或 12.50。",
 	"wearer.code":                "手环密码为 4 到 8 位数字，两次要一样。",
-	"wearer.limit": "单笔限额须大于零，且不超过产品上限。",
+	"wearer.limit":               "单笔限额须大于零，且不超过产品上限。",
 	"wearer.dish":                "请至少点一道菜。",
 	"wearer.no_card":             "您的手环里没有这张卡。",
 	"wearer.no_loss":             "您没有挂失的手环。",

@@ -181,7 +181,7 @@ func (a *api) issue(tx *db.Tx, partner, band string, n NewCard) (Order, error) {
 	if err != nil {
 		return Order{}, err
 	}
-	consent, err := agreed(tx, partner, b, n.Consent)
+	consent, err := agreed(tx, a.Now(), partner, b, n.Consent)
 	if err != nil {
 		return Order{}, err
 	}

@@ -46,8 +46,9 @@ const (
 type Consent struct {
 	ID          string // con_…
 	Band, Owner string
-	Partner     string // empty: any
-	Made, Until time.Time
+	Partner     string    // empty: any
+	Made        time.Time // by the house's clock
+	Until       time.Time // by the clock of people
 	End         ConsentEnd
 	Ended       time.Time // zero: not yet
 	By          string    // the partner that used it
@@ -60,9 +61,10 @@ func (c Consent) Lives(now time.Time) bool { return c.End == ConsentLives && now
 // Agree keeps a new code of the band's owner for a partner, or for any when
 // partner is empty, and gives it as ABCD-EFGH, this once. chance is at least 8
 // random bytes. form names the form that asked: the same again is refused,
-// because the code cannot be shown again.
-func Agree(tx *db.Tx, owner, band, partner, form string, chance []byte) (Consent, string, error) {
-	c := Consent{ID: tx.NewID("con"), Band: band, Owner: owner, Partner: partner, Made: tx.Now(), Until: tx.Now().Add(ConsentTime)}
+// because the code cannot be shown again. now is
+// the time that people live by, also where the house's clock runs faster.
+func Agree(tx *db.Tx, now time.Time, owner, band, partner, form string, chance []byte) (Consent, string, error) {
+	c := Consent{ID: tx.NewID("con"), Band: band, Owner: owner, Partner: partner, Made: tx.Now(), Until: now.Add(ConsentTime)}
 	b, err := tsm.BandOf(tx, band)
 	if err == nil && (b.Owner != owner || !b.Lost.IsZero()) {
 		err = fmt.Errorf("band %s: %w", band, tsm.ErrBand)
@@ -76,7 +78,7 @@ func Agree(tx *db.Tx, owner, band, partner, form string, chance []byte) (Consent
 	if err != nil {
 		return Consent{}, "", err
 	}
-	all, err := consents(tx, `band = $1 AND ended = 0 AND until > $2`, band, tx.Now().UnixMicro())
+	all, err := consents(tx, `band = $1 AND ended = 0 AND until > $2`, band, now.UnixMicro())
 	if err == nil && len(all) >= MaxConsents {
 		err = ErrConsentMany
 	}
@@ -150,7 +152,7 @@ func Withdraw(tx *db.Tx, owner, id string) error {
 // agreed finds the code that a partner brings for a band. A code that never was
 // counts against every living code of the band, and that count is kept although
 // the request is refused (kept refusal).
-func agreed(tx *db.Tx, partner string, b tsm.Band, text string) (Consent, error) {
+func agreed(tx *db.Tx, now time.Time, partner string, b tsm.Band, text string) (Consent, error) {
 	all, err := consents(tx, `band = $1 AND owner = $2 ORDER BY id DESC`, b.ID, b.Owner)
 	if err != nil {
 		return Consent{}, err
@@ -165,14 +167,14 @@ func agreed(tx *db.Tx, partner string, b tsm.Band, text string) (Consent, error)
 			continue
 		}
 		switch {
-		case !c.Lives(tx.Now()):
+		case !c.Lives(now):
 			return Consent{}, fmt.Errorf("consent %s: %w", c.ID, ErrConsentOver)
 		case c.Partner != "" && c.Partner != partner:
 			return Consent{}, fmt.Errorf("consent %s: %w", c.ID, ErrConsentFirm)
 		}
 		return c, nil
 	}
-	if err := wrongCode(tx, b.ID); err != nil {
+	if err := wrongCode(tx, now, b.ID); err != nil {
 		return Consent{}, err
 	}
 	return Consent{}, keptRefusal{fmt.Errorf("band %s: %w", b.ID, ErrConsent)}
@@ -180,15 +182,15 @@ func agreed(tx *db.Tx, partner string, b tsm.Band, text string) (Consent, error)
 
 // wrongCode counts against the living codes of a band, and ends them all when
 // one of them has had enough.
-func wrongCode(tx *db.Tx, band string) error {
-	now := tx.Now().UnixMicro()
-	if _, err := tx.Exec(`UPDATE open_consent SET wrong = wrong + 1 WHERE band = $1 AND ended = 0 AND until > $2`, band, now); err != nil {
+func wrongCode(tx *db.Tx, now time.Time, band string) error {
+	until := now.UnixMicro()
+	if _, err := tx.Exec(`UPDATE open_consent SET wrong = wrong + 1 WHERE band = $1 AND ended = 0 AND until > $2`, band, until); err != nil {
 		return err
 	}
 	var most int64
-	err := tx.QueryRow(`SELECT COALESCE(MAX(wrong), 0) FROM open_consent WHERE band = $1 AND ended = 0 AND until > $2`, band, now).Scan(&most)
+	err := tx.QueryRow(`SELECT COALESCE(MAX(wrong), 0) FROM open_consent WHERE band = $1 AND ended = 0 AND until > $2`, band, until).Scan(&most)
 	if err == nil && most >= maxWrong {
-		_, err = tx.Exec(`UPDATE open_consent SET ended = $2, how = $3 WHERE band = $1 AND ended = 0 AND until > $2`, band, now, string(ConsentGuessed))
+		_, err = tx.Exec(`UPDATE open_consent SET ended = $3, how = $4 WHERE band = $1 AND ended = 0 AND until > $2`, band, until, tx.Now().UnixMicro(), string(ConsentGuessed))
 	}
 	return err
 }

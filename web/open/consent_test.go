@@ -186,7 +186,7 @@ func TestWhoMayAgree(t *testing.T) {
 		{"cust_lin", "band_lin", "", "f", chance[:7], "open.request"}, {"cust_lin", "band_lin", "", fmt.Sprint("form ", h.refs), chance, "open.consent_shown"},
 	} {
 		err := h.store.Write(ctx, func(tx *db.Tx) error {
-			_, _, err := open.Agree(tx, tt.owner, tt.band, tt.firm, tt.form, tt.chance)
+			_, _, err := open.Agree(tx, h.now.Now(), tt.owner, tt.band, tt.firm, tt.form, tt.chance)
 			return err
 		})
 		if fail.Of(err).Code != tt.want {
@@ -204,7 +204,7 @@ func TestWhoMayAgree(t *testing.T) {
 		h.agree("")
 	}
 	err := h.store.Write(ctx, func(tx *db.Tx) error {
-		_, _, err := open.Agree(tx, "cust_lin", "band_lin", "", "one more", chance)
+		_, _, err := open.Agree(tx, h.now.Now(), "cust_lin", "band_lin", "", "one more", chance)
 		return err
 	})
 	if !errors.Is(err, open.ErrConsentMany) {

@@ -33,7 +33,7 @@ type Deps struct {
 	Kit   *web.Kit
 	Store *db.Store // with Schema and once.Schema
 	TSM   *tsm.Manager
-	Now   func() time.Time // wall time, for the limit of requests
+	Now   func() time.Time // wall time, for the limit of requests and the life of codes
 	Ref   func() string    // a new name of at most 40 letters and digits
 	Log   *slog.Logger     // nil: slog.Default
 	// Connect lets a band's agent fetch its script soon, where the house can

@@ -178,7 +178,7 @@ func (h *house) consent(band, owner, firm string) (c open.Consent, code string) 
 	chance := make([]byte, 8)
 	_, _ = clock.Random(uint64(h.refs)).Read(chance)
 	h.do(func(tx *db.Tx) (err error) {
-		c, code, err = open.Agree(tx, owner, band, firm, fmt.Sprint("form ", h.refs), chance)
+		c, code, err = open.Agree(tx, h.now.Now(), owner, band, firm, fmt.Sprint("form ", h.refs), chance)
 		return err
 	})
 	return c, code

@@ -94,7 +94,7 @@ func newGallery() *gallery {
 	for i := range 14 {
 		g.days = append(g.days, wearer.Day{Start: noon.AddDate(0, 0, i-13), Steps: int64(4000 + i*i*47%9000), Asleep: int64(380 + i*29%150)})
 	}
-	g.consents = []wearer.Consent{{ID: "con_0", Band: "band-ann", Made: noon.Add(-time.Hour), Until: noon.Add(-45 * time.Minute), State: text("已使用", "used"), Tone: web.Good, By: text("嘉和", "Jiahe"), Order: "ord_1"}}
+	g.consents = []wearer.Consent{{ID: "con_0", Band: "band-ann", Made: noon.Add(-time.Hour), Left: -45 * time.Minute, State: text("已使用", "used"), Tone: web.Good, By: text("嘉和", "Jiahe"), Order: "ord_1"}}
 	g.orders[0].Firm = text("嘉和", "Jiahe")
 	return g
 }
@@ -131,7 +131,7 @@ func (g *gallery) Consents(context.Context, string) ([]wearer.Consent, error) {
 }
 func (g *gallery) Agree(_ context.Context, _, _, firm string) (wearer.Consent, string, error) {
 	g.call("agree %s", firm)
-	c := wearer.Consent{ID: "con_1", Band: "band-ann", Firm: text("嘉和", "Jiahe"), Made: noon, Until: noon.Add(15 * time.Minute), Lives: true, State: text("可用", "can be used"), Tone: web.Info}
+	c := wearer.Consent{ID: "con_1", Band: "band-ann", Firm: text("嘉和", "Jiahe"), Made: noon, Left: 15 * time.Minute, Lives: true, State: text("可用", "can be used"), Tone: web.Info}
 	g.consents = append([]wearer.Consent{c}, g.consents...)
 	return c, "7KQ2-M9XT", nil
 }
@@ -427,8 +427,8 @@ func TestALeaveForAFirm(t *testing.T) {
 	g := newGallery()
 	s := g.show(t)
 	wants(t, s.get("/my/security"), `href="/my/firms"`)
-	wants(t, s.get("/my/firms"), "any firm", `value="jiahe"`, "Jiahe wrote a card with it", `href="/my/orders/ord_1"`)
-	wants(t, s.post("/my/firms", url.Values{"ref": {"form-1"}, "firm": {"jiahe"}}), "7KQ2-M9XT", "12:15:00", "band-ann", "Shown this once")
+	wants(t, s.get("/my/firms"), "Any firm", `value="jiahe"`, "Jiahe wrote a card with it", `href="/my/orders/ord_1"`)
+	wants(t, s.post("/my/firms", url.Values{"ref": {"form-1"}, "firm": {"jiahe"}}), "7KQ2-M9XT", "within 15 minutes", "15 min left", "band-ann", "Shown this once")
 	page := s.get("/my/firms")
 	wants(t, page, "can be used", "Withdraw")
 	if strings.Contains(page, "7KQ2") {
@@ -443,7 +443,7 @@ func TestTheHolderLowersALimit(t *testing.T) {
 	g := newGallery()
 	s := g.show(t)
 	at := "/my/cards/" + g.key(issuing.ECash)
-	wants(t, s.get(at), "Change the limit of one offline payment", `value="300.00"`, "Up to ¥1\u2009000.00")
+	wants(t, s.get(at), "Change the offline limit", `value="300.00"`, "Up to ¥1\u2009000.00")
 	s.post(at+"/limit", url.Values{"ref": {"form-1"}, "limit": {"50"}})
 	wants(t, s.post(at+"/limit", url.Values{"ref": {"form-2"}, "limit": {"much"}}), "this is not an amount")
 	g.asked(t, "limit card_cash 5000")

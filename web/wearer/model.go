@@ -306,14 +306,15 @@ type Firm struct {
 // A Consent is a person's word that a firm may write one card into the band.
 // Its code is shown once and kept nowhere.
 type Consent struct {
-	ID, Band    string
-	Firm        web.Text // whom it is for; empty: any
-	Made, Until time.Time
-	Lives       bool
-	State       web.Text
-	Tone        web.Tone
-	By          web.Text // the firm that used it; empty: none did
-	Order       string   // that it was used for
+	ID, Band string
+	Firm     web.Text // whom it is for; empty: any
+	Made     time.Time
+	Left     time.Duration // to live, by the clock of people
+	Lives    bool
+	State    web.Text
+	Tone     web.Tone
+	By       web.Text // the firm that used it; empty: none did
+	Order    string   // that it was used for
 }
 
 // Firms is the leave that a person gives to firms.

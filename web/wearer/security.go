@@ -156,6 +156,9 @@ func firmOptions(list []Firm) []web.Option {
 	return out
 }
 
+// minutesLeft rounds up: a code that lives has a minute.
+func minutesLeft(c Consent) int { return int((c.Left + time.Minute - 1) / time.Minute) }
+
 // forWhom names whom a code is for.
 func forWhom(c Consent) web.Text {
 	if c.Firm.Empty() {

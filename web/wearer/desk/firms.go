@@ -16,11 +16,14 @@ import (
 type firms struct {
 	store *db.Store
 	keys  *hsm.HSM
+	now   func() time.Time
 }
 
 // NewFirms is a person's leave for firms to write cards into the band; keys
-// gives the chance that codes are made of.
-func NewFirms(store *db.Store, keys *hsm.HSM) wearer.Firms { return firms{store, keys} }
+// gives the chance that codes are made of, now the time that people live by.
+func NewFirms(store *db.Store, keys *hsm.HSM, now func() time.Time) wearer.Firms {
+	return firms{store, keys, now}
+}
 
 const (
 	maxFirms  = 500
@@ -40,13 +43,12 @@ func (f firms) Firms(ctx context.Context) (out []wearer.Firm, err error) {
 
 func (f firms) Consents(ctx context.Context, who string) (out []wearer.Consent, err error) {
 	err = f.store.Read(ctx, func(q *db.Query) error {
-		now := f.store.Now()
-		list, err := open.ConsentsOf(q, who, now.Add(-firmsBack))
+		list, err := open.ConsentsOf(q, who, f.store.Now().Add(-firmsBack))
 		if err != nil {
 			return err
 		}
 		for _, c := range list {
-			x, err := consentOf(q, c, now)
+			x, err := consentOf(q, c, f.now())
 			if err != nil {
 				return err
 			}
@@ -61,7 +63,7 @@ func (f firms) Consents(ctx context.Context, who string) (out []wearer.Consent, 
 }
 
 func consentOf(q db.Reader, c open.Consent, now time.Time) (x wearer.Consent, err error) {
-	x = wearer.Consent{ID: c.ID, Band: c.Band, Made: c.Made, Until: c.Until, Lives: c.Lives(now), Order: c.Order}
+	x = wearer.Consent{ID: c.ID, Band: c.Band, Made: c.Made, Left: c.Until.Sub(now), Lives: c.Lives(now), Order: c.Order}
 	if x.Firm, err = partnerName(q, c.Partner); err != nil {
 		return x, err
 	}
@@ -106,12 +108,12 @@ func (f firms) Agree(ctx context.Context, who, ref, firm string) (c wearer.Conse
 		if err != nil {
 			return err
 		}
-		made, text, err := open.Agree(tx, who, band, firm, form, chance[:])
+		made, text, err := open.Agree(tx, f.now(), who, band, firm, form, chance[:])
 		if err != nil {
 			return err
 		}
 		code = text
-		c, err = consentOf(tx, made, f.store.Now())
+		c, err = consentOf(tx, made, f.now())
 		return err
 	})
 	if err != nil {

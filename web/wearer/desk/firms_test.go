@@ -17,7 +17,7 @@ import (
 func TestALeaveIsItsOwners(t *testing.T) {
 	h := open(t)
 	ctx := t.Context()
-	firms := desk.NewFirms(h.store, h.keys)
+	firms := desk.NewFirms(h.store, h.keys, h.now.Now)
 	h.do(func(tx *db.Tx) error {
 		return partners.AddPartner(tx, partners.Partner{Code: "jiahe", NameEN: "Jiahe", NameZH: "嘉和"})
 	})
