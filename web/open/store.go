@@ -73,7 +73,7 @@ var Schema = db.Schema{Owner: "open", Steps: []string{
 		hash BYTEA NOT NULL,         -- SHA-256 of its id, the band and the code
 		form TEXT NOT NULL UNIQUE,   -- the form that asked for it
 		made BIGINT NOT NULL,
-		until BIGINT NOT NULL,       -- by the clock of people
+		until BIGINT NOT NULL,
 		ended BIGINT NOT NULL,       -- 0 not
 		how TEXT NOT NULL,           -- used, withdrawn, guessed
 		wrong BIGINT NOT NULL,       -- wrong codes in a row while it lived
