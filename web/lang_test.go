@@ -46,3 +46,18 @@ func FuzzToast(f *testing.F) {
 		}
 	})
 }
+
+// TestAPartLeavesTheToast: what refreshes itself while a form is answered does
+// not take the words that its answer is to show.
+func TestAPartLeavesTheToast(t *testing.T) {
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("Cookie", toastCookie+"=Z29vZHxoaQ")
+	if toast := takeToast(httptest.NewRecorder(), r); toast.Text != "hi" {
+		t.Errorf("a page shows %+v", toast)
+	}
+	r.Header.Set("HX-Request", "true")
+	w := httptest.NewRecorder()
+	if toast := takeToast(w, r); toast.Text != "" || len(w.Result().Cookies()) != 0 {
+		t.Errorf("a part takes %+v", toast)
+	}
+}

@@ -113,7 +113,12 @@ func Redirect(w http.ResponseWriter, r *http.Request, to string, t Toast) error 
 	return nil
 }
 
+// takeToast is what the page before left to be said. A part of a page that
+// refreshes itself leaves it to the page that is on its way.
 func takeToast(w http.ResponseWriter, r *http.Request) Toast {
+	if r.Header.Get("HX-Request") == "true" {
+		return Toast{}
+	}
 	c, err := r.Cookie(toastCookie)
 	if err != nil {
 		return Toast{}
