@@ -103,7 +103,7 @@ func (id CardID) Masked() string {
 	case len(s) < 12:
 		return "****"
 	case id.Purse() == "":
-		return "card ****" + s[len(s)-4:]
+		return "****" + s[len(s)-4:]
 	}
 	return s[:6] + "****" + s[len(s)-4:]
 }
