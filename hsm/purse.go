@@ -128,17 +128,6 @@ func (h *HSM) Protect(ctx context.Context, card purse.Number, version byte, chal
 	return purse.Protect(damk, challenge, c), nil
 }
 
-// BlockMAC is the MAC of Protect alone, under the newest root: data is the
-// command's header with Lc counting the MAC, and its data.
-func (h *HSM) BlockMAC(ctx context.Context, card purse.Number, challenge, data []byte) (mac [4]byte, err error) {
-	damk, err := h.damk(ctx, card, 0, challenge)
-	if err != nil {
-		return mac, err
-	}
-	defer clear(damk[:])
-	return purse.ScriptMAC(damk, challenge, data), nil
-}
-
 func (h *HSM) damk(ctx context.Context, card purse.Number, version byte, challenge []byte) (damk [16]byte, err error) {
 	if err := ctx.Err(); err != nil {
 		return damk, err

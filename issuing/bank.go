@@ -49,6 +49,9 @@ const codeCredit = "1310"
 // maxPINTries is how often in a row a PIN may be wrong.
 const maxPINTries = 3
 
+// firstPSN is the sequence number (tag 5F34) of a card: no number is given twice.
+const firstPSN = 1
+
 // openBank keeps the sealed number of a new bank card, and opens its account:
 // a debit or e-cash card draws on its holder's wallet, a credit card on an
 // account with a limit.
@@ -64,17 +67,12 @@ func openBank(tx *db.Tx, c Card, p Product, n *Numbered) error {
 	if err != nil {
 		return err
 	}
-	s := secret{card: c.ID, token: n.Token, sealed: n.Sealed, psn: max(n.PSN, 1), alg: byte(d.alg()), dki: n.DKI, account: string(wallet.Account(c.Customer))}
+	s := secret{card: c.ID, token: n.Token, sealed: n.Sealed, psn: firstPSN, alg: byte(d.alg()), dki: n.DKI, account: string(wallet.Account(c.Customer))}
 	if c.Kind == Credit {
 		s.account = string(CreditAccount(c.ID))
 		err = ledger.OpenAccount(tx, ledger.Account{ID: CreditAccount(c.ID), Code: codeCredit, Name: "credit card", Currency: money.CNY,
 			Limits: ledger.Limits{Floor: ledger.AtLeast(0), CreditLimit: d.CreditLimit}})
 		if err != nil {
-			return err
-		}
-	}
-	if s.psn > 1 { // terminals refuse the number since its forerunner ended
-		if err := DenyCard(tx, c.ID, purse.Allowed); err != nil {
 			return err
 		}
 	}
@@ -220,43 +218,6 @@ func (b *Bank) PIN(ctx context.Context, id CardID, block hsm.PINBlock) (p NewPIN
 	return p, nil
 }
 
-// Renew gives the number of a card that has ended to its successor: the same
-// PAN with the next sequence number, for Open.
-func (b *Bank) Renew(ctx context.Context, old CardID) (n Numbered, err error) {
-	var c Card
-	var p Product
-	var s secret
-	var data BankData
-	err = b.store.Read(ctx, func(q *db.Query) (err error) {
-		if c, err = Get(q, old); err != nil {
-			return err
-		}
-		if s, err = secretOf(q, old); err != nil {
-			return err
-		}
-		data, p, err = bankDataOf(q, c)
-		return err
-	})
-	switch {
-	case err != nil:
-	case !c.Suspended.IsZero():
-		err = ErrSuspended // whoever found it has the number
-	case !c.State.Over() || s.psn >= maxPSN:
-		err = ErrState
-	default:
-		n = Numbered{Prefix: p.Prefix, Tail: c.Tail, Token: s.token, Sealed: s.sealed, PSN: s.psn + 1}
-		n.DKI, err = b.keys.Dispersal(ctx, data.alg())
-	}
-	if err != nil {
-		return Numbered{}, fmt.Errorf("renewing card %s: %w", old.Masked(), err)
-	}
-	return n, nil
-}
-
-// maxPSN is the highest sequence number given (tag 5F34 has two digits; one is
-// plenty).
-const maxPSN = 9
-
 // Repay pays a credit card's bill out of its holder's wallet, at most what is
 // owed. The same reference again changes nothing.
 func Repay(tx *db.Tx, ref string, id CardID, amount money.Amount) (ledger.Posted, error) {
@@ -367,7 +328,6 @@ type Numbered struct {
 	Token  string
 	Sealed []byte
 	DKI    byte // version of the issuer's keys the card will have
-	PSN    byte // sequence number of the card; 0: 1
 }
 
 // Number draws the next PAN of a product and seals it. It has a unit of its own

@@ -744,8 +744,7 @@ func (h *bankHouse) sellSM() {
 	})
 }
 
-// TestSM: the same life under SM4, and a renewed card: the same number, the next
-// sequence number, keys of its own.
+// TestSM: the same life under SM4.
 func TestSM(t *testing.T) {
 	h := openBank(t, t.TempDir())
 	h.sellSM()
@@ -755,30 +754,8 @@ func TestSM(t *testing.T) {
 		t.Errorf("fate %v", f)
 	}
 	h.want("paid", map[ledger.AccountID]int64{issuing.Float(k.id): 25_00, shop: 15_00})
-	ctx := context.Background()
-	if _, err := h.bank.Renew(ctx, k.id); !errors.Is(err, issuing.ErrState) {
-		t.Errorf("renewed while it lives: %v", err)
-	}
-	h.do(func(tx *db.Tx) error {
-		err := issuing.BeginReturn(tx, k.id)
-		if err == nil {
-			err = issuing.Close(tx, k.id, issuing.Counters{Balance: money.Fen(25_00), Online: 9, Offline: 9, At: tx.Now()})
-		}
-		return err
-	})
-	n, err := h.bank.Renew(ctx, k.id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var c issuing.Card
-	h.do(func(tx *db.Tx) (err error) {
-		c, err = issuing.Open(tx, issuing.Application{Ref: "renewed", Customer: lin, Band: "band_1", Product: "debit-sm", PAN: &n})
-		return err
-	})
-	one, err := h.bank.Keys(ctx, k.id)
-	two, err2 := h.bank.Keys(ctx, c.ID)
-	if err != nil || err2 != nil || one.PAN != two.PAN || two.PSN != 2 || c.Tail != one.PAN[15:] || one.Alg != pboc.SM4 {
-		t.Errorf("renewed %v %v, %v %v", two.PSN, c.Tail, err, err2)
+	if keys, err := h.bank.Keys(context.Background(), k.id); err != nil || keys.Alg != pboc.SM4 || keys.PSN != 1 {
+		t.Errorf("keys of algorithm %v, sequence number %d: %v", keys.Alg, keys.PSN, err)
 	}
 }
 

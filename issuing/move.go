@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"koala/calendar"
-	"koala/customer"
 	"koala/hsm"
 	"koala/internal/db"
 	"koala/ledger"
@@ -37,36 +35,6 @@ type Claim struct {
 	State ClaimState
 	Rule  Ruling // the waiting time, with its source
 	Carry Carry  // what went along to the card that took its place, beside the money
-}
-
-// RuleText prints the rule that the claim waits by, for people, in Chinese if
-// zh.
-func (c Claim) RuleText(zh bool) string {
-	due := calendar.Of(c.Due, calendar.Beijing)
-	if zh {
-		return fmt.Sprintf("余额自挂失起满 %d 天（%s）后退还：挂失前的消费届时均已上送。依据：%s", c.Rule.Value, due, c.Rule.Source)
-	}
-	return fmt.Sprintf("The balance is paid %d days after the report, from %s on: by then all that was spent before has been handed in. %s.", c.Rule.Value, due, c.Rule.Source)
-}
-
-// ClaimsOf reads the claims of a customer, oldest first.
-func ClaimsOf(q db.Reader, who customer.ID) (out []Claim, err error) {
-	var lost []CardID
-	err = db.Each(q, func(scan func(...any) error) error {
-		var id CardID
-		err := scan(&id)
-		lost = append(lost, id)
-		return err
-	}, `SELECT k.old FROM issuing_claim k JOIN issuing_card c ON c.id = k.old WHERE c.customer = $1 ORDER BY k.lost, k.old`, who)
-	for _, id := range lost {
-		if err != nil {
-			break
-		}
-		var c Claim
-		c, err = ClaimOf(q, id)
-		out = append(out, c)
-	}
-	return out, err
 }
 
 // Suspend refuses all living cards of a band from now on, in one act, and opens
@@ -472,15 +440,4 @@ func RuleOn(q db.Reader, c Card, r Rule, on time.Time) (out Ruling, err error) {
 		}
 	}
 	return out, fmt.Errorf("rule %s of card %s: %w", r, c.ID.Masked(), ErrNotFound)
-}
-
-// SetRule adds a dated rule.
-func SetRule(tx *db.Tx, r Ruling) error {
-	if r.Value < 0 || r.Source == "" || r.Rule != RuleOnce && r.Rule != RuleDay && r.Rule != RuleClaim {
-		return fmt.Errorf("rule %s: %w", r.Rule, ErrBadInput)
-	}
-	_, err := tx.Exec(`INSERT INTO issuing_rule (scope, rule, valid_from, valid_to, value, source) VALUES ($1, $2, $3, $4, $5, $6)
-		ON CONFLICT (scope, rule, valid_from) DO UPDATE SET valid_to = excluded.valid_to, value = excluded.value, source = excluded.source`,
-		r.Scope, string(r.Rule), micros(r.From), micros(r.To), r.Value, r.Source)
-	return err
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"koala/calendar"
-	"koala/customer"
 	"koala/internal/db"
 	"koala/ledger"
 	"koala/money"
@@ -273,9 +272,6 @@ func RegionOf(p Product) purse.File17 {
 	return purse.File17{Country: [4]byte{0x00, 0x00, 0x01, 0x56}, Province: p.Province, City: p.City,
 		Interop: [2]byte{0x00, 0x01}, CardType: purse.CardOrdinary, Rest: make([]byte, purse.File17Len-purse.File17Head)}
 }
-
-// HeldBy tells whether the card lives in that band and is that customer's.
-func (c Card) HeldBy(band string, who customer.ID) bool { return c.Band == band && c.Customer == who }
 
 // Valid tells whether the card may be used on the day of t.
 func (c Card) Valid(t time.Time) bool { return !t.Before(c.From) && t.Before(c.To) }

@@ -268,7 +268,12 @@ func TestRules(t *testing.T) {
 			{string(c.ID), 500, start, 500},
 		} {
 			h.do(func(tx *db.Tx) error {
-				err := issuing.SetRule(tx, issuing.Ruling{Scope: tt.scope, Rule: issuing.RuleOnce, From: tt.from, Value: tt.value, Source: "test"})
+				from := int64(0)
+				if !tt.from.IsZero() {
+					from = tt.from.UnixMicro()
+				}
+				_, err := tx.Exec(`INSERT INTO issuing_rule (scope, rule, valid_from, valid_to, value, source) VALUES ($1, $2, $3, 0, $4, 'test')`,
+					tt.scope, string(issuing.RuleOnce), from, tt.value)
 				if err != nil {
 					return err
 				}

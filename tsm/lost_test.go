@@ -228,12 +228,6 @@ func TestDefault(t *testing.T) {
 		if first := h.band.listed(); first != h.instance() {
 			t.Errorf("readers get %X first, want %X", first, h.instance())
 		}
-		h.read(func(q *db.Query) error {
-			if id, err := tsm.DefaultOf(q, bandID); id != h.card || err != nil {
-				t.Errorf("the default is %s, want %s: %v", id, h.card, err)
-			}
-			return nil
-		})
 	}
 	h.at(canteenCard, cards)
 	if _, err := h.request(tsm.Default, 0); !errors.Is(err, issuing.ErrKind) {
@@ -283,7 +277,7 @@ func TestMoveUnderFaults(t *testing.T) {
 				h := allKinds(t)
 				h.product = p
 				h.do(func(tx *db.Tx) error {
-					return issuing.SetRule(tx, issuing.Ruling{Scope: "", Rule: issuing.RuleClaim, From: tx.Now(), Value: 0, Source: "test"})
+					return paidAtOnce(tx)
 				})
 				h.settle(h.place(tsm.Issue, 0), tsm.Done)
 				h.settle(h.place(tsm.TopUp, 30_00), tsm.Done)
@@ -314,6 +308,12 @@ func TestMoveUnderFaults(t *testing.T) {
 	}
 }
 
+// paidAtOnce lets the money of a lost card move without waiting.
+func paidAtOnce(tx *db.Tx) error {
+	_, err := tx.Exec(`UPDATE issuing_rule SET value = 0 WHERE rule = $1`, string(issuing.RuleClaim))
+	return err
+}
+
 // TestMoveGivenUp cancels the issue of a moved card when it is written but not
 // loaded: the card lives, and the money stays in the wallet.
 func TestMoveGivenUp(t *testing.T) {
@@ -322,7 +322,7 @@ func TestMoveGivenUp(t *testing.T) {
 		h := allKinds(t)
 		h.product = p
 		h.do(func(tx *db.Tx) error {
-			return issuing.SetRule(tx, issuing.Ruling{Rule: issuing.RuleClaim, From: tx.Now(), Value: 0, Source: "test"})
+			return paidAtOnce(tx)
 		})
 		h.settle(h.place(tsm.Issue, 0), tsm.Done)
 		h.settle(h.place(tsm.TopUp, 30_00), tsm.Done)

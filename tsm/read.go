@@ -109,20 +109,6 @@ func Orders(q db.Reader, f Filter) ([]Order, error) {
 		f.Before, f.Card, f.Customer, f.Band, f.State, f.Desk, false, min(max(f.Limit, 1), maxPage))
 }
 
-// DefaultOf is the payment card of a band that readers get first, as the last
-// order about it has put it; empty: none was chosen, or it is gone.
-func DefaultOf(q db.Reader, band string) (issuing.CardID, error) {
-	list, err := orders(q, `band = $1 AND kind = $2 AND state = $3 ORDER BY changed DESC, id DESC LIMIT 1`, band, Default, Done)
-	if err != nil || len(list) == 0 {
-		return "", err
-	}
-	c, err := issuing.Get(q, list[0].Card)
-	if err != nil || c.State.Over() {
-		return "", err
-	}
-	return c.ID, nil
-}
-
 // Counts tells how many orders stand in each state.
 func Counts(q db.Reader) (map[State]int, error) {
 	out := map[State]int{}

@@ -234,6 +234,3 @@ const (
 
 // Kind is AAC, TC or ARQC; 0xC0 is none of them.
 func (c CID) Kind() byte { return byte(c) & 0xC0 }
-
-// Advice says whether the card asks the terminal for an advice message.
-func (c CID) Advice() bool { return c&0x08 != 0 }

