@@ -136,13 +136,13 @@ func SeedBank(tx *db.Tx) error {
 		p Product
 		d BankData
 	}{
-		{Product{Code: ECashCard, Kind: ECash, NameEN: "E-cash card", NameZH: "中银通电子现金卡", Art: "ecash", Prefix: HouseBIN + "06",
+		{Product{Code: ECashCard, Kind: ECash, NameEN: "E-cash card", NameZH: "中银通电子现金卡", Art: "ecash", Prefix: binECash.Prefix,
 			Deposit: money.Fen(0), MinLoad: money.Fen(1), MaxLoad: money.Fen(1000_00), MaxBalance: money.Fen(1000_00)},
 			BankData{Label: "PBOC ECASH", Priority: 1, ECash: true, Years: 5, SingleLimit: 1000_00, CVMLimit: 1000_00, Processing: offline &^ uint32(pboc.ProcNewCard)}},
-		{Product{Code: DebitCard, Kind: Debit, NameEN: "Debit card", NameZH: "借记卡", Art: "debit", Prefix: HouseBIN + "01",
+		{Product{Code: DebitCard, Kind: Debit, NameEN: "Debit card", NameZH: "借记卡", Art: "debit", Prefix: binDebit.Prefix,
 			Deposit: money.Fen(0), MinLoad: money.Fen(1), MaxLoad: money.Fen(1000_00), MaxBalance: money.Fen(1000_00)},
 			BankData{Label: "PBOC DEBIT", Priority: 2, ECash: true, Years: 10, SingleLimit: 1000_00, ResetThreshold: 0, CVMLimit: 300_00, Processing: offline &^ uint32(pboc.ProcNewCard)}},
-		{Product{Code: CreditCard, Kind: Credit, NameEN: "Credit card", NameZH: "信用卡", Art: "credit", Prefix: HouseBIN + "02",
+		{Product{Code: CreditCard, Kind: Credit, NameEN: "Credit card", NameZH: "信用卡", Art: "credit", Prefix: binCredit.Prefix,
 			Deposit: money.Fen(0), MinLoad: money.Fen(1), MaxLoad: money.Fen(1000_00), MaxBalance: money.Fen(1000_00)},
 			BankData{Label: "PBOC CREDIT", Priority: 3, Years: 5, CVMLimit: 300_00, CreditLimit: 5000_00,
 				Processing: uint32(pboc.ProcNewCard | pboc.ProcPINTries | pboc.ProcNoForeign | pboc.ProcOnlinePIN | pboc.ProcSignature)}},
@@ -247,6 +247,18 @@ func Repay(tx *db.Tx, ref string, id CardID, amount money.Amount) (ledger.Posted
 // card under 6288; it is this house's test range and no assignment of UnionPay.
 const HouseBIN = "628888"
 
+// houseBank is the code of the house's own ranges in the table.
+const houseBank = "KOALA"
+
+// The house's own ranges. Its products take their prefixes from here, and the
+// table has them beside the published ones.
+var (
+	binDebit  = BIN{HouseBIN + "01", 19, houseBank, "考拉（测试号段）", "考拉借记卡", "DC"}
+	binCredit = BIN{HouseBIN + "02", 16, houseBank, "考拉（测试号段）", "考拉信用卡", "CC"}
+	binECash  = BIN{HouseBIN + "06", 19, houseBank, "考拉（测试号段）", "考拉电子现金卡", "PC"}
+	houseBINs = []BIN{binDebit, binCredit, binECash}
+)
+
 // A BIN is one issuer identification number range as community lists name it:
 // partly old, not authoritative (NOTICE).
 type BIN struct {
@@ -297,11 +309,7 @@ var bins = sync.OnceValue(func() map[binKey]BIN {
 		}
 		out[binKey{r[0], n}] = BIN{Prefix: r[0], Length: n, Bank: r[2], BankName: r[3], Name: r[4], Type: r[5]}
 	}
-	for _, b := range []BIN{
-		{HouseBIN + "01", 19, "KOALA", "考拉（测试号段）", "考拉借记卡", "DC"},
-		{HouseBIN + "02", 16, "KOALA", "考拉（测试号段）", "考拉信用卡", "CC"},
-		{HouseBIN + "06", 19, "KOALA", "考拉（测试号段）", "考拉电子现金卡", "PC"},
-	} {
+	for _, b := range houseBINs {
 		out[binKey{b.Prefix, b.Length}] = b
 	}
 	return out
@@ -380,10 +388,8 @@ func rangeOf(p Product) int {
 	switch {
 	case p.Kind == Transit:
 		return 20 - len(p.Prefix)
-	case p.Kind == Credit:
-		return 16 - 1 - len(p.Prefix)
 	case p.Kind.Bank():
-		return 19 - 1 - len(p.Prefix)
+		return panDigits(p.Kind) - 1 - len(p.Prefix)
 	}
 	return 0
 }

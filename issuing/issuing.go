@@ -239,6 +239,7 @@ var (
 	ErrShort      = fail.Define(fail.Broken, "issuing.float_short", "the element proves more money than the books hold for it")
 	ErrKind       = fail.Define(fail.Invalid, "issuing.kind", "cards of this kind do not work that way")
 	ErrTemplate   = fail.Define(fail.Invalid, "issuing.template", "the card template is not in order")
+	ErrPrefix     = fail.Define(fail.Invalid, "issuing.prefix", "the number range is another bank's, or does not fit cards of this kind")
 	ErrNoTemplate = fail.Define(fail.NotFound, "issuing.template_not_found", "there is no such card template")
 	ErrSuspended  = fail.Define(fail.Refused, "issuing.suspended", "the card is suspended; its holder reported it lost")
 	ErrNoLoad     = fail.Define(fail.NotFound, "issuing.load_not_found", "there is no such load")

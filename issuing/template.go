@@ -14,6 +14,7 @@ import (
 	"koala/internal/db"
 	"koala/money"
 	"koala/spec/coupon"
+	"koala/spec/pan"
 	"koala/spec/pboc"
 	"koala/spec/purse"
 )
@@ -403,14 +404,50 @@ func Products(q db.Reader, on time.Time) (out []Product, err error) {
 	return out, err
 }
 
+// panDigits is how long PANs of a kind of bank card are.
+func panDigits(k Kind) int {
+	if k == Credit {
+		return binCredit.Length
+	}
+	return binDebit.Length
+}
+
+// checkPrefix tells whether the house may number bank cards of a kind under a
+// prefix: in no range that is listed for another bank or for PANs of another
+// length, within HouseBIN, and with room for serials.
+func checkPrefix(k Kind, prefix string) error {
+	length := panDigits(k)
+	if len(prefix) < 8 || length-1-len(prefix) < 4 || strings.Trim(prefix, "0123456789") != "" {
+		return fmt.Errorf("prefix of %d characters, PAN of %d: %w", len(prefix), length, ErrPrefix)
+	}
+	for _, n := range []int{16, 17, 18, 19} {
+		b, ok := BINOf(pan.PAN(prefix + strings.Repeat("0", n-len(prefix))))
+		switch {
+		case ok && b.Bank != houseBank && (n == length || len(b.Prefix) >= len(HouseBIN)):
+			return fmt.Errorf("prefix %s lies in range %s of bank %s: %w", prefix, b.Prefix, b.Bank, ErrPrefix)
+		case ok && b.Bank == houseBank && n != length:
+			return fmt.Errorf("prefix %s is of PANs of %d digits, not %d: %w", prefix, n, length, ErrPrefix)
+		}
+	}
+	if !strings.HasPrefix(prefix, HouseBIN) {
+		return fmt.Errorf("prefix %s is not the house's: %w", prefix, ErrPrefix)
+	}
+	return nil
+}
+
 // SetProduct adds a version of a product, valid from p.From on, and a number
 // range for its prefix when there is none, where cards of the kind have numbers.
 func SetProduct(tx *db.Tx, p Product) error {
 	numbered := p.Kind == Transit || p.Kind.Bank()
 	digits := rangeOf(p)
-	if p.Code == "" || len(p.Instance) == 0 || p.Years < 1 || numbered && (len(p.Prefix) < 8 || digits < 4 || p.MaxLoad.Sign() <= 0) ||
+	if p.Code == "" || len(p.Instance) == 0 || p.Years < 1 || p.Kind == Transit && (len(p.Prefix) < 8 || digits < 4) || numbered && p.MaxLoad.Sign() <= 0 ||
 		p.Kind != Transit && p.Template == "" {
 		return fmt.Errorf("product %q: %w", p.Code, ErrProduct)
+	}
+	if p.Kind.Bank() {
+		if err := checkPrefix(p.Kind, p.Prefix); err != nil {
+			return fmt.Errorf("product %q: %w", p.Code, err)
+		}
 	}
 	var to int64
 	if !p.To.IsZero() {

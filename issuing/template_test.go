@@ -160,6 +160,34 @@ func TestBINs(t *testing.T) {
 	})
 }
 
+// TestPrefix: a bank card is numbered in the house's own ranges, each with the
+// length that is listed for it.
+func TestPrefix(t *testing.T) {
+	h := openBank(t, t.TempDir())
+	for _, tt := range []struct {
+		product, prefix, says string
+	}{
+		{issuing.DebitCard, issuing.HouseBIN + "93", ""},
+		{issuing.DebitCard, "62284801", "622848 of bank ABC"},
+		{issuing.CreditCard, "62820001", "628200 of bank HKB"},
+		{issuing.DebitCard, "62820001", "628200 of bank HKB"},
+		{issuing.CreditCard, issuing.HouseBIN + "01", "19 digits, not 16"},
+		{issuing.DebitCard, issuing.HouseBIN + "02", "16 digits, not 19"},
+		{issuing.DebitCard, "77777701", "not the house's"},
+		{issuing.CreditCard, issuing.HouseBIN + "021234", "of 12 characters"},
+		{issuing.DebitCard, issuing.HouseBIN + "x1", "of 8 characters"},
+	} {
+		err := h.try(func(tx *db.Tx) error {
+			p, err := issuing.ProductOn(tx, tt.product, tx.Now())
+			p.Code, p.Prefix = "other", tt.prefix
+			return errors.Join(err, issuing.SetProduct(tx, p))
+		})
+		if (err == nil) != (tt.says == "") || err != nil && (!errors.Is(err, issuing.ErrPrefix) || !strings.Contains(err.Error(), tt.says)) {
+			t.Errorf("%s under %s: %v", tt.product, tt.prefix, err)
+		}
+	}
+}
+
 // TestMigration brings a database of purses up to cards of every kind: nothing
 // of them is lost, and both live on.
 func TestMigration(t *testing.T) {

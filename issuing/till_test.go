@@ -386,7 +386,7 @@ func TestExceptionList(t *testing.T) {
 }
 
 // TestClaims: a customer sees what became of a lost card, by which rule, and what
-// went along. Its number is not renewed: whoever found it has it.
+// went along.
 func TestClaims(t *testing.T) {
 	h := openBank(t, t.TempDir())
 	p := h.paper(issuing.DebitCard, "band_1", 50_00)

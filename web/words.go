@@ -137,6 +137,7 @@ var failuresZH = map[string]string{
 	"issuing.personalisation":    "存储的个人化数据已损坏。",
 	"issuing.kind":               "这一类卡不支持这样做。",
 	"issuing.template":           "卡片模板不符合要求。",
+	"issuing.prefix":             "卡号段属于其他银行，或不适合这一类卡。",
 	"issuing.template_not_found": "没有这个卡片模板。",
 	"issuing.suspended":          "卡片已挂失，暂停使用。",
 	"issuing.no_number":          "银行卡须先为其产品取得卡号。",
