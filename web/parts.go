@@ -339,3 +339,12 @@ func Say(t Text) templ.Component {
 		return err
 	})
 }
+
+// Quote is a component that gives a text as it stands, in the language that it
+// is in and not the page's: a name in the other language, a source as cited.
+func Quote(lang, text string) templ.Component {
+	return templ.ComponentFunc(func(_ context.Context, w io.Writer) error {
+		_, err := io.WriteString(w, `<span lang="`+templ.EscapeString(lang)+`">`+templ.EscapeString(text)+`</span>`)
+		return err
+	})
+}

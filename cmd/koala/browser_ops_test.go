@@ -16,7 +16,12 @@ func (v *visit) operate() {
 	for _, p := range [][2]string{{"/ops/", "ops"}, {"/ops/orders", "ops-orders"}, {"/ops/cards", "ops-cards"}, {"/ops/customers", "ops-customers"}, {"/ops/gates", "ops-gates"},
 		{"/ops/journeys", "ops-journeys"}, {"/ops/exceptions", "ops-exceptions"}, {"/ops/deny", "ops-deny"}, {"/ops/books", "ops-books"},
 		{"/ops/books/accounts", "ops-accounts"}, {"/ops/books/account?id=bank.custody", "ops-account"}, {"/ops/books/entries", "ops-entries"},
-		{"/ops/books/entry?seq=1", "ops-entry"}, {"/ops/books/holds", "ops-holds"}, {"/ops/settlement", "ops-settlement"}, {"/ops/keys", "ops-keys"}, {"/ops/audit", "ops-audit"}} {
+		{"/ops/books/entry?seq=1", "ops-entry"}, {"/ops/books/holds", "ops-holds"}, {"/ops/settlement", "ops-settlement"}, {"/ops/keys", "ops-keys"}, {"/ops/audit", "ops-audit"},
+		{"/ops/issuers", "ops-issuers"}, {"/ops/issuers/products", "ops-products"},
+		{"/ops/shops", "ops-shops"}, {"/ops/shops/devices", "ops-devices"}, {"/ops/shops/sites", "ops-sites"}, {"/ops/shops/firms", "ops-firms"},
+		{"/ops/ecash/odd", "ops-odd"}, {"/ops/ecash/gaps", "ops-gaps"}, {"/ops/ecash", "ops-ecash"}, {"/ops/ecash/suspense", "ops-suspense"},
+		{"/ops/ecash/doubts", "ops-doubts"}, {"/ops/ecash/loads", "ops-loads"}, {"/ops/lost", "ops-lost"}, {"/ops/firmware", "ops-firmware"},
+		{"/ops/partners", "ops-partners"}, {"/developers", "developers"}} {
 		v.open(p[0])
 		v.look(p[1])
 	}
@@ -27,7 +32,9 @@ func (v *visit) operate() {
 	}
 	v.look("ops-order")
 	for _, p := range [][3]string{{"/ops/journeys", "/ops/journeys/", "ops-journey"}, {"/ops/gates", "/ops/gates/", "ops-gate"},
-		{"/ops/cards", "/ops/cards/", "ops-card"}, {"/ops/customers", "/ops/customers/", "ops-customer"}} {
+		{"/ops/cards", "/ops/cards/", "ops-card"}, {"/ops/customers", "/ops/customers/", "ops-customer"},
+		{"/ops/issuers", "/ops/issuers/templates/", "ops-template"}, {"/ops/shops", "/ops/shops/", "ops-shop"},
+		{"/ops/shops/devices", "/ops/shops/devices/", "ops-device"}, {"/ops/ecash", "/ops/ecash/records/", "ops-record"}} {
 		v.open(p[0])
 		v.follow(`main tbody tr a`, p[1])
 		v.look(p[2])

@@ -294,7 +294,7 @@ func (v *visit) leafThrough(name, password string) {
 	v.look("login")
 	v.login(name, password)
 	for _, p := range [][2]string{{"/my/", "band"}, {"/my/trips", "trips"}, {"/my/wallet", "wallet"}, {"/my/tap", "tap"},
-		{"/my/tap?at=dongdan", "tap-dongdan"}, {"/my/add", "add-have"}} {
+		{"/my/tap?at=dongdan", "tap-dongdan"}, {"/my/add", "add-have"}, {"/my/security", "security"}, {"/my/firms", "firms"}, {"/my/lost", "lost"}, {"/my/activity", "activity"}} {
 		v.open(p[0])
 		v.look(p[1])
 	}

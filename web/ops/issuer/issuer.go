@@ -139,7 +139,7 @@ func facts(t issuing.Template) []web.Fact {
 	tone, word := stateOf(t.State)
 	out := []web.Fact{{Name: words.State, Show: web.Chip(tone, word)}, {Name: words.Issuer, Show: shell.Phrase(issuerName(t.Issuer))},
 		{Name: words.Code, Value: t.Code, Mono: true}, {Name: words.Version, Value: "v" + strconv.Itoa(t.Version)}, {Name: words.Template, Value: t.ID, Mono: true},
-		{Name: words.NameZH, Value: t.NameZH}, {Name: words.NameEN, Value: t.NameEN}, {Name: words.Handed, Value: web.Moment(t.Made)}}
+		{Name: words.NameZH, Show: web.Quote("zh", t.NameZH)}, {Name: words.NameEN, Show: web.Quote("en", t.NameEN)}, {Name: words.Handed, Value: web.Moment(t.Made)}}
 	if t.Space > 0 {
 		out = append(out, web.Fact{Name: words.Space, Value: web.Number(int64(t.Space))})
 	}
@@ -302,9 +302,9 @@ func (d Deps) products(w http.ResponseWriter, r *http.Request) error {
 	if web.WantsCSV(r) { // where the terms come from stands below the table, and in its file
 		t.Head = append(t.Head, web.Column{Name: words.Source}, web.Column{Name: words.From})
 	}
-	var sources []web.Line
+	var sources []web.Fact
 	for _, p := range list {
-		sources = append(sources, web.Line{Text: web.Text{ZH: p.NameZH + "：" + p.Source, EN: p.NameEN + ": " + p.Source}, Value: p.From.In(calendar.Beijing).Format(time.DateOnly)})
+		sources = append(sources, web.Fact{Name: nameOf(p.NameEN, p.NameZH), Show: web.Quote("en", p.Source+", "+p.From.In(calendar.Beijing).Format(time.DateOnly))})
 		row := web.Row{Cells: []web.Cell{shell.Short(nameOf(p.NameEN, p.NameZH).In(ctx)), shell.Short(shell.Both(p.Kind.Words).In(ctx)), web.Mono(p.Code), numbers(p), web.Money(p.Deposit.Minor()),
 			most(p, p.MaxLoad.Minor()), most(p, p.MaxBalance.Minor()), web.Count(int64(p.Years))}}
 		if web.WantsCSV(r) {

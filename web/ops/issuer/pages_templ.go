@@ -116,7 +116,7 @@ func templatePage(v templateView) templ.Component {
 	})
 }
 
-func productsPage(tabs []shell.Tab, t web.Table, sources []web.Line) templ.Component {
+func productsPage(tabs []shell.Tab, t web.Table, sources []web.Fact) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
 		if templ_7745c5c3_CtxErr := ctx.Err(); templ_7745c5c3_CtxErr != nil {
@@ -170,7 +170,7 @@ func productsPage(tabs []shell.Tab, t web.Table, sources []web.Line) templ.Compo
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = web.Explanation(sources).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = web.Facts(sources).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
