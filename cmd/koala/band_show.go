@@ -19,11 +19,16 @@ import (
 	"koala/spec/iso7816"
 )
 
+// transitClear says why transit numbers are not masked.
+const transitClear = `PANs are masked; the number of a transit
+card stands in full: it is printed on the card and is no PAN.`
+
 func bandListCommand() *cobra.Command {
 	var f bandFlags
 	c := &cobra.Command{
 		Use:     "list",
 		Short:   "List the bands of a data folder",
+		Long:    "Lists name, element and cards of each band. " + transitClear,
 		Example: "  koala band list\n  koala band list --data /tmp/town --json",
 		Args:    noArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return f.list(cmd.OutOrStdout()) },
@@ -68,7 +73,7 @@ func bandShowCommand() *cobra.Command {
 		Use:   "show",
 		Short: "Show a band: cards in it, balances, registry, memory",
 		Long: `Reads the band as any reader can, without keys, and its registry and memory as its maker
-can. The file is not changed.`,
+can. The file is not changed. ` + transitClear,
 		Example: "  koala band show --name blue\n  koala band show --band koala-data/bands/blue.band --json",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -52,7 +52,8 @@ FILE (- is standard input) is JSON with the pairs {"c","r"} or {"command","respo
 line by line or in "exchanges" of cards; or text: lines "> 00A4…" and "< 6F…9000", the output of
 opensc-tool, scriptor, pyscard, gp -d, gpshell or pcscd --apdu; or plain hexadecimal. Arguments
 are commands, answers and data objects in hexadecimal. A digit that is not known is ".", "X",
-"*" or "?". PAN, track data and the holder's name are masked unless --clear is given.
+"*" or "?". PAN, track data and the holder's name are masked unless --clear is given; the
+number of a transit card stands in full: it is printed on the card and is no PAN.
 
 The exit code is 1 when nothing could be explained or a signature is wrong; a check that lacks
 something (a key, a record) is told and not counted as wrong.`,

@@ -14,6 +14,7 @@ import (
 
 	"koala/app"
 	"koala/hsm"
+	"koala/issuing"
 	"koala/spec/emv"
 )
 
@@ -59,7 +60,7 @@ func caShowCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "show",
 		Short:   "The authority's public key and the issuer's certificate of a house",
-		Example: "  koala card ca show --data koala-data\n  koala card ca show --prefix 62242400 --expiry 1235 --json",
+		Example: "  koala card ca show --data koala-data\n  koala card ca show --prefix 62888801 --expiry 1235 --json",
 		Args:    noArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return f.show(cmd) },
 	}
@@ -85,10 +86,14 @@ func chainOf(sm2 bool) emv.KeyAlgorithm {
 	return emv.RSA
 }
 
+// cashPrefix begins the PANs of the house's e-cash cards, and so the certificate
+// that they bear: issuing.HouseBIN and two digits of the product.
+const cashPrefix = issuing.HouseBIN + "06"
+
 const sm2Usage = "the SM2 chain, which cards of the SM variant have beside RSA"
 
 func (f *caFlags) addIssuer(c *cobra.Command) {
-	c.Flags().StringVar(&f.prefix, "prefix", "62242400", "digits that the PANs of the certificate begin with, 3 to 8")
+	c.Flags().StringVar(&f.prefix, "prefix", cashPrefix, "digits that the PANs of the certificate begin with, 3 to 8: the house's are 62888801 debit, 62888802 credit, 62888806 e-cash")
 	c.Flags().StringVar(&f.expiry, "expiry", "1235", "last month of the issuer's certificate, MMYY")
 }
 

@@ -42,7 +42,7 @@ dialogue in which a card would show them. Private keys are thrown away.`,
 		},
 	}
 	f.addIssuer(c)
-	c.Flags().StringVar(&pan, "pan", "6224240000000000018", "card number of the test card")
+	c.Flags().StringVar(&pan, "pan", cashPrefix+"00000000015", "card number of the test card")
 	return c
 }
 

@@ -181,7 +181,7 @@ func TestCardCA(t *testing.T) {
 	if again := ca("make"); again != first || !strings.HasPrefix(first, "A000000333 index E0, 1408 bit") {
 		t.Errorf("made %q, then %q", first, again)
 	}
-	if shown := ca("show"); !strings.Contains(shown, "PANs from 62242400") || !strings.Contains(shown, "index E0") {
+	if shown := ca("show"); !strings.Contains(shown, "PANs from 62888806") || !strings.Contains(shown, "index E0") {
 		t.Error(shown)
 	}
 	for _, format := range []string{"json", "csv"} {
@@ -191,7 +191,7 @@ func TestCardCA(t *testing.T) {
 		}
 	}
 	shown := ca("show", "--sm2")
-	if !strings.Contains(shown, "index D0, 256 bit") || strings.Contains(shown, "9F32") || !strings.Contains(shown, "12622424") {
+	if !strings.Contains(shown, "index D0, 256 bit") || strings.Contains(shown, "9F32") || !strings.Contains(shown, "12628888") {
 		t.Error(shown)
 	}
 	keys, err := readCAKeys([]byte(ca("export") + ca("export", "--sm2")))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -37,11 +38,19 @@ func cityRunCommand() *cobra.Command {
 		Long: `Runs people with bands, gates, buses, shops, a canteen, doors and the house itself on one
 thread, a virtual clock and one seed. Faults break contacts, power, requests, commits and the process at the
 seams; checkers compare the books with what the elements did. The same seed gives the same
-hash, on SQLite and on PostgreSQL. With --db name a database that holds no house yet.`,
-		Example: "  koala city run --days 1 --people 1000 --seed 7 --faults many --json",
+hash, on SQLite and on PostgreSQL. With --db name a database that holds no house yet.
+
+A crash leaves the house's folder as it lies there and goes on in a copy: --data DIR, which must
+hold no city yet, ends with DIR/house-1, house-2 and so on, one more for each crash. The
+last is the city's end, the output names it, and koala verify proves it; the others are of use
+only to look at what a crash left.`,
+		Example: "  koala city run --days 1 --people 1000 --seed 7 --faults many --json\n  koala city run --people 200 --data /tmp/town",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg.Faults = city.Faults(faults)
+			if err := checkCity(cfg); err != nil {
+				return err
+			}
 			bar := progress(cmd.ErrOrStderr(), "city")
 			cfg.Progress = func(_ time.Time, done, all time.Duration) { bar.at(int64(done/time.Minute), int64(all/time.Minute)) }
 			result, err := city.Run(cmd.Context(), cfg)
@@ -52,7 +61,7 @@ hash, on SQLite and on PostgreSQL. With --db name a database that holds no house
 			if result.Steps == 0 {
 				return err
 			}
-			return errors.Join(err, printCity(cmd.OutOrStdout(), result, asJSON))
+			return errors.Join(err, printCity(cmd.OutOrStdout(), citySaid{result, lastHouse(cfg.Data)}, cfg.DB, asJSON))
 		},
 	}
 	c.Flags().IntVar(&cfg.Days, "days", 1, "days to run")
@@ -65,7 +74,40 @@ hash, on SQLite and on PostgreSQL. With --db name a database that holds no house
 	return c
 }
 
-func printCity(w io.Writer, r city.Result, asJSON bool) error {
+// checkCity refuses a city that cannot be run, by the flag that asks for it.
+func checkCity(cfg city.Config) error {
+	switch {
+	case cfg.People < 1 || cfg.People > city.MaxPeople:
+		return errUsage{fmt.Errorf("--people %d: 1 to %d", cfg.People, city.MaxPeople)}
+	case cfg.Days < 1 || cfg.Days > city.MaxDays:
+		return errUsage{fmt.Errorf("--days %d: 1 to %d", cfg.Days, city.MaxDays)}
+	}
+	if used := lastHouse(cfg.Data); used != "" {
+		return errUsage{fmt.Errorf("--data %s holds a city already (%s): name another folder, or delete it", cfg.Data, used)}
+	}
+	return nil
+}
+
+// lastHouse is the folder of the house that a city ended with; empty when the
+// folder holds none.
+func lastHouse(data string) (dir string) {
+	for n := 1; data != ""; n++ {
+		next := filepath.Join(data, fmt.Sprintf("house-%d", n))
+		if _, err := os.Stat(next); err != nil {
+			break
+		}
+		dir = next
+	}
+	return dir
+}
+
+// A citySaid is `koala city run --json`: fields may be added, none renamed.
+type citySaid struct {
+	city.Result
+	House string `json:"house,omitempty"` // folder of the house at the end, when it is kept
+}
+
+func printCity(w io.Writer, r citySaid, db string, asJSON bool) error {
 	if asJSON {
 		return json.NewEncoder(w).Encode(r)
 	}
@@ -85,8 +127,15 @@ func printCity(w io.Writer, r city.Result, asJSON bool) error {
 			fmt.Fprintf(w, "  %-28s %8d\n", name, part.counts[name])
 		}
 	}
-	_, err := fmt.Fprintf(w, "proof: %s\nhash:  %s\n", r.Proof, r.Hash)
-	return err
+	fmt.Fprintf(w, "proof: %s\nhash:  %s\n", r.Proof, r.Hash)
+	if r.House != "" {
+		verify := "koala verify --data " + r.House
+		if db != "" {
+			verify += " --db " + db
+		}
+		fmt.Fprintf(w, "kept:  %s, to prove with %s\n", r.House, verify)
+	}
+	return nil
 }
 
 // A meter shows progress on a terminal and nothing elsewhere.

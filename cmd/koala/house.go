@@ -206,8 +206,11 @@ func rebuildCommand() *cobra.Command {
 	rebuild := &cobra.Command{
 		Use:   "rebuild",
 		Short: "Make derived data again from the journal",
-		Args:  noArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Long: `Statements and search are made from the journal and can be made again from it at any time, for
+instance after their file was lost. The books themselves are not touched.`,
+		Example: "  koala rebuild views --data koala-data",
+		Args:    noArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	var f houseFlags
 	views := &cobra.Command{

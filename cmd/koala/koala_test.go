@@ -133,6 +133,9 @@ func TestBadInput(t *testing.T) {
 		{"fare --batch -", "from,to\n东单\n", exitRefused, "line 2"},
 		{"fare --batch -", "\xff\xfe\x00", exitRefused, "line 1"},
 
+		{"city run --people -1", "", exitMisused, "--people -1"},
+		{"city run --people 100001", "", exitMisused, "--people 100001"},
+		{"city run --days 0", "", exitMisused, "--days 0"},
 		{"bench nothing", "", exitMisused, "nothing"},
 		{"bench tap extra", "", exitMisused, "extra"},
 		{"bench tap --seconds 0", "", exitMisused, "--seconds 0"},

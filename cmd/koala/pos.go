@@ -44,6 +44,11 @@ checked, it pays from its e-cash or the sale is declined. The card is in a PC/SC
 vsmartcard is dialled (--listen: koala band serve --vpcd), or one that waits for a reader
 (--connect: koala band serve --listen). A card that leaves too early is asked for again.
 
+A sale is a tap, or with --contact an inserted card; a band pays from its e-cash at both. The
+card must be on that interface: koala band serve --personality contactless (the default),
+desfire or beijing for a tap, contact-t0 or contact-t1 for --contact. Its answer to reset tells;
+a card on the other one is refused with exit code 2.
+
 The till trusts the schemes' published live keys and what --ca brings; --test-keys adds published
 test keys and the authority of koala band new --test-cards, with which anybody can make cards.
 With --till it keeps its numbers, its approvals and what was torn in a file; without it forgets.
@@ -51,7 +56,7 @@ With --till it keeps its numbers, its approvals and what was torn in a file; wit
 Exit code 0: approved; 1: not; 2: misused.`,
 		Example: `  koala pos --listen 127.0.0.1:35963 --amount 1250 --test-keys
   koala pos --reader "ACR122" --amount 100 --ca house.json --explain
-  koala pos --connect 127.0.0.1:7416 --contact --amount 100 --json`,
+  koala pos --connect 127.0.0.1:7416 --contact --amount 100 --test-keys --json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
@@ -59,7 +64,7 @@ Exit code 0: approved; 1: not; 2: misused.`,
 	c.Flags().StringVar(&f.listen, "listen", "", "address and port on which to wait for a virtual card")
 	c.Flags().StringVar(&f.connect, "connect", "", "address and port of a virtual card that waits for a reader")
 	c.Flags().Int64Var(&f.amount, "amount", 1_00, "what is to be paid, in fen")
-	c.Flags().BoolVar(&f.contact, "contact", false, "the card is inserted, not tapped")
+	c.Flags().BoolVar(&f.contact, "contact", false, "the card is inserted, not tapped: it must be on contacts")
 	c.Flags().StringSliceVar(&f.ca, "ca", nil, "file with CA keys, as koala card ca export writes them (json or csv)")
 	c.Flags().BoolVar(&f.testKeys, "test-keys", false, "also trust published test keys: for test cards, never for money")
 	c.Flags().StringVar(&f.pin, "pin", "", "PIN for an inserted card that asks; - reads it from the input")

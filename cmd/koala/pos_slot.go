@@ -35,27 +35,45 @@ func (f *posFlags) slot(cmd *cobra.Command) (cardSlot, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &pcscSlot{client: c, name: f.reader}, nil
+		return &pcscSlot{client: c, name: f.reader, contact: f.contact}, nil
 	case f.connect != "":
-		return &virtualSlot{dial: f.connect}, nil
+		return &virtualSlot{dial: f.connect, contact: f.contact}, nil
 	}
 	l, err := net.Listen("tcp", f.listen)
 	if err != nil {
 		return nil, err
 	}
-	return &virtualSlot{listener: l}, nil
+	return &virtualSlot{listener: l, contact: f.contact}, nil
+}
+
+// rightInterface refuses a card that is on the other interface than the sale
+// wants. Readers make up an answer to reset for contactless cards, which have
+// none: 3B 8n 80 01 (PC/SC part 3, 3.1.3.2.3.1).
+func rightInterface(atr []byte, contact bool) error {
+	tapped := len(atr) >= 4 && atr[0] == 0x3B && atr[1]&0xF0 == 0x80 && atr[2] == 0x80 && atr[3] == 0x01
+	switch {
+	case contact && tapped:
+		return errUsage{errors.New("the card is held to a contactless reader: leave --contact out, or serve the band with --personality contact-t1")}
+	case !contact && !tapped:
+		return errUsage{errors.New("the card is on its contacts: give --contact, or serve the band with --personality contactless")}
+	}
+	return nil
 }
 
 // pcscSlot is a reader of pcscd.
 type pcscSlot struct {
-	client *pcsc.Client
-	name   string
-	card   *pcsc.Connection
+	client  *pcsc.Client
+	name    string
+	contact bool // the sale is for inserted cards
+	card    *pcsc.Connection
 }
 
 func (s *pcscSlot) present(ctx context.Context) (iso7816.Transmit, error) {
 	state, err := s.client.WaitCard(ctx, s.name)
 	if err != nil {
+		return nil, err
+	}
+	if err := rightInterface(state.ATR, s.contact); err != nil {
 		return nil, err
 	}
 	if s.card, err = s.client.Connect(state.Name, true); err != nil {
@@ -91,6 +109,7 @@ const (
 type virtualSlot struct {
 	listener net.Listener
 	dial     string
+	contact  bool // the sale is for inserted cards
 	conn     net.Conn
 	stop     func() bool
 }
@@ -102,8 +121,8 @@ func (s *virtualSlot) present(ctx context.Context) (iso7816.Transmit, error) {
 				return nil, err
 			}
 		}
-		if err := s.power(); err == nil {
-			return s.transmit, nil
+		if atr, err := s.power(); err == nil {
+			return s.transmit, rightInterface(atr, s.contact)
 		}
 		s.drop() // the card has gone since; another may come
 	}
@@ -131,18 +150,18 @@ func (s *virtualSlot) meet(ctx context.Context) (err error) {
 }
 
 // power gives the card power and wants its ATR.
-func (s *virtualSlot) power() error {
+func (s *virtualSlot) power() ([]byte, error) {
 	if err := s.send([]byte{vpcdOn}); err != nil {
-		return err
+		return nil, err
 	}
 	if err := s.send([]byte{vpcdATR}); err != nil {
-		return err
+		return nil, err
 	}
 	atr, err := s.receive()
 	if err == nil && len(atr) == 0 {
 		err = io.ErrUnexpectedEOF
 	}
-	return err
+	return atr, err
 }
 
 func (s *virtualSlot) transmit(c iso7816.Command) (iso7816.Response, error) {

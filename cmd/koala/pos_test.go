@@ -8,6 +8,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"koala/card"
+	"koala/pcsc"
 )
 
 // held serves a band as a virtual card that dials the till at address.
@@ -86,7 +89,7 @@ func TestPosDeclines(t *testing.T) {
 	over := make(chan said, 1)
 	go func() { over <- koalaIn(ctx, "", "band", "serve", "--listen", address, "--band", path) }()
 	waitFor(t, address)
-	for _, args := range []string{"--amount 100", "--amount 50000 --test-keys", "--amount 200000 --test-keys --lang zh", "--amount 100 --contact"} {
+	for _, args := range []string{"--amount 100", "--amount 50000 --test-keys", "--amount 200000 --test-keys --lang zh"} {
 		s := koala(t, "", append([]string{"pos", "--connect", address, "--json"}, strings.Fields(args)...)...)
 		if v := saidOf(t, s); s.code != exitRefused || v.Result == "approved" || s.errs != "" {
 			t.Errorf("%s: %+v", args, s)
@@ -96,11 +99,33 @@ func TestPosDeclines(t *testing.T) {
 	if s.code != exitFine || !strings.Contains(s.out, "交易成功") || !strings.Contains(s.out, "脱机可用余额") || strings.Contains(s.out, testPAN) {
 		t.Errorf("%+v", s)
 	}
+	if s := koala(t, "", "pos", "--connect", address, "--amount", "100", "--test-keys", "--contact"); s.code != exitMisused || !strings.Contains(s.errs, "leave --contact out") {
+		t.Errorf("inserted into the field: %+v", s)
+	}
 	cancel()
 	<-over
 	if got := *showBand(t, path).Cards[1].Fen; got != testCash-1_00 {
 		t.Errorf("%d fen are left", got)
 	}
+}
+
+// The answer to reset tells the interface, of every personality.
+func TestPosInterface(t *testing.T) {
+	for _, p := range pcsc.Personalities() {
+		for _, contact := range []bool{true, false} {
+			err := rightInterface(p.ATR, contact)
+			if fits := contact == (p.Interface == card.Contact); fits != (err == nil) {
+				t.Errorf("%s, --contact=%v: %v", p.Name, contact, err)
+			}
+		}
+	}
+	path := newTestBand(t)
+	address := fmt.Sprintf("127.0.0.1:%d", freePorts(t))
+	stop := held(t, path, address, "contact-t0")
+	if s := koala(t, "", "pos", "--listen", address, "--amount", "100", "--test-keys"); s.code != exitMisused || !strings.Contains(s.errs, "give --contact") || s.out != "" {
+		t.Errorf("%+v", s)
+	}
+	stop()
 }
 
 func TestPosBadInput(t *testing.T) {

@@ -52,7 +52,8 @@ func traceCommand() *cobra.Command {
 		Long: `Makes a house, a person, a band and real gates in a folder that is removed afterwards, lets
 one act happen and tells everything about it: each command and answer with every field named,
 what was decided and why, what went over the wire, rows, postings and the journal's hash. Clock
-and chance are fixed: the same command prints the same bytes each time.`,
+and chance are fixed: the same command prints the same bytes each time. PANs are masked; the
+number of a transit card stands in full: it is printed on the card and is no PAN.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
