@@ -11,6 +11,7 @@ import (
 	"koala/issuing"
 	"koala/spec/coupon"
 	"koala/spec/desfire"
+	"koala/spec/pan"
 	"koala/spec/pboc"
 )
 
@@ -276,6 +277,7 @@ type Trace struct {
 	TID      string
 	Shop     string
 	Card     issuing.CardID
+	Foreign  issuing.BIN // range of a sale's card that is not of this house; empty: not listed
 	At, Got  time.Time
 	Message  []Field // nothing in it is secret; card numbers are masked
 	Fate     Fate
@@ -327,6 +329,9 @@ func (o *Office) TraceOf(ctx context.Context, id string) (t Trace, err error) {
 	c, err := pboc.ParseClearing(wire)
 	if err != nil {
 		return t, errors.Join(ErrBatch, err)
+	}
+	if t.Card == "" {
+		t.Foreign, _ = issuing.BINOf(pan.PAN(c.PAN))
 	}
 	t.Message = fieldsOf(c)
 	return t, nil

@@ -281,6 +281,33 @@ func TestDoubtsAreDecided(t *testing.T) {
 	}
 }
 
+// TestCanteensDoubtsAreDecided: beside those of bank cards, with a reason that
+// stays; what the till brings later is booked by its record.
+func TestCanteensDoubtsAreDecided(t *testing.T) {
+	h := openHouse(t)
+	h.furnish()
+	b := h.login("mei", web.EN)
+	sale := desfire.Sale{Card: desfire.UID{4, 1}, App: desfire.CanteenAID, Till: desfire.Till{0, 0, 0, 0x0A}, Seq: 3, Kind: desfire.Purchase, Fen: 7_51, Before: 50_00, After: 42_49, At: desfire.StampOf(h.now.Now())}
+	x, err := h.shops.KeepMealDoubt(ctx, "0000000A", sale)
+	h.must(err)
+	at := "/ops/ecash/doubts/" + x.ID
+	for path, want := range map[string]string{"/ops/ecash/doubts": at, at: "a pointer only", "/ops/ecash": "/ops/ecash/doubts"} {
+		if !strings.Contains(b.page(path), want) {
+			t.Errorf("%s lacks %q", path, want)
+		}
+	}
+	if zh := h.login("mei", web.ZH).page(at); !strings.Contains(zh, "终端下次上送") {
+		t.Error("not in Chinese")
+	}
+	b.post(at+"/decide", url.Values{"decision": {"not"}, "why": {"the card shows the old value"}})
+	if body := b.page(at); strings.Contains(body, "ask-doubt") || !b.told("sale in doubt decided", "the card shows the old value") {
+		t.Error("not decided, or not told")
+	}
+	if strings.Contains(b.page("/ops/ecash/doubts"), at) {
+		t.Error("still on the desk")
+	}
+}
+
 func TestDevicesAreSuspendedAndGapsSeen(t *testing.T) {
 	h := openHouse(t)
 	s := h.furnish()
@@ -317,7 +344,7 @@ func TestWhatIsPutAsideIsSeen(t *testing.T) {
 		t.Fatalf("the record is %s", s.record)
 	}
 	at := "/ops/ecash/records/" + s.record
-	if body := b.page(at); !strings.Contains(body, "622848") {
+	if body := b.page(at); !strings.Contains(body, "622848") || !strings.Contains(body, "ABC debit card") {
 		t.Errorf("the record's page lacks its masked card")
 	}
 	b.post(at+"/retry", url.Values{"why": {"the ranges were updated"}})

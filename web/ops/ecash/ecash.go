@@ -251,6 +251,9 @@ func (d Deps) recordFacts(ctx context.Context, q *db.Query, t acquiring.Trace) (
 		}
 		facts = append(facts, web.Fact{Name: words.Card, Value: shell.Masked(t.Card), Href: d.Card(string(c.Customer), c.ID), Mono: true})
 	}
+	if b := t.Foreign; b.Bank != "" {
+		facts = append(facts, web.Fact{Name: words.Foreign, Value: web.Text{ZH: b.BankName + " " + b.Words(true), EN: b.Bank + " " + b.Words(false)}.In(ctx)})
+	}
 	if !t.At.IsZero() {
 		facts = append(facts, web.Fact{Name: words.TillTime, Value: web.Moment(t.At)})
 	}
