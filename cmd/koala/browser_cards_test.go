@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // carryCards is the story of many cards in one band: e-cash over the air, a
@@ -11,7 +13,7 @@ import (
 func (v *visit) carryCards(name, password string) {
 	v.login(name, password)
 	v.at("/my/")
-	v.eat() // first: the canteen keeps hours
+	v.eat()
 	v.addOne("cash")
 	v.click(`.done .actions a[href$="/topup"]`)
 	v.topUp(50)
@@ -54,23 +56,49 @@ func (v *visit) visitReader(id, name, bill string) {
 	v.look("did-" + name)
 }
 
-// eat adds the canteen's card, loads it and buys what is chosen already.
+// eat adds the canteen's card, loads it and buys what is chosen already: the
+// first dish of the meal of that hour.
 func (v *visit) eat() {
 	v.t.Helper()
 	v.addOne("canteen")
 	v.click(`.done .actions a[href$="/topup"]`)
 	v.topUp(20)
-	v.open("/my/tap?at=kesi.canteen")
-	v.until(`document.querySelector('.gate .pad-button')`)
+	v.mealtime()
 	v.look("at-canteen")
-	if v.count(`input[name="dish"]`) == 0 {
-		v.needs(`.notice`) // it is no hour for a meal
-		return
-	}
 	v.click(`.pad-button`)
 	v.at("/my/taps/")
-	v.needs(`.result.good`)
+	v.needs(`.result.good`, `.dialogue li`)
+	if said := v.mainText(); !strings.Contains(said, "Enjoy your meal") && !strings.Contains(said, "请用餐") {
+		v.t.Errorf("no meal was served:\n%s", said)
+	}
 	v.look("did-eat")
+	v.open("/my/")
+	v.click(`.cards a.card-link:has(.cardart.canteen)`)
+	v.at("/my/cards/")
+	if left := v.fenAt(".balance .money"); left >= 20_00 {
+		v.t.Errorf("%d fen are left of 20 yuan after a meal", left)
+	}
+}
+
+// mealtime goes to the canteen's till and waits there until it offers dishes:
+// the longest pause of a city's day is two hours.
+func (v *visit) mealtime() {
+	v.t.Helper()
+	ctx, cancel := context.WithTimeout(v.ctx, 2*time.Hour/townSpeed+patience)
+	defer cancel()
+	for ctx.Err() == nil {
+		v.open("/my/tap?at=kesi.canteen")
+		v.until(`document.querySelector('.gate .pad-button')`)
+		if v.count(`input[name="dish"]`) > 0 {
+			return
+		}
+		v.needs(`.notice`) // it says that no meal is served
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+	v.t.Fatalf("%s: the canteen never served a meal", v.view)
 }
 
 // payAtTill buys for 12 yuan and follows the payment to the books.
