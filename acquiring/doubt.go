@@ -10,6 +10,7 @@ import (
 	"koala/internal/db"
 	"koala/issuing"
 	"koala/settlement"
+	"koala/spec/desfire"
 	"koala/spec/pboc"
 )
 
@@ -28,7 +29,7 @@ const (
 // A Doubt is a sale whose end its till does not know: the card left while it was
 // about to pay, and has not come back.
 type Doubt struct {
-	ID      string // dbt_…
+	ID      string // dbt_…, of a canteen's mdb_…
 	TID     string
 	Shop    string
 	Card    issuing.CardID
@@ -43,6 +44,13 @@ type Doubt struct {
 	Moved   int64            // what its counter has brought the shop so far
 	Got     time.Time
 	Ended   time.Time
+
+	UID  desfire.UID // of a canteen's card
+	Seq  uint32      // a canteen till's number of the sale; 0: a bank card's
+	sale struct {    // of a canteen's card: when, and its values around it
+		at            time.Time
+		before, after int32
+	}
 }
 
 // KeepDoubt hands a till's doubt to the card's issuer and returns the case. The
@@ -97,17 +105,24 @@ func doubtOf(q db.Reader, k issuing.Doubt) (Doubt, error) {
 
 // Evidence says what the card told of a doubt: that it paid, that it did not, or
 // nothing certain yet.
-func Evidence(_ db.Reader, x Doubt) (paid, known bool, err error) {
+func Evidence(q db.Reader, x Doubt) (paid, known bool, err error) {
+	if ofMeal(x.ID) {
+		return mealEvidence(q, x)
+	}
 	paid = x.State == DoubtPaid || x.State == DoubtOpen && x.Paid
 	return paid, paid || x.State == DoubtDropped, nil
 }
 
 // Rule decides a doubt that nothing else has decided: paid says that the card
 // has paid. Then the shop gets the money if the goods were given, and else the
-// card's holder has it back. by and why are kept.
+// card's holder has it back. Of a canteen's sale its till is told, and ends it so.
+// by and why are kept.
 func Rule(tx *db.Tx, id string, paid bool, by, why string) (Doubt, error) {
 	if by == "" || len(by) > MaxID || why == "" || len(why) > MaxWhy {
 		return Doubt{}, fmt.Errorf("doubt %s: %w", id, ErrRuling)
+	}
+	if ofMeal(id) {
+		return ruleMeal(tx, id, paid, by, why)
 	}
 	o, ok := tx.Provided(officeKey{}).(*Office)
 	if !ok {
@@ -125,6 +140,9 @@ func Rule(tx *db.Tx, id string, paid bool, by, why string) (Doubt, error) {
 
 // DoubtOf reads one doubt.
 func DoubtOf(q db.Reader, id string) (Doubt, error) {
+	if ofMeal(id) {
+		return mealDoubtOf(q, id)
+	}
 	k, err := issuing.DoubtOf(q, id)
 	if err != nil {
 		return Doubt{}, err
@@ -132,15 +150,27 @@ func DoubtOf(q db.Reader, id string) (Doubt, error) {
 	return doubtOf(q, k)
 }
 
-// Doubts reads the open ones by id, from the one after the given.
+// Doubts reads the open ones by id, from the one after the given: those of bank
+// cards, then those of canteens.
 func Doubts(q db.Reader, after string, limit int) (out []Doubt, err error) {
-	list, err := issuing.Doubts(q, DoubtOpen, after, limited(limit))
-	for _, k := range list {
-		var x Doubt
-		if err == nil {
-			x, err = doubtOf(q, k)
+	limit = limited(limit)
+	if !ofMeal(after) {
+		list, err := issuing.Doubts(q, DoubtOpen, after, limit)
+		if err != nil {
+			return nil, err
 		}
-		out = append(out, x)
+		for _, k := range list {
+			x, err := doubtOf(q, k)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, x)
+		}
+		after = ""
 	}
-	return out, err
+	if len(out) == limit {
+		return out, nil
+	}
+	more, err := mealDoubts(q, `WHERE state = $1 AND id > $2 ORDER BY id LIMIT $3`, DoubtOpen, after, limit-len(out))
+	return append(out, more...), err
 }

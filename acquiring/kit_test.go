@@ -464,6 +464,7 @@ func fates(h acquiring.Handed) (out []string) {
 type counter struct {
 	h *house
 	*canteen.Till
+	own [16]byte
 }
 
 func menu() desfire.Menu {
@@ -481,7 +482,7 @@ func (h *house) counter() *counter {
 	c, err := canteen.New(canteen.Config{Till: desfire.Till{0x10, 0x01, 0, 7}, Clock: h.now, Rand: clock.Random(8), Menus: in.Packs,
 		Cards: in.Keys.Cards, Sales: in.Keys.Own, Store: terminal.NewFlash(4), Menu: terminal.NewFlash(2)})
 	h.must(err)
-	out := &counter{h, c}
+	out := &counter{h, c, in.Keys.Own}
 	out.update()
 	return out
 }

@@ -122,7 +122,7 @@ func (o *Office) enterMeal(tx *db.Tx, d Device, number uint32, s desfire.Sale, o
 	if m.Card, err = o.cardOf(tx, s.Card, issuing.Canteen, m.At); err != nil {
 		return Result{}, err
 	}
-	if err := m.insert(tx); err != nil {
+	if err := errors.Join(m.insert(tx), closeMealDoubt(tx, m.TID, m.Seq)); err != nil {
 		return Result{}, err
 	}
 	if err := m.settle(tx); err != nil {

@@ -188,4 +188,21 @@ var Schema = db.Schema{Owner: "acquiring", Steps: []string{
 		hash TEXT NOT NULL,            -- of its content but for version and time
 		body BYTEA NOT NULL,
 		PRIMARY KEY (kind, owner, version))`,
+	// Sales whose end a canteen's till does not know.
+	`CREATE TABLE acquiring_meal_doubt (
+		till TEXT NOT NULL,
+		seq BIGINT NOT NULL,
+		id TEXT NOT NULL UNIQUE,
+		shop TEXT NOT NULL,
+		uid TEXT NOT NULL,
+		card TEXT NOT NULL,
+		body BYTEA NOT NULL,           -- desfire.Sale without its MAC
+		at BIGINT NOT NULL,            -- by the till's clock
+		got BIGINT NOT NULL,
+		state TEXT NOT NULL,
+		evidence TEXT NOT NULL,        -- issuing.Evidence
+		ended BIGINT NOT NULL,         -- 0: not yet
+		PRIMARY KEY (till, seq));
+	CREATE INDEX acquiring_meal_doubt_state ON acquiring_meal_doubt (state, id);
+	CREATE INDEX acquiring_meal_uid ON acquiring_meal (uid, at)`,
 }}

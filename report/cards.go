@@ -100,7 +100,7 @@ func TalliesOf(q *db.Query) (t Tallies, err error) {
 		(SELECT CAST(COALESCE(SUM(fen), 0) AS BIGINT) FROM acquiring_movement),
 		(SELECT COUNT(*) FROM acquiring_record WHERE fate = 'suspense') + (SELECT COUNT(*) FROM acquiring_meal WHERE why <> '')
 			+ (SELECT COUNT(*) FROM acquiring_redemption WHERE why <> ''),
-		(SELECT COUNT(*) FROM acquiring_odd), (SELECT COUNT(*) FROM issuing_doubt WHERE state = 'waiting'),
+		(SELECT COUNT(*) FROM acquiring_odd), (SELECT COUNT(*) FROM issuing_doubt WHERE state = 'waiting') + (SELECT COUNT(*) FROM acquiring_meal_doubt WHERE state = 'waiting'),
 		(SELECT CAST(COALESCE(SUM(high - low + 1), 0) AS BIGINT) FROM acquiring_gap), (SELECT COUNT(*) FROM issuing_load WHERE open)`).
 		Scan(&t.Cleared, &fen, &t.Waiting, &t.Odd, &t.Doubts, &t.Gaps, &t.Loads)
 	if err != nil {

@@ -41,7 +41,10 @@ type setup struct {
 	Own     string `json:"own"`
 }
 
-var errSetup = errors.New("street: what the house said at the installation does not read")
+var (
+	errSetup  = errors.New("street: what the house said at the installation does not read")
+	errAnswer = errors.New("street: what the house said about a doubt does not read")
+)
 
 // octets reads n bytes of hexadecimal.
 func octets(s string, n int) ([]byte, error) {
@@ -166,8 +169,8 @@ func (s *Street) refresh(ctx context.Context, a *Acceptor) error {
 }
 
 // HandIn hands a device's records over to the house until none are left, and
-// the cases it does not know the end of when the card's log has shown them. It
-// gives how many records the house acknowledged.
+// the cases it does not know the end of: a till's when the card's log has shown
+// them, a canteen's all, and ends those that the desk has decided. It gives how many records the house acknowledged.
 func (s *Street) HandIn(ctx context.Context, id string) (n int, err error) {
 	a, err := s.Acceptor(ctx, id)
 	if err != nil {
@@ -178,15 +181,30 @@ func (s *Street) HandIn(ctx context.Context, id string) (n int, err error) {
 	if err := a.on(); err != nil {
 		return 0, err
 	}
+	if n, err = s.drain(ctx, a); err != nil {
+		return n, err
+	}
+	switch t := a.dev.(type) {
+	case *till:
+		return n, s.report(ctx, a, t)
+	case meals:
+		if err := s.endMeals(ctx, a, t); err != nil {
+			return n, err
+		}
+		k, err := s.drain(ctx, a) // what has just been ended
+		return n + k, err
+	}
+	return n, nil
+}
+
+// drain hands over until no record is left, or none is acknowledged.
+func (s *Street) drain(ctx context.Context, a *Acceptor) (n int, err error) {
 	for a.dev != nil && a.dev.waiting() > 0 {
 		k, err := s.handIn(ctx, a)
 		n += k
 		if err != nil || k == 0 {
 			return n, err
 		}
-	}
-	if t, ok := a.dev.(*till); ok {
-		return n, s.report(ctx, a, t)
 	}
 	return n, nil
 }
@@ -253,6 +271,40 @@ func (s *Street) report(ctx context.Context, a *Acceptor, t *till) error {
 		}
 	}
 	return nil
+}
+
+// endMeals tells the desk the sales whose card has not come back to a canteen's
+// till, and ends those that have been decided since.
+func (s *Street) endMeals(ctx context.Context, a *Acceptor, t meals) error {
+	list, err := t.Doubts()
+	if err != nil {
+		return s.failed(a, err)
+	}
+	type doubt struct {
+		Sale string `json:"sale"`
+	}
+	for _, d := range list {
+		body, err := json.Marshal([]doubt{{base64.StdEncoding.EncodeToString(d.Bytes())}})
+		if err != nil {
+			return err
+		}
+		raw, err := s.ask(ctx, a, http.MethodPost, "doubts", body)
+		if err != nil {
+			return err
+		}
+		var answer []struct {
+			State acquiring.DoubtState `json:"state"`
+		}
+		if err := json.Unmarshal(raw, &answer); err != nil || len(answer) != 1 {
+			return fmt.Errorf("%s: the answer to a doubt: %w", a.ID, errors.Join(err, errAnswer))
+		}
+		if state := answer[0].State; state == acquiring.DoubtPaid || state == acquiring.DoubtDropped {
+			if err := t.Resolve(d.Seq, state == acquiring.DoubtPaid); err != nil {
+				return s.failed(a, err)
+			}
+		}
+	}
+	return s.keepAcceptor(a)
 }
 
 // authorise asks the card's issuer by way of the house.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"koala/acquiring"
+	"koala/spec/desfire"
 	"koala/spec/pboc"
 )
 
@@ -34,6 +35,7 @@ func (d Deps) sales(w http.ResponseWriter, r *http.Request, id string) error {
 type (
 	doubt struct {
 		Record string `json:"record"` // wire form of pboc.Clearing, base64
+		Sale   string `json:"sale"`   // instead, of a canteen's till: desfire.Sale as it was begun, MAC zero, base64
 		Paid   bool   `json:"paid"`   // the card's log shows it
 	}
 	doubtCase struct {
@@ -50,17 +52,9 @@ func (d Deps) doubts(w http.ResponseWriter, r *http.Request, id string) error {
 	}
 	out := []doubtCase{}
 	for i, x := range in {
-		raw, err := base64.StdEncoding.DecodeString(x.Record)
+		k, err := d.keepDoubt(r, id, x)
 		if err != nil {
-			return fmt.Errorf("doubt %d of till %s: %w: %w", i+1, id, ErrBody, err)
-		}
-		c, err := pboc.ParseClearing(raw)
-		if err != nil {
-			return fmt.Errorf("doubt %d of till %s: %w: %w", i+1, id, ErrBody, err)
-		}
-		k, err := d.Office.KeepDoubt(r.Context(), id, c, x.Paid)
-		if err != nil {
-			return err
+			return fmt.Errorf("doubt %d of till %s: %w", i+1, id, err)
 		}
 		if k.ID == "" { // of a card that is not the house's: put aside
 			k.State = acquiring.DoubtState(acquiring.Odd)
@@ -68,6 +62,29 @@ func (d Deps) doubts(w http.ResponseWriter, r *http.Request, id string) error {
 		out = append(out, doubtCase{k.ID, string(k.State)})
 	}
 	return writeJSON(w, out)
+}
+
+func (d Deps) keepDoubt(r *http.Request, id string, x doubt) (acquiring.Doubt, error) {
+	if x.Sale != "" {
+		raw, err := base64.StdEncoding.DecodeString(x.Sale)
+		if err != nil {
+			return acquiring.Doubt{}, fmt.Errorf("%w: %w", ErrBody, err)
+		}
+		s, err := desfire.ParseSale(raw)
+		if err != nil {
+			return acquiring.Doubt{}, fmt.Errorf("%w: %w", ErrBody, err)
+		}
+		return d.Office.KeepMealDoubt(r.Context(), id, s)
+	}
+	raw, err := base64.StdEncoding.DecodeString(x.Record)
+	if err != nil {
+		return acquiring.Doubt{}, fmt.Errorf("%w: %w", ErrBody, err)
+	}
+	c, err := pboc.ParseClearing(raw)
+	if err != nil {
+		return acquiring.Doubt{}, fmt.Errorf("%w: %w", ErrBody, err)
+	}
+	return d.Office.KeepDoubt(r.Context(), id, c, x.Paid)
 }
 
 // An answer to an online request: response code, reason, and the data objects

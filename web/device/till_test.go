@@ -125,6 +125,8 @@ func TestTillDoor(t *testing.T) {
 	redemption := fmt.Sprintf(`{"first":1,"redemptions":["%x"]}`, coupon.Redemption{Op: coupon.Redeem}.Bytes())
 	wire := bytesOf(record(1).MarshalBinary())
 	doubt := fmt.Sprintf(`[{"record":%q,"paid":true}]`, base64.StdEncoding.EncodeToString(wire))
+	begun := desfire.Sale{App: desfire.CanteenAID, Till: desfire.Till{0x10, 1, 0, 7}, Seq: 4, Kind: desfire.Purchase, Fen: 7_51, Before: 50_00, After: 42_49, At: desfire.Stamp{0x20, 0x15, 9, 0x16, 0x12}}
+	meal := fmt.Appendf(nil, `[{"sale":%q}]`, base64.StdEncoding.EncodeToString(begun.Bytes()))
 	foreign, err := hex.DecodeString("9F4104000000019F02060000000012005A086228000100001117")
 	d.must(err)
 	if code, got := d.at("POST", shopTill, "sales", sales); code != http.StatusConflict || got["code"] != "acquiring.state" {
@@ -148,6 +150,11 @@ func TestTillDoor(t *testing.T) {
 		{"a till at the canteen's address", "POST", shopTill, "meals", meals, 422, "acquiring.kind"},
 		{"the case of a foreign card", "POST", shopTill, "doubts", []byte(doubt), 200, `"state":"odd"`},
 		{"no case", "POST", shopTill, "doubts", []byte(`[{"record":"!"}]`), 422, "device.body"},
+		{"a canteen's case", "POST", yardTill, "doubts", meal, 200, `"state":"waiting"`},
+		{"the same again", "POST", yardTill, "doubts", meal, 200, `[{"id":"mdb_`},
+		{"a canteen's case from a shop's till", "POST", shopTill, "doubts", meal, 422, "acquiring.kind"},
+		{"no canteen's case", "POST", yardTill, "doubts", []byte(`[{"sale":"!"}]`), 422, "device.body"},
+		{"too short a sale", "POST", yardTill, "doubts", []byte(`[{"sale":"AAAA"}]`), 422, "device.body"},
 		{"a foreign card", "POST", shopTill, "authorise", foreign, 200, `"arc":"15","why":"not_house"`},
 		{"no request", "POST", shopTill, "authorise", []byte{1, 2}, 200, `"arc":"30"`},
 		{"no exceptions", "GET", shopTill, "exceptions?have=0", nil, 204, ""},

@@ -16,6 +16,7 @@ import (
 	"koala/internal/db"
 	"koala/issuing"
 	"koala/money"
+	"koala/spec/desfire"
 	"koala/spec/pboc"
 	"koala/wallet"
 	"koala/web"
@@ -288,6 +289,8 @@ func TestCanteensDoubtsAreDecided(t *testing.T) {
 	h.furnish()
 	b := h.login("mei", web.EN)
 	sale := desfire.Sale{Card: desfire.UID{4, 1}, App: desfire.CanteenAID, Till: desfire.Till{0, 0, 0, 0x0A}, Seq: 3, Kind: desfire.Purchase, Fen: 7_51, Before: 50_00, After: 42_49, At: desfire.StampOf(h.now.Now())}
+	_, err := h.shops.Install(ctx, "0000000A")
+	h.must(err)
 	x, err := h.shops.KeepMealDoubt(ctx, "0000000A", sale)
 	h.must(err)
 	at := "/ops/ecash/doubts/" + x.ID

@@ -80,7 +80,7 @@ func (d Deps) doubt(w http.ResponseWriter, r *http.Request) error {
 		}
 		tone, word := evidence(paid, known)
 		v.facts = []web.Fact{{Name: words.State, Show: web.Chip(web.Neutral, shell.Both(x.State.Words))}, {Name: words.Evidence, Show: web.Chip(tone, word)},
-			{Name: words.Goods, Show: shell.Phrase(goods(x))}, {Name: words.Amount, Value: web.Yuan(x.Fen)}, {Name: words.Counter, Value: web.Number(int64(x.ATC))},
+			{Name: words.Goods, Show: shell.Phrase(goods(x))}, {Name: words.Amount, Value: web.Yuan(x.Fen)}, {Name: words.Counter, Value: web.Number(max(int64(x.ATC), int64(x.Seq)))},
 			{Name: words.Till, Value: x.TID, Href: "/ops/shops/devices/" + x.TID, Mono: true}, {Name: words.Shop, Value: x.Shop, Href: "/ops/shops/" + x.Shop}, {Name: words.Came, Value: web.Moment(x.Got)}}
 		if told := shell.Both(x.Told.Words); !told.Empty() {
 			v.facts = append(v.facts, web.Fact{Name: words.DecidedBy, Show: shell.Phrase(told)})
@@ -91,7 +91,11 @@ func (d Deps) doubt(w http.ResponseWriter, r *http.Request) error {
 			}
 		}
 		if x.State == acquiring.DoubtOpen {
-			v.acts = []shell.Question{{ID: "ask-doubt", Action: at + "/decide", Open: words.Decide, Body: words.DoubtBody, Icon: "scale", Amount: web.Yuan(x.Fen), Receiver: x.Shop, About: words.Shop,
+			body := words.DoubtBody
+			if x.Seq != 0 {
+				body = words.MealDoubtBody
+			}
+			v.acts = []shell.Question{{ID: "ask-doubt", Action: at + "/decide", Open: words.Decide, Body: body, Icon: "scale", Amount: web.Yuan(x.Fen), Receiver: x.Shop, About: words.Shop,
 				Choices: []web.Option{{Value: "paid", Name: words.DecidePaid}, {Value: "not", Name: words.DecideNot}}}}
 		}
 		trail, err := shell.Deeds(q, shell.Deed{Target: at}, "", shell.Rows)

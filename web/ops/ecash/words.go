@@ -8,7 +8,7 @@ var words = struct {
 	CardDidNot, CardPaid, Changed, Cleared, Counter, Decide, DecideNot, DecidePaid, Decided, DecidedBy, Doubt, DoubtBody, DoubtLead, Doubts,
 	DoubtsNote, Entry, Evidence, Foreign, FromCounter, FromNumber, Gaps, Goods, InTheBooks, KindCancel, KindOnline, KindRefund, KindReversal,
 	KindSale, Lead, LeftBetween, Load, LoadBody, LoadBound, LoadHappened, LoadHeld, LoadLead, LoadNothing, LoadPaid, LoadVoid, Loads, LoadsNote,
-	Message, Missing, MissingMoney, MissingMoneyNote, MissingNote, MissingNumbers, NoDoubts, NoEvidence, NoGaps, NoLoads, NoMoneyGaps,
+	MealDoubtBody, Message, Missing, MissingMoney, MissingMoneyNote, MissingNote, MissingNumbers, NoDoubts, NoEvidence, NoGaps, NoLoads, NoMoneyGaps,
 	NoPostings, NoneCleared, NoneOdd, NoneWaits, NothingProven, NowBooked, Number, Odd, OddNote, Postings, ProvenAt, Reason, Record, RecordLead,
 	Retry, RetryBody, Shop, Since, State, StillWaits, Suspense, SuspenseNote, Text, Till, TillTime, Title, ToCounter, ToNumber, ToShop, What,
 	WhatCardProved, WhatCoupon, WhatMeal, WhatPassage, WhatRequest web.Text
@@ -69,6 +69,7 @@ var words = struct {
 	LoadVoid:         web.Text{ZH: "已退回", EN: "given back"},
 	Loads:            web.Text{ZH: "圈存", EN: "Loads"},
 	LoadsNote:        web.Text{ZH: "钱已冻结，等卡片证明。“等待证明”的不会过期，也不会重复圈存。", EN: "Its money is held until the card proves what became of it. A load that waits for proof never expires and is never sent twice."},
+	MealDoubtBody:    web.Text{ZH: "写明依据。终端下次上送时按此了结；裁定“已付”的由它补送记录入账，“未付”的作废。卡内余额只供参考：其间可能有未上送的消费或充值。", EN: "Say on what evidence. The till ends the sale so when it next hands in: if the card paid, its record is booked then; if not, its number is void. The card's value is a pointer only: a sale not handed in or a load may stand between."},
 	Message:          web.Text{ZH: "报文", EN: "Message"},
 	Missing:          web.Text{ZH: "缺失流水", EN: "Numbers missing"},
 	MissingMoney:     web.Text{ZH: "卡片资金缺口", EN: "Money that left cards"},
