@@ -88,9 +88,10 @@ func (d BankData) alg() pboc.Algorithm {
 
 // Codes of the house's bank products.
 const (
-	ECashCard  = "ecash-koala"
-	DebitCard  = "debit-koala"
-	CreditCard = "credit-koala"
+	ECashCard   = "ecash-koala"
+	ECashCardSM = "ecash-koala-sm" // its chain and keys also in SM2 and SM4
+	DebitCard   = "debit-koala"
+	CreditCard  = "credit-koala"
 )
 
 // Where cards live in an element: load files and modules of its catalogue, and
@@ -136,7 +137,7 @@ func SeedBank(tx *db.Tx) error {
 		p Product
 		d BankData
 	}{
-		{Product{Code: ECashCard, Kind: ECash, NameEN: "E-cash card", NameZH: "中银通电子现金卡", Art: "ecash", Prefix: binECash.Prefix,
+		{Product{Code: ECashCard, Kind: ECash, NameEN: "E-cash card", NameZH: binECash.Name, Art: "ecash", Prefix: binECash.Prefix,
 			Deposit: money.Fen(0), MinLoad: money.Fen(1), MaxLoad: money.Fen(1000_00), MaxBalance: money.Fen(1000_00)},
 			BankData{Label: "PBOC ECASH", Priority: 1, ECash: true, Years: 5, SingleLimit: 1000_00, CVMLimit: 1000_00, Processing: offline &^ uint32(pboc.ProcNewCard)}},
 		{Product{Code: DebitCard, Kind: Debit, NameEN: "Debit card", NameZH: "借记卡", Art: "debit", Prefix: binDebit.Prefix,
@@ -146,6 +147,9 @@ func SeedBank(tx *db.Tx) error {
 			Deposit: money.Fen(0), MinLoad: money.Fen(1), MaxLoad: money.Fen(1000_00), MaxBalance: money.Fen(1000_00)},
 			BankData{Label: "PBOC CREDIT", Priority: 3, Years: 5, CVMLimit: 300_00, CreditLimit: 5000_00,
 				Processing: uint32(pboc.ProcNewCard | pboc.ProcPINTries | pboc.ProcNoForeign | pboc.ProcOnlinePIN | pboc.ProcSignature)}},
+		{Product{Code: ECashCardSM, Kind: ECash, NameEN: "E-cash card (SM2/SM4)", NameZH: binSM.Name, Art: "ecash", Prefix: binSM.Prefix,
+			Deposit: money.Fen(0), MinLoad: money.Fen(1), MaxLoad: money.Fen(1000_00), MaxBalance: money.Fen(1000_00)},
+			BankData{Label: "PBOC ECASH", Priority: 1, SM: true, ECash: true, Years: 5, SingleLimit: 1000_00, CVMLimit: 1000_00, Processing: offline &^ uint32(pboc.ProcNewCard)}},
 	} {
 		s.d.Service, s.d.CVN, s.d.FastDDA1 = "220", pboc.CVN01, true
 		data, err := json.Marshal(s.d)
@@ -256,7 +260,8 @@ var (
 	binDebit  = BIN{HouseBIN + "01", 19, houseBank, "考拉（测试号段）", "考拉借记卡", "DC"}
 	binCredit = BIN{HouseBIN + "02", 16, houseBank, "考拉（测试号段）", "考拉信用卡", "CC"}
 	binECash  = BIN{HouseBIN + "06", 19, houseBank, "考拉（测试号段）", "考拉电子现金卡", "PC"}
-	houseBINs = []BIN{binDebit, binCredit, binECash}
+	binSM     = BIN{HouseBIN + "08", 19, houseBank, "考拉（测试号段）", "考拉电子现金卡（国密）", "PC"}
+	houseBINs = []BIN{binDebit, binCredit, binECash, binSM}
 )
 
 // A BIN is one issuer identification number range as community lists name it:

@@ -145,6 +145,7 @@ func TestBINs(t *testing.T) {
 		{"6228480402564890018", "ABC", "DC"}, // the longest prefix of the list, 622848
 		{"6288880100000000014", "KOALA", "DC"},
 		{"6288880200000014", "KOALA", "CC"},
+		{"6288880800000000014", "KOALA", "PC"},
 		{"7777777777777779", "", ""},
 	} {
 		b, ok := issuing.BINOf(pan.PAN(tt.number))

@@ -249,7 +249,7 @@ func (h *house) request(k tsm.Kind, fen int64) (o tsm.Order, err error) {
 // number draws a card number where the product's cards have one.
 func (h *house) number() *issuing.Numbered {
 	h.t.Helper()
-	if h.product != issuing.ECashCard && h.product != issuing.DebitCard && h.product != pinCard && h.product != smCard {
+	if h.product != issuing.ECashCard && h.product != issuing.DebitCard && h.product != pinCard && h.product != issuing.ECashCardSM {
 		return nil
 	}
 	n, err := h.bank.Number(ctx, h.product)

@@ -1,11 +1,8 @@
 package tsm_test
 
 import (
-	"bytes"
-	"errors"
 	"testing"
 
-	"koala/internal/db"
 	"koala/issuing"
 	"koala/spec/emv"
 	"koala/spec/iso7816"
@@ -13,30 +10,11 @@ import (
 	"koala/tsm"
 )
 
-// smCard is a debit card of the SM variant.
-const smCard = "debit-sm"
-
 // A card with two chains goes over the air like any other, its SM2 key too: the
 // card takes the request for its second chain, and money and removal are proven.
 func TestSMCard(t *testing.T) {
 	h := allKinds(t)
-	h.do(func(tx *db.Tx) error {
-		p, err := issuing.ProductOn(tx, issuing.DebitCard, tx.Now())
-		if err != nil {
-			return err
-		}
-		x, err := issuing.TemplateOf(tx, p.Template)
-		if err != nil {
-			return err
-		}
-		x.Code, x.Data = smCard, bytes.Replace(x.Data, []byte(`"ecash"`), []byte(`"sm":true,"ecash"`), 1)
-		if x, err = issuing.Submit(tx, x); err == nil {
-			x, err = issuing.Approve(tx, x.ID, "staff")
-		}
-		p.Code, p.Template, p.Prefix = smCard, x.ID, issuing.HouseBIN+"91"
-		return errors.Join(err, issuing.SetProduct(tx, p))
-	})
-	h.product = smCard
+	h.product = issuing.ECashCardSM
 	h.settle(h.place(tsm.Issue, 0), tsm.Done)
 	fci := h.band.ask(iso7816.Select([]byte(h.instance())))
 	raw, _ := tlv.Find(fci.Data, emv.TagPDOL)
