@@ -104,7 +104,7 @@ func subjectPages(s scene) []string {
 	return []string{"/ops/cards?kind=ecash&holder=lin", "/ops/cards?suspended=1", "/ops/orders?card=ecash", "/ops/issuers", "/ops/issuers?state=submitted", "/ops/issuers/products",
 		"/ops/issuers/templates/" + s.template, "/ops/keys", "/ops/ecash", "/ops/ecash?shop=shop_tea", "/ops/ecash/suspense", "/ops/ecash/odd", "/ops/ecash/doubts", "/ops/ecash/gaps", "/ops/ecash/loads",
 		"/ops/ecash/loads/" + s.load, "/ops/shops", "/ops/shops/shop_tea", "/ops/shops/devices", "/ops/shops/devices?kind=door", "/ops/shops/devices/" + s.till, "/ops/shops/devices/0000000D",
-		"/ops/shops/sites", "/ops/shops/firms", "/ops/lost", "/ops/lost/band_lin", "/ops/bands/band_lin", "/ops/firmware", "/ops/partners", "/ops/partners/jiahe"}
+		"/ops/shops/sites", "/ops/shops/sites/site_yard", "/ops/shops/firms", "/ops/lost", "/ops/lost/band_lin", "/ops/bands/band_lin", "/ops/firmware", "/ops/partners", "/ops/partners/jiahe"}
 }
 
 func TestSubjectsInBothLanguages(t *testing.T) {
@@ -311,6 +311,53 @@ func TestCanteensDoubtsAreDecided(t *testing.T) {
 	}
 }
 
+// TestPassagesAreOpenedWithAReason: who may pass is shown, who passed only with a
+// reason, which stays; a grant is taken away, and none is given to no door card.
+func TestPassagesAreOpenedWithAReason(t *testing.T) {
+	h := openHouse(t)
+	s := h.furnish()
+	h.do(func(tx *db.Tx) error {
+		_, err1 := tx.Exec(`INSERT INTO acquiring_passage (id, tid, number, site, uid, card, person, at, opened, reason, got) VALUES ('psg_1', '0000000D', 1, 'site_yard', '04010203040506', $1, '0', $2, $3, 5, $2)`, s.bank.ID, tx.Now().UnixMicro(), false)
+		_, err2 := tx.Exec(`INSERT INTO acquiring_grant (site, card, zone, schedule) VALUES ('site_yard', $1, 1, 2)`, s.bank.ID)
+		return errors.Join(err1, err2)
+	})
+	at := "/ops/shops/sites/site_yard"
+	b := h.login("mei", web.EN)
+	if body := b.page(at); !strings.Contains(body, "ask-passages") || !strings.Contains(body, "ask-expel") || strings.Contains(body, "reason 5") {
+		t.Error("the site's page lacks its acts, or shows who passed")
+	}
+	if !strings.Contains(b.page("/ops/shops/sites"), at) {
+		t.Error("the list does not lead to the site")
+	}
+	if _, body := b.send("POST", at+"/passages", url.Values{"why": {"x"}}, nil); strings.Contains(body, "reason 5") {
+		t.Error("opened without a reason")
+	}
+	status, body := b.send("POST", at+"/passages", url.Values{"why": {"the owner asked in writing"}}, nil)
+	if status != http.StatusOK || !strings.Contains(body, "refused (reason 5)") || !b.told("passages opened", "the owner asked in writing") {
+		t.Errorf("status %d: not opened, or not told", status)
+	}
+	if _, zh := h.login("mei", web.ZH).send("POST", at+"/passages", url.Values{"why": {"the owner asked again"}}, nil); !strings.Contains(zh, "未开门（原因 5）") {
+		t.Error("not in Chinese")
+	}
+	if status, body := h.login("shen", web.EN).send("POST", at+"/passages", url.Values{"why": {"curious auditor"}}, nil); status != http.StatusForbidden || strings.Contains(body, "reason 5") {
+		t.Errorf("an auditor: status %d", status)
+	}
+	status, _ = b.send("POST", at+"/admit", url.Values{"card": {string(s.bank.ID)}, "zone": {"1"}, "schedule": {"1"}, "why": {"not a door card"}}, nil)
+	if status != http.StatusUnprocessableEntity || strings.Contains(b.page("/ops/audit"), "not a door card") {
+		t.Errorf("a bank card was let in: status %d", status)
+	}
+	if status, _ := b.send("POST", at+"/admit", url.Values{"card": {"x"}, "zone": {"70000"}, "schedule": {"1"}, "why": {"no such zone"}}, nil); status != http.StatusUnprocessableEntity {
+		t.Errorf("no zone: status %d", status)
+	}
+	b.post(at+"/expel", url.Values{"decision": {string(s.bank.ID)}, "why": {"left the firm"}})
+	if body := b.page(at); strings.Contains(body, "ask-expel") || !b.told("access taken away", "left the firm") {
+		t.Error("still admitted, or not told")
+	}
+	if zh := h.login("mei", web.ZH).page("/ops/shops"); !strings.Contains(zh, "北京") || strings.Contains(zh, "Beijing") {
+		t.Error("the city is not in Chinese")
+	}
+}
+
 func TestDevicesAreSuspendedAndGapsSeen(t *testing.T) {
 	h := openHouse(t)
 	s := h.furnish()
@@ -330,7 +377,7 @@ func TestDevicesAreSuspendedAndGapsSeen(t *testing.T) {
 	if strings.Contains(b.page("/ops/shops/devices/0000000D"), "ask-resume") {
 		t.Error("a door that was never installed may be put to work")
 	}
-	if !strings.Contains(b.page("/ops/shops/devices/0000000D"), "owner of the site only") {
+	if !strings.Contains(b.page("/ops/shops/devices/0000000D"), "request of the site") {
 		t.Error("the door's page does not say whose its passages are")
 	}
 }

@@ -142,7 +142,7 @@ func (d Deps) deviceFacts(x acquiring.Device, gaps []acquiring.Gap) []web.Fact {
 		facts = append(facts, web.Fact{Name: words.Shop, Value: x.Shop, Href: here + "/" + x.Shop})
 	}
 	if x.Site != "" {
-		facts = append(facts, web.Fact{Name: words.Site, Value: x.Site})
+		facts = append(facts, web.Fact{Name: words.Site, Value: x.Site, Href: sitePath(x.Site)})
 	}
 	return append(facts, web.Fact{Name: words.LastSeen, Show: shell.Phrase(shell.Ago(d.Desk.Store.Now(), x.Seen))}, web.Fact{Name: words.LastNumber, Value: web.Number(int64(x.Next) - 1)})
 }

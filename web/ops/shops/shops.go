@@ -33,6 +33,10 @@ func Routes(m *web.Mux, d Deps) {
 	m.Handle("GET "+here+"/devices/{tid}", d.device)
 	m.Handle("POST "+here+"/devices/{tid}/{act}", d.setState)
 	m.Handle("GET "+here+"/sites", d.sites)
+	m.Handle("GET "+here+"/sites/{id}", d.site)
+	m.Handle("POST "+here+"/sites/{id}/passages", d.passagesOf)
+	m.Handle("POST "+here+"/sites/{id}/admit", d.admit)
+	m.Handle("POST "+here+"/sites/{id}/expel", d.expel)
 	m.Handle("GET "+here+"/firms", d.firms)
 	m.Handle("GET "+here+"/{id}", d.shop)
 }
@@ -89,7 +93,7 @@ func (d Deps) list(w http.ResponseWriter, r *http.Request) error {
 		if b, err := d.Book.Balance(settlement.Payable(s.ID)); err == nil {
 			owed = web.Money(b.Posted.Minor())
 		}
-		t.Rows = append(t.Rows, web.Row{Href: here + "/" + s.ID, Cells: []web.Cell{{Text: name(s.NameEN, s.NameZH).In(ctx), CSV: s.ID + " " + s.NameEN}, web.Mono(s.MCC), web.Plain(s.City),
+		t.Rows = append(t.Rows, web.Row{Href: here + "/" + s.ID, Cells: []web.Cell{{Text: name(s.NameEN, s.NameZH).In(ctx), CSV: s.ID + " " + s.NameEN}, web.Mono(s.MCC), web.Plain(city(s.City).In(ctx)),
 			web.Count(int64(stood[s.ID])), web.Money(earned[s.ID]), owed, shell.At(s.Made)}})
 	}
 	return d.show(w, r, "", shell.ListView{Table: t})
@@ -141,13 +145,13 @@ func (d Deps) shop(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("page of a shop: %w", err)
 	}
-	return d.Desk.Show(w, r, web.Page{Title: name(s.NameEN, s.NameZH), Lead: web.Same(s.City), Back: here, Here: here}, shopPage(v))
+	return d.Desk.Show(w, r, web.Page{Title: name(s.NameEN, s.NameZH), Lead: city(s.City), Back: here, Here: here}, shopPage(v))
 }
 
 func (d Deps) shopFacts(s acquiring.Shop, earned int64) []web.Fact {
-	facts := []web.Fact{{Name: words.Shop, Value: s.ID, Mono: true}, {Name: words.MCC, Value: s.MCC, Mono: true}, {Name: words.City, Value: s.City}}
+	facts := []web.Fact{{Name: words.Shop, Value: s.ID, Mono: true}, {Name: words.MCC, Value: s.MCC, Mono: true}, {Name: words.City, Show: shell.Phrase(city(s.City))}}
 	if s.Site != "" {
-		facts = append(facts, web.Fact{Name: words.Site, Value: s.Site})
+		facts = append(facts, web.Fact{Name: words.Site, Value: s.Site, Href: sitePath(s.Site)})
 	}
 	facts = append(facts, web.Fact{Name: words.Earned, Value: web.Yuan(earned)})
 	if b, err := d.Book.Balance(settlement.Payable(s.ID)); err == nil {
@@ -224,7 +228,7 @@ func (d Deps) sites(w http.ResponseWriter, r *http.Request) error {
 	t := web.Table{ID: "sites", Empty: words.NoSites, Next: shell.NextOf(r, list, pg, key), Head: []web.Column{{Name: words.Site}, {Name: words.Number, Num: true}, {Name: words.Owner},
 		{Name: words.Firm}, {Name: words.Keeps, Num: true}, {Name: words.Since, Num: true}}}
 	for _, s := range list {
-		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{{Text: name(s.NameEN, s.NameZH).In(ctx), CSV: s.ID + " " + s.NameEN}, web.Count(int64(s.Number)), shell.Ident(s.Owner), web.Plain(s.Firm),
+		t.Rows = append(t.Rows, web.Row{Href: sitePath(s.ID), Cells: []web.Cell{{Text: name(s.NameEN, s.NameZH).In(ctx), CSV: s.ID + " " + s.NameEN}, web.Count(int64(s.Number)), shell.Ident(s.Owner), web.Plain(s.Firm),
 			shell.Short(words.DaysOf.In(ctx, s.KeepDays)), shell.At(s.Made)}})
 	}
 	return d.show(w, r, "/sites", shell.ListView{Table: t, Note: words.SitesNote})
