@@ -105,6 +105,24 @@ func TestExamplesParse(t *testing.T) {
 	})
 }
 
+// A city that is kept names the folder of its last house, whose books hold; the
+// folder takes no second city.
+func TestCityFolder(t *testing.T) {
+	dir := t.TempDir()
+	args := []string{"city", "run", "--people", "2", "--faults", "many", "--data", dir}
+	r := koala(t, "", args...)
+	_, command, found := strings.Cut(strings.TrimSpace(r.out), "to prove with koala ")
+	if r.code != exitFine || !found {
+		t.Fatalf("%+v", r)
+	}
+	if r := koala(t, "", strings.Fields(command)...); r.code != exitFine || !strings.Contains(r.out, "Everything holds") {
+		t.Errorf("%s: %+v", command, r)
+	}
+	if r := koala(t, "", args...); r.code != exitMisused || !strings.Contains(r.errs, "holds a city already") || r.out != "" {
+		t.Errorf("a second city: %+v", r)
+	}
+}
+
 // Misuse is exit code 2, a refusal 1, and what is wrong is named on the error
 // stream alone.
 func TestBadInput(t *testing.T) {
