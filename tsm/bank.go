@@ -179,6 +179,7 @@ func openDefault(m *Manager, ctx context.Context, o Order) (draft, error) {
 	ask := globalplatform.ContactlessQuery{Prefix: pboc.RID}
 	return draft{stage: stageDefault, steps: []step{
 		sent(PhaseDefault, iso7816.Select([]byte(globalplatform.ContactlessAID))),
+		sent(PhaseDefault, globalplatform.ContactlessSet{Change: globalplatform.ForgetOrder}.Command()), // a card put first for now
 		sent(PhaseDefault, set.Command()),
 		sent(PhaseReadBack, ask.Command(), iso7816.OK, globalplatform.SWMore),
 	}}, nil
@@ -199,9 +200,13 @@ func hearDefault(m *Manager, ctx context.Context, o Order, h heard, _ []byte) (v
 	if err != nil {
 		return verdict{}, err
 	}
-	list, err := globalplatform.ParseContactlessStatus(h.Answers[2].Data)
+	list, err := globalplatform.ParseContactlessStatus(h.Answers[3].Data)
 	if err != nil || len(list) == 0 || list[0].AID != globalplatform.AID(c.Instance) || !slices.Contains(paying, o.CardKind) {
-		return verdict{state: Running, why: WrongProof, refuse: true}, nil
+		v := verdict{state: Running, why: WrongProof, refuse: true}
+		if o.Stalled+1 >= maxStalled { // locked meanwhile, say: it will not come first by asking again
+			v.state = Failed
+		}
+		return v, nil
 	}
 	return verdict{state: Done}, nil
 }

@@ -10,6 +10,7 @@ import (
 	"koala/issuing"
 	"koala/money"
 	"koala/spec/emv"
+	"koala/spec/globalplatform"
 	"koala/spec/iso7816"
 	"koala/spec/purse"
 	"koala/spec/tlv"
@@ -232,6 +233,24 @@ func TestDefault(t *testing.T) {
 	h.at(canteenCard, cards)
 	if _, err := h.request(tsm.Default, 0); !errors.Is(err, issuing.ErrKind) {
 		t.Errorf("a canteen card as the default: %v", err)
+	}
+}
+
+// TestDefaultOverAChoice: a card that the wearer had put first for now does not
+// hide the new default, which would be asked for again and again.
+func TestDefaultOverAChoice(t *testing.T) {
+	t.Parallel()
+	h, cards := six(t)
+	h.at(issuing.DebitCard, cards)
+	choice := globalplatform.ContactlessSet{Change: globalplatform.PutFirst, Apps: []globalplatform.AID{globalplatform.AID(h.instance())}}
+	h.band.ask(iso7816.Select([]byte(globalplatform.ContactlessAID)))
+	if r := h.band.ask(choice.Command()); !r.SW.OK() {
+		t.Fatal(r.SW)
+	}
+	h.at(issuing.ECashCard, cards)
+	h.settle(h.place(tsm.Default, 0), tsm.Done)
+	if first := h.band.listed(); first != h.instance() {
+		t.Errorf("readers get %X first, want %X", first, h.instance())
 	}
 }
 
