@@ -182,12 +182,16 @@ func (l *Live) resultOf(o street.Outcome, a wearer.TapAct) heldTap {
 	if o.Stored != nil {
 		t.card, t.seq = o.Stored.Debit.Card, o.Stored.Debit.Seq
 	}
-	t.Parts, t.Talk = parts(o.Time), exchanges(o.Talk)
+	t.Parts, t.Talk = parts(o.Time, o.Took), exchanges(o.Talk)
 	return t
 }
 
-// parts says what a tap's time went into.
-func parts(t street.Timing) []wearer.TapPart {
+// parts tells what a tap's time went into. What a chip does after its last
+// answer, the pages of a payment's commit, is in the whole alone: it is the
+// chip's.
+func parts(t street.Timing, whole time.Duration) []wearer.TapPart {
+	seen := terminal.Activation(terminal.Kbit106) + t.Air106 + t.PSAM + t.Chip
+	t.Chip += max(0, whole-seen)
 	out := []wearer.TapPart{
 		{Name: web.Text{ZH: "激活", EN: "Activation"}, Took: terminal.Activation(terminal.Kbit106)},
 		{Name: web.Text{ZH: "空中传输（106 kbit/s）", EN: "On the air (106 kbit/s)"}, Took: t.Air106},
@@ -377,7 +381,7 @@ func (l *Live) visitResult(v street.Visit, a wearer.TapAct, cards []issuing.Card
 	t := heldTap{TapResult: wearer.TapResult{Ref: a.Ref, Gate: a.Gate, Reader: readerKinds[p.Kind], At: v.When, Kind: kind,
 		Place: web.Text{ZH: p.Shop.ZH + " · " + p.ZH, EN: p.Shop.EN + ", " + p.EN}, Reason: web.Text{EN: v.Words[0], ZH: v.Words[1]},
 		Fen: v.Fen, BalanceFen: v.Balance, Total: v.Took, Receipt: v.Receipt[0], ReceiptZH: v.Receipt[1], Card: answered(v, cards),
-		Parts: parts(v.Time), Talk: exchanges(v.Talk)}, reader: p.ID, visit: &v}
+		Parts: parts(v.Time, v.Took), Talk: exchanges(v.Talk)}, reader: p.ID, visit: &v}
 	if at, err := p.At(l.house.Network); err == nil {
 		t.Station = at.ID
 	}
