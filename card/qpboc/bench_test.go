@@ -15,7 +15,7 @@ func BenchmarkOffline(b *testing.B) {
 	k.set(emv.TagAmount, amount(0))
 	gpo := k.gpoCommand()
 	commands := []iso7816.Command{iso7816.Select([]byte(debitAID)), gpo,
-		iso7816.ReadRecord(1, 2, 0), iso7816.ReadRecord(1, 3, 0), iso7816.ReadRecord(2, 3, 0)}
+		iso7816.ReadRecord(1, 2, 0), iso7816.ReadRecord(1, 3, 0), iso7816.ReadRecord(2, 3, 0), iso7816.ReadRecord(1, 8, 0)}
 	for i := range b.N {
 		if i%60000 == 0 { // the transaction counter ends
 			b.StopTimer()

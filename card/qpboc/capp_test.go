@@ -182,7 +182,8 @@ func TestUpdateOrder(t *testing.T) {
 	before, _ := b.money2()
 	b.send(iso7816.ReadRecord(1, 2, 0))
 	b.send(iso7816.ReadRecord(1, 3, 0))
-	b.want(iso7816.SWCAPPNothingRead, b.send(iso7816.ReadRecord(2, 3, 0))) // the cache ran over
+	b.want(iso7816.OK, b.send(iso7816.ReadRecord(2, 3, 0)))
+	b.want(iso7816.SWCAPPNothingRead, b.send(iso7816.ReadRecord(1, 8, 0))) // the cache ran over
 	if after, _ := b.money2(); after != before || !bytes.Equal(b.industryRecord(), bus) {
 		t.Error("a spoilt transaction changed the card")
 	}

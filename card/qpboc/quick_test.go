@@ -97,10 +97,13 @@ func TestOfflinePayment(t *testing.T) {
 		}
 		b.want(iso7816.OK, b.send(iso7816.ReadRecord(1, 2, 0)))
 		b.want(iso7816.OK, b.send(iso7816.ReadRecord(1, 3, 0)))
+		if icc := b.want(iso7816.OK, b.send(iso7816.ReadRecord(2, 3, 0))); value(icc, emv.TagICCCert) == nil {
+			t.Error("the card's certificate is not where it was")
+		}
 		if b.fen(emv.TagECBalance) != 100_00 {
 			t.Error("paid before the last record")
 		}
-		last := b.want(iso7816.OK, b.send(iso7816.ReadRecord(2, 3, 0)))
+		last := b.want(iso7816.OK, b.send(iso7816.ReadRecord(1, 8, 0)))
 		if b.fen(emv.TagECBalance) != 100_00-12_34 {
 			t.Error("not paid with the last record")
 		}
@@ -111,9 +114,9 @@ func TestOfflinePayment(t *testing.T) {
 		if _, err := emv.VerifyFastDDA(rsa1024.Public(), value(r, emv.TagSDAD), f, value(r, emv.TagATC)); err != nil {
 			t.Errorf("version %d: %v", version, err)
 		}
-		again := b.send(iso7816.ReadRecord(2, 3, 0))
+		again := b.send(iso7816.ReadRecord(1, 8, 0))
 		b.tap()
-		torn := b.send(iso7816.ReadRecord(2, 3, 0))
+		torn := b.send(iso7816.ReadRecord(1, 8, 0))
 		if !bytes.Equal(again.Data, last.Data) || !bytes.Equal(torn.Data, last.Data) {
 			t.Error("the last record read again is another answer")
 		}
@@ -123,31 +126,38 @@ func TestOfflinePayment(t *testing.T) {
 		}
 		b.want(iso7816.SWRecordNotFound, b.send(iso7816.ReadRecord(2, pboc.LogSFI, 0)))
 		b.gpo()
-		if r := b.send(iso7816.ReadRecord(2, 3, 0)); bytes.Equal(r.Data, last.Data) && version == 1 {
+		if r := b.send(iso7816.ReadRecord(1, 8, 0)); bytes.Equal(r.Data, last.Data) && version == 1 {
 			t.Error("the kept answer outlives the next transaction")
 		}
 	}
 }
 
-// A key longer than 1024 bits signs into a record.
+// A key longer than 1024 bits signs into a record, which is read before the last.
 func TestLongSignatureIsRead(t *testing.T) {
 	b := newBench(t, issued(func(c *pboc.Card) { c.Private = rsa1152.CRT() }))
-	r, last := b.pay(5_00)
-	if value(r, emv.TagSDAD) != nil || b.fen(emv.TagECBalance) != 95_00 {
-		t.Errorf("GPO %s, balance %d", tags(r), b.fen(emv.TagECBalance))
+	b.set(emv.TagAmount, amount(5_00))
+	r := b.want(iso7816.OK, b.gpo())
+	signature := b.want(iso7816.OK, b.send(iso7816.ReadRecord(1, 6, 0)))
+	if value(r, emv.TagSDAD) != nil || tags(signature) != "9F4B" || b.fen(emv.TagECBalance) != 100_00 {
+		t.Errorf("GPO %s, record 6 %s, balance %d", tags(r), tags(signature), b.fen(emv.TagECBalance))
 	}
-	if got := tags(last); got != "9F4B 9F5D 9F69" || !bytes.Equal(value(last, emv.TagAvailable), amount(95_00)) {
-		t.Errorf("last record %s %X", got, last.Data)
+	last := b.records(value(r, emv.TagAFL))
+	if got := tags(last); got != "5F30 9F69" || b.fen(emv.TagECBalance) != 95_00 {
+		t.Errorf("last record %s %X, balance %d", got, last.Data, b.fen(emv.TagECBalance))
 	}
 	f := emv.FastDDA{Version: 1, UN: [4]byte(b.term[emv.TagUN]), Amount: [6]byte(amount(5_00)), Currency: [2]byte{1, 0x56}, CardAuth: value(last, emv.TagCardAuth)}
-	if _, err := emv.VerifyFastDDA(rsa1152.Public(), value(last, emv.TagSDAD), f, []byte{0, 1}); err != nil {
+	if _, err := emv.VerifyFastDDA(rsa1152.Public(), value(signature, emv.TagSDAD), f, []byte{0, 1}); err != nil {
 		t.Error(err)
 	}
 	b.tap()
-	b.want(iso7816.OK, b.send(iso7816.ReadRecord(1, 6, 0))) // the kept answer
+	if kept := b.want(iso7816.OK, b.send(iso7816.ReadRecord(1, 8, 0))); !bytes.Equal(kept.Data, last.Data) {
+		t.Errorf("kept answer %X", kept.Data)
+	}
 	b.gpo()
 	b.choose()
-	b.want(iso7816.SWRecordNotFound, b.send(iso7816.ReadRecord(1, 6, 0)))
+	if r := b.send(iso7816.ReadRecord(1, 6, 0)); value(r, emv.TagSDAD) != nil {
+		t.Errorf("a signature without a transaction: %X", r.Data)
+	}
 }
 
 // A placeholder of the signature that the issuer put into a record is left out

@@ -259,7 +259,7 @@ func TestScriptor(t *testing.T) {
 	}{
 		{"contact-t1", "reset\n" + selectPurse + "\n80 5C 00 02 04\n00 A4 04 00 07 F0 00 00 00 00 00 00\n", []string{"00 00 10 00 90 00", "6A 82"}},
 		{"contactless", "reset\n00A404000E325041592E5359532E444446303100\n00A4040008A00000033301010100\n" + strings.ReplaceAll(payOne, " ", "") +
-			"\n00B2011400\n00B2011C00\n00B2021C00\n80CA9F7900\n80CA9F3600\n", []string{
+			"\n00B2011400\n00B2011C00\n00B2021C00\n00B2014400\n80CA9F7900\n80CA9F3600\n", []string{
 			"A0 00 00 03 33 01 01 01", // in the directory and in the FCI
 			"77 81", "9F 26 08", "9F 36 02 00 01", "9F 4B 81 80", "5A 08 62 28 00 01 00 00 11 17", "8F 01 F0", "9F 46 81 90",
 			"9F 79 06 00 00 00 00 99 00 90 00", "9F 36 02 00 01 90 00",

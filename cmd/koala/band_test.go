@@ -317,7 +317,7 @@ func TestPublishedBankCardPays(t *testing.T) {
 	}
 	talk := dialogue.NewSession(dialogue.Options{CAs: []emv.CAKey{ca}})
 	for _, c := range []string{"00A404000E325041592E5359532E444446303100", "00A4040008A00000033301010100", payOne,
-		"00B2011400", "00B2011C00", "00B2021C00"} {
+		"00B2011400", "00B2011C00", "00B2021C00", "00B2014400"} {
 		raw := unhexed(strings.ReplaceAll(c, " ", ""))
 		a := d.ask(c)
 		if !strings.HasSuffix(a, "9000") {

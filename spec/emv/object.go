@@ -60,6 +60,7 @@ const (
 	TagIssuerCountry    tlv.Tag = 0x5F28 // issuer country, n 3
 	TagCurrency         tlv.Tag = 0x5F2A // transaction currency, n 3
 	TagLanguage         tlv.Tag = 0x5F2D // language preference
+	TagServiceCode      tlv.Tag = 0x5F30 // service code, n 3
 	TagPSN              tlv.Tag = 0x5F34 // PAN sequence number, n 2
 	TagAcquirer         tlv.Tag = 0x9F01 // acquirer identifier
 	TagAmount           tlv.Tag = 0x9F02 // amount authorised, n 12, minor units

@@ -3,12 +3,14 @@ package pboc_test
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
 	"koala/spec/emv"
 	"koala/spec/iso7816"
 	"koala/spec/pboc"
+	"koala/spec/tlv"
 	"pgregory.net/rapid"
 )
 
@@ -152,6 +154,46 @@ func TestBits(t *testing.T) {
 	}
 }
 
+// The last record of a contactless card is where it pays: nothing that has to be
+// checked before may be in it, on either chain and with keys of any length, and the
+// answer to GPO with the signature fits into one response.
+func TestLastRecord(t *testing.T) {
+	for name, change := range map[string]func(*pboc.Card){
+		"RSA": func(*pboc.Card) {}, "long key": func(c *pboc.Card) { c.Private.P = make([]byte, 72) },
+		"SM2": func(c *pboc.Card) {
+			c.SM = pboc.SMChain{CA: 0x57, IssuerCertificate: make([]byte, 142), ICCCertificate: make([]byte, 148)}
+		},
+	} {
+		c := pboc.Card{Label: "PBOC DEBIT", PAN: "6228000100001111111", Service: "220", Support: pboc.SupportFull, Private: emv.CRT{P: make([]byte, 64)}}
+		change(&c)
+		p := c.Personalisation()
+		paths := []pboc.Options{p.QPBOC}
+		if c.SM.IssuerCertificate != nil {
+			paths = append(paths, p.SM.QPBOC)
+		}
+		for _, o := range paths {
+			afl, err := emv.ParseAFL(o.AFL)
+			if err != nil {
+				t.Fatal(name, err)
+			}
+			last, _ := afl.Last()
+			i := slices.IndexFunc(p.Records, func(r pboc.Record) bool { return r.SFI == last.SFI && r.Number == last.Number })
+			if i < 0 || last.ODA {
+				t.Fatalf("%s: last record %+v", name, last)
+			}
+			for _, tag := range []tlv.Tag{emv.TagPAN, emv.TagTrack2, emv.TagExpiry, emv.TagIssuerCert, emv.TagICCCert, emv.TagSDAD, emv.TagSDATagList} {
+				if _, has := tlv.Find(p.Records[i].Data, tag); has {
+					t.Errorf("%s: %v is in the last record", name, tag)
+				}
+			}
+			// 77 81 xx | 82 | 94 | 9F36 | 57 | 9F10 of 32 | 9F26 | 5F34 | 9F6C | 9F5D | 9F4B of 128, the longest that goes there
+			if n := 3 + 4 + 2 + len(o.AFL) + 5 + 2 + len(o.Track2) + 35 + 11 + 4 + 5 + 9 + 132; n > iso7816.MaxShortLe {
+				t.Errorf("%s: an answer of %d bytes to GPO", name, n)
+			}
+		}
+	}
+}
+
 // What a personalisation lays out is what the card's parsers read.
 func TestPersonalisation(t *testing.T) {
 	c := pboc.Card{Label: "PBOC DEBIT", PAN: "6228000100001117", Service: "220", Expiry: [3]byte{0x30, 0x12, 0x31}, CVN: 1, Alg: pboc.TripleDES,
@@ -166,7 +208,7 @@ func TestPersonalisation(t *testing.T) {
 		seen[g.ID] = g
 	}
 	o, err := pboc.ParseOptions(seen[pboc.DGIOptions].Data)
-	if err != nil || !bytes.Equal(o.Track2, unhex("6228000100001117D3012220")) || !bytes.Equal(o.AFL, unhex("10010101 18010200")) {
+	if err != nil || !bytes.Equal(o.Track2, unhex("6228000100001117D3012220")) || !bytes.Equal(o.AFL, unhex("10010101 18010200 40010100")) {
 		t.Errorf("9207 %+v %v", o, err)
 	}
 	if files, err := pboc.ParseFiles(seen[pboc.DGIFiles].Data); err != nil || len(files) != 1 || files[0].Records() != 2 {

@@ -163,7 +163,10 @@ func (c Card) fci(dol []byte) []byte {
 // Personalisation lays the card out. Short identifiers: 1 holder, 2 signed data,
 // 3 certificates, 4 issuer authorisation code of e-cash, 5 lists for GENERATE AC,
 // 6 the signature of keys that are too long for the answer to GPO, 7 the SM2
-// certificates, read in the place of 3 when the terminal asks for them.
+// certificates, read in the place of 3 when the terminal asks for them, 8 the
+// service code, which ends the contactless reading: a QuickPass card pays when its
+// last record is read (CARD 1.3), so nothing that a terminal has to check first,
+// neither expiry date nor certificate nor signature, may be in that one.
 func (c Card) Personalisation() Personalisation {
 	p := Personalisation{
 		AC: c.AC, MAC: c.MAC, ENC: c.ENC, PIN: c.PIN, PINLimit: c.PINLimit, Private: c.Private, Files: c.Files, Opened: c.Opened,
@@ -172,9 +175,10 @@ func (c Card) Personalisation() Personalisation {
 		Records: c.records(), Objects: c.objects(), ECashObjects: c.ecash(),
 	}
 	short, contact, money := afl(2, 1, 1, 1, 3, 1, 2, 0), afl(1, 1, 1, 0, 2, 1, 1, 1, 3, 1, 2, 0, 5, 1, 1, 0), afl(4, 1, 1, 0)
-	if len(c.Private.P) > 64 {
+	if c.longKey() {
 		short = append(short, afl(6, 1, 1, 0)...)
 	}
+	short = append(short, afl(8, 1, 1, 0)...)
 	if len(c.SSAD) > 0 {
 		contact = append(contact, afl(3, 3, 3, 0)...)
 	}
@@ -196,13 +200,16 @@ func (c Card) smOptions(p Personalisation) (o SMOptions) {
 		contact = append(contact, afl(7, 3, 3, 0)...)
 	}
 	o = SMOptions{Contact: p.Contact, ECash: p.ECash, QPBOC: p.QPBOC}
-	o.QPBOC.AFL, o.Contact.AFL = afl(2, 1, 1, 1, 7, 1, 2, 0), contact
+	o.QPBOC.AFL, o.Contact.AFL = afl(2, 1, 1, 1, 7, 1, 2, 0, 8, 1, 1, 0), contact
 	o.ECash.AFL = append(bytes.Clone(contact), afl(4, 1, 1, 0)...)
 	if k := c.SM.Key; k != nil {
 		o.Scalar, o.Point = k.Scalar(), k.Public().Modulus()
 	}
 	return o
 }
+
+// longKey tells whether the card's signature does not fit into the answer to GPO.
+func (c Card) longKey() bool { return len(c.Private.P) > 64 }
 
 // asking is a PDOL with the request for the terminal's choice of algorithms, for
 // a card that has both.
@@ -253,6 +260,10 @@ func (c Card) records() []Record {
 	out := []Record{
 		one(1, 1, holder), one(2, 1, c.signedRecord()), one(3, 1, issuer), one(3, 2, icc),
 		one(4, 1, tlv.Append(nil, emv.TagECIssuerCode, []byte("000000"))), one(5, 1, lists),
+		one(8, 1, tlv.Append(nil, emv.TagServiceCode, nibbles("0"+c.Service))),
+	}
+	if c.longKey() {
+		out = append(out, one(6, 1, tlv.Append(nil, emv.TagSDAD, []byte{0}))) // the card puts the signature in
 	}
 	if len(c.SSAD) > 0 {
 		out = append(out, one(3, 3, tlv.Append(nil, emv.TagSSAD, c.SSAD)))

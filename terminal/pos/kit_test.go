@@ -67,6 +67,11 @@ type purchaser struct {
 // issue makes a card with 100 yuan of e-cash, certified by our CA.
 func issue(t testing.TB, change ...func(*pboc.Card)) *purchaser {
 	t.Helper()
+	return written(t, certified(change...))
+}
+
+// certified is a card with its chain, on paper.
+func certified(change ...func(*pboc.Card)) pboc.Card {
 	c := pboc.Card{
 		Label: "KOALA E-CASH", Priority: 1, PAN: number, PSN: 1, Effective: [3]byte{0x24, 1, 1}, Expiry: [3]byte{0x34, 0x12, 0x31}, Service: "220",
 		Country: [2]byte{1, 0x56}, Currency: [2]byte{1, 0x56}, AIP: [2]byte{0x7C, 0}, DKI: 1, CVN: pboc.CVN01, Alg: pboc.TripleDES,
@@ -83,6 +88,12 @@ func issue(t testing.TB, change ...func(*pboc.Card)) *purchaser {
 	c.IssuerCertificate, c.IssuerRemainder, c.IssuerExponent = issuer.Certificate, issuer.Remainder, issuer.Exponent
 	c.ICCCertificate, c.ICCRemainder, c.ICCExponent = icc.Certificate, icc.Remainder, icc.Exponent
 	c.Private = k.card.CRT()
+	return c
+}
+
+// written is an element with the card.
+func written(t testing.TB, c pboc.Card) *purchaser {
+	t.Helper()
 	e := cardtest.New(t, card.Config{Rand: clock.Random(3)}, house)
 	e.Install(card.Entry{AID: directory.PPSEName})
 	e.Install(card.Entry{AID: directory.PSEName})

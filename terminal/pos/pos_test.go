@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"koala/card"
+	"koala/internal/clock"
+	"koala/spec/emv"
 	"koala/spec/iso7816"
 	"koala/spec/pboc"
 	"koala/terminal"
@@ -278,6 +280,35 @@ func TestOfflineSaleSM4(t *testing.T) {
 	}
 	if err := r.Record.Verify(openAC); !errors.Is(err, pboc.ErrTC) {
 		t.Errorf("verifies under triple DES: %v", err)
+	}
+}
+
+// A card whose own certificate is not right is found out before it has paid: its
+// record is read before the one that commits.
+func TestWrongCardCertificate(t *testing.T) {
+	other := must(emv.GenerateKey(clock.Random(8), 1152, 3))
+	for name, spoil := range map[string]func(*pboc.Card){
+		"a bit of it": func(c *pboc.Card) { c.ICCCertificate = spoiled(c.ICCCertificate, 30) },
+		"of another card": func(c *pboc.Card) {
+			c.ICCCertificate = must(emv.MakeICCCertificate(keys().issuer, emv.KeyInfo{Owner: "6228000100001125", Expiry: [2]byte{0x12, 0x35}, Key: keys().card.Public()}, c.Static())).Certificate
+		},
+		"by another issuer": func(c *pboc.Card) {
+			c.ICCCertificate = must(emv.MakeICCCertificate(other, emv.KeyInfo{Owner: c.PAN, Expiry: [2]byte{0x12, 0x35}, Key: keys().card.Public()}, c.Static())).Certificate
+		},
+		"out of date": func(c *pboc.Card) {
+			c.ICCCertificate = must(emv.MakeICCCertificate(keys().issuer, emv.KeyInfo{Owner: c.PAN, Expiry: [2]byte{0x12, 0x26}, Key: keys().card.Public()}, c.Static())).Certificate
+		},
+	} {
+		for _, v1 := range []bool{false, true} {
+			c := certified(func(c *pboc.Card) { c.Version1 = v1 })
+			spoil(&c)
+			p, s := written(t, c), newShop(t)
+			r := s.tap(p, 12_00)
+			want(t, r.Outcome, kernel.Declined, kernel.NotGenuine)
+			if sum := s.till.Totals(); r.Outcome.Committed || p.holds() != 100_00 || sum.SalesFen != 0 || len(s.till.Doubts()) != 0 {
+				t.Errorf("%s, version 01 %v: card holds %d, %+v", name, v1, p.holds(), sum)
+			}
+		}
 	}
 }
 

@@ -48,8 +48,9 @@ func (s *shop) sawSM() bool {
 }
 
 // A card with both chains at tills that know one or both of them, over the air and
-// by contact, in every way of authentication. A card's own certificate is in its last
-// record, as that of the RSA chain is: what is wrong with it shows when it has paid.
+// by contact, in every way of authentication. What is wrong with a certificate shows
+// before the card has paid; a signature that may be one of version 01, which signs
+// what the last record tells, only after.
 func TestSMSales(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
@@ -72,10 +73,10 @@ func TestSMSales(t *testing.T) {
 		{"unknown CA", func(c *pboc.Card) { c.SM.CA = 0xD2 }, knowsSM, false, true, 1, kernel.Declined, kernel.NotGenuine, 100_00},
 		{"the RSA CA named", func(c *pboc.Card) { c.SM.CA = caIndex }, knowsSM, false, true, 1, kernel.Declined, kernel.NotGenuine, 100_00},
 		{"wrong issuer certificate", func(c *pboc.Card) { c.SM.IssuerCertificate = spoiled(c.SM.IssuerCertificate, 20) }, knowsSM, false, true, 1, kernel.Declined, kernel.NotGenuine, 100_00},
-		{"wrong card certificate", func(c *pboc.Card) { c.SM.ICCCertificate = spoiled(c.SM.ICCCertificate, 30) }, knowsSM, false, true, 1, kernel.Declined, kernel.PaidNotAccepted, 99_99},
+		{"wrong card certificate", func(c *pboc.Card) { c.SM.ICCCertificate = spoiled(c.SM.ICCCertificate, 30) }, knowsSM, false, true, 1, kernel.Declined, kernel.NotGenuine, 100_00},
 		{"certificate of another card", func(c *pboc.Card) {
 			c.SM.ICCCertificate = must(emv.MakeICCCertificate(smKey(0x22), emv.KeyInfo{Owner: "6228000100001125", Expiry: [2]byte{0x12, 0x35}, Key: smKey(0x33).Public()}, c.Static())).Certificate
-		}, knowsSM, false, true, 1, kernel.Declined, kernel.PaidNotAccepted, 99_99},
+		}, knowsSM, false, true, 1, kernel.Declined, kernel.NotGenuine, 100_00},
 		{"another key in the card", func(c *pboc.Card) { c.SM.Key = smKey(0x44) }, knowsSM, false, true, 1, kernel.Declined, kernel.PaidNotAccepted, 99_99},
 		{"revoked issuer", nil, func(c *pos.Config) {
 			knowsSM(c)

@@ -102,7 +102,7 @@ func TestEveryAnswerLost(t *testing.T) {
 	}
 }
 
-const lastRead = 6 // PPSE, SELECT, GPO, three records
+const lastRead = 7 // PPSE, SELECT, GPO, four records
 
 // The last answer is lost, and then every answer of the look-up.
 func TestRecoveryTornToo(t *testing.T) {
