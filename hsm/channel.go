@@ -22,6 +22,7 @@ const (
 // calls.
 type Script struct {
 	KDD           []byte // the element's key data as it is known, 10 bytes; nil: as it says itself
+	Domain        globalplatform.AID // a firm's security domain; empty: the issuer's
 	HostChallenge [8]byte
 	InitAnswer    []byte // to INITIALIZE UPDATE
 	Level         globalplatform.Level
@@ -36,6 +37,8 @@ type Plain struct {
 	// PutKeys replaces Command by the PUT KEY that brings in the element's own
 	// channel keys of the newest version.
 	PutKeys bool
+	// Bring replaces it by the PUT KEY of other keys.
+	Bring Bring
 }
 
 // WrapScript verifies the element's cryptogram and returns EXTERNAL
@@ -56,7 +59,7 @@ func (h *HSM) WrapScript(ctx context.Context, s Script) ([]iso7816.Command, erro
 	if s.KDD != nil && string(s.KDD) != string(a.KDD[:]) {
 		return nil, fmt.Errorf("key data %X instead of %X: %w", a.KDD, s.KDD, ErrCryptogram)
 	}
-	set, err := h.elementKeys(a)
+	set, err := h.keysOf(s.Domain, a)
 	if err != nil {
 		return nil, err
 	}
@@ -125,6 +128,9 @@ func (h *HSM) fill(ctx context.Context, host *globalplatform.Host, a globalplatf
 			replaces = 0 // the first set of its own replaces the factory's anyway
 		}
 		return host.PutKey(replaces, set, globalplatform.BareKeys)
+	}
+	if p.Bring.Key != 0 {
+		return h.bring(host, a, p.Bring)
 	}
 	c := p.Command
 	if len(p.Keys) == 0 {

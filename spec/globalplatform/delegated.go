@@ -267,6 +267,42 @@ func (in Install) About(from AID) [][]byte {
 // About lists what a DELETE's receipt is over.
 func (d Delete) About() [][]byte { return [][]byte{[]byte(d.App)} }
 
+// WithToken puts a token into an INSTALL or DELETE of an application, in place
+// of any that is there.
+func WithToken(c iso7816.Command, token []byte) (iso7816.Command, error) {
+	switch c.INS {
+	case InsInstall:
+		in, err := ParseInstall(c)
+		if err != nil || in.For == ForPersonalization {
+			return c, fmt.Errorf("%w: INSTALL for %02X takes no token", ErrCommand, c.P1)
+		}
+		in.Token = token
+		return in.Command(), nil
+	case InsDelete:
+		d, err := ParseDelete(c)
+		if err != nil || d.App == "" {
+			return c, fmt.Errorf("%w: DELETE of keys takes no token", ErrCommand)
+		}
+		d.Token = token
+		return d.Command(), nil
+	}
+	return c, fmt.Errorf("%w: instruction %02X takes no token", ErrCommand, c.INS)
+}
+
+// ReceiptAbout lists what the receipt of an INSTALL or DELETE is over, when the
+// application belonged to the domain from before it.
+func ReceiptAbout(c iso7816.Command, from AID) ([][]byte, error) {
+	switch c.INS {
+	case InsInstall:
+		in, err := ParseInstall(c)
+		return in.About(from), err
+	case InsDelete:
+		d, err := ParseDelete(c)
+		return d.About(), err
+	}
+	return nil, fmt.Errorf("%w: instruction %02X has no receipt", ErrCommand, c.INS)
+}
+
 // PublicField is the PUT KEY field of a token verification key, in clear: RSA
 // with its exponent, or a point on P-256.
 func PublicField(key crypto.PublicKey) (KeyField, error) {
