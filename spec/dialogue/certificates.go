@@ -319,8 +319,19 @@ func (c *chain) fast() Certificate {
 		f.Version, f.Amount, f.Currency, f.CardAuth = 1, [6]byte(amount), [2]byte(currency), auth
 	}
 	number, err := emv.VerifyFastDDA(c.icc, c.get(emv.TagSDAD), f, c.get(emv.TagATC))
-	if err != nil {
+	switch {
+	case err != nil && f.Version == 0 && !c.ended(): // 9F69 comes with the last record
+		return x.undecided("the last record was not read, and the signature is none of version 00", "未读末条记录，签名不是 00 版")
+	case err != nil:
 		return x.failed(err)
 	}
 	return x.signed(number)
+}
+
+// ended tells whether the last record of the file locator was read.
+func (c *chain) ended() bool {
+	afl, err := emv.ParseAFL(c.get(emv.TagAFL))
+	last, any := afl.Last()
+	_, read := c.a.answers[fileRecord{last.SFI, last.Number}]
+	return err == nil && any && read
 }

@@ -156,6 +156,21 @@ func TestContactlessSignatures(t *testing.T) {
 	}
 }
 
+// A reader that stopped before the last record cannot know whether a signature is of
+// version 01: only one of version 00 is decided.
+func TestSignatureBeforeTheLastRecord(t *testing.T) {
+	c := newTestCard(t)
+	for version, want := range map[byte][2]bool{0: {true, true}, 1: {false, false}} {
+		list := c.quick(t, version, false)
+		gpo := list[1].Response
+		list[1].Response = bytes.Replace(bytes.Replace(gpo, []byte{0x94, 4, 0x08, 1, 2, 1}, []byte{0x94, 4, 0x08, 1, 3, 1}, 1), []byte{0x9F, 0x69, 8}, []byte{0x9F, 0x7C, 8}, 1)
+		r := dialogue.Explain(list, dialogue.Options{CAs: []emv.CAKey{c.ca}})
+		if x := r.Certificates[len(r.Certificates)-1]; x.Kind != dialogue.FastDDA || x.Decided != want[0] || x.OK != want[1] {
+			t.Errorf("version %d: %+v", version, x)
+		}
+	}
+}
+
 // The SM2 chain is told in the same words, with what SM2 says when it fails.
 func TestSMSignatures(t *testing.T) {
 	c := newSMCard(t)
