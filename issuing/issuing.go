@@ -10,11 +10,15 @@
 package issuing
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
 	"koala/customer"
+	"koala/internal/db"
 	"koala/internal/fail"
 	"koala/money"
+	"koala/spec/globalplatform"
 	"koala/spec/purse"
 )
 
@@ -253,6 +257,8 @@ var (
 	ErrNotDue     = fail.Define(fail.Refused, "issuing.claim_not_due", "what was spent before the loss may still come in; the claim is paid when its waiting time is over")
 	ErrNotHeir    = fail.Define(fail.Conflict, "issuing.not_replacement", "this card was not opened in place of the lost one")
 	ErrNoNumber   = fail.Define(fail.Invalid, "issuing.no_number", "a bank card needs a number drawn for its product")
+	ErrSpace      = fail.Define(fail.Invalid, "issuing.space", "a firm's space is 2048 to 32768 bytes of an element")
+	ErrFirmSpace  = fail.Define(fail.Refused, "issuing.firm_space", "the firm's cards may not take more of this band")
 	ErrBadInput   = fail.Define(fail.Invalid, "issuing.bad_application", "an application needs a reference, a customer, a band and a product")
 )
 
@@ -262,3 +268,124 @@ const (
 	MaxBand = 64
 	maxPage = 500
 )
+
+// A Firm is an issuer of templates as elements know it: its security domain and
+// its instances of shared kinds end with its number.
+type Firm struct {
+	Code   string
+	Number uint16 // 0: none of its cards was ever ordered
+	Space  int    // bytes of one element that its cards may take together
+}
+
+// FirmSpace is what a firm has when staff gave it no other; MinFirmSpace is one
+// card, MaxFirmSpace leaves the wearer's own cards their room.
+const (
+	MinFirmSpace = 2 << 10
+	FirmSpace    = 12 << 10
+	MaxFirmSpace = 32 << 10
+
+	firmName = "\xF0koala\x06" // begins the name of a firm's domain
+)
+
+// FirmOf reads a firm; one that is not known yet has the usual space.
+func FirmOf(q db.Reader, code string) (Firm, error) {
+	f := Firm{Code: code, Space: FirmSpace}
+	err := q.QueryRow(`SELECT number, space FROM issuing_firm WHERE code = $1`, code).Scan(&f.Number, &f.Space)
+	if errors.Is(err, db.ErrNoRows) {
+		err = nil
+	}
+	return f, err
+}
+
+// SetFirmSpace changes what a firm's cards may take of an element: at once where
+// new cards are concerned, and of its domain on a band with the next card there.
+func SetFirmSpace(tx *db.Tx, code string, space int) error {
+	if code == "" || code == House || space < MinFirmSpace || space > MaxFirmSpace {
+		return fmt.Errorf("%d bytes for %q: %w", space, code, ErrSpace)
+	}
+	_, err := numbered(tx, code)
+	if err == nil {
+		_, err = tx.Exec(`UPDATE issuing_firm SET space = $2 WHERE code = $1`, code, space)
+	}
+	return err
+}
+
+// numbered reads a firm and gives it its number the first time.
+func numbered(tx *db.Tx, code string) (Firm, error) {
+	f, err := FirmOf(tx, code)
+	if err != nil || f.Number != 0 {
+		return f, err
+	}
+	var last int
+	if err := tx.QueryRow(`SELECT COALESCE(MAX(number), 0) FROM issuing_firm`).Scan(&last); err != nil || last >= 0xFFFF {
+		return f, errors.Join(err, ErrSpace)
+	}
+	f.Number = uint16(last + 1)
+	_, err = tx.Exec(`INSERT INTO issuing_firm (code, number, space) VALUES ($1, $2, $3)`, code, f.Number, f.Space)
+	return f, err
+}
+
+// Domain is the name of the firm's security domain on elements.
+func (f Firm) Domain() globalplatform.AID {
+	return firmName + globalplatform.AID([]byte{byte(f.Number >> 8), byte(f.Number)})
+}
+
+// DomainOf is the firm's domain that an instance of a shared kind lives in. An
+// instance of before firms had domains has the bare name: empty, it is in the
+// partners' one domain.
+func DomainOf(instance []byte) globalplatform.AID {
+	for _, name := range []string{desfireName, couponName} {
+		if n := len(instance) - 2; n == len(name) && string(instance[:n]) == name {
+			return firmName + globalplatform.AID(instance[n:])
+		}
+	}
+	return ""
+}
+
+// lodge names the instance that a new card lives in. Cards of a firm that share
+// one share it with its own only, and keep to the firm's space.
+func lodge(tx *db.Tx, band string, p Product) ([]byte, error) {
+	if !p.Kind.Shared() {
+		return p.Instance, nil
+	}
+	t, err := TemplateOf(tx, p.Template)
+	if err != nil || t.Issuer == House {
+		return p.Instance, err
+	}
+	f, err := numbered(tx, t.Issuer)
+	if err != nil {
+		return nil, err
+	}
+	used, err := SpaceUsed(tx, band)
+	if err != nil {
+		return nil, err
+	}
+	if used[f.Code]+t.takes() > f.Space {
+		return nil, fmt.Errorf("%d of %d bytes used, %d wanted: %w", used[f.Code], f.Space, t.takes(), ErrFirmSpace)
+	}
+	return append(p.Instance[:len(p.Instance):len(p.Instance)], byte(f.Number>>8), byte(f.Number)), nil
+}
+
+// SpaceUsed adds up, by issuer, what the living cards of a band take of its
+// element as their templates say. The transit card has none.
+func SpaceUsed(q db.Reader, band string) (map[string]int, error) {
+	list, err := InBand(q, band)
+	out := map[string]int{}
+	for _, c := range list {
+		p, err := ProductOn(q, c.Product, c.Opened)
+		if err != nil || p.Template == "" {
+			continue // its terms are not kept any more, or it has none
+		}
+		t, err := TemplateOf(q, p.Template)
+		if err != nil {
+			return nil, err
+		}
+		out[t.Issuer] += t.takes()
+	}
+	return out, err
+}
+
+// takes is what one card of the template takes, at least what its kind does.
+func (t Template) takes() int {
+	return max(t.Space, map[Kind]int{Canteen: 1 << 10, Door: 1 << 10, Coupon: 64}[t.Kind])
+}

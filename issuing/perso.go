@@ -263,7 +263,7 @@ func (o *order) load(q db.Reader, id CardID) (err error) {
 // begin is a personalisation without groups.
 func (o order) begin() Personalisation {
 	return Personalisation{LoadFile: globalplatform.AID(o.product.Package), Module: globalplatform.AID(o.product.Module),
-		Instance: globalplatform.AID(o.product.Instance), Card: o.card.ID, Shared: o.card.Kind.Shared()}
+		Instance: globalplatform.AID(o.card.Instance), Card: o.card.ID, Shared: o.card.Kind.Shared()}
 }
 
 // The bank's country and currency: China, yuan (ISO 3166, ISO 4217).

@@ -54,9 +54,13 @@ func Open(tx *db.Tx, a Application) (Card, error) {
 		}
 		return Card{}, fmt.Errorf("application %s, band %s: %w", a.Ref, a.Band, err)
 	}
+	instance, err := lodge(tx, a.Band, p)
+	if err != nil {
+		return Card{}, fmt.Errorf("application %s, band %s: %w", a.Ref, a.Band, err)
+	}
 	today := calendar.Of(tx.Now(), calendar.Beijing)
 	c := Card{
-		Kind: p.Kind, Customer: a.Customer, Band: a.Band, Product: p.Code, Instance: p.Instance, State: Ordered, Deposit: p.Deposit,
+		Kind: p.Kind, Customer: a.Customer, Band: a.Band, Product: p.Code, Instance: instance, State: Ordered, Deposit: p.Deposit,
 		Replaces: a.Replaces, Carry: a.Carry,
 		From: today.Start(calendar.Beijing).UTC(), To: today.Start(calendar.Beijing).AddDate(p.Years, 0, 0).UTC(),
 		Opened: tx.Now(), Changed: tx.Now(), Known: Counters{Balance: money.Fen(0), Online: -1, Offline: -1},

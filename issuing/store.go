@@ -221,6 +221,11 @@ var Schema = db.Schema{Owner: "issuing", Steps: []string{
 	CREATE TABLE issuing_pin (
 		card TEXT PRIMARY KEY,
 		sealed BYTEA NOT NULL)`,
+	// Firms that issue templates, as elements know them.
+	`CREATE TABLE issuing_firm (
+		code TEXT PRIMARY KEY,
+		number BIGINT NOT NULL UNIQUE, -- ends the names of its domain and instances
+		space BIGINT NOT NULL)`, // bytes of one element
 }}
 
 const cardColumns = `id, kind, tail, customer, band, product, instance, state, was, deposit, valid_from, valid_to,
