@@ -38,6 +38,7 @@ var (
 	ErrMenu      = fail.Define(fail.Invalid, "acquiring.menu", "the menu is not in order")
 	ErrPlan      = fail.Define(fail.Invalid, "acquiring.plan", "the plan of the site is not in order")
 	ErrNotOwner  = fail.Define(fail.Forbidden, "acquiring.not_owner", "only the owner of the site may see who passed its doors")
+	ErrTransport = fail.Define(fail.Conflict, "acquiring.no_transport", "the device has no transport key; staff open it for installation and make one")
 	ErrRuled     = fail.Define(fail.Conflict, "acquiring.ruled", "this case was decided before")
 	ErrRuling    = fail.Define(fail.Invalid, "acquiring.ruling", "a ruling needs the name of who decides and a reason")
 )

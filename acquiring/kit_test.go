@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -352,6 +353,31 @@ func (k *chip) fund(fen int64) {
 	})
 }
 
+// install installs a device as its installer does, and unwraps its keys.
+func (h *house) install(tid string) (in acquiring.Installation, key func(hsm.TerminalUse) desfire.Key) {
+	h.t.Helper()
+	form, err := h.office.Transport(ctx, tid)
+	h.must(err)
+	transport, err := form.Key()
+	h.must(err)
+	in, err = h.office.Install(ctx, tid)
+	h.must(err)
+	return in, func(use hsm.TerminalUse) desfire.Key {
+		h.t.Helper()
+		name := hsm.TerminalKey{Use: use, TID: tid}
+		if use == hsm.CouponMerchant {
+			name.Merchant = in.Shop.Merchant()
+		}
+		i := slices.IndexFunc(in.Keys, func(k hsm.Injected) bool { return k.Use == use })
+		if i < 0 {
+			h.t.Fatalf("%s was given no %s", tid, use)
+		}
+		k, version, err := hsm.OpenInjected(name, transport, in.Keys[i].Block)
+		h.must(err)
+		return desfire.AESKey(k, version)
+	}
+}
+
 // A till is the tea shop's, with its flash.
 type till struct {
 	h   *house
@@ -364,8 +390,7 @@ type till struct {
 
 func (h *house) till() *till {
 	h.t.Helper()
-	in, err := h.office.Install(ctx, teaTill)
-	h.must(err)
+	in, _ := h.install(teaTill)
 	t := &till{h: h}
 	t.cfg = pos.Config{
 		Kernel: kernel.Config{Applications: []kernel.Application{pos.QuickPass()}, Keys: in.CA, Country: 156, Currency: 156, Exponent: 2, Type: 0x22,
@@ -477,12 +502,11 @@ var lunch = canteen.Order{Dishes: []byte{1, 2}} // 15.01 yuan, the employer pays
 func (h *house) counter() *counter {
 	h.t.Helper()
 	h.do(func(tx *db.Tx) error { return acquiring.SetMenu(tx, kitchen, menu()) })
-	in, err := h.office.Install(ctx, lunchTill)
-	h.must(err)
+	in, key := h.install(lunchTill)
 	c, err := canteen.New(canteen.Config{Till: desfire.Till{0x10, 0x01, 0, 7}, Clock: h.now, Rand: clock.Random(8), Menus: in.Packs,
-		Cards: in.Keys.Cards, Sales: in.Keys.Own, Store: terminal.NewFlash(4), Menu: terminal.NewFlash(2)})
+		Cards: key(hsm.TillCards), Sales: [16]byte(key(hsm.TillSales).Bytes()), Store: terminal.NewFlash(4), Menu: terminal.NewFlash(2)})
 	h.must(err)
-	out := &counter{h, c, in.Keys.Own}
+	out := &counter{h, c, [16]byte(key(hsm.TillSales).Bytes())}
 	out.update()
 	return out
 }
@@ -533,19 +557,17 @@ func (h *house) eat(b desfire.SaleBatch) acquiring.Handed {
 
 func (h *house) door() *door.Door {
 	h.t.Helper()
-	in, err := h.office.Install(ctx, gateDoor)
-	h.must(err)
+	in, key := h.install(gateDoor)
 	d, err := door.New(door.Config{Door: acquiring.DoorNumber(gateDoor), Site: in.Site.Number, Clock: h.now, Rand: clock.Random(9), Plans: in.Packs,
-		Reader: in.Keys.Cards, Credentials: in.Keys.Own, Plan: terminal.NewFlash(2), Log: terminal.NewFlash(4)})
+		Reader: key(hsm.DoorReader), Credentials: [16]byte(key(hsm.DoorHost).Bytes()), Plan: terminal.NewFlash(2), Log: terminal.NewFlash(4)})
 	h.must(err)
 	return d
 }
 
 func (h *house) desk() *couponDesk.Desk {
 	h.t.Helper()
-	in, err := h.office.Install(ctx, teaDesk)
-	h.must(err)
-	d, err := couponDesk.New(couponDesk.Config{Merchant: in.Shop.Merchant(), Terminal: acquiring.TerminalID(teaDesk), Root: in.Keys.Own,
+	in, key := h.install(teaDesk)
+	d, err := couponDesk.New(couponDesk.Config{Merchant: in.Shop.Merchant(), Terminal: acquiring.TerminalID(teaDesk), Root: [16]byte(key(hsm.CouponMerchant).Bytes()),
 		Clock: h.now, Rand: clock.Random(10), Store: terminal.NewFlash(4)})
 	h.must(err)
 	return d

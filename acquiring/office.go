@@ -44,49 +44,99 @@ func NewOffice(store *db.Store, keys *hsm.HSM, bank *issuing.Bank, e Elements) *
 // officeKey is what units of work find the office by.
 type officeKey struct{}
 
+// A Transport is a device's transport key between the hsm, which drew it, and
+// the unit that keeps it (Keep). Form goes to the installer and is not kept.
+type Transport struct {
+	Form   hsm.TransportForm
+	sealed []byte
+}
+
+// DrawTransport draws a transport key; it counts once a unit has kept it.
+func (o *Office) DrawTransport(ctx context.Context, tid string) (t Transport, err error) {
+	if t.Form, t.sealed, err = o.keys.NewTransport(ctx, tid); err != nil {
+		err = fmt.Errorf("transport key of device %s: %w", tid, err)
+	}
+	return t, err
+}
+
+// Keep gives the key to its device, which waits for its installation; one that
+// it had is worthless from then on.
+func (t Transport) Keep(tx *db.Tx) error {
+	d, err := DeviceOf(tx, t.Form.TID)
+	if err == nil && d.State != Registered {
+		err = fmt.Errorf("device %s is %s: %w", d.TID, d.State, ErrState)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(`INSERT INTO acquiring_transport (tid, sealed, made) VALUES ($1, $2, $3) ON CONFLICT (tid) DO UPDATE SET sealed = excluded.sealed, made = excluded.made`,
+		d.TID, t.sealed, micros(tx.Now()))
+	return err
+}
+
+// Transport gives a registered device a transport key: the form is for whoever
+// installs it, and cannot be had again. A key is good for one installation.
+func (o *Office) Transport(ctx context.Context, tid string) (hsm.TransportForm, error) {
+	t, err := o.DrawTransport(ctx, tid)
+	if err == nil {
+		err = o.store.Write(ctx, t.Keep)
+	}
+	if err != nil {
+		return hsm.TransportForm{}, err
+	}
+	return t.Form, nil
+}
+
 // An Installation is what a device is installed with: what it is, and the keys
-// it works with. They are handed out once.
+// it works with, each wrapped under its transport key.
 type Installation struct {
 	Device Device
 	Shop   Shop // of a till
 	Site   Site // of a door
 	Packs  ed25519.PublicKey
-	CA     []emv.CAKey   // of a till for bank cards
-	Keys   hsm.Injection // of the other kinds
+	CA     []emv.CAKey // of a till for bank cards
+	Keys   []hsm.Injected
 }
 
-// Install hands a device its keys and makes it active. It may be done once;
-// staff open a device for another time with SetState. When the answer is lost,
-// that is what has to be done: nobody knows who has it.
+// uses are the keys that a kind of device works with.
+var uses = map[Kind][]hsm.TerminalUse{
+	Canteen: {hsm.TillCards, hsm.TillSales}, Door: {hsm.DoorReader, hsm.DoorHost}, Coupon: {hsm.CouponMerchant},
+}
+
+// Install hands a device its keys and makes it active. It may be done once with
+// a transport key, which is forgotten then. Staff open a device for another time
+// with SetState and give it another one, also when the answer was lost: nobody
+// knows who has it.
 func (o *Office) Install(ctx context.Context, tid string) (in Installation, err error) {
+	var transport []byte
 	err = o.store.Read(ctx, func(q *db.Query) (err error) {
 		if in.Device, err = DeviceOf(q, tid); err != nil {
 			return err
+		}
+		if in.Device.State != Registered {
+			return ErrInstalled
 		}
 		if in.Device.Kind == Door {
 			in.Site, err = SiteOf(q, in.Device.Site)
 		} else {
 			in.Shop, err = ShopOf(q, in.Device.Shop)
 		}
+		if err == nil {
+			transport, err = transportOf(q, tid)
+		}
 		return err
 	})
-	if err == nil && in.Device.State != Registered {
-		err = ErrInstalled
-	}
 	if err == nil {
 		in.Packs, err = o.keys.PublicKey(ctx, hsm.LabelPack)
 	}
-	if err == nil {
-		err = o.inject(ctx, &in)
+	if err == nil && in.Device.Kind == POS {
+		in.CA, err = o.bank.CAKeys(ctx)
 	}
 	if err == nil {
-		err = o.store.Write(ctx, func(tx *db.Tx) error {
-			n, err := tx.Exec(`UPDATE acquiring_device SET state = $2, seen = $3 WHERE tid = $1 AND state = $4`, tid, Active, micros(tx.Now()), Registered)
-			if err == nil && n == 0 {
-				err = ErrInstalled
-			}
-			return err
-		})
+		in.Keys, err = o.inject(ctx, in, transport)
+	}
+	if err == nil {
+		err = o.store.Write(ctx, func(tx *db.Tx) error { return installed(tx, tid, transport) })
 	}
 	if err != nil {
 		return Installation{}, fmt.Errorf("installing device %s: %w", tid, err)
@@ -95,16 +145,39 @@ func (o *Office) Install(ctx context.Context, tid string) (in Installation, err 
 	return in, nil
 }
 
-func (o *Office) inject(ctx context.Context, in *Installation) (err error) {
-	switch in.Device.Kind {
-	case POS:
-		in.CA, err = o.bank.CAKeys(ctx)
-	case Canteen:
-		in.Keys, err = o.keys.InjectCanteen(ctx, tillOf(in.Device.TID))
-	case Door:
-		in.Keys, err = o.keys.InjectDoor(ctx)
-	case Coupon:
-		in.Keys, err = o.keys.InjectCoupon(ctx, in.Shop.Merchant())
+// inject wraps the keys of a device.
+func (o *Office) inject(ctx context.Context, in Installation, transport []byte) (out []hsm.Injected, err error) {
+	merchant := coupon.ID{}
+	if in.Device.Kind == Coupon {
+		merchant = in.Shop.Merchant()
+	}
+	for _, use := range uses[in.Device.Kind] {
+		k, err := o.keys.Inject(ctx, hsm.TerminalKey{Use: use, TID: in.Device.TID, Merchant: merchant}, transport)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, k)
+	}
+	return out, nil
+}
+
+func transportOf(q db.Reader, tid string) (sealed []byte, err error) {
+	err = q.QueryRow(`SELECT sealed FROM acquiring_transport WHERE tid = $1`, tid).Scan(&sealed)
+	if errors.Is(err, db.ErrNoRows) {
+		err = ErrTransport
+	}
+	return sealed, err
+}
+
+// installed makes a device active, if it is still open for installation under
+// the same transport key.
+func installed(tx *db.Tx, tid string, transport []byte) error {
+	n, err := tx.Exec(`DELETE FROM acquiring_transport WHERE tid = $1 AND sealed = $2`, tid, transport)
+	if err == nil && n == 1 {
+		n, err = tx.Exec(`UPDATE acquiring_device SET state = $2, seen = $3 WHERE tid = $1 AND state = $4`, tid, Active, micros(tx.Now()), Registered)
+	}
+	if err == nil && n == 0 {
+		err = ErrInstalled
 	}
 	return err
 }

@@ -461,11 +461,20 @@ func TestRegistry(t *testing.T) {
 	if _, err := h.office.CollectSales(ctx, teaTill, b); !errors.Is(err, acquiring.ErrState) {
 		t.Errorf("before the installation: %v", err)
 	}
+	if _, err := h.office.Install(ctx, teaTill); !errors.Is(err, acquiring.ErrTransport) {
+		t.Errorf("installed without a transport key: %v", err)
+	}
 	h.till()
 	if _, err := h.office.Install(ctx, teaTill); !errors.Is(err, acquiring.ErrInstalled) {
 		t.Errorf("installed twice: %v", err)
 	}
+	if _, err := h.office.Transport(ctx, teaTill); !errors.Is(err, acquiring.ErrState) {
+		t.Errorf("a transport key for a device in use: %v", err)
+	}
 	h.do(func(tx *db.Tx) error { return acquiring.SetState(tx, teaTill, acquiring.Registered) })
+	if _, err := h.office.Install(ctx, teaTill); !errors.Is(err, acquiring.ErrTransport) {
+		t.Errorf("installed under a used transport key: %v", err)
+	}
 	h.till()
 	if _, err := h.office.CollectSales(ctx, lunchTill, b); !errors.Is(err, acquiring.ErrKind) {
 		t.Errorf("a canteen's till sends sales: %v", err)

@@ -123,8 +123,9 @@ func AddShop(tx *db.Tx, s Shop) error {
 	return nil
 }
 
-// AddDevice registers a device, not installed yet. The same again changes
-// nothing, neither its state.
+// AddDevice registers a device, not installed yet: its installation needs a
+// transport key (Office.Transport). The same again changes nothing, neither its
+// state.
 func AddDevice(tx *db.Tx, d Device) error {
 	bad := func(err error) error { return fmt.Errorf("device %q: %w", d.TID, err) }
 	if err := d.check(); err != nil {
@@ -182,7 +183,7 @@ func (d Device) check() error {
 }
 
 // SetState suspends a device, lets it work again, retires it, or opens it for
-// another installation (Registered). by names the member of staff.
+// another installation (Registered), for which it needs another transport key.
 func SetState(tx *db.Tx, tid string, to State) error {
 	d, err := DeviceOf(tx, tid)
 	if err != nil || d.State == to {
@@ -191,7 +192,9 @@ func SetState(tx *db.Tx, tid string, to State) error {
 	if !d.State.May(to) {
 		return fmt.Errorf("device %s from %s to %s: %w", tid, d.State, to, ErrState)
 	}
-	_, err = tx.Exec(`UPDATE acquiring_device SET state = $2 WHERE tid = $1`, tid, to)
+	if _, err = tx.Exec(`DELETE FROM acquiring_transport WHERE tid = $1`, tid); err == nil {
+		_, err = tx.Exec(`UPDATE acquiring_device SET state = $2 WHERE tid = $1`, tid, to)
+	}
 	return err
 }
 

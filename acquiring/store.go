@@ -205,4 +205,10 @@ var Schema = db.Schema{Owner: "acquiring", Steps: []string{
 		PRIMARY KEY (till, seq));
 	CREATE INDEX acquiring_meal_doubt_state ON acquiring_meal_doubt (state, id);
 	CREATE INDEX acquiring_meal_uid ON acquiring_meal (uid, at)`,
+	// Transport keys of devices that wait for their installation. Devices
+	// registered before have none: staff make one for the installer.
+	`CREATE TABLE acquiring_transport (
+		tid TEXT PRIMARY KEY,
+		sealed BYTEA NOT NULL,         -- by the hsm
+		made BIGINT NOT NULL)`,
 }}

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"fmt"
 
-	"koala/spec/coupon"
 	"koala/spec/desfire"
 	"koala/spec/emv"
 	"koala/spec/iso7816"
@@ -259,63 +258,4 @@ func (h *HSM) CheckSale(ctx context.Context, s desfire.Sale) error {
 		return fmt.Errorf("%w: %w", ErrAC, err)
 	}
 	return nil
-}
-
-// An Injection is the keys of a device that has no secure module of its own. They
-// leave the hsm once, when the device is installed, and no form of printing
-// shows them.
-type Injection struct {
-	Cards   desfire.Key // root of the cards' keys that the device opens an application with; of canteens and doors
-	Own     [16]byte    // of a till its own key for sales, of a door that of the credentials, of a coupon till the merchant's root
-	Version byte        // of Own's root
-}
-
-// String leaves the keys out.
-func (Injection) String() string { return "keys of a device" }
-
-// GoString leaves them out too.
-func (s Injection) GoString() string { return s.String() }
-
-// InjectCanteen gives the keys of a canteen's till.
-func (h *HSM) InjectCanteen(ctx context.Context, till desfire.Till) (Injection, error) {
-	s, k, err := h.inject(ctx, LabelCanteen, desfire.CanteenTill, LabelTill)
-	if err == nil {
-		s.Own = till.Key([16]byte(k.clear))
-	}
-	return s, err
-}
-
-// InjectDoor gives the keys of a door.
-func (h *HSM) InjectDoor(ctx context.Context) (Injection, error) {
-	s, k, err := h.inject(ctx, LabelDoor, desfire.DoorReader, LabelDoorHost)
-	if err == nil {
-		s.Own = [16]byte(k.clear)
-	}
-	return s, err
-}
-
-func (h *HSM) inject(ctx context.Context, cards string, no byte, own string) (s Injection, k *key, err error) {
-	if err := ctx.Err(); err != nil {
-		return s, nil, err
-	}
-	root, err := h.key(fmt.Sprintf("%s.%d", cards, no), AESRoot, 0)
-	if err == nil {
-		k, err = h.key(own, AESRoot, 0)
-	}
-	if err != nil {
-		return s, nil, err
-	}
-	return Injection{Cards: desfire.AESKey([16]byte(root.clear), root.info.Version), Version: k.info.Version}, k, nil
-}
-
-// InjectCoupon gives the root of a merchant's keys for his tills.
-func (h *HSM) InjectCoupon(ctx context.Context, merchant coupon.ID) (s Injection, err error) {
-	if err := ctx.Err(); err != nil {
-		return s, err
-	}
-	root, k, err := h.couponRoot(LabelCoupon, 0, coupon.MerchantKey, merchant)
-	if err == nil {
-		s.Own, s.Version = root, k.info.Version
-	}
-	return s, err
 }

@@ -15,7 +15,6 @@ import (
 	"koala/hsm"
 	"koala/internal/clock"
 	"koala/internal/db/dbtest"
-	"koala/spec/coupon"
 	"koala/spec/desfire"
 	"koala/spec/emv"
 	"koala/spec/globalplatform"
@@ -500,53 +499,6 @@ func TestDESFireGroup(t *testing.T) {
 	}
 	if d, _, _, err = globalplatform.NextDGI(rest); err != nil || len(d.Data) != 22 {
 		t.Errorf("master group %X, %v", d.Data, err)
-	}
-}
-
-func TestInject(t *testing.T) {
-	h := bank(t)
-	transport := [32]byte{1, 2, 3}
-	seen := map[[16]byte]bool{}
-	for _, k := range []hsm.TerminalKey{{Use: hsm.DoorReader}, {Use: hsm.DoorHost}, {Use: hsm.TillCards}, {Use: hsm.TillSales, Till: desfire.Till{1}},
-		{Use: hsm.TillSales, Till: desfire.Till{2}}, {Use: hsm.CouponMerchant, Merchant: coupon.ID{1}}, {Use: hsm.CouponMerchant, Merchant: coupon.ID{2}}} {
-		wrapped, err := h.Inject(ctx, k, transport)
-		if err != nil {
-			t.Fatal(err)
-		}
-		key, version, err := hsm.OpenInjected(k, transport, wrapped)
-		if err != nil || version != 1 || seen[key] {
-			t.Errorf("%+v: version %d, again %v, %v", k, version, seen[key], err)
-		}
-		seen[key] = true
-		other := k
-		other.Till[3]++
-		if _, _, err := hsm.OpenInjected(other, transport, wrapped); !errors.Is(err, hsm.ErrSealed) {
-			t.Errorf("%+v opened as another: %v", k, err)
-		}
-		if _, _, err := hsm.OpenInjected(k, [32]byte{}, wrapped); !errors.Is(err, hsm.ErrSealed) {
-			t.Errorf("%+v opened in another terminal: %v", k, err)
-		}
-	}
-	if _, err := h.Inject(ctx, hsm.TerminalKey{Use: "all"}, transport); !errors.Is(err, hsm.ErrUsage) {
-		t.Errorf("no such key: %v", err)
-	}
-	// What a till signs under its key, the house verifies.
-	till := hsm.TerminalKey{Use: hsm.TillSales, Till: desfire.Till{1}}
-	wrapped, err := h.Inject(ctx, till, transport)
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, _, err := hsm.OpenInjected(till, transport, wrapped)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sale := desfire.Sale{Till: till.Till, Seq: 1, Kind: desfire.Purchase, Fen: 500, Before: 1000, After: 500}.Sign(key)
-	if err := h.CheckSale(ctx, sale); err != nil {
-		t.Error(err)
-	}
-	sale.Fen++
-	if err := h.CheckSale(ctx, sale); !errors.Is(err, hsm.ErrAC) {
-		t.Errorf("another amount: %v", err)
 	}
 }
 

@@ -21,7 +21,7 @@ const (
 // The same script gives the same commands every time: nothing is kept between
 // calls.
 type Script struct {
-	KDD           []byte // the element's key data as it is known, 10 bytes; nil: as it says itself
+	KDD           []byte             // the element's key data as it is known, 10 bytes; nil: as it says itself
 	Domain        globalplatform.AID // a firm's security domain; empty: the issuer's
 	HostChallenge [8]byte
 	InitAnswer    []byte // to INITIALIZE UPDATE

@@ -7,8 +7,10 @@ package hsm
 
 import (
 	"context"
+	"crypto/ed25519"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -39,6 +41,8 @@ var (
 	ErrPool       = fail.Define(fail.Busy, "hsm.pool", "no card key is ready; fill the pool")
 	ErrPrimes     = fail.Define(fail.Broken, "hsm.primes", "the file of RSA keys cannot be read")
 	ErrSignature  = fail.Define(fail.Refused, "hsm.signature", "the signature does not verify")
+	ErrForm       = fail.Define(fail.Invalid, "hsm.form", "this is no form of a transport key")
+	ErrBlock      = fail.Define(fail.Invalid, "hsm.key_block", "the key block was altered, or is for another device, another use or another transport key")
 	ErrSealed     = fail.Define(fail.Broken, "hsm.sealed", "sealed data is damaged or was sealed under another key")
 	ErrKeyFile    = fail.Define(fail.Broken, "hsm.key_file", "the key file cannot be used")
 	ErrNoKeyFile  = fail.Define(fail.Broken, "hsm.no_key_file", "the key file is missing and the database has keys sealed under it; put the file back from its backup")
@@ -213,4 +217,93 @@ func (h *HSM) Random(ctx context.Context, b []byte) error {
 		return fmt.Errorf("drawing %d random bytes: %w", len(b), err)
 	}
 	return nil
+}
+
+// Sign signs data, as gates want their deny lists and tariff packs, with the
+// newest version of a key.
+func (h *HSM) Sign(ctx context.Context, label string, data []byte) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	k, err := h.key(label, Signing, 0)
+	if err != nil {
+		return nil, err
+	}
+	return ed25519.Sign(k.sign, data), nil
+}
+
+// Verify checks a signature under any version of the key.
+func (h *HSM) Verify(ctx context.Context, label string, data, signature []byte) error {
+	newest, err := h.key(label, Signing, 0)
+	if err != nil {
+		return err
+	}
+	for v := newest.info.Version; v >= 1; v-- {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		k, err := h.key(label, Signing, v)
+		if err != nil {
+			return err
+		}
+		if ed25519.Verify(k.sign.Public().(ed25519.PublicKey), data, signature) {
+			return nil
+		}
+	}
+	return fmt.Errorf("under %s: %w", label, ErrSignature)
+}
+
+// PublicKey is what devices verify the newest version's signatures with.
+func (h *HSM) PublicKey(ctx context.Context, label string) (ed25519.PublicKey, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	k, err := h.key(label, Signing, 0)
+	if err != nil {
+		return nil, err
+	}
+	return k.sign.Public().(ed25519.PublicKey), nil
+}
+
+// sealedForm is the version of the form of sealed data: form | key version |
+// nonce 12 | AES-256-GCM.
+const sealedForm = 1
+
+// Seal encrypts data for keeping it at rest.
+func (h *HSM) Seal(ctx context.Context, clear []byte) ([]byte, error) {
+	return h.sealAt(ctx, clear, nil)
+}
+
+// sealAt is Seal of data that is bound to its place.
+func (h *HSM) sealAt(ctx context.Context, clear, place []byte) ([]byte, error) {
+	k, err := h.key(labelSeal, Sealing, 0)
+	if err != nil {
+		return nil, err
+	}
+	var nonce [nonceLen]byte
+	if err := h.Random(ctx, nonce[:]); err != nil {
+		return nil, err
+	}
+	head := []byte{sealedForm, k.info.Version}
+	return append(head, k.seal.seal(nonce[:], clear, slices.Concat(head, place))...), nil
+}
+
+// Unseal opens what Seal made.
+func (h *HSM) Unseal(ctx context.Context, sealed []byte) ([]byte, error) {
+	return h.unsealAt(ctx, sealed, nil)
+}
+
+// unsealAt opens what sealAt made for the same place.
+func (h *HSM) unsealAt(ctx context.Context, sealed, place []byte) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if len(sealed) < 2+nonceLen || sealed[0] != sealedForm || sealed[1] == 0 {
+		return nil, fmt.Errorf("%d bytes: %w", len(sealed), ErrSealed)
+	}
+	k, err := h.key(labelSeal, Sealing, sealed[1])
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrSealed, err)
+	}
+	return k.seal.open(sealed[2:], slices.Concat(sealed[:2], place))
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 
 	"koala/acquiring"
+	"koala/hsm"
 	"koala/spec/coupon"
 	"koala/spec/desfire"
 	"koala/spec/iso7816"
@@ -123,13 +124,13 @@ type meals struct{ *canteen.Till }
 func newCanteen(a *Acceptor) (appliance, error) {
 	number, err1 := octets(a.setup.TID, len(desfire.Till{}))
 	menus, err2 := a.setup.packs()
-	cards, err3 := a.setup.cards()
-	own, err4 := a.setup.own()
+	cards, err3 := a.setup.cards(hsm.TillCards)
+	own, _, err4 := a.setup.key(hsm.TillSales)
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return nil, err
 	}
 	t, err := canteen.New(canteen.Config{
-		Till: desfire.Till(number), Clock: a.s.clock, Rand: a.chance(), Menus: menus, Cards: desfire.AESKey(cards, a.setup.Version), Sales: own,
+		Till: desfire.Till(number), Clock: a.s.clock, Rand: a.chance(), Menus: menus, Cards: cards, Sales: own,
 		Store: a.flash[0], Menu: a.flash[1], Record: true,
 	})
 	return meals{t}, err
@@ -185,8 +186,8 @@ func (s *Street) CanteenKey() (key desfire.Key, ok bool) {
 	defer s.mu.Unlock()
 	for _, a := range s.acceptors {
 		if a.Kind == CanteenTill && a.ready.Load() {
-			cards, err := a.setup.cards()
-			return desfire.AESKey(cards, a.setup.Version), err == nil
+			key, err := a.setup.cards(hsm.TillCards)
+			return key, err == nil
 		}
 	}
 	return key, false
@@ -197,14 +198,14 @@ type gateway struct{ *door.Door }
 
 func newDoor(a *Acceptor) (appliance, error) {
 	plans, err1 := a.setup.packs()
-	cards, err2 := a.setup.cards()
-	own, err3 := a.setup.own()
+	cards, err2 := a.setup.cards(hsm.DoorReader)
+	own, _, err3 := a.setup.key(hsm.DoorHost)
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return nil, err
 	}
 	d, err := door.New(door.Config{
 		Door: acquiring.DoorNumber(a.setup.TID), Site: a.setup.Site, Clock: a.s.clock, Rand: a.chance(), Plans: plans,
-		Reader: desfire.AESKey(cards, a.setup.Version), Credentials: own, Plan: a.flash[1], Log: a.flash[0], Record: true,
+		Reader: cards, Credentials: own, Plan: a.flash[1], Log: a.flash[0], Record: true,
 	})
 	return gateway{d}, err
 }
@@ -245,7 +246,7 @@ type desk struct{ *coupondesk.Desk }
 
 func newDesk(a *Acceptor) (appliance, error) {
 	merchant, err1 := octets(a.setup.Merchant, len(coupon.ID{}))
-	own, err2 := a.setup.own()
+	own, _, err2 := a.setup.key(hsm.CouponMerchant)
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, err
 	}

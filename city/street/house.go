@@ -13,7 +13,10 @@ import (
 	"net/http"
 
 	"koala/acquiring"
+	"koala/hsm"
 	"koala/internal/db"
+	"koala/spec/coupon"
+	"koala/spec/desfire"
 	"koala/spec/emv"
 	"koala/terminal"
 	"koala/terminal/kernel"
@@ -21,7 +24,8 @@ import (
 )
 
 // A setup is what the house told a device at its installation, in the house's
-// own words (docs/device-door.md). It holds the device's keys.
+// own words (docs/device-door.md). Its keys are wrapped; transport opens them,
+// in the device's secure memory.
 type setup struct {
 	TID      string `json:"tid"`
 	MID      string `json:"mid"`
@@ -36,9 +40,16 @@ type setup struct {
 		Hash      string           `json:"hash"`
 		Algorithm emv.KeyAlgorithm `json:"algorithm"`
 	} `json:"ca"`
-	Cards   string `json:"cards"`
-	Version byte   `json:"version"`
-	Own     string `json:"own"`
+	Keys []struct {
+		Use   hsm.TerminalUse `json:"use"`
+		Block string          `json:"block"`
+	} `json:"keys"`
+	Transport []byte `json:"transport,omitempty"` // as the installer brought it; never the house's
+
+	// Of a device that was installed before keys came wrapped.
+	Cards   string `json:"cards,omitempty"`
+	Version byte   `json:"version,omitempty"`
+	Own     string `json:"own,omitempty"`
 }
 
 var (
@@ -55,21 +66,76 @@ func octets(s string, n int) ([]byte, error) {
 	return b, nil
 }
 
+// read takes what the house said; the transport key is not its to say.
+func (s *setup) read(raw []byte) error {
+	said := setup{}
+	if err := json.Unmarshal(raw, &said); err != nil {
+		return err
+	}
+	said.Transport, said.Cards, said.Own = s.Transport, "", ""
+	*s = said
+	return nil
+}
+
 // packs is the key that the house signs lists, menus and plans with.
 func (s setup) packs() (ed25519.PublicKey, error) { return octets(s.Packs, ed25519.PublicKeySize) }
 
-// own is the device's own key.
-func (s setup) own() (k [16]byte, err error) {
-	b, err := octets(s.Own, len(k))
-	copy(k[:], b)
-	return k, err
+// key unwraps a key and tells its version.
+func (s setup) key(use hsm.TerminalUse) (key [16]byte, version byte, err error) {
+	if len(s.Transport) != len(hsm.TransportKey{}) {
+		return s.clear(use)
+	}
+	k := hsm.TerminalKey{Use: use, TID: s.TID}
+	if use == hsm.CouponMerchant {
+		merchant, err := octets(s.Merchant, len(k.Merchant))
+		if err != nil {
+			return key, 0, err
+		}
+		k.Merchant = coupon.ID(merchant)
+	}
+	for _, x := range s.Keys {
+		if x.Use == use {
+			block, err := octets(x.Block, -1)
+			if err != nil {
+				return key, 0, err
+			}
+			return hsm.OpenInjected(k, hsm.TransportKey(s.Transport), block)
+		}
+	}
+	return key, 0, errSetup
+}
+
+// clear is a key of a device that was installed before keys came wrapped: it
+// works on until staff open it for another installation.
+func (s setup) clear(use hsm.TerminalUse) (key [16]byte, version byte, err error) {
+	text := s.Own
+	if use == hsm.TillCards || use == hsm.DoorReader {
+		text = s.Cards
+	}
+	b, err := octets(text, len(key))
+	copy(key[:], b)
+	return key, s.Version, err
 }
 
 // cards is the root of the keys by which the device opens cards.
-func (s setup) cards() (k [16]byte, err error) {
-	b, err := octets(s.Cards, len(k))
-	copy(k[:], b)
-	return k, err
+func (s setup) cards(use hsm.TerminalUse) (desfire.Key, error) {
+	key, version, err := s.key(use)
+	return desfire.AESKey(key, version), err
+}
+
+// installer brings a device its transport key, which the house's staff open it
+// for installation with.
+func (s *Street) installer(ctx context.Context, a *Acceptor) error {
+	form, err := s.House().Acquiring.Transport(ctx, a.TID())
+	if err != nil {
+		return err
+	}
+	if form, err = hsm.ParseTransportForm(form.Text()); err != nil {
+		return err
+	}
+	key, err := form.Key()
+	a.setup = setup{Transport: key[:]}
+	return err
 }
 
 // authorities are the keys of certification authorities that the till trusts:
@@ -93,19 +159,23 @@ func (s setup) authorities() ([]emv.CAKey, error) {
 	return keys, nil
 }
 
-// equip installs a device: the house hands it its keys, once, and it fetches
-// its packs. When the answer was lost, nobody knows who has the keys: staff
-// open the device for another installation.
+// equip installs a device: the installer brings it its transport key, the house
+// hands it its keys wrapped under that, once, and it fetches its packs. When the
+// answer was lost, nobody knows who has it: staff open the device for another
+// installation.
 func (s *Street) equip(ctx context.Context, a *Acceptor) error {
 	a.blank()
 	tid := a.TID()
 	err := s.Insist(func() error {
-		raw, err := s.ask(ctx, a, http.MethodPost, "install", nil)
+		err := s.installer(ctx, a)
 		if err == nil {
-			return json.Unmarshal(raw, &a.setup)
+			var raw []byte
+			if raw, err = s.ask(ctx, a, http.MethodPost, "install", nil); err == nil {
+				return a.setup.read(raw)
+			}
 		}
 		again := s.House().Store.Write(ctx, func(tx *db.Tx) error { return acquiring.SetState(tx, tid, acquiring.Registered) })
-		if again == nil && errors.Is(err, ErrHouse) {
+		if again == nil && (errors.Is(err, ErrHouse) || errors.Is(err, acquiring.ErrState)) {
 			err = fmt.Errorf("%w: %w", ErrWire, err)
 		}
 		return err

@@ -77,22 +77,27 @@ func body(r *http.Request, id string) ([]byte, error) {
 	return raw, nil
 }
 
-// The answer to an installation. Keys and moduli are hexadecimal.
+// The answer to an installation. Key blocks and moduli are hexadecimal.
 type (
 	installation struct {
-		TID     string         `json:"tid"`
-		Kind    acquiring.Kind `json:"kind"`
-		MID     string         `json:"mid,omitempty"`
-		Names   names          `json:"names"` // of the shop or the site
-		Place   names          `json:"place"`
-		MCC     string         `json:"mcc,omitempty"`
-		Site    uint32         `json:"site,omitempty"`     // of a door
-		Holder  string         `json:"merchant,omitempty"` // of a coupon till, as cards name it
-		Packs   string         `json:"packs"`              // Ed25519 public key of packs
-		CA      []ca           `json:"ca,omitempty"`
-		Cards   string         `json:"cards,omitempty"` // key by which cards are opened, with its version
-		Version byte           `json:"version,omitempty"`
-		Own     string         `json:"own,omitempty"`
+		TID    string         `json:"tid"`
+		Kind   acquiring.Kind `json:"kind"`
+		MID    string         `json:"mid,omitempty"`
+		Names  names          `json:"names"` // of the shop or the site
+		Place  names          `json:"place"`
+		MCC    string         `json:"mcc,omitempty"`
+		Site   uint32         `json:"site,omitempty"`     // of a door
+		Holder string         `json:"merchant,omitempty"` // of a coupon till, as cards name it
+		Packs  string         `json:"packs"`              // Ed25519 public key of packs
+		CA     []ca           `json:"ca,omitempty"`
+		Keys   []keyBlock     `json:"keys,omitempty"`
+	}
+	// A keyBlock is a key wrapped under the device's transport key (hsm.Injected).
+	keyBlock struct {
+		Use     string `json:"use"`
+		Version byte   `json:"version"`
+		KCV     string `json:"kcv"`
+		Block   string `json:"block"`
 	}
 	names struct {
 		EN string `json:"en"`
@@ -109,7 +114,7 @@ type (
 	}
 )
 
-// install hands the keys out, once.
+// install hands the wrapped keys out, once.
 func (d Deps) install(w http.ResponseWriter, r *http.Request, id string) error {
 	in, err := d.Office.Install(r.Context(), id)
 	if err != nil {
@@ -127,11 +132,8 @@ func (d Deps) install(w http.ResponseWriter, r *http.Request, id string) error {
 		merchant := in.Shop.Merchant()
 		out.Holder = hex.EncodeToString(merchant[:])
 	}
-	if in.Device.Kind != acquiring.POS {
-		out.Own = hex.EncodeToString(in.Keys.Own[:])
-	}
-	if in.Device.Kind == acquiring.Canteen || in.Device.Kind == acquiring.Door {
-		out.Cards, out.Version = hex.EncodeToString(in.Keys.Cards.Bytes()), in.Keys.Cards.Version
+	for _, k := range in.Keys {
+		out.Keys = append(out.Keys, keyBlock{string(k.Use), k.Version, hex.EncodeToString(k.KCV[:]), hex.EncodeToString(k.Block)})
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	return writeJSON(w, out)

@@ -4,12 +4,14 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 	"testing"
 
 	"koala/acquiring"
+	"koala/hsm"
 	"koala/internal/db"
 	"koala/spec/coupon"
 	"koala/spec/desfire"
@@ -67,38 +69,99 @@ func (d *door) at(method, tid, address string, body []byte) (code int, answer ma
 	return w.Code, answer
 }
 
-// TestInstall: every kind of device is handed its keys once, and only to its own
-// token; nothing of a key is in what comes after.
+// installed installs a device whose transport key its installer has brought.
+func (d *door) installed(tid string) (answer map[string]any, transport hsm.TransportKey) {
+	d.Helper()
+	form, err := d.h.Acquiring.Transport(ctx, tid)
+	d.must(err)
+	transport, err = form.Key()
+	d.must(err)
+	code, answer := d.at("POST", tid, "install", nil)
+	if code != http.StatusOK {
+		d.Fatalf("%s: %d %v", tid, code, answer)
+	}
+	return answer, transport
+}
+
+// opened unwraps the keys of an answer, by use.
+func (d *door) opened(answer map[string]any, k hsm.TerminalKey, transport hsm.TransportKey) (keys map[hsm.TerminalUse][16]byte, bad error) {
+	d.Helper()
+	keys = map[hsm.TerminalUse][16]byte{}
+	list, _ := answer["keys"].([]any)
+	for _, x := range list {
+		m := x.(map[string]any)
+		block, err := hex.DecodeString(m["block"].(string))
+		d.must(err)
+		k.Use = hsm.TerminalUse(m["use"].(string))
+		key, version, err := hsm.OpenInjected(k, transport, block)
+		if bad = errors.Join(bad, err); err != nil {
+			continue
+		}
+		if keys[k.Use] = key; m["version"] != float64(version) || m["kcv"] != hex.EncodeToString(block[2:5]) {
+			d.Errorf("key %s: the answer says otherwise than its block: %v", k.Use, m)
+		}
+	}
+	return keys, bad
+}
+
+// TestInstall: every kind of device is handed its keys once, wrapped under its own
+// transport key, and only to its own token; no key is readable in any answer.
 func TestInstall(t *testing.T) {
 	d := newDoor(t, "")
 	d.furnish()
+	merchant := acquiring.Shop{ID: "shop_tea"}.Merchant()
 	for _, tt := range []struct {
 		tid       string
 		has, lack []string
+		uses      []hsm.TerminalUse
 	}{
-		{shopTill, []string{"packs", "ca", "mid", "names"}, []string{"own", "cards"}},
-		{shopDesk, []string{"packs", "own", "merchant"}, []string{"cards", "ca"}},
-		{yardTill, []string{"packs", "own", "cards", "version"}, []string{"ca", "merchant"}},
-		{yardDoor, []string{"packs", "own", "cards", "site"}, []string{"ca", "merchant"}},
+		{shopTill, []string{"packs", "ca", "mid", "names"}, nil, nil},
+		{shopDesk, []string{"packs", "merchant"}, []string{"ca"}, []hsm.TerminalUse{hsm.CouponMerchant}},
+		{yardTill, []string{"packs"}, []string{"ca", "merchant"}, []hsm.TerminalUse{hsm.TillCards, hsm.TillSales}},
+		{yardDoor, []string{"packs", "site"}, []string{"ca", "merchant"}, []hsm.TerminalUse{hsm.DoorReader, hsm.DoorHost}},
 	} {
 		if w := d.ask("POST", "/tills/"+tt.tid+"/install", d.token(device.KindTerminal, tt.tid), nil); w.Code != http.StatusForbidden {
 			t.Errorf("%s with a gate's token: %d", tt.tid, w.Code)
 		}
-		code, got := d.at("POST", tt.tid, "install", nil)
-		if code != http.StatusOK {
-			t.Fatalf("%s: %d %v", tt.tid, code, got)
+		if code, got := d.at("POST", tt.tid, "install", nil); code != http.StatusConflict || got["code"] != "acquiring.no_transport" {
+			t.Errorf("%s without a transport key: %d %v", tt.tid, code, got)
 		}
+		got, transport := d.installed(tt.tid)
 		for _, k := range tt.has {
 			if got[k] == nil {
 				t.Errorf("%s lacks %s: %v", tt.tid, k, got)
 			}
 		}
-		for _, k := range tt.lack {
+		for _, k := range append(tt.lack, "own", "cards") {
 			if got[k] != nil {
 				t.Errorf("%s was given %s", tt.tid, k)
 			}
 		}
-		if code, got = d.at("POST", tt.tid, "install", nil); code != http.StatusConflict || got["code"] != "acquiring.installed" || got["own"] != nil {
+		name := hsm.TerminalKey{TID: tt.tid}
+		if tt.tid == shopDesk {
+			name.Merchant = merchant
+		}
+		keys, err := d.opened(got, name, transport)
+		d.must(err)
+		said := strings.ToLower(fmt.Sprint(got))
+		for _, use := range tt.uses {
+			key, ok := keys[use]
+			if !ok || strings.Contains(said, hex.EncodeToString(key[:])) {
+				t.Errorf("%s: key %s there %v, or readable", tt.tid, use, ok)
+			}
+		}
+		if len(tt.uses) > 0 {
+			for what, try := range map[string]func() error{
+				"another transport key": func() error { _, err := d.opened(got, name, hsm.TransportKey{1}); return err },
+				"another device":        func() error { n := name; n.TID = "99999999"; _, err := d.opened(got, n, transport); return err },
+				"another merchant":      func() error { n := name; n.Merchant[0]++; _, err := d.opened(got, n, transport); return err },
+			} {
+				if err := try(); !errors.Is(err, hsm.ErrBlock) {
+					t.Errorf("%s: %s opens its keys: %v", tt.tid, what, err)
+				}
+			}
+		}
+		if code, got := d.at("POST", tt.tid, "install", nil); code != http.StatusConflict || got["code"] != "acquiring.installed" || got["keys"] != nil {
 			t.Errorf("%s again: %d %v", tt.tid, code, got)
 		}
 	}
@@ -108,6 +171,14 @@ func TestInstall(t *testing.T) {
 func record(stan uint32) pboc.Clearing {
 	return pboc.Clearing{Kind: pboc.ClearSale, PAN: "6288880100000001", PSN: 1, AID: []byte(pboc.AIDECash), IAD: []byte{7, 1, 1, 3, 0, 0, 0, 1, 0xA, 0}, ATC: uint16(stan),
 		Fen: 1_00, Currency: 156, Country: 156, Date: [3]byte{0x15, 9, 0x16}, Time: [3]byte{0x12, 0, 0}, STAN: stan, Batch: 1, TID: shopTill, MID: shopMID, Serial: "KOALA001"}
+}
+
+func (d *door) deviceOf(tid string) (x acquiring.Device, err error) {
+	err = d.h.Store.Read(ctx, func(q *db.Query) (err error) {
+		x, err = acquiring.DeviceOf(q, tid)
+		return err
+	})
+	return x, err
 }
 
 // TestTillDoor: what the door answers to batches, cases, requests and packs, and
@@ -133,7 +204,7 @@ func TestTillDoor(t *testing.T) {
 		t.Errorf("before the installation: %d %v", code, got)
 	}
 	for _, tid := range []string{shopTill, shopDesk, yardTill, yardDoor} {
-		d.at("POST", tid, "install", nil)
+		d.installed(tid)
 	}
 	for _, tt := range []struct {
 		name, method, tid, address string
@@ -187,7 +258,9 @@ func FuzzTillDoor(f *testing.F) {
 	d.furnish()
 	places := []struct{ tid, address string }{{shopTill, "sales"}, {shopTill, "doubts"}, {shopTill, "authorise"}, {yardTill, "meals"}, {yardDoor, "passages"}, {shopDesk, "redemptions"}}
 	for _, p := range places {
-		d.at("POST", p.tid, "install", nil)
+		if x, err := d.deviceOf(p.tid); err == nil && x.State == acquiring.Registered {
+			d.installed(p.tid)
+		}
 	}
 	batch, err := pboc.ClearingBatch{TID: shopTill, First: 1, Records: []pboc.Clearing{record(1)}}.MarshalBinary()
 	d.must(err)

@@ -103,7 +103,7 @@ func (p pages) subjects(m *web.Mux) {
 	issuer.Routes(m, issuer.Deps{Desk: p.desk})
 	keys.Routes(m, keys.Deps{Desk: p.desk, HSM: p.Keys})
 	ecash.Routes(m, ecash.Deps{Desk: p.desk, Book: p.Book, Office: p.Office, Card: cardPath})
-	shops.Routes(m, shops.Deps{Desk: p.desk, Book: p.Book})
+	shops.Routes(m, shops.Deps{Desk: p.desk, Book: p.Book, Office: p.Office})
 	lost.Routes(m, lost.Deps{Desk: p.desk, TSM: p.TSM, Card: cardPath})
 	rollout.Routes(m, rollout.Deps{Desk: p.desk, Catalog: p.Catalog, Publish: func(ctx context.Context, r firmware.Release) error {
 		return rollouts.Publish(ctx, p.Store, p.Keys, r)

@@ -13,6 +13,7 @@ import (
 
 	"koala/acquiring"
 	"koala/firmware"
+	"koala/hsm"
 	"koala/internal/db"
 	"koala/issuing"
 	"koala/money"
@@ -61,6 +62,8 @@ func (h *house) furnish() (s scene) {
 		}
 		return err
 	})
+	_, err = h.shops.Transport(ctx, shopTill)
+	h.must(err)
 	_, err = h.shops.Install(ctx, shopTill)
 	h.must(err)
 	handed, err := h.shops.CollectSales(ctx, shopTill, pboc.ClearingBatch{TID: shopTill, First: 3, Records: []pboc.Clearing{h.foreignSale()}})
@@ -289,7 +292,9 @@ func TestCanteensDoubtsAreDecided(t *testing.T) {
 	h.furnish()
 	b := h.login("mei", web.EN)
 	sale := desfire.Sale{Card: desfire.UID{4, 1}, App: desfire.CanteenAID, Till: desfire.Till{0, 0, 0, 0x0A}, Seq: 3, Kind: desfire.Purchase, Fen: 7_51, Before: 50_00, After: 42_49, At: desfire.StampOf(h.now.Now())}
-	_, err := h.shops.Install(ctx, "0000000A")
+	_, err := h.shops.Transport(ctx, "0000000A")
+	h.must(err)
+	_, err = h.shops.Install(ctx, "0000000A")
 	h.must(err)
 	x, err := h.shops.KeepMealDoubt(ctx, "0000000A", sale)
 	h.must(err)
@@ -512,5 +517,33 @@ func TestBadAddressesOfSubjects(t *testing.T) {
 		if status, _ := b.get(path); status != want {
 			t.Errorf("%s: status %d, want %d", path, status, want)
 		}
+	}
+}
+
+// TestTransportKeyIsShownOnce: staff who open a device for installation see its
+// transport key in the answer and nowhere later.
+func TestTransportKeyIsShownOnce(t *testing.T) {
+	h := openHouse(t)
+	h.furnish()
+	b := h.login("mei", web.EN)
+	const at = "/ops/shops/devices/0000000D"
+	status, shown := b.send("POST", at+"/reinstall", url.Values{"why": {"the door is new"}}, nil)
+	i := strings.Index(shown, "KTK1 0000000D ")
+	if status != http.StatusOK || i < 0 {
+		t.Fatalf("status %d, form at %d", status, i)
+	}
+	line, _, _ := strings.Cut(shown[i:], "<")
+	form, err := hsm.ParseTransportForm(line)
+	h.must(err)
+	page := b.page(at)
+	if strings.Contains(page, "KTK1") || strings.Contains(page, fmt.Sprintf("%X", form.Parts[0][:])) {
+		t.Error("the page of the device shows the key again")
+	}
+	in, err := h.shops.Install(ctx, "0000000D")
+	h.must(err)
+	key, err := form.Key()
+	h.must(err)
+	if _, _, err := hsm.OpenInjected(hsm.TerminalKey{Use: in.Keys[0].Use, TID: "0000000D"}, key, in.Keys[0].Block); err != nil {
+		t.Errorf("what the page showed does not open the key: %v", err)
 	}
 }

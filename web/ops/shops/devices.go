@@ -168,9 +168,9 @@ var moves = []struct {
 }
 
 // allowed tells whether staff may make a move: only an installation makes a
-// registered device work.
+// registered device work, and what waits for one may get another transport key.
 func allowed(x acquiring.Device, to acquiring.State) bool {
-	return x.State.May(to) && (to != acquiring.Active || x.State != acquiring.Registered)
+	return x.State == to && to == acquiring.Registered || x.State.May(to) && (to != acquiring.Active || x.State != acquiring.Registered)
 }
 
 func deviceActs(x acquiring.Device, at string) (out []shell.Question) {
@@ -189,6 +189,9 @@ func (d Deps) setState(w http.ResponseWriter, r *http.Request) error {
 		if a.act != act {
 			continue
 		}
+		if a.to == acquiring.Registered {
+			return d.reinstall(w, r, tid, at)
+		}
 		return d.Desk.Change(w, r, at, words.Changed, shell.Deed{Act: shell.ActDevice, Target: at, What: tid + ": " + string(a.to)}, func(tx *db.Tx) error {
 			x, err := acquiring.DeviceOf(tx, tid)
 			if err == nil && !allowed(x, a.to) {
@@ -201,4 +204,39 @@ func (d Deps) setState(w http.ResponseWriter, r *http.Request) error {
 		})
 	}
 	return fmt.Errorf("act %q on a device: %w", act, web.ErrNoPage)
+}
+
+// reinstall opens a device for installation and shows the transport key that its
+// installer carries there, this once: it is not kept.
+func (d Deps) reinstall(w http.ResponseWriter, r *http.Request, tid, at string) error {
+	reason, err := shell.Why(r)
+	if err != nil {
+		return shell.Sorry(w, r, at, err)
+	}
+	t, err := d.Office.DrawTransport(r.Context(), tid)
+	if err == nil {
+		err = d.Desk.Store.Write(r.Context(), func(tx *db.Tx) error {
+			if err := acquiring.SetState(tx, tid, acquiring.Registered); err != nil {
+				return err
+			}
+			if err := t.Keep(tx); err != nil {
+				return err
+			}
+			return shell.Keep(tx, r, shell.Deed{Act: shell.ActDevice, Target: at, What: fmt.Sprintf("%s: %s, %X", tid, acquiring.Registered, t.Form.KCV), Why: reason})
+		})
+	}
+	if err != nil {
+		return shell.Sorry(w, r, at, err)
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	return d.Desk.Show(w, r, web.Page{Title: words.Transport, Lead: words.TransportLead, Back: at, Here: here}, transportPage(t, at))
+}
+
+// formFacts are the form's two components with their check values.
+func formFacts(t acquiring.Transport) []web.Fact {
+	f := t.Form
+	return []web.Fact{{Name: words.Device, Value: f.TID, Mono: true},
+		{Name: words.ComponentA, Value: fmt.Sprintf("%X", f.Parts[0][:]), Mono: true}, {Name: words.CheckA, Value: fmt.Sprintf("%X", f.Checks[0]), Mono: true},
+		{Name: words.ComponentB, Value: fmt.Sprintf("%X", f.Parts[1][:]), Mono: true}, {Name: words.CheckB, Value: fmt.Sprintf("%X", f.Checks[1]), Mono: true},
+		{Name: words.CheckKey, Value: fmt.Sprintf("%X", f.KCV), Mono: true}}
 }

@@ -20,8 +20,9 @@ import (
 
 // Deps is what these pages are made of.
 type Deps struct {
-	Desk shell.Desk
-	Book *ledger.Book
+	Desk   shell.Desk
+	Book   *ledger.Book
+	Office *acquiring.Office
 }
 
 const here = "/ops/shops"

@@ -9,7 +9,8 @@ var words = struct {
 	Meals, NeverSeen, NoDevices, NoFirms, NoGaps, NoMeals, NoPayouts, NoRedemptions, NoShops, NoSites, Number, NumbersMissing, Off, Owed, Owner,
 	PaidAt, PaidIn, Payouts, Place, Quiet, Redemptions, Reinstall, ReinstallBody, Resume, ResumeBody, Retire, RetireBody, Sale, Sales, Shop,
 	Shops, Since, Site, Sites, SitesNote, State, Subsidy, Suspend, SuspendBody, Title, ToNumber, Well, Admit, AdmitBody, Door, Expel, ExpelBody, Grants, GrantsNote, NoGrants,
-	NoPassages, Older, Opened, Passages, PassagesBody, PassedAt, Refused, Schedule, SiteLead, Zone web.Text
+	NoPassages, Older, Opened, Passages, PassagesBody, PassedAt, Refused, Schedule, SiteLead, Zone,
+	CheckA, CheckB, CheckKey, ComponentA, ComponentB, Installed, Transport, TransportLead, TransportOnce web.Text
 }{
 	All:            web.Text{ZH: "全部", EN: "All"},
 	Amount:         web.Text{ZH: "金额", EN: "Amount"},
@@ -68,7 +69,7 @@ var words = struct {
 	Quiet:          web.Text{ZH: "长时间没有联系", EN: "quiet"},
 	Redemptions:    web.Text{ZH: "优惠券核销", EN: "Redemptions"},
 	Reinstall:      web.Text{ZH: "重新装机", EN: "Open for installation"},
-	ReinstallBody:  web.Text{ZH: "允许装机员再取一次密钥，装好后恢复使用。", EN: "Lets the installer fetch its keys once more; after that it works again."},
+	ReinstallBody:  web.Text{ZH: "允许装机员取一次密钥，装好后恢复使用。下一页显示新的传输密钥，只显示一次；以前的作废。", EN: "Lets the installer fetch its keys once; after that it works. The next page shows a new transport key, once; one from before is worthless."},
 	Resume:         web.Text{ZH: "恢复使用", EN: "Resume"},
 	ResumeBody:     web.Text{ZH: "终端恢复受理。", EN: "It works again."},
 	Retire:         web.Text{ZH: "撤机", EN: "Retire"},
@@ -106,4 +107,13 @@ var words = struct {
 	Schedule:       web.Text{ZH: "时段", EN: "Schedule"},
 	SiteLead:       web.Text{ZH: "谁可以通行，以及应所有者要求打开的通行记录。", EN: "Who may pass, and who passed, opened at the owner's request."},
 	Zone:           web.Text{ZH: "区域", EN: "Zone"},
+	CheckA:         web.Text{ZH: "分量一校验值", EN: "Check value of the first"},
+	CheckB:         web.Text{ZH: "分量二校验值", EN: "Check value of the second"},
+	CheckKey:       web.Text{ZH: "密钥校验值", EN: "Check value of the key"},
+	ComponentA:     web.Text{ZH: "分量一", EN: "First component"},
+	ComponentB:     web.Text{ZH: "分量二", EN: "Second component"},
+	Installed:      web.Text{ZH: "已抄录", EN: "I have it"},
+	Transport:      web.Text{ZH: "传输密钥单", EN: "Transport key"},
+	TransportLead:  web.Text{ZH: "由装机员带到终端；终端的其他密钥都由它加密下发。", EN: "The installer carries it to the device; every other key reaches the device enciphered under it."},
+	TransportOnce:  web.Text{ZH: "只显示这一次，平台只留密文，装机一次后作废。两个分量可分交两人带去。", EN: "It is shown this once; only its enciphered form is kept, and it is good for one installation. Two persons may carry one component each."},
 }
