@@ -57,7 +57,20 @@ func refusedWith(err error, sw iso7816.SW) bool {
 // Open selects the discount card of that name and lists its coupons, other
 // merchants' too.
 func (t *Till) Open(aid []byte) (holder ID, list []Coupon, err error) {
-	raw, err := t.ask(iso7816.Select(aid))
+	return t.open(iso7816.Select(aid))
+}
+
+// OpenNext goes on to the next discount card whose name begins so: an element may
+// have one per issuer (ISO 7816-4, next occurrence). After the last a Refusal
+// with 6A82.
+func (t *Till) OpenNext(aid []byte) (holder ID, list []Coupon, err error) {
+	c := iso7816.Select(aid)
+	c.P2 = 0x02
+	return t.open(c)
+}
+
+func (t *Till) open(c iso7816.Command) (holder ID, list []Coupon, err error) {
+	raw, err := t.ask(c)
 	if err != nil {
 		return ID{}, nil, err
 	}

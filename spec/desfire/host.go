@@ -125,8 +125,27 @@ func (h *Host) plain(cmd byte, header []byte, n int) ([]byte, error) {
 	return h.command(cmd, header, nil, Plain, n, Plain)
 }
 
-// Select makes an application current; it ends the session.
+// Select makes an application current; it ends the session. A secure element may
+// have a card per issuer, all of names that begin with Name: an application that
+// is not in the one that is selected is looked for in each (ISO 7816-4, first and
+// next occurrence).
 func (h *Host) Select(a AID) error {
+	err := h.choose(a)
+	var no *Refusal
+	next := iso7816.Select(Name)
+	for n := 0; n < maxCards && errors.As(err, &no) && no.SW == NoApplication.SW(); n++ {
+		if r, sent := h.send(next); sent != nil || !r.SW.OK() {
+			return err // the answer of the last card there is
+		}
+		err, next.P2 = h.choose(a), 0x02
+	}
+	return err
+}
+
+// maxCards bounds the cards of one element that an application is looked for in.
+const maxCards = 16
+
+func (h *Host) choose(a AID) error {
 	h.session = nil
 	b := a.Bytes()
 	_, _, err := h.run(CmdSelect, b[:])

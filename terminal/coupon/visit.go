@@ -34,16 +34,29 @@ func (v *visit) serve() error {
 	if err != nil {
 		return because(NoCard, err)
 	}
-	v.o.Holder = holder
-	if err := v.settle(); err != nil {
-		return err
+	for n := 1; ; n++ {
+		v.o.Holder = holder
+		if err := v.settle(); err != nil {
+			return err
+		}
+		if r := v.recovered; r != nil && v.same(*r) {
+			v.o.Result, v.o.Reason, v.o.Redemption = Redeemed, Recovered, r
+			return nil
+		}
+		no := v.redeem(list)
+		var why *stop
+		if n == maxCards || !errors.As(no, &why) || why.reason != NoCoupon {
+			return no
+		}
+		if holder, list, err = v.till.OpenNext([]byte(AID)); err != nil {
+			return no
+		}
 	}
-	if r := v.recovered; r != nil && v.same(*r) {
-		v.o.Result, v.o.Reason, v.o.Redemption = Redeemed, Recovered, r
-		return nil
-	}
-	return v.redeem(list)
 }
+
+// maxCards bounds the discount cards of one band, one per issuer, that are
+// looked at.
+const maxCards = 16
 
 // stored is the stop for a store without room; any other error is the desk's own.
 func stored(err error) error {
