@@ -1,0 +1,132 @@
+package clearing_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"koala/spec/clearing"
+	"koala/spec/pan"
+)
+
+// sale is a line put together column by column, so that a wrong width shows.
+func sale() string {
+	return strings.Join([]string{
+		"48021000   ", "00010000   ", "000123", "0916123456", "6225882121000000007",
+		"000000012345", "000000000000", "000000000000", "0200", "000000", "5411",
+		"10000001", "898110058120001", "091612000123", "00", "A1B2C3", "01030000   ",
+		"      ", "00", "051", "000000000000", "000000000068", "D00000000010",
+		"0", "001", "5", "0", "          ", "03080000   ", "1", "01", "  ", "000000000000",
+	}, " ")
+}
+
+func TestParse(t *testing.T) {
+	line := sale()
+	if len(line) != clearing.Width {
+		t.Fatalf("the sample has %d bytes, the layout %d", len(line), clearing.Width)
+	}
+	number := line[42:61]
+	valid, err := pan.Complete(number[:18])
+	if err != nil {
+		t.Fatal(err)
+	}
+	line = strings.Replace(line, number, string(valid), 1)
+	r, err := clearing.Parse([]byte(line))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Kind() != clearing.Sale || r.Fen() != 12345 || r.Fee() != 78 || r.RRN != "091612000123" || r.Terminal != "10000001" {
+		t.Errorf("%+v", r)
+	}
+	for _, tt := range []struct {
+		name   string
+		change func(string) string
+		column int
+	}{
+		{"fee offset of a public importer", func(s string) string { return s[:192] + "x" + s[193:] }, 193},
+		{"payable", func(s string) string { return s[:205] + "x" + s[206:] }, 206},
+		{"switch's fee without sign", func(s string) string { return s[:218] + "0" + s[219:] }, 219},
+		{"shifted", func(s string) string { return s[:11] + "x" + s[12:] }, 12},
+		{"short", func(s string) string { return s[:100] }, 101},
+		{"empty", func(string) string { return "" }, 1},
+		{"too long", func(s string) string { return s + " " + strings.Repeat("x", clearing.MaxLine) }, clearing.MaxLine + 1},
+	} {
+		_, err := clearing.Parse([]byte(tt.change(line)))
+		var e *clearing.Error
+		if !errors.As(err, &e) || !errors.Is(err, clearing.ErrLine) || e.Column != tt.column {
+			t.Errorf("%s: %v, want column %d", tt.name, err, tt.column)
+		}
+		if err != nil && strings.Contains(err.Error(), string(valid)) {
+			t.Errorf("%s: the error shows the card", tt.name)
+		}
+	}
+}
+
+func TestKinds(t *testing.T) {
+	for _, tt := range []struct {
+		mti, processing string
+		kind            clearing.Kind
+		fen             int64
+	}{
+		{"0200", "000000", clearing.Sale, 100},
+		{"0220", "000000", clearing.Sale, 100},
+		{"0200", "200000", clearing.Void, -100},
+		{"0220", "200000", clearing.Refund, -100},
+		{"0420", "000000", clearing.Reversal, -100},
+		{"0420", "200000", clearing.Reversal, 100},
+		{"0100", "030000", clearing.Other, 0},
+		{"0200", "310000", clearing.Other, 0},
+	} {
+		r := clearing.Record{MTI: tt.mti, Processing: tt.processing, Amount: 100}
+		if r.Kind() != tt.kind || r.Fen() != tt.fen {
+			t.Errorf("%s %s: kind %d, %d fen", tt.mti, tt.processing, r.Kind(), r.Fen())
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(sale()))
+	f.Add([]byte(sale() + " 0123456789ABCD more"))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		r, err := clearing.Parse(in)
+		if err != nil {
+			return
+		}
+		out, err := r.Append(nil)
+		if err != nil || string(out) != string(in) {
+			t.Errorf("%q reads but writes %q: %v", in, out, err)
+		}
+	})
+}
+
+func TestRoundTrip(t *testing.T) {
+	digits := func(t *rapid.T, n int, name string) string {
+		return rapid.StringMatching(fmt.Sprintf(`[0-9]{%d}`, n)).Draw(t, name)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		card, err := pan.Complete(digits(t, 15, "card"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fen := rapid.Int64Range(0, 999_999_999_999)
+		r := clearing.Record{
+			Agent: digits(t, 8, "agent"), Trace: digits(t, 6, "trace"), Sent: digits(t, 10, "sent"), PAN: card, Amount: fen.Draw(t, "fen"),
+			MTI: "0200", Processing: "000000", Condition: "00", RRN: digits(t, 12, "rrn"), Payable: fen.Draw(t, "fee"),
+			SwitchFee: rapid.Int64Range(-99_999_999_999, 99_999_999_999).Draw(t, "switch"), Rest: rapid.StringMatching(`[A-Z]{0,20}`).Draw(t, "rest"),
+		}
+		line, err := r.Append(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := clearing.Parse(line)
+		if err != nil || again != r {
+			t.Fatalf("%v: %+v, want %+v", err, again, r)
+		}
+	})
+	if _, err := (clearing.Record{Trace: "12"}).Append(nil); !errors.Is(err, clearing.ErrLine) {
+		t.Errorf("a trace of two digits was written: %v", err)
+	}
+}
