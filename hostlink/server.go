@@ -1,0 +1,162 @@
+package hostlink
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"koala/internal/clock"
+)
+
+// A Server takes connections and answers what comes over them. Zero limits are
+// the defaults.
+type Server struct {
+	Handler  Handler
+	Log      *slog.Logger // nil: silent
+	Clock    clock.Clock  // of deadlines; nil: the machine's
+	Idle     time.Duration
+	Half     time.Duration
+	Conns    int
+	InFlight int
+
+	stats struct {
+		open                       atomic.Int64
+		accepted, refused, dropped atomic.Uint64
+		messages, silent           atomic.Uint64
+	}
+}
+
+// Stats are what a server has seen since it was made.
+type Stats struct {
+	Open     int    // connections now
+	Accepted uint64 // connections
+	Refused  uint64 // connections beyond the limit
+	Dropped  uint64 // connections ended because of what came over them
+	Messages uint64
+	Silent   uint64 // messages that got no answer
+}
+
+// Stats reads the counters.
+func (s *Server) Stats() Stats {
+	c := &s.stats
+	return Stats{Open: int(c.open.Load()), Accepted: c.accepted.Load(), Refused: c.refused.Load(), Dropped: c.dropped.Load(),
+		Messages: c.messages.Load(), Silent: c.silent.Load()}
+}
+
+// Serve takes connections from l until ctx ends, then lets the messages that
+// were read be answered. A listener with TLS makes the links secret.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	if s.Log == nil {
+		s.Log = slog.New(slog.DiscardHandler)
+	}
+	if s.Clock == nil {
+		s.Clock = clock.System()
+	}
+	defer context.AfterFunc(ctx, func() { l.Close() })()
+	defer l.Close()
+	var all sync.WaitGroup
+	defer all.Wait()
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		if s.stats.open.Add(1) > int64(or(s.Conns, DefaultConns)) {
+			s.stats.open.Add(-1)
+			s.stats.refused.Add(1)
+			s.Log.Warn("connection refused: as many are open as may be", "from", conn.RemoteAddr().String())
+			conn.Close()
+			continue
+		}
+		s.stats.accepted.Add(1)
+		all.Go(func() {
+			defer s.stats.open.Add(-1)
+			s.serve(ctx, conn)
+		})
+	}
+}
+
+// serve reads one connection to its end. Messages are answered side by side, so
+// that a concentrator's terminals do not wait for each other; no more are read
+// than may wait.
+func (s *Server) serve(ctx context.Context, conn net.Conn) {
+	reading := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
+	defer reading()
+	defer conn.Close()
+	w := &writer{conn: conn}
+	slots := make(chan struct{}, or(s.InFlight, DefaultInFlight))
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	in := bufio.NewReader(conn)
+	due := func(d time.Duration) func() error {
+		return func() error {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return conn.SetReadDeadline(s.Clock.Now().Add(d))
+		}
+	}
+	wait, half := due(or(s.Idle, DefaultIdle)), due(or(s.Half, DefaultHalf))
+	for {
+		message, err := readFrame(in, nil, wait, half)
+		if err != nil {
+			s.ended(ctx, conn, err)
+			return
+		}
+		s.stats.messages.Add(1)
+		slots <- struct{}{}
+		waiting.Go(func() {
+			defer func() { <-slots }()
+			s.answer(ctx, w, message)
+		})
+	}
+}
+
+// answer has one message answered. The handler's work is not cut off when the
+// server is told to end: what was read is answered.
+func (s *Server) answer(ctx context.Context, w *writer, message []byte) {
+	answer, err := s.Handler.Handle(context.WithoutCancel(ctx), message)
+	switch {
+	case err != nil:
+		s.stats.dropped.Add(1)
+		s.Log.Warn("connection dropped", "from", w.conn.RemoteAddr().String(), "error", err)
+		w.conn.Close()
+	case answer == nil:
+		s.stats.silent.Add(1)
+	default:
+		if err := w.write(answer); err != nil {
+			s.Log.Debug("answer not delivered", "to", w.conn.RemoteAddr().String(), "error", err)
+		}
+	}
+}
+
+// ended says why a connection came to its end, where that is not its normal one.
+func (s *Server) ended(ctx context.Context, conn net.Conn, err error) {
+	if ctx.Err() != nil || errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, ErrHalf) {
+		return
+	}
+	s.stats.dropped.Add(1)
+	s.Log.Warn("connection dropped", "from", conn.RemoteAddr().String(), "error", err)
+}
+
+// A writer keeps answers whole.
+type writer struct {
+	mu   sync.Mutex
+	conn net.Conn
+}
+
+func (w *writer) write(message []byte) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return writeFrame(w.conn, message)
+}
