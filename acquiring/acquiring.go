@@ -164,6 +164,7 @@ const (
 	WhyNoFirm   Why = "no_firm"      // nobody pays subsidies or these coupons here
 	WhyPurchase Why = "no_purchase"  // a refund whose purchase has not come
 	WhyRefund   Why = "over_refund"  // a refund of another card, or of more than was paid
+	WhyUses     Why = "over_uses"    // a coupon that was moved has been redeemed as often as it was granted
 	WhyMAC      Why = "mac"          // the proof does not verify: not the key of that device or card
 	WhyForked   Why = "forked"       // the same name was used for something else
 	WhyNumber   Why = "number"       // the device's number was used for something else
@@ -182,7 +183,8 @@ var whyWords = map[Why][2]string{
 	WhyCard: {"no card of this house", "非本平台的卡"}, WhyShort: {"the books hold less for the card", "账上余额不足"},
 	WhyFirm: {"the firm has not paid in enough", "单位备付金不足"}, WhyNoFirm: {"nobody pays for it", "没有出资单位"},
 	WhyPurchase: {"its purchase has not come yet", "原消费尚未上送"}, WhyRefund: {"more than was paid", "退款超过原消费"},
-	WhyMAC: {"the proof does not verify", "验证码不符"}, WhyForked: {"the same name was used otherwise", "同一标识内容不一致"},
+	WhyUses: {"used up: the coupon went to another band with this use", "优惠券已用完：这次使用已随换卡转走"},
+	WhyMAC:  {"the proof does not verify", "验证码不符"}, WhyForked: {"the same name was used otherwise", "同一标识内容不一致"},
 	WhyNumber: {"the number was used otherwise", "流水号重复且内容不同"}, WhyDevice: {"it is of another device or shop", "非本终端或商户"},
 }
 

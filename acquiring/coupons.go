@@ -12,6 +12,8 @@ import (
 	"koala/hsm"
 	"koala/internal/db"
 	"koala/internal/outbox"
+	"koala/issuing"
+	"koala/money"
 	"koala/spec/coupon"
 )
 
@@ -129,8 +131,14 @@ func enterRedemption(tx *db.Tx, d Device, number uint32, r coupon.Redemption, od
 
 // settle has the issuer of the coupon pay, and keeps what became of it.
 func (x *Redemption) settle(tx *db.Tx, issuer coupon.ID) error {
-	err := tx.QueryRow(`SELECT id FROM acquiring_firm WHERE issuer = $1`, hexed(issuer)).Scan(&x.Firm)
+	over, err := x.over(tx)
+	if err != nil {
+		return fmt.Errorf("redemption %s: %w", x.ID, err)
+	}
+	err = tx.QueryRow(`SELECT id FROM acquiring_firm WHERE issuer = $1`, hexed(issuer)).Scan(&x.Firm)
 	switch {
+	case over:
+		x.Why = WhyUses
 	case errors.Is(err, db.ErrNoRows) && x.Reduction > 0:
 		x.Why = WhyNoFirm
 	case err != nil && !errors.Is(err, db.ErrNoRows):
@@ -148,6 +156,70 @@ func (x *Redemption) settle(tx *db.Tx, issuer coupon.ID) error {
 	x.Done = x.Why == Fine
 	_, err = tx.Exec(`UPDATE acquiring_redemption SET firm = $2, done = $3, why = $4 WHERE id = $1`, x.ID, x.Firm, x.Done, x.Why)
 	return err
+}
+
+// over tells whether a redemption takes a use that another card of the same coupon
+// has taken already. One card alone cannot, the card itself sees to that; but after
+// a loss what the old one did may come in late, when the new one has been used.
+func (x Redemption) over(tx *db.Tx) (bool, error) {
+	if x.Op != coupon.Redeem {
+		return false, nil
+	}
+	id, err := issuing.CouponCard(tx, x.Coupon)
+	if errors.Is(err, issuing.ErrNotFound) {
+		return false, nil // not a coupon of this house, or one from before moves were counted
+	}
+	if err != nil {
+		return false, err
+	}
+	g, err := issuing.GrantOf(tx, id)
+	if err != nil || len(g.Cards) < 2 {
+		return false, err
+	}
+	taken, round := 0, uint32(g.Data.Needed)+1
+	for _, c := range g.Cards {
+		list, err := redemptions(tx, `WHERE coupon = $1 AND op = $2 AND id <> $3 AND why <> $4`,
+			hexed(issuing.CouponID("coupon", string(c.ID))), byte(coupon.Redeem), x.ID, string(WhyUses))
+		if err != nil {
+			return false, err
+		}
+		for _, r := range list {
+			if taken++; round > 1 && uint32(r.Counter)/round == uint32(x.Counter)/round {
+				return true, nil // the reward for the same stamps
+			}
+		}
+	}
+	return taken >= int(g.Data.Uses), nil
+}
+
+// Used is how far a coupon card has been used, as its redemptions prove: all its
+// redemptions and stamps, those it began with included. A proof of a later one
+// proves the ones before, handed in or not.
+func Used(q db.Reader, c issuing.Card) (used uint16, err error) {
+	var last int64
+	err = q.QueryRow(`SELECT COALESCE(MAX(counter), -1) FROM acquiring_redemption WHERE holder = $1 AND coupon = $2`,
+		hexed(issuing.CouponID("holder", c.Band)), hexed(issuing.CouponID("coupon", string(c.ID)))).Scan(&last)
+	return max(c.Carry.Used, uint16(min(last+1, 0xFFFF))), err
+}
+
+// CarryOf is what a coupon card takes along to the one made in its place: how far
+// it was used, with what came in late of the cards before it.
+func CarryOf(q db.Reader, card issuing.CardID) (k issuing.Carry, err error) {
+	k.Spent = money.Fen(0)
+	g, err := issuing.GrantOf(q, card)
+	sum := 0
+	for _, c := range g.Cards {
+		var used uint16
+		if err == nil {
+			used, err = Used(q, c)
+		}
+		sum += int(used - c.Carry.Used)
+		k.Used = max(k.Used, used)
+	}
+	if g.Data.Needed == 0 { // each was a use; of stamps the furthest counts
+		k.Used = uint16(min(sum, 0xFFFF))
+	}
+	return k, err
 }
 
 func (x Redemption) insert(tx *db.Tx) error {

@@ -247,10 +247,13 @@ func (h *house) product(kind issuing.Kind, code string, data any) string {
 }
 
 // issue writes a card into a new element, as tsm does.
-func (h *house) issue(product string) *chip {
+func (h *house) issue(product string) *chip { return h.issueFor(product, "", issuing.Carry{}) }
+
+// issueFor does so in place of another card, with what goes along.
+func (h *house) issueFor(product string, old issuing.CardID, along issuing.Carry) *chip {
 	h.t.Helper()
 	n := byte(len(h.chips) + 1)
-	a := issuing.Application{Ref: fmt.Sprint(product, n), Customer: lin, Band: fmt.Sprint("band-", n), Product: product}
+	a := issuing.Application{Ref: fmt.Sprint(product, n), Customer: lin, Band: fmt.Sprint("band-", n), Product: product, Replaces: old, Carry: along}
 	var p issuing.Product
 	h.do(func(tx *db.Tx) (err error) { p, err = issuing.ProductOn(tx, product, tx.Now()); return err })
 	if p.Kind.Bank() {

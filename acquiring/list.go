@@ -245,7 +245,7 @@ func (o *Office) Tick(ctx context.Context) error {
 const maxTries = 100
 
 // forGood are reasons that no time heals.
-var forGood = map[Why]bool{Why(issuing.FlawProof): true, Why(issuing.FlawCurrency): true, Why(issuing.FlawDiffers): true, Why(issuing.FlawOver): true, WhyRefund: true}
+var forGood = map[Why]bool{Why(issuing.FlawProof): true, Why(issuing.FlawCurrency): true, Why(issuing.FlawDiffers): true, Why(issuing.FlawOver): true, WhyRefund: true, WhyUses: true}
 
 // Earned sums what was booked for each shop by everything handed over: what its
 // payouts and its account must come to.

@@ -1,6 +1,7 @@
 package acquiring_test
 
 import (
+	"encoding/hex"
 	"errors"
 	"flag"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	"koala/settlement"
 	"koala/spec/coupon"
 	"koala/spec/desfire"
+	"koala/spec/iso7816"
 	"koala/spec/pboc"
 	"koala/spec/purse"
 	"koala/terminal"
@@ -223,6 +225,136 @@ func TestCoupon(t *testing.T) {
 		}
 		return errors.Join(err, err2)
 	})
+}
+
+// move replaces a coupon card that was lost by one on another band.
+func (h *house) move(old *chip, product string) *chip {
+	h.t.Helper()
+	var along issuing.Carry
+	h.do(func(tx *db.Tx) (err error) {
+		if _, err = issuing.SuspendCard(tx, old.id); err == nil {
+			along, err = acquiring.CarryOf(tx, old.id)
+		}
+		return err
+	})
+	k := h.issueFor(product, old.id, along)
+	h.do(func(tx *db.Tx) error { return issuing.Replace(tx, old.id, k.id) })
+	return k
+}
+
+// left reads the coupon from the card itself.
+func (k *chip) left() coupon.Coupon {
+	k.h.t.Helper()
+	var c issuing.Card
+	k.h.read(func(q *db.Query) (err error) { c, err = issuing.Get(q, k.id); return err })
+	name, _ := issuing.CouponName(c, "")
+	id, err := hex.DecodeString(name)
+	k.h.must(err)
+	send := k.present(card.Contactless)
+	defer k.e.PowerOff()
+	_, err = send(iso7816.Select(c.Instance))
+	k.h.must(err)
+	r, err := send(coupon.Read{ID: coupon.ID(id)}.Command())
+	k.h.must(err)
+	x, err := coupon.Parse(r.Data)
+	k.h.must(err)
+	return x
+}
+
+// TestMovedCoupon: on a new band a coupon is what the books prove is left of it.
+// What the lost card did besides comes in late: it is paid as long as uses that
+// were granted are left, and is named when the new card has had them.
+func TestMovedCoupon(t *testing.T) {
+	for _, first := range []string{"the lost card's", "the new card's"} {
+		t.Run(first, func(t *testing.T) { movedCoupon(t, first) })
+	}
+}
+
+func movedCoupon(t *testing.T, first string) {
+	h := newHouse(t)
+	off := h.product(issuing.Coupon, "tea-5", issuing.CouponData{Merchant: tea, Gives: "amount", Value: 5_00, Uses: 3, Days: 30})
+	d, old := h.desk(), h.issue(off)
+	serve := func(k *chip, want couponDesk.Result) {
+		t.Helper()
+		o, err := d.Serve(k.present(card.Contactless), couponDesk.Order{Op: coupon.Redeem, Fen: 20_00})
+		if k.e.PowerOff(); err != nil || o.Result != want {
+			t.Fatalf("%+v %v", o, err)
+		}
+	}
+	granted := old.left()
+	serve(old, couponDesk.Redeemed)
+	_, list, err := d.Batch(10)
+	h.must(err)
+	h.redeem(1, list)
+	serve(old, couponDesk.Redeemed) // and is not handed in before the move
+	h.now.Advance(10 * 24 * time.Hour)
+	k := h.move(old, off)
+	if x := k.left(); x.Uses != 2 || x.Counter != 1 || x.To != granted.To || x.From != granted.From {
+		t.Errorf("arrived as %+v", x)
+	}
+	serve(k, couponDesk.Redeemed)
+	serve(k, couponDesk.Redeemed)
+	serve(k, couponDesk.Refused)
+	_, list, err = d.Batch(10)
+	h.must(err)
+	if first == "the lost card's" {
+		equal(t, first, fates(h.redeem(2, list[1:])), "booked", "booked", "suspense over_uses")
+	} else {
+		equal(t, first, fates(h.redeem(3, list[2:])), "booked", "booked")
+		equal(t, first, fates(h.redeem(2, list[1:2])), "suspense over_uses")
+	}
+	h.must(h.office.Tick(ctx))
+	h.want(first, map[ledger.AccountID]int64{acquiring.Funding(employer): 985_00, settlement.Payable(tea): 15_00})
+	h.read(func(q *db.Query) error {
+		list, err := acquiring.InSuspense(q, "", 10)
+		if len(list) != 1 || list[0].Why != acquiring.WhyUses || list[0].Fen != 5_00 {
+			t.Errorf("%+v", list)
+		}
+		return err
+	})
+	used := h.move(k, off) // nothing is left: it arrives used up
+	if x := used.left(); x.Uses != 0 || x.Counter < 3 {
+		t.Errorf("arrived as %+v", x)
+	}
+	serve(used, couponDesk.Refused)
+}
+
+// TestMovedStamps: stamps go along, and those that come in late do not pay for a
+// second reward.
+func TestMovedStamps(t *testing.T) {
+	h := newHouse(t)
+	full := h.product(issuing.Coupon, "stamps", issuing.CouponData{Merchant: tea, Gives: "stamps", Value: 9_00, Uses: 2, Needed: 3, Days: 30})
+	d, old := h.desk(), h.issue(full)
+	serve := func(k *chip, ops ...coupon.Op) {
+		t.Helper()
+		for _, op := range ops {
+			o, err := d.Serve(k.present(card.Contactless), couponDesk.Order{Op: op, Fen: 20_00})
+			if k.e.PowerOff(); err != nil || o.Result != couponDesk.Redeemed {
+				t.Fatalf("%+v %v", o, err)
+			}
+		}
+	}
+	serve(old, coupon.GiveStamp, coupon.GiveStamp)
+	_, list, err := d.Batch(10)
+	h.must(err)
+	h.redeem(2, list[1:]) // the first is on its way: the second proves it
+	serve(old, coupon.GiveStamp, coupon.Redeem)
+	k := h.move(old, full)
+	if x := k.left(); x.Uses != 2 || x.Stamps != 2 || x.Counter != 2 {
+		t.Errorf("arrived as %+v", x)
+	}
+	serve(k, coupon.GiveStamp, coupon.Redeem)
+	_, list, err = d.Batch(10)
+	h.must(err)
+	equal(t, "new and late", fates(h.redeem(3, list[2:])), "booked", "booked", "booked", "suspense over_uses")
+	serve(k, coupon.GiveStamp, coupon.GiveStamp, coupon.GiveStamp, coupon.Redeem)
+	_, list, err = d.Batch(10)
+	h.must(err)
+	equal(t, "the next round", fates(h.redeem(7, list[6:])), "booked", "booked", "booked", "booked")
+	h.want("paid", map[ledger.AccountID]int64{acquiring.Funding(employer): 982_00, settlement.Payable(tea): 18_00})
+	if x := h.move(k, full).left(); x.Uses != 0 || x.Stamps != 0 {
+		t.Errorf("arrived as %+v", x)
+	}
 }
 
 // TestDoor: a card opens by the site's plan, the owner sees who passed and

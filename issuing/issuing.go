@@ -10,6 +10,7 @@
 package issuing
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"koala/internal/db"
 	"koala/internal/fail"
 	"koala/money"
+	"koala/spec/coupon"
 	"koala/spec/globalplatform"
 	"koala/spec/purse"
 )
@@ -223,12 +225,25 @@ type Application struct {
 	Carry    Carry     // what goes along from that one
 }
 
-// Carry is what a transit card takes over from the one it replaces: how often
-// and for how much it rode this month, which decides the rebate.
+// Carry is what a card takes over from the one it replaces, beside the money: of
+// a transit card how often and for how much it rode this month, which decides the
+// rebate; of a coupon how far it was used.
 type Carry struct {
 	Rides int
 	Spent money.Amount
 	At    time.Time // of the last ride that is in it
+	Used  uint16    // redemptions and stamps of a coupon: the counter it goes on from
+}
+
+// on is a coupon that was used so far. Its counter tells everything: a stamp card
+// takes its stamps and then gives its reward, any other one is redeemed each time.
+func (k Carry) on(x coupon.Coupon) coupon.Coupon {
+	round := uint16(x.Needed) + 1
+	x.Counter, x.Stamps = k.Used, byte(k.Used%round)
+	if x.Uses -= min(x.Uses, k.Used/round); x.Uses == 0 {
+		x.Stamps = 0
+	}
+	return x
 }
 
 // What can go wrong.
@@ -293,6 +308,18 @@ func FirmOf(q db.Reader, code string) (Firm, error) {
 	err := q.QueryRow(`SELECT number, space FROM issuing_firm WHERE code = $1`, code).Scan(&f.Number, &f.Space)
 	if errors.Is(err, db.ErrNoRows) {
 		err = nil
+	}
+	return f, err
+}
+
+// FirmAt reads the firm of a security domain.
+func FirmAt(q db.Reader, domain globalplatform.AID) (f Firm, err error) {
+	if n := len(domain); n > len(firmName) {
+		f.Number = uint16(domain[n-2])<<8 | uint16(domain[n-1])
+	}
+	err = q.QueryRow(`SELECT code, space FROM issuing_firm WHERE number = $1`, f.Number).Scan(&f.Code, &f.Space)
+	if errors.Is(err, db.ErrNoRows) {
+		err = ErrNoTemplate
 	}
 	return f, err
 }
@@ -388,4 +415,79 @@ func SpaceUsed(q db.Reader, band string) (map[string]int, error) {
 // takes is what one card of the template takes, at least what its kind does.
 func (t Template) takes() int {
 	return max(t.Space, map[Kind]int{Canteen: 1 << 10, Door: 1 << 10, Coupon: 64}[t.Kind])
+}
+
+// A Grant is what a coupon was given out as. It stays that, with its last day,
+// however often its card is replaced.
+type Grant struct {
+	First  Card   // that it was issued on
+	Cards  []Card // that it was ever on, First first
+	Data   CouponData
+	Issuer string
+}
+
+// Left is how often a coupon may still be redeemed after used redemptions and
+// stamps.
+func (g Grant) Left(used uint16) int {
+	return int((Carry{Used: used}).on(coupon.Coupon{Uses: g.Data.Uses, Needed: g.Data.Needed}).Uses)
+}
+
+// on is the coupon as it is written on one of its cards.
+func (g Grant) on(c Card) (coupon.Coupon, error) {
+	x, err := g.Data.coupon(g.First, g.Issuer)
+	x.ID = CouponID("coupon", string(c.ID))
+	return c.Carry.on(x), err
+}
+
+// GrantOf reads what the coupon on a card was given out as.
+func GrantOf(q db.Reader, id CardID) (g Grant, err error) {
+	line, err := Lineage(q, id)
+	if err != nil {
+		return g, err
+	}
+	root := line[len(line)-1]
+	if g.First, err = Get(q, root); err != nil {
+		return g, err
+	}
+	p, err := ProductOn(q, g.First.Product, g.First.Opened)
+	if err != nil {
+		return g, err
+	}
+	t, err := TemplateOf(q, p.Template)
+	if err != nil {
+		return g, err
+	}
+	g.Issuer = t.Issuer
+	if g.Data, err = read[CouponData](t.Data); err != nil {
+		return g, err
+	}
+	if g.Cards, err = cards(q, `id IN (SELECT card FROM issuing_coupon WHERE root = $1) ORDER BY opened, id`, root); len(g.Cards) == 0 {
+		g.Cards = []Card{g.First} // issued before coupons had names, and never moved since
+	}
+	return g, err
+}
+
+// CouponCard is the card that redemptions call by this name.
+func CouponCard(q db.Reader, name coupon.ID) (id CardID, err error) {
+	err = q.QueryRow(`SELECT card FROM issuing_coupon WHERE name = $1`, hex.EncodeToString(name[:])).Scan(&id)
+	if errors.Is(err, db.ErrNoRows) {
+		err = ErrNotFound
+	}
+	return id, err
+}
+
+// nameCoupon keeps the names of a coupon card and of those it stands for.
+func nameCoupon(tx *db.Tx, c Card) error {
+	if c.Kind != Coupon {
+		return nil
+	}
+	line, err := Lineage(tx, c.ID)
+	for _, id := range line {
+		name := CouponID("coupon", string(id))
+		if err == nil {
+			_, err = tx.Exec(`INSERT INTO issuing_coupon (name, card, root) VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING`,
+				hex.EncodeToString(name[:]), id, line[len(line)-1])
+		}
+	}
+	return err
 }

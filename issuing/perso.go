@@ -210,6 +210,7 @@ type order struct {
 	secret   secret
 	pin      []byte // sealed, of a card that checks it by itself
 	nth      int    // of the coupons that its band ever had, from 1
+	grant    Grant  // of a coupon
 }
 
 // Personalise draws up what the card's element is to be written with. It may
@@ -256,6 +257,11 @@ func (o *order) load(q db.Reader, id CardID) (err error) {
 			o.pin, err = freshPIN(q, id)
 		}
 		return err
+	}
+	if o.card.Kind == Coupon {
+		if o.grant, err = GrantOf(q, id); err != nil {
+			return err
+		}
 	}
 	return q.QueryRow(`SELECT COUNT(*) FROM issuing_card WHERE band = $1 AND kind = $2 AND id <= $3`, o.card.Band, o.card.Kind, o.card.ID).Scan(&o.nth)
 }
@@ -452,14 +458,11 @@ func yyyymmdd(d calendar.Date) [4]byte {
 // maxCouponKeys is how many coupons of one band have keys of their own index.
 const maxCouponKeys = 127
 
-// couponCard is one coupon in the band's discount card: holder, coupon, and the
-// keys of merchant and issuer for that holder.
+// couponCard is one coupon in the band's discount card, as far as it is used on
+// the card it replaces: holder, coupon, and the keys of merchant and issuer for
+// that holder.
 func couponCard(o order) (Personalisation, error) {
-	d, err := read[CouponData](o.template.Data)
-	if err != nil {
-		return Personalisation{}, err
-	}
-	x, err := d.coupon(o.card, o.template.Issuer)
+	x, err := o.grant.on(o.card)
 	if err != nil {
 		return Personalisation{}, err
 	}

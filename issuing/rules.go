@@ -69,6 +69,7 @@ func Open(tx *db.Tx, a Application) (Card, error) {
 		func() error { return inherit(tx, c) },
 		func() error { return name(tx, &c, p, a.PAN) },
 		func() error { return insertCard(tx, a.Ref, c) },
+		func() error { return nameCoupon(tx, c) },
 		func() error { return openAccounts(tx, c) },
 		func() error { return openBank(tx, c, p, a.PAN) },
 	} {

@@ -226,16 +226,23 @@ var Schema = db.Schema{Owner: "issuing", Steps: []string{
 		code TEXT PRIMARY KEY,
 		number BIGINT NOT NULL UNIQUE, -- ends the names of its domain and instances
 		space BIGINT NOT NULL)`, // bytes of one element
+	// What coupon cards are called in redemptions, and the first card of each coupon.
+	`ALTER TABLE issuing_card ADD COLUMN carry_used BIGINT NOT NULL DEFAULT 0;
+	CREATE TABLE issuing_coupon (
+		name TEXT PRIMARY KEY,       -- CouponID, hexadecimal
+		card TEXT NOT NULL,
+		root TEXT NOT NULL);
+	CREATE INDEX issuing_coupon_root ON issuing_coupon (root)`,
 }}
 
 const cardColumns = `id, kind, tail, customer, band, product, instance, state, was, deposit, valid_from, valid_to,
-	opened, changed, why, balance, online, offline, seen, seen_by, suspended, replaces, carry_rides, carry_fen, carry_at`
+	opened, changed, why, balance, online, offline, seen, seen_by, suspended, replaces, carry_rides, carry_fen, carry_at, carry_used`
 
 func scanCard(scan func(...any) error) (c Card, err error) {
 	var instance string
 	var deposit, from, to, opened, changed, balance, seen, suspended, spent, carried int64
 	err = scan(&c.ID, &c.Kind, &c.Tail, &c.Customer, &c.Band, &c.Product, &instance, &c.State, &c.Before, &deposit, &from, &to,
-		&opened, &changed, &c.Why, &balance, &c.Known.Online, &c.Known.Offline, &seen, &c.Known.By, &suspended, &c.Replaces, &c.Carry.Rides, &spent, &carried)
+		&opened, &changed, &c.Why, &balance, &c.Known.Online, &c.Known.Offline, &seen, &c.Known.By, &suspended, &c.Replaces, &c.Carry.Rides, &spent, &carried, &c.Carry.Used)
 	if errors.Is(err, db.ErrNoRows) {
 		err = ErrNotFound
 	}
@@ -252,11 +259,11 @@ func scanCard(scan func(...any) error) (c Card, err error) {
 func insertCard(tx *db.Tx, ref string, c Card) error {
 	n, err := tx.Exec(`INSERT INTO issuing_card (id, kind, tail, ref, customer, band, product, instance, state, was, deposit,
 		valid_from, valid_to, opened, changed, why, balance, online, offline, seen, seen_by, suspended, replaces,
-		carry_rides, carry_fen, carry_at)
-		VALUES ($1, $12, $13, $2, $3, $4, $5, $6, $7, '', $8, $9, $10, $11, $11, '', 0, -1, -1, 0, '', 0, $14, $15, $16, $17)
+		carry_rides, carry_fen, carry_at, carry_used)
+		VALUES ($1, $12, $13, $2, $3, $4, $5, $6, $7, '', $8, $9, $10, $11, $11, '', 0, -1, -1, 0, '', 0, $14, $15, $16, $17, $18)
 		ON CONFLICT (id) DO NOTHING`,
 		c.ID, ref, c.Customer, c.Band, c.Product, hex.EncodeToString(c.Instance), c.State, c.Deposit.Minor(),
-		c.From.UnixMicro(), c.To.UnixMicro(), c.Opened.UnixMicro(), c.Kind, c.Tail, c.Replaces, c.Carry.Rides, c.Carry.Spent.Minor(), micros(c.Carry.At))
+		c.From.UnixMicro(), c.To.UnixMicro(), c.Opened.UnixMicro(), c.Kind, c.Tail, c.Replaces, c.Carry.Rides, c.Carry.Spent.Minor(), micros(c.Carry.At), int64(c.Carry.Used))
 	if err == nil && n == 0 {
 		err = ErrReused
 	}

@@ -214,7 +214,7 @@ func TestTill(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			k.e.LoseAnswer(6) // of the last record: the card has paid
+			k.e.LoseAnswer(7) // of the last record: the card has paid
 			if r := s.tap(k, pos.Sale{Fen: 3_00}); r.Outcome.Result != kernel.TryAgain {
 				t.Fatalf("torn: %v", r.Outcome)
 			}

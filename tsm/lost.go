@@ -100,14 +100,18 @@ func (m *Manager) restore(tx *db.Tx, band string) (out []Order, err error) {
 	return out, err
 }
 
+// A CarryOf tells what a card takes along to the one made in its place.
+type CarryOf func(q db.Reader, c issuing.Card) (issuing.Carry, error)
+
 // MoveTo orders the cards of a lost band for another one of the same owner:
-// every card anew, as its product is today, in place of the old one. carry has
-// what a transit card takes along beside its money. The money follows as the
+// every card anew, as its product is today, in place of the old one. carry tells
+// what one takes along beside its money, and is asked in the unit that opens the
+// new card: what is booked later is not in it. The money follows as the
 // card proved it last, from the wallet: with the issue where the claim for it is
 // due already, later by itself where terminals may still hand payments in (see
 // issuing.Claim). Cut off or called again it orders nothing twice; where some
 // cards cannot be moved, the error says why, and the others are ordered.
-func (m *Manager) MoveTo(ctx context.Context, old, to string, carry map[issuing.CardID]issuing.Carry) ([]Order, error) {
+func (m *Manager) MoveTo(ctx context.Context, old, to string, carry CarryOf) ([]Order, error) {
 	var list []issuing.Card
 	err := m.store.Read(ctx, func(q *db.Query) error {
 		from, err := BandOf(q, old)
@@ -129,7 +133,7 @@ func (m *Manager) MoveTo(ctx context.Context, old, to string, carry map[issuing.
 		if c.Suspended.IsZero() || c.State != issuing.Active && c.State != issuing.Blocked {
 			continue
 		}
-		o, failed := m.moveCard(ctx, c, to, carry[c.ID]) // one that cannot go does not keep the others
+		o, failed := m.moveCard(ctx, c, to, carry) // one that cannot go does not keep the others
 		if failed == nil {
 			out = append(out, o)
 		}
@@ -142,7 +146,7 @@ func (m *Manager) MoveTo(ctx context.Context, old, to string, carry map[issuing.
 }
 
 // moveCard opens the card that takes c's place and orders its issue.
-func (m *Manager) moveCard(ctx context.Context, c issuing.Card, to string, carry issuing.Carry) (o Order, err error) {
+func (m *Manager) moveCard(ctx context.Context, c issuing.Card, to string, carry CarryOf) (o Order, err error) {
 	ref := "move:" + string(c.ID)
 	err = m.store.Read(ctx, func(q *db.Query) (err error) {
 		o, err = orderByRef(q, ref)
@@ -160,7 +164,11 @@ func (m *Manager) moveCard(ctx context.Context, c issuing.Card, to string, carry
 		number = &n
 	}
 	err = m.store.Write(ctx, func(tx *db.Tx) error {
-		heir, err := issuing.Open(tx, issuing.Application{Ref: ref, Customer: c.Customer, Band: to, Product: c.Product, PAN: number, Replaces: c.ID, Carry: carry})
+		along, err := carry(tx, c)
+		if err != nil {
+			return err
+		}
+		heir, err := issuing.Open(tx, issuing.Application{Ref: ref, Customer: c.Customer, Band: to, Product: c.Product, PAN: number, Replaces: c.ID, Carry: along})
 		if err != nil {
 			return err
 		}
@@ -256,4 +264,70 @@ func replaced(tx *db.Tx, o Order) error {
 		return err
 	}
 	return issuing.Replace(tx, old.ID, o.Card)
+}
+
+// A Band is a band or gate whose element the house manages.
+type Band struct {
+	ID      string
+	Owner   string // customer or operator
+	Adopted bool   // has keys of its own
+	Placed  time.Time
+	Seen    time.Time // when a session with it began last; zero: never
+	Lost    time.Time // when it was reported lost; zero: it is not
+}
+
+func insertBand(tx *db.Tx, id, owner string) (fresh bool, err error) {
+	n, err := tx.Exec(`INSERT INTO tsm_band (id, owner, adopted, placed, seen) VALUES ($1, $2, $3, $4, 0)
+		ON CONFLICT (id) DO NOTHING`, id, owner, false, tx.Now().UnixMicro())
+	return n == 1, err
+}
+
+func setAdopted(tx *db.Tx, id string) error {
+	_, err := tx.Exec(`UPDATE tsm_band SET adopted = $2 WHERE id = $1`, id, true)
+	return err
+}
+
+func setSeen(tx *db.Tx, id string) error {
+	_, err := tx.Exec(`UPDATE tsm_band SET seen = $2 WHERE id = $1`, id, tx.Now().UnixMicro())
+	return err
+}
+
+func setLost(tx *db.Tx, id string, at time.Time) error {
+	lost := int64(0)
+	if !at.IsZero() {
+		lost = at.UnixMicro()
+	}
+	_, err := tx.Exec(`UPDATE tsm_band SET lost = $2 WHERE id = $1`, id, lost)
+	return err
+}
+
+const bandColumns = `id, owner, adopted, placed, seen, lost`
+
+func scanBand(scan func(...any) error) (b Band, err error) {
+	var placed, seen, lost int64
+	err = scan(&b.ID, &b.Owner, &b.Adopted, &placed, &seen, &lost)
+	if errors.Is(err, db.ErrNoRows) {
+		err = ErrBand
+	}
+	b.Placed, b.Seen, b.Lost = db.Moment(placed), db.Moment(seen), db.Moment(lost)
+	return b, err
+}
+
+// BandOf reads one band.
+func BandOf(q db.Reader, id string) (Band, error) {
+	b, err := scanBand(q.QueryRow(`SELECT `+bandColumns+` FROM tsm_band WHERE id = $1`, id).Scan)
+	if err != nil {
+		return Band{}, fmt.Errorf("band %s: %w", id, err)
+	}
+	return b, nil
+}
+
+// BandsOf reads the bands of an owner.
+func BandsOf(q db.Reader, owner string) (out []Band, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
+		b, err := scanBand(scan)
+		out = append(out, b)
+		return err
+	}, `SELECT `+bandColumns+` FROM tsm_band WHERE owner = $1 ORDER BY id`, owner)
+	return out, err
 }

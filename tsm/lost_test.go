@@ -136,6 +136,9 @@ func TestFoundBeforeSeen(t *testing.T) {
 	}
 }
 
+// nothing goes along but money.
+func nothing(db.Reader, issuing.Card) (issuing.Carry, error) { return issuing.Carry{}, nil }
+
 // TestMove moves the cards of a lost band to another one: with their money in
 // the same order when the claims are due, and later by itself when not.
 func TestMove(t *testing.T) {
@@ -149,7 +152,12 @@ func TestMove(t *testing.T) {
 		if due {
 			h.now.Advance(8 * 24 * time.Hour)
 		}
-		carry := map[issuing.CardID]issuing.Carry{cards[issuing.TransitBJ]: {Rides: 17, Spent: money.Fen(68_00), At: h.now.Now()}}
+		carry := func(_ db.Reader, c issuing.Card) (issuing.Carry, error) {
+			if c.ID != cards[issuing.TransitBJ] {
+				return issuing.Carry{}, nil
+			}
+			return issuing.Carry{Rides: 17, Spent: money.Fen(68_00), At: h.now.Now()}, nil
+		}
 		orders, err := h.tsm.MoveTo(ctx, bandID, newBandID, carry)
 		if err != nil || len(orders) != len(products) {
 			t.Fatalf("%d orders, want %d: %v", len(orders), len(products), err)
@@ -309,7 +317,7 @@ func TestMoveUnderFaults(t *testing.T) {
 					})
 					h.band = newBand(t, h.tsm, to, byte(n+1))
 					h.band.work(0)
-					orders, err := h.tsm.MoveTo(ctx, from, to, nil)
+					orders, err := h.tsm.MoveTo(ctx, from, to, nothing)
 					if err != nil || len(orders) != 1 {
 						t.Fatalf("%d orders: %v", len(orders), err)
 					}
@@ -351,7 +359,7 @@ func TestMoveGivenUp(t *testing.T) {
 		})
 		h.band = newBand(t, h.tsm, newBandID, 2)
 		h.band.work(0)
-		orders, err := h.tsm.MoveTo(ctx, bandID, newBandID, nil)
+		orders, err := h.tsm.MoveTo(ctx, bandID, newBandID, nothing)
 		if err != nil || len(orders) != 1 {
 			t.Fatalf("%d orders: %v", len(orders), err)
 		}
@@ -386,7 +394,7 @@ func TestReplaceOnlyByItsHeir(t *testing.T) {
 		return errors.Join(err, h.tsm.Register(tx, newBandID, string(lin)))
 	})
 	h.band = newBand(t, h.tsm, newBandID, 2)
-	orders, err := h.tsm.MoveTo(ctx, bandID, newBandID, nil)
+	orders, err := h.tsm.MoveTo(ctx, bandID, newBandID, nothing)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -154,19 +154,27 @@ func kindPart(q db.Reader, c issuing.Card, t issuing.Template, now time.Time, ou
 		out.Doors = site
 		return err
 	case issuing.Coupon:
-		var d issuing.CouponData
-		if err := json.Unmarshal(t.Data, &d); err != nil {
-			return fmt.Errorf("template %s: %w", t.ID, err)
-		}
-		shop, err := shopName(q, d.Merchant)
-		if err != nil {
-			return err
-		}
-		left, err := usesLeft(q, c.ID, int(d.Uses))
-		out.Coupon = &wearer.Coupon{Gives: gives(d), Merchant: shop, Uses: int(d.Uses), Left: left}
-		return err
+		return couponPart(q, c, out)
 	}
 	return nil
+}
+
+// couponPart tells what a coupon gives as it was given out, whatever is given today.
+func couponPart(q db.Reader, c issuing.Card, out *wearer.Card) error {
+	g, err := issuing.GrantOf(q, c.ID)
+	if err != nil {
+		return err
+	}
+	shop, err := shopName(q, g.Data.Merchant)
+	if err != nil {
+		return err
+	}
+	used, err := acquiring.Used(q, c)
+	out.Coupon = &wearer.Coupon{Gives: gives(g.Data), Merchant: shop, Uses: int(g.Data.Uses), Left: g.Left(used)}
+	if c.Carry.Used > 0 {
+		out.Was = words.CarriedUses.F(g.Left(c.Carry.Used), g.Data.Uses)
+	}
+	return err
 }
 
 // siteName names the doors of a site by its number; one that is not registered

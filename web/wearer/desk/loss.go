@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"slices"
 
+	"koala/acquiring"
 	"koala/customer"
 	"koala/internal/db"
 	"koala/issuing"
+	"koala/money"
 	"koala/transit"
 	"koala/tsm"
 	"koala/web"
@@ -214,11 +216,9 @@ func (l losses) change(ctx context.Context, act func(*db.Tx) error) error {
 	return nil
 }
 
-// Move orders every card anew for band. A transit card takes the rides and the
-// rebate total of its month along.
+// Move orders every card anew for band.
 func (l losses) Move(ctx context.Context, who, _, band string) error {
 	var old tsm.Band
-	carry := map[issuing.CardID]issuing.Carry{}
 	err := l.store.Read(ctx, func(q *db.Query) (err error) {
 		if old, err = lostBand(q, who); err != nil {
 			return err
@@ -226,21 +226,27 @@ func (l losses) Move(ctx context.Context, who, _, band string) error {
 		if old.ID == "" {
 			return wearer.ErrNoLoss
 		}
-		list, err := issuing.InBand(q, old.ID)
-		for _, c := range list {
-			if err == nil && c.Kind == issuing.Transit {
-				carry[c.ID], err = transit.CarryOf(q, c.ID.Purse(), l.store.Now())
-			}
-		}
-		return err
+		return nil
 	})
 	if err == nil {
-		_, err = l.tsm.MoveTo(ctx, old.ID, band, carry)
+		_, err = l.tsm.MoveTo(ctx, old.ID, band, l.carry)
 	}
 	if err != nil {
 		return fmt.Errorf("moving from a lost band: %w", err)
 	}
 	return nil
+}
+
+// carry is what a card of any kind takes along beside its money: a transit card the
+// rides and the rebate total of its month, a coupon how far it was used.
+func (l losses) carry(q db.Reader, c issuing.Card) (issuing.Carry, error) {
+	switch c.Kind {
+	case issuing.Transit:
+		return transit.CarryOf(q, c.ID.Purse(), l.store.Now())
+	case issuing.Coupon:
+		return acquiring.CarryOf(q, c.ID)
+	}
+	return issuing.Carry{Spent: money.Fen(0)}, nil
 }
 
 // Claim pays a lost card's money to the wallet once it is due.

@@ -14,7 +14,6 @@ import (
 	"koala/internal/db"
 	"koala/issuing"
 	"koala/ledger"
-	"koala/spec/coupon"
 	"koala/spec/desfire"
 	"koala/spec/pboc"
 	"koala/web"
@@ -242,15 +241,4 @@ func masked(ref string) string {
 		return ref[:5] + "…" + ref[len(ref)-8:]
 	}
 	return ref
-}
-
-// usesLeft is how often a coupon card may still be redeemed.
-func usesLeft(q db.Reader, card issuing.CardID, uses int) (int, error) {
-	list, err := acquiring.Redemptions(q, acquiring.Filter{Card: card, Limit: 1000})
-	for _, r := range list {
-		if r.Op == coupon.Redeem {
-			uses--
-		}
-	}
-	return max(uses, 0), err
 }

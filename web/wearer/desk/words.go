@@ -12,7 +12,7 @@ var words = struct {
 	BusLine, TraceTap, TraceBooked, TraceFixed, AccountFloat, AccountClearing, YourWallet, YourBank, Suspended,
 	LimitOnce, LimitDay, LimitOffline, LimitPIN, LimitCredit,
 	GivesAmount, GivesPercent, GivesStamps, GivesThing, GivesOver, DoorNote, CanteenNote, TransitNote, ECashNote, DebitNote, CreditNote,
-	DoorsOf, DoorsAt, CarriedRides, CarriedFen, ClaimWaiting, ClaimDue, ClaimPaid, ClaimWithdrawn, NoClaim, ClaimRule, AccountCredit, AccountFirm,
+	DoorsOf, DoorsAt, CarriedUses, CarriedRides, CarriedFen, ClaimWaiting, ClaimDue, ClaimPaid, ClaimWithdrawn, NoClaim, ClaimRule, AccountCredit, AccountFirm,
 	Cleared, SaleOffline, SaleOnline, SaleBack, SaleGivenUp, Meal, Subsidy, TakenOff, DoorOpened, DoorStayed,
 	TraceProof, TraceHanded, TraceCleared, PaidOut, Moving, CarriedName,
 	ConsentUsed, ConsentWithdrawn, ConsentGuessed, ConsentOld, ConsentLives, LimitLowered Text
@@ -78,6 +78,7 @@ var words = struct {
 	CreditNote:       Text{ZH: "先付后还，额度 %[1]s", EN: "pay later, up to %[1]s"},
 	DoorsAt:          Text{ZH: "%[1]s的门", EN: "the doors of %[1]s"},
 	DoorsOf:          Text{ZH: "%[1]d 号园区的门", EN: "the doors of site %[1]d"},
+	CarriedUses:      Text{ZH: "搬来时剩 %[1]d 次，共 %[2]d 次", EN: "%[1]d of %[2]d uses left when it came"},
 	CarriedRides:     Text{ZH: "本月已乘 %[1]d 次", EN: "%[1]d rides of this month"},
 	CarriedFen:       Text{ZH: "本月已付 %[1]s", EN: "%[1]s paid this month"},
 	ClaimWaiting:     Text{ZH: "等待期", EN: "waiting"},
