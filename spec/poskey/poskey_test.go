@@ -1,0 +1,111 @@
+package poskey_test
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"koala/spec/poskey"
+)
+
+func key(t *rapid.T, name string) [16]byte {
+	return [16]byte(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, name))
+}
+
+// TestCheckValue: a published pair (all bits of the key's parity odd).
+func TestCheckValue(t *testing.T) {
+	k := [16]byte{0x01, 0x23, 0x45, 0x67, 0x89, 0xAB, 0xCD, 0xEF, 0xFE, 0xDC, 0xBA, 0x98, 0x76, 0x54, 0x32, 0x10}
+	if got := poskey.KCV(k); got != [4]byte{0x08, 0xD7, 0xB4, 0xFB} {
+		t.Errorf("%X", got)
+	}
+}
+
+// TestField: what the host wraps the terminal opens, and finds what was altered.
+func TestField(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		tmk := key(rt, "tmk")
+		keys := [][16]byte{key(rt, "pik"), key(rt, "mak"), key(rt, "tdk")}[:rapid.IntRange(2, 3).Draw(rt, "n")]
+		var field []byte
+		for _, k := range keys {
+			field = poskey.Wrap(tmk, k).Append(field)
+		}
+		blocks, err := poskey.ParseField(field)
+		if err != nil || len(blocks) != len(keys) {
+			rt.Fatal(len(blocks), err)
+		}
+		for i, b := range blocks {
+			if got, err := b.Open(tmk); err != nil || got != keys[i] {
+				rt.Fatal(err)
+			}
+			b.Enciphered[rapid.IntRange(0, 15).Draw(rt, "byte")] ^= 1 << rapid.IntRange(0, 7).Draw(rt, "bit")
+			if _, err := b.Open(tmk); !errors.Is(err, poskey.ErrCheck) {
+				rt.Fatalf("altered: %v", err)
+			}
+		}
+	})
+	for _, n := range []int{0, 20, 39, 41, 80} {
+		if _, err := poskey.ParseField(make([]byte, n)); !errors.Is(err, poskey.ErrField) {
+			t.Errorf("%d bytes: %v", n, err)
+		}
+	}
+}
+
+// TestPINBlock: the block of ANSI X9.24-1:2009, annex A.4, and every PIN there
+// and back.
+func TestPINBlock(t *testing.T) {
+	if b, err := poskey.PINBlock(poskey.WithPAN, "1234", "4012345678909"); err != nil || hex.EncodeToString(b[:]) != "041274edcba9876f" {
+		t.Errorf("%X, %v", b, err)
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		form := rapid.SampledFrom([]poskey.PINForm{poskey.WithoutPAN, poskey.WithPAN}).Draw(rt, "form")
+		pin, pan := rapid.StringMatching(`[0-9]{4,12}`).Draw(rt, "pin"), rapid.StringMatching(`62[0-9]{11,17}`).Draw(rt, "pan")
+		b, err := poskey.PINBlock(form, pin, pan)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		if got, err := poskey.ParsePIN(form, b, pan); err != nil || got != pin {
+			rt.Fatalf("%q, %v", got, err)
+		}
+	})
+	for _, bad := range []struct{ pin, pan string }{{"123", "4012345678909"}, {"12a4", "4012345678909"}, {"1234567890123", "4012345678909"}, {"1234", "401234567890"}, {"1234", "40123456789x9"}} {
+		if _, err := poskey.PINBlock(poskey.WithPAN, bad.pin, bad.pan); !errors.Is(err, poskey.ErrPIN) {
+			t.Errorf("%v: %v", bad, err)
+		}
+	}
+	if _, err := poskey.PINBlock(3, "1234", "4012345678909"); !errors.Is(err, poskey.ErrPIN) {
+		t.Errorf("no such form: %v", err)
+	}
+}
+
+func FuzzParsePIN(f *testing.F) {
+	f.Add(byte(2), []byte{0x04, 0x12, 0x74, 0xED, 0xCB, 0xA9, 0x87, 0x6F}, "4012345678909")
+	f.Fuzz(func(t *testing.T, form byte, b []byte, pan string) {
+		if len(b) != 8 {
+			return
+		}
+		pin, err := poskey.ParsePIN(poskey.PINForm(form), [8]byte(b), pan)
+		if err != nil {
+			return
+		}
+		if again, err := poskey.PINBlock(poskey.PINForm(form), pin, pan); err != nil || !bytes.Equal(again[:], b) {
+			t.Errorf("%X read and written as %X", b, again)
+		}
+	})
+}
+
+// TestTrackBlock: a published example of the rule.
+func TestTrackBlock(t *testing.T) {
+	track, err := hex.DecodeString("12345678901234567" + "89D0508201781999168" + "3020")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := poskey.TrackBlock(track); err != nil || hex.EncodeToString(b) != "0820178199916830" {
+		t.Errorf("%X, %v", b, err)
+	}
+	if _, err := poskey.TrackBlock(track[:8]); !errors.Is(err, poskey.ErrTrack) {
+		t.Errorf("too short: %v", err)
+	}
+}
