@@ -7,11 +7,12 @@ import (
 	"fmt"
 
 	"koala/hsm"
+	"koala/internal/db"
 	"koala/issuing"
 	"koala/spec/globalplatform"
 	"koala/spec/iso7816"
 	"koala/spec/purse"
-	"koala/spec/tlv"
+	"koala/tsm/domain"
 	"koala/tsm/native"
 	"koala/tsm/online"
 	"koala/tsm/script"
@@ -37,6 +38,10 @@ const (
 	workPutBack // STORE DATA of what a block took out
 	workConfirm // GET STATUS once more
 
+	// Before any of it, of a card in a firm's domain:
+	workAuthority // into the issuer's domain the keys of delegated management, below it the firm's domain
+	workFirmKeys  // into the firm's domain its own keys
+
 	workWrite = workPersonalise | workActivate | workRead
 	workAll   = workInstall | workWrite
 )
@@ -45,30 +50,39 @@ const (
 // commands are derived from it again, so nothing secret is kept.
 type channelKeep struct {
 	work   work
-	host   [8]byte        // challenge of INITIALIZE UPDATE
-	fresh  [8]byte        // second challenge: of the read-back
-	term   purse.Terminal // terminal number of the read-back's INITIALIZE FOR LOAD
-	space  uint32         // quota of the partners' domain, bytes
-	from   int            // number of the first command in this script
-	answer []byte         // of INITIALIZE UPDATE; empty before
+	host   [8]byte            // challenge of INITIALIZE UPDATE
+	fresh  [8]byte            // second challenge: of the read-back
+	term   purse.Terminal     // terminal number of the read-back's INITIALIZE FOR LOAD
+	space  uint32             // quota of the partners' domain, bytes
+	from   int                // number of the first command in this script
+	answer []byte             // of INITIALIZE UPDATE; empty before
+	domain globalplatform.AID // of the firm whose cards share the instance; empty: the issuer's manages it
 }
 
-const keepVersion = 2
+const keepVersion = 3 // 2 had no domain
 
 func (k channelKeep) bytes() []byte {
 	b := binary.BigEndian.AppendUint16([]byte{keepVersion}, uint16(k.work))
 	b = append(append(append(b, k.host[:]...), k.fresh[:]...), k.term[:]...)
 	b = binary.BigEndian.AppendUint32(b, k.space)
-	return append(binary.BigEndian.AppendUint16(b, uint16(k.from)), k.answer...)
+	b = append(binary.BigEndian.AppendUint16(b, uint16(k.from)), byte(len(k.domain)))
+	return append(append(b, k.domain...), k.answer...)
 }
 
 func parseChannelKeep(b []byte) (k channelKeep, err error) {
 	const head = 3 + 8 + 8 + 6 + 4 + 2
-	if len(b) < head || b[0] != keepVersion {
+	if len(b) < head || b[0] != keepVersion && b[0] != keepVersion-1 {
 		return k, script.ErrStored
 	}
-	k = channelKeep{work: work(binary.BigEndian.Uint16(b[1:])), host: [8]byte(b[3:]), fresh: [8]byte(b[11:]), term: purse.Terminal(b[19:25]),
-		space: binary.BigEndian.Uint32(b[25:]), from: int(binary.BigEndian.Uint16(b[29:])), answer: b[head:]}
+	rest := b[head:]
+	if b[0] == keepVersion {
+		if len(rest) == 0 || len(rest) < 1+int(rest[0]) {
+			return k, script.ErrStored
+		}
+		k.domain, rest = globalplatform.AID(rest[1:1+rest[0]]), rest[1+rest[0]:]
+	}
+	k = channelKeep{domain: k.domain, work: work(binary.BigEndian.Uint16(b[1:])), host: [8]byte(b[3:]), fresh: [8]byte(b[11:]), term: purse.Terminal(b[19:25]),
+		space: binary.BigEndian.Uint32(b[25:]), from: int(binary.BigEndian.Uint16(b[29:])), answer: rest}
 	return k, nil
 }
 
@@ -78,12 +92,23 @@ func (k channelKeep) uid() ([]byte, error) {
 	return a.KDD[3:], err
 }
 
-// openChannel begins a session with the issuer security domain.
-func (m *Manager) openChannel(ctx context.Context, w work) (draft, error) {
-	k := channelKeep{work: w, space: m.cfg.Partners}
+// openChannel begins a session with the domain that manages the order's card:
+// the issuer's, or for firms' cards the firm's. A session that follows refusals
+// goes through the issuer's in any case: the keys there may be of before a
+// rotation, or the quota of before the firm got more.
+func (m *Manager) openChannel(ctx context.Context, o Order, w work) (draft, error) {
+	k := channelKeep{work: w, space: m.cfg.Partners, domain: issuing.DomainOf(o.instance)}
 	if k.space == 0 {
-		k.space = partnersSpace
+		k.space = domain.PartnersSpace
 	}
+	if k.domain != "" && (o.Stalled > 1 || o.Stalled == 1 && !o.Stop) {
+		k.work |= workAuthority
+	}
+	return m.begin(ctx, k)
+}
+
+// begin draws the challenges of a session.
+func (m *Manager) begin(ctx context.Context, k channelKeep) (draft, error) {
 	var random [16]byte
 	if err := m.hsm.Random(ctx, random[:]); err != nil {
 		return draft{}, fmt.Errorf("drawing a host challenge: %w", err)
@@ -93,10 +118,19 @@ func (m *Manager) openChannel(ctx context.Context, w work) (draft, error) {
 	if k.term, err = m.challenge(ctx); err != nil {
 		return draft{}, err
 	}
-	return draft{stage: stageOpen, keep: k.bytes(), steps: []step{
-		sent(PhaseChannel, iso7816.Select([]byte(globalplatform.IssuerDomain))),
-		sent(PhaseChannel, globalplatform.InitializeUpdate(0, k.host)),
-	}}, nil
+	return draft{stage: stageOpen, keep: k.bytes(), steps: k.opening(k.manager(), k.host)}, nil
+}
+
+// manager is the domain that the session speaks to.
+func (k channelKeep) manager() globalplatform.AID {
+	if k.domain == "" || k.work&workAuthority != 0 {
+		return globalplatform.IssuerDomain
+	}
+	return k.domain
+}
+
+func (k channelKeep) opening(to globalplatform.AID, challenge [8]byte) []step {
+	return []step{sent(PhaseChannel, iso7816.Select([]byte(to))), sent(PhaseChannel, globalplatform.InitializeUpdate(0, challenge))}
 }
 
 // An inner is one command for the channel before it is wrapped.
@@ -106,6 +140,7 @@ type inner struct {
 	show   []byte       // its data as the log has them, where that differs
 	keys   []hsm.KeyRef // groups the hsm adds to the end of a STORE DATA
 	put    bool         // PUT KEY: made by the hsm whole
+	bring  hsm.Bring    // of other keys
 	expect []iso7816.SW
 }
 
@@ -130,10 +165,10 @@ func (k channelKeep) inners(d issuing.Personalisation) []inner {
 		return globalplatform.SetStatus{Part: globalplatform.Applications, State: s, App: d.Instance}.Command()
 	}
 	pass := under(PhasePersonalise, globalplatform.Personalize(d.Instance).Command())
-	add(workLook, under(PhaseLook, look, iso7816.OK, iso7816.SWReferenceNotFound))
-	if k.work&workLook != 0 && d.Shared {
-		domain := globalplatform.GetStatus{Part: globalplatform.Applications, Prefix: partners}.Command()
-		out = append(out, under(PhaseLook, domain, iso7816.OK, iso7816.SWReferenceNotFound))
+	add(workLook, under(PhaseLook, look, iso7816.OK, globalplatform.SWMore, iso7816.SWReferenceNotFound))
+	if d.Shared && k.domain == "" {
+		partners := globalplatform.GetStatus{Part: globalplatform.Applications, Prefix: domain.Partners}.Command()
+		add(workLook, under(PhaseLook, partners, iso7816.OK, globalplatform.SWMore, iso7816.SWReferenceNotFound))
 	}
 	add(workKeys, inner{phase: PhaseKeys, put: true, expect: []iso7816.SW{iso7816.OK}})
 	unlock := PhaseBalance
@@ -146,9 +181,9 @@ func (k channelKeep) inners(d issuing.Personalisation) []inner {
 		out = append(out, pass.in(PhaseRemove))
 		out = append(out, store(PhaseRemove, d.Remove, nil)...)
 	}
-	add(workDomain, under(PhaseInstall, k.partnersDomain().Command()))
+	add(workDomain, under(PhaseInstall, domain.Install(domain.Partners, k.space, false).Command()))
 	add(workInstall, under(PhaseInstall, globalplatform.InstallApplet(d.LoadFile, d.Module, d.Instance, globalplatform.Privileges{}, d.Install).Command()))
-	add(workExtradite, under(PhaseInstall, globalplatform.Install{For: globalplatform.ForExtradition, App: d.Instance, Domain: partners}.Command()))
+	add(workExtradite, under(PhaseInstall, globalplatform.Install{For: globalplatform.ForExtradition, App: d.Instance, Domain: domain.Partners}.Command()))
 	if k.work&workPersonalise != 0 {
 		out = append(append(out, pass), store(PhasePersonalise, d.Groups, d.Keys)...)
 	}
@@ -159,23 +194,6 @@ func (k channelKeep) inners(d issuing.Personalisation) []inner {
 	}
 	add(workConfirm, under(PhaseReadBack, look, iso7816.OK, iso7816.SWReferenceNotFound))
 	return out
-}
-
-// Instances that cards of many issuers share belong to a security domain of
-// their own: what other firms write is bounded there, so that it never takes the
-// room of the wearer's own cards.
-const (
-	partners      globalplatform.AID = "\xF0koala\x06"
-	partnersSpace                    = 48 << 10 // bytes, all of them together
-)
-
-// partnersDomain is its INSTALL: SCP03 as the issuer's, with the quota.
-func (k channelKeep) partnersDomain() globalplatform.Install {
-	scp := tlv.Append(nil, 0x81, []byte{0x03, globalplatform.OptionSCP03})
-	params := tlv.Append(nil, globalplatform.TagParams, scp)
-	return globalplatform.Install{For: globalplatform.ForInstallSelect, LoadFile: globalplatform.DomainLoadFile, Module: globalplatform.DomainModule,
-		App: partners, Privileges: globalplatform.Privileges{}.With(globalplatform.PrivSecurityDomain),
-		Params: globalplatform.SystemParams{Granted: k.space}.Append(params)}
 }
 
 func (in inner) in(p Phase) inner {
@@ -241,17 +259,36 @@ func (m *Manager) draftWork(ctx context.Context, o Order, d issuing.Personalisat
 
 // hearOpen takes the answer to INITIALIZE UPDATE and prepares the rest.
 func hearOpen(m *Manager, ctx context.Context, o Order, h heard, keep []byte) (verdict, error) {
-	if h.Refused() && o.Stalled+1 >= maxStalled {
+	k, err := parseChannelKeep(keep)
+	switch {
+	case err != nil:
+		return verdict{}, fmt.Errorf("order %s: %w", o.ID, err)
+	case len(h.Answers) == 1 && h.RefusedWith(iso7816.SWFileNotFound) && k.manager() == k.domain:
+		return m.homeless(ctx, o, k)
+	case h.Refused() && o.Stalled+1 >= maxStalled:
 		return verdict{state: Unconfirmed, why: KeepsFailing, refuse: true, desk: true}, nil
-	}
-	if !h.Complete() {
+	case !h.Complete():
 		return again(h), nil
 	}
-	k, err := parseChannelKeep(keep)
-	if err != nil {
-		return verdict{}, fmt.Errorf("order %s: %w", o.ID, err)
-	}
 	k.answer = h.Answers[1].Data
+	return m.opened(ctx, o, k)
+}
+
+// opened goes on with a session whose domain has answered: what a firm's domain
+// lacks comes first.
+func (m *Manager) opened(ctx context.Context, o Order, k channelKeep) (verdict, error) {
+	if k.domain != "" {
+		a, err := globalplatform.ParseInitAnswer(k.answer)
+		switch {
+		case err != nil:
+			return unproven(o), nil
+		case k.work&workAuthority == 0 && !hsm.OwnDomainKeys(a):
+			k.work |= workFirmKeys
+		}
+		if k.work&(workAuthority|workFirmKeys) != 0 {
+			return m.prepare(ctx, o, k)
+		}
+	}
 	d, err := m.dossierOf(ctx, o)
 	if err != nil {
 		return verdict{}, err
@@ -286,82 +323,36 @@ func hearLook(m *Manager, ctx context.Context, o Order, h heard, keep []byte) (v
 		return verdict{}, err
 	}
 	k.from = len(h.Steps)
-	l, err := looked(d, h.Answers[1:])
+	l, err := domain.Looked(d.Instance, h.Answers[1:])
 	if err != nil {
 		return verdict{state: Unconfirmed, why: WrongProof, refuse: true}, nil
 	}
 	return m.found(ctx, o, d, k, l)
 }
 
-// A look is what GET STATUS said.
-type look struct {
-	life    byte // of the instance
-	apart   bool // it belongs to the partners' domain
-	domain  bool // which is there
-	partner bool // and is where it belongs
-}
-
-func looked(d issuing.Personalisation, answers []iso7816.Response) (l look, err error) {
-	l.partner = d.Shared
-	for _, r := range answers {
-		if !r.SW.OK() {
-			continue
-		}
-		list, err := globalplatform.ParseStatus(r.Data)
-		if err != nil {
-			return l, err
-		}
-		for _, e := range list {
-			switch e.AID {
-			case d.Instance:
-				l.life, l.apart = e.State, e.Domain == partners
-			case partners:
-				l.domain = true
-			}
-		}
-	}
-	return l, nil
-}
-
 // place is the work that puts an instance where it belongs, as far as it is not
 // there.
-func (l look) place() (w work) {
-	if l.life == absent {
+func (k channelKeep) place(d issuing.Personalisation, l domain.Look) (w work) {
+	if l.Life == domain.Absent {
 		w = workInstall
 	}
-	if l.partner && !l.domain {
+	if d.Shared && k.domain == "" && !l.Partners {
 		w |= workDomain
 	}
-	if l.partner && !l.apart {
+	if d.Shared && k.domain == "" && !l.Apart {
 		w |= workExtradite
 	}
 	return w
 }
 
-// absent is the life cycle of an instance that is not in the element.
-const absent byte = 0
-
-func lifeOf(data []byte, app globalplatform.AID) (byte, error) {
-	list, err := globalplatform.ParseStatus(data)
-	if err != nil {
-		return absent, err
-	}
-	for _, e := range list {
-		if e.AID == app {
-			return e.State, nil
-		}
-	}
-	return absent, nil
-}
-
 // found goes on at the first phase that is missing.
-func (m *Manager) found(ctx context.Context, o Order, d issuing.Personalisation, k channelKeep, l look) (verdict, error) {
+func (m *Manager) found(ctx context.Context, o Order, d issuing.Personalisation, k channelKeep, l domain.Look) (verdict, error) {
 	switch {
 	case o.Kind == Block || o.Kind == Unblock:
 		return m.foundToLock(ctx, o, d, k, l)
 	case o.Kind == Delete:
-		return m.foundToRemove(ctx, o, d, k, l.life)
-	case o.Stop && l.life == absent:
+		return m.foundToRemove(ctx, o, d, k, l.Life)
+	case o.Stop && l.Life == domain.Absent:
 		return stopped(o), nil
 	case o.Stop:
 		w, err := m.removal(ctx, o, d)
@@ -369,12 +360,12 @@ func (m *Manager) found(ctx context.Context, o Order, d issuing.Personalisation,
 			return verdict{}, err
 		}
 		k.work |= w
-	case l.life&globalplatform.LockBit != 0 && !d.Shared:
+	case l.Life&globalplatform.LockBit != 0 && !d.Shared:
 		k.work |= workRemove | workAll // of some older card
-	case l.life == globalplatform.Personalized && !d.Shared:
+	case l.Life == globalplatform.Personalized && !d.Shared:
 		k.work |= workRead
 	default:
-		k.work |= l.place() | workWrite
+		k.work |= k.place(d, l) | workWrite
 	}
 	return m.goOn(ctx, o, d, k)
 }
@@ -393,6 +384,7 @@ func stopped(o Order) verdict {
 func (m *Manager) stalled(o Order, h heard) verdict {
 	v := lost(h)
 	switch {
+	case h.RefusedWith(iso7816.SWNoSpace) && issuing.DomainOf(o.instance) != "" && o.Stalled == 0: // the firm may have got more since
 	case h.RefusedWith(iso7816.SWNoSpace) && (o.Kind == Issue || o.Kind == SAM) && !o.Stop:
 		v.set = func(o *Order) { o.Stop, o.Why, o.Stalled = true, NoSpace, 0 }
 	case !h.Refused() || o.Stalled+1 < maxStalled:
@@ -404,12 +396,34 @@ func (m *Manager) stalled(o Order, h heard) verdict {
 	return v
 }
 
-// hearWork reads a script of the channel's work: more of it, or the proof.
+// hearWork reads a script of the channel's work: more of it, or the proof. What
+// a firm's domain confirmed in it is kept.
 func hearWork(m *Manager, ctx context.Context, o Order, h heard, keep []byte) (verdict, error) {
 	k, err := parseChannelKeep(keep)
 	if err != nil {
 		return verdict{}, fmt.Errorf("order %s: %w", o.ID, err)
 	}
+	kept, err := m.receipts(ctx, o, k, h)
+	switch {
+	case errors.Is(err, errProof):
+		return unproven(o), nil
+	case err != nil:
+		return verdict{}, err
+	}
+	v, err := m.heardWork(ctx, o, k, h)
+	if len(kept) > 0 {
+		effect := v.effect
+		v.effect = func(tx *db.Tx) error {
+			if err := keepReceipts(tx, o, kept); err != nil || effect == nil {
+				return err
+			}
+			return effect(tx)
+		}
+	}
+	return v, err
+}
+
+func (m *Manager) heardWork(ctx context.Context, o Order, k channelKeep, h heard) (verdict, error) {
 	if !h.Complete() {
 		return m.stalled(o, h), nil
 	}
@@ -430,7 +444,7 @@ var errProof = errors.New("tsm: the element's proof does not verify")
 
 // proofOf turns the hsm's ways to say "this is not its key" into errProof.
 func proofOf(err error) error {
-	for _, no := range []error{hsm.ErrTAC, hsm.ErrMAC1, hsm.ErrCryptogram, hsm.ErrAnswer, hsm.ErrNoKey, hsm.ErrAC, hsm.ErrBalance, online.ErrAnswer, native.ErrAnswer} {
+	for _, no := range []error{hsm.ErrTAC, hsm.ErrMAC1, hsm.ErrCryptogram, hsm.ErrAnswer, hsm.ErrNoKey, hsm.ErrAC, hsm.ErrBalance, hsm.ErrReceipt, online.ErrAnswer, native.ErrAnswer} {
 		if errors.Is(err, no) {
 			return fmt.Errorf("%w: %w", errProof, err)
 		}
@@ -444,9 +458,18 @@ func proofOf(err error) error {
 // session keys.
 func (m *Manager) wrap(ctx context.Context, k channelKeep, d issuing.Personalisation, list []inner) ([]step, error) {
 	s := hsm.Script{HostChallenge: k.host, InitAnswer: k.answer, Level: globalplatform.CMAC | globalplatform.CENC}
-	for _, in := range list {
-		p := hsm.Plain{Command: in.c, Keys: in.keys, PutKeys: in.put}
-		s.Commands = append(s.Commands, p)
+	if k.manager() == k.domain {
+		s.Domain = k.domain
+	}
+	for i, in := range list {
+		if s.Domain != "" && needsToken(in.c) {
+			var err error
+			if in.c, err = m.hsm.SignToken(ctx, in.c); err != nil {
+				return nil, fmt.Errorf("signing a token: %w", err)
+			}
+			list[i] = in
+		}
+		s.Commands = append(s.Commands, hsm.Plain{Command: in.c, Keys: in.keys, PutKeys: in.put, Bring: in.bring})
 	}
 	wrapped, err := m.hsm.WrapScript(ctx, s)
 	if err != nil {
@@ -463,8 +486,11 @@ func (m *Manager) wrap(ctx context.Context, k channelKeep, d issuing.Personalisa
 // shown is the command for the log: key material is not in it, only its place.
 func (in inner) shown() iso7816.Command {
 	c := in.c
-	if in.put {
+	if in.put || in.bring.Key == hsm.DomainKeys {
 		return iso7816.Command{CLA: globalplatform.CLA, INS: globalplatform.InsPutKey, P2: 0x81, Le: iso7816.NoLe}
+	}
+	if in.bring.Key != 0 {
+		return iso7816.Command{CLA: globalplatform.CLA, INS: globalplatform.InsPutKey, P2: 0x01, Le: iso7816.NoLe}
 	}
 	if in.show != nil {
 		c.Data = in.show
@@ -475,6 +501,14 @@ func (in inner) shown() iso7816.Command {
 func (in inner) names() (out []string) {
 	if in.put {
 		return []string{hsm.LabelENC, hsm.LabelMAC, hsm.LabelDEK}
+	}
+	switch in.bring.Key {
+	case hsm.TokenKey:
+		out = []string{hsm.LabelInstallToken}
+	case hsm.ReceiptKey:
+		out = []string{hsm.LabelReceipt}
+	case hsm.DomainKeys:
+		out = []string{hsm.LabelDomainENC, hsm.LabelDomainMAC, hsm.LabelDomainDEK}
 	}
 	for _, k := range in.keys {
 		out = append(out, k.Label)

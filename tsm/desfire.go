@@ -35,7 +35,11 @@ func openApplication(p Phase, o Order) []step {
 }
 
 func beginTalk(p Phase, o Order, key byte) []step {
-	return native.Begin(string(p), application(o.CardKind), key)
+	name := o.instance
+	if len(name) == 0 { // an order of before each firm had its own
+		name = desfire.Name
+	}
+	return native.Begin(string(p), name, application(o.CardKind), key)
 }
 
 // talk takes up an authentication that the card has answered with its token.

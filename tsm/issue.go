@@ -28,7 +28,7 @@ var issueCourse = course{
 }
 
 var adoptCourse = course{
-	open: func(m *Manager, ctx context.Context, _ Order) (draft, error) { return m.openChannel(ctx, workKeys) },
+	open: func(m *Manager, ctx context.Context, o Order) (draft, error) { return m.openChannel(ctx, o, workKeys) },
 	hear: map[stage]func(*Manager, context.Context, Order, heard, []byte) (verdict, error){
 		stageOpen: hearFactory, stageWork: hearWork,
 	},
@@ -81,7 +81,7 @@ func openIssue(m *Manager, ctx context.Context, o Order) (draft, error) {
 		case alive:
 			return openLoad(m, ctx, o)
 		}
-		return m.openChannel(ctx, workLook)
+		return m.openChannel(ctx, o, workLook)
 	}
 	dossier, err := m.newDossier(ctx, o)
 	if err != nil {
@@ -91,7 +91,7 @@ func openIssue(m *Manager, ctx context.Context, o Order) (draft, error) {
 	if dossier.Shared {
 		begin = workLook
 	}
-	d, err := m.openChannel(ctx, begin)
+	d, err := m.openChannel(ctx, o, begin)
 	if err != nil {
 		return draft{}, err
 	}
@@ -263,7 +263,7 @@ func (m *Manager) writeAgain(ctx context.Context, o Order, d issuing.Personalisa
 	if d.Shared {
 		again = workWrite
 	}
-	next, err := m.openChannel(ctx, again)
+	next, err := m.openChannel(ctx, o, again)
 	if err != nil {
 		return verdict{}, err
 	}

@@ -13,6 +13,7 @@ import (
 	"koala/spec/globalplatform"
 	"koala/spec/iso7816"
 	"koala/spec/purse"
+	"koala/tsm/domain"
 	"koala/tsm/native"
 )
 
@@ -110,7 +111,7 @@ func locked(o Order) verdict {
 // The lock of a bank card is the security domain's: its instance is there, but
 // nobody can select it.
 var channelLockCourse = course{
-	open: func(m *Manager, ctx context.Context, _ Order) (draft, error) { return m.openChannel(ctx, workLook) },
+	open: func(m *Manager, ctx context.Context, o Order) (draft, error) { return m.openChannel(ctx, o, workLook) },
 	hear: map[stage]func(*Manager, context.Context, Order, heard, []byte) (verdict, error){
 		stageOpen: hearOpen, stageLook: hearLook, stageWork: hearWork,
 	},
@@ -127,7 +128,7 @@ var couponLockCourse = course{
 
 func openCoupon(m *Manager, ctx context.Context, o Order) (draft, error) {
 	if o.Kind == Unblock {
-		return m.openChannel(ctx, workLook)
+		return m.openChannel(ctx, o, workLook)
 	}
 	d, err := m.sharedDossier(ctx, o)
 	if err != nil {
@@ -161,19 +162,19 @@ func hearCoupon(m *Manager, ctx context.Context, o Order, h heard, _ []byte) (ve
 	if _, err := coupon.Parse(h.Answers[1].Data); err != nil {
 		return unproven(o), nil
 	}
-	next, err := m.openChannel(ctx, workLook)
+	next, err := m.openChannel(ctx, o, workLook)
 	return verdict{state: Running, next: &next, effect: func(tx *db.Tx) error { return keepCoupon(tx, o.Card, h.Answers[1].Data) }}, err
 }
 
 // foundToLock goes on after a look at the instance.
-func (m *Manager) foundToLock(ctx context.Context, o Order, d issuing.Personalisation, k channelKeep, l look) (verdict, error) {
-	isLocked := l.life&globalplatform.LockBit != 0
+func (m *Manager) foundToLock(ctx context.Context, o Order, d issuing.Personalisation, k channelKeep, l domain.Look) (verdict, error) {
+	isLocked := l.Life&globalplatform.LockBit != 0
 	switch {
 	case d.Shared && o.Kind == Block:
 		k.work |= workTakeOut
 	case d.Shared:
-		k.work |= l.place() | workPutBack
-	case l.life == absent:
+		k.work |= k.place(d, l) | workPutBack
+	case l.Life == domain.Absent:
 		return verdict{state: Failed, why: NotThere}, nil
 	case isLocked == (o.Kind == Block):
 		return locked(o), nil
@@ -192,8 +193,8 @@ func (m *Manager) lockConfirmed(_ context.Context, o Order, d issuing.Personalis
 	if d.Shared {
 		return locked(o), nil // the coupon was asked for once more
 	}
-	life, err := lifeOf(h.Answers[len(h.Answers)-1].Data, d.Instance)
-	if err != nil || life == absent || (life&globalplatform.LockBit != 0) != (o.Kind == Block) {
+	life, err := domain.LifeOf(h.Answers[len(h.Answers)-1].Data, d.Instance)
+	if err != nil || life == domain.Absent || (life&globalplatform.LockBit != 0) != (o.Kind == Block) {
 		return unproven(o), nil
 	}
 	return locked(o), nil
@@ -210,7 +211,7 @@ var deleteCourse = course{
 }
 
 var bankReturnCourse = course{
-	open: func(m *Manager, ctx context.Context, _ Order) (draft, error) { return m.openChannel(ctx, workLook) },
+	open: func(m *Manager, ctx context.Context, o Order) (draft, error) { return m.openChannel(ctx, o, workLook) },
 	hear: map[stage]func(*Manager, context.Context, Order, heard, []byte) (verdict, error){
 		stageSelect: hearReturnCard, stageBalance: hearReturnProof, stageOpen: hearOpen, stageLook: hearLook, stageWork: hearWork,
 	},
@@ -228,7 +229,7 @@ var canteenReturnCourse = course{
 
 // Cards without money are only looked for and removed.
 var plainReturnCourse = course{
-	open: func(m *Manager, ctx context.Context, _ Order) (draft, error) { return m.openChannel(ctx, workLook) },
+	open: func(m *Manager, ctx context.Context, o Order) (draft, error) { return m.openChannel(ctx, o, workLook) },
 	hear: map[stage]func(*Manager, context.Context, Order, heard, []byte) (verdict, error){
 		stageOpen: hearOpen, stageLook: hearLook, stageWork: hearWork,
 	},
@@ -251,7 +252,7 @@ func endReturn(tx *db.Tx, o Order) error {
 // openReturn asks for the balance, or, when DELETE may have happened, looks.
 func openReturn(m *Manager, ctx context.Context, o Order) (draft, error) {
 	if len(o.data) > 0 {
-		return m.openChannel(ctx, workLook)
+		return m.openChannel(ctx, o, workLook)
 	}
 	return openLock(m, ctx, o)
 }
@@ -309,7 +310,7 @@ func (m *Manager) balanceProven(ctx context.Context, o Order, seen issuing.Count
 	case o.Stop:
 		return verdict{state: Cancelled, why: Given}, nil
 	}
-	next, err := m.openChannel(ctx, w)
+	next, err := m.openChannel(ctx, o, w)
 	return verdict{state: Running, next: &next, set: func(o *Order) { o.data = packCounters(seen) }}, err
 }
 
@@ -422,9 +423,9 @@ func (m *Manager) removal(ctx context.Context, o Order, d issuing.Personalisatio
 func (m *Manager) foundToRemove(ctx context.Context, o Order, d issuing.Personalisation, k channelKeep, life byte) (verdict, error) {
 	proven := len(o.data) > 0
 	switch {
-	case life == absent && (proven || !o.CardKind.Money()):
+	case life == domain.Absent && (proven || !o.CardKind.Money()):
 		return m.gone(o)
-	case life == absent:
+	case life == domain.Absent:
 		return missing, nil
 	case o.CardKind == issuing.Transit:
 		return m.stillThere(ctx, o)

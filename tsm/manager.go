@@ -28,8 +28,8 @@ type Config struct {
 	// Chunk is the most commands one script has; 0 is as many as there are. A
 	// small number lets people watch a card being written command by command.
 	Chunk int
-	// Partners bounds the space that cards in shared instances, which other firms
-	// issue too, take of one element, bytes; 0 is 48 KB.
+	// Partners bounds the space that firms' cards of before each had its own domain
+	// take of one element together, bytes; 0 is 48 KB.
 	Partners uint32
 	// Changed is told of every change of an order in its unit of work, for live
 	// pages; Done of those that have ended, for what others do then.
@@ -48,6 +48,7 @@ type stage string
 const (
 	stageSelect  stage = "select"  // SELECT of a bank card and its lists
 	stageOpen    stage = "open"    // SELECT the security domain, INITIALIZE UPDATE
+	stageDomain  stage = "domain"  // a firm's domain gets what it lacks; INITIALIZE UPDATE of it
 	stageLook    stage = "look"    // EXTERNAL AUTHENTICATE, GET STATUS
 	stageWork    stage = "work"    // what the order is about, under the channel
 	stageLoad    stage = "load"    // INITIALIZE FOR LOAD
@@ -343,6 +344,9 @@ func (m *Manager) report(ctx context.Context, band, id string, answers [][]byte,
 // judge asks the order's course what the answers mean.
 func (m *Manager) judge(ctx context.Context, o Order, row scriptRow, h heard) (verdict, error) {
 	read, ok := courseOf(o).hear[row.stage]
+	if row.stage == stageDomain {
+		read, ok = hearDomain, true
+	}
 	if !ok {
 		return verdict{}, fmt.Errorf("order %s, stage %q: %w", o.ID, row.stage, script.ErrStored)
 	}

@@ -127,6 +127,9 @@ func admit(tx *db.Tx, o *Order, r Request) error {
 		return ErrRequest
 	}
 	o.Customer, o.CardKind = string(c.Customer), c.Kind
+	if c.Kind.Shared() {
+		o.instance = c.Instance
+	}
 	if r.behind { // it waits for the card's earlier orders, and looks then
 		return nil
 	}

@@ -94,15 +94,27 @@ var Schema = db.Schema{Owner: "tsm", Steps: []string{
 		card TEXT PRIMARY KEY,
 		uid BYTEA NOT NULL,       -- of the element it was written into
 		kept BYTEA NOT NULL)      -- of a coupon taken out by a block: the coupon as it was`,
+	// Firms have domains of their own, which confirm what was done in them.
+	`ALTER TABLE tsm_order ADD COLUMN instance BYTEA NOT NULL DEFAULT '';
+	CREATE TABLE tsm_receipt (
+		uid BYTEA NOT NULL,       -- of the element
+		counter BIGINT NOT NULL,  -- of its receipts
+		ord TEXT NOT NULL,
+		domain BYTEA NOT NULL,
+		said BYTEA NOT NULL,      -- the command in plain, token included
+		answer BYTEA NOT NULL,    -- the confirmation as it came
+		at BIGINT NOT NULL,
+		PRIMARY KEY (uid, counter));
+	CREATE INDEX tsm_receipt_order ON tsm_receipt (ord, counter)`,
 }}
 
 const orderColumns = `id, ref, kind, band, card, card_kind, customer, fen, state, phase, session, stalled, desk, stop, why,
-	placed, changed, deadline, script, seq, version, data`
+	placed, changed, deadline, script, seq, version, data, instance`
 
 func scanOrder(scan func(...any) error) (o Order, err error) {
 	var fen, placed, changed, deadline int64
 	err = scan(&o.ID, &o.Ref, &o.Kind, &o.Band, &o.Card, &o.CardKind, &o.Customer, &fen, &o.State, &o.Phase, &o.Session, &o.Stalled,
-		&o.Desk, &o.Stop, &o.Why, &placed, &changed, &deadline, &o.script, &o.seq, &o.version, &o.data)
+		&o.Desk, &o.Stop, &o.Why, &placed, &changed, &deadline, &o.script, &o.seq, &o.version, &o.data, &o.instance)
 	if errors.Is(err, db.ErrNoRows) {
 		err = ErrNotFound
 	}
@@ -113,10 +125,10 @@ func scanOrder(scan func(...any) error) (o Order, err error) {
 
 func insertOrder(tx *db.Tx, o Order) error {
 	_, err := tx.Exec(`INSERT INTO tsm_order (id, ref, kind, band, card, customer, fen, state, open, phase, session,
-		stalled, desk, stop, why, placed, changed, deadline, script, seq, version, data, card_kind)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, 0, $11, $11, '', $12, $12, $13, '', -1, 0, $14, $15)`,
+		stalled, desk, stop, why, placed, changed, deadline, script, seq, version, data, card_kind, instance)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, 0, $11, $11, '', $12, $12, $13, '', -1, 0, $14, $15, $16)`,
 		o.ID, o.Ref, o.Kind, o.Band, o.Card, o.Customer, o.Amount.Minor(), o.State, true, o.Phase,
-		false, o.Placed.UnixMicro(), o.Deadline.UnixMicro(), nonNil(o.data), o.CardKind)
+		false, o.Placed.UnixMicro(), o.Deadline.UnixMicro(), nonNil(o.data), o.CardKind, nonNil(o.instance))
 	return err
 }
 
@@ -405,5 +417,48 @@ func CardsIn(q db.Reader, uid []byte) (out []issuing.CardID, err error) {
 		out = append(out, id)
 		return err
 	}, `SELECT card FROM tsm_card WHERE uid = $1 ORDER BY card`, uid)
+	return out, err
+}
+
+// OrderOf reads one order.
+func OrderOf(q db.Reader, id string) (Order, error) {
+	o, err := orderByID(q, id)
+	if err != nil {
+		return Order{}, fmt.Errorf("order %s: %w", id, err)
+	}
+	return o, nil
+}
+
+// A Filter picks orders for pages; empty fields pick all.
+type Filter struct {
+	Card     issuing.CardID
+	Customer string
+	Band     string
+	State    State
+	Desk     bool   // only those that wait for staff
+	Before   string // id of the last order of the page before; newest come first
+	Limit    int
+}
+
+// Orders reads a page of orders, newest first.
+func Orders(q db.Reader, f Filter) ([]Order, error) {
+	if f.Before == "" {
+		f.Before = "~" // sorts behind every id
+	}
+	return orders(q, `id < $1 AND (card = $2 OR $2 = '') AND (customer = $3 OR $3 = '') AND (band = $4 OR $4 = '')
+		AND (state = $5 OR $5 = '') AND (desk = $6 OR $6 = $7) ORDER BY id DESC LIMIT $8`,
+		f.Before, f.Card, f.Customer, f.Band, f.State, f.Desk, false, min(max(f.Limit, 1), maxPage))
+}
+
+// Counts tells how many orders stand in each state.
+func Counts(q db.Reader) (map[State]int, error) {
+	out := map[State]int{}
+	err := db.Each(q, func(scan func(...any) error) error {
+		var s State
+		var n int
+		err := scan(&s, &n)
+		out[s] = n
+		return err
+	}, `SELECT state, COUNT(*) FROM tsm_order GROUP BY state ORDER BY state`)
 	return out, err
 }

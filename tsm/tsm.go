@@ -23,20 +23,26 @@
 // its course. issue.go writes cards, channel.go is the secure channel that it and
 // removals go through; topup.go loads purses and e-cash, desfire.go is all of
 // DESFire applications; lock.go has blocks and returns; bank.go is what bank cards
-// prove, their default and their updates; lost.go lost bands and moved cards.
-// store.go has the tables, read.go what pages ask for. See docs/cycles for what is
-// durable when.
+// prove, their default and their updates; firm.go is the security domain that a
+// firm's cards live in; lost.go has bands, lost ones too, and moved cards. store.go
+// has the tables and what pages ask for. See docs/cycles for what is durable when.
 //
 // A script may be delivered, run or reported twice or late: the first report
 // counts, everything else changes nothing.
 package tsm
 
 import (
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
+	"koala/internal/db"
 	"koala/internal/fail"
 	"koala/issuing"
 	"koala/money"
+	"koala/spec/dialogue"
+	"koala/spec/iso7816"
 	"koala/spec/purse"
 	"koala/tsm/script"
 )
@@ -145,10 +151,11 @@ type Order struct {
 	Changed  time.Time
 	Deadline time.Time // when Tick looks at it; far ahead when nothing is due
 
-	script  string // id of the script in the band's hands; empty: none prepared
-	seq     int    // what the load is bound to: online sequence, transaction counter or number of the load; -1: none yet
-	version int    // counts changes; a unit that finds another one starts over
-	data    []byte // what its sessions work with: personalisation data sealed, a proven balance
+	instance []byte // that cards of the kind share, of orders since each firm has its own
+	script   string // id of the script in the band's hands; empty: none prepared
+	seq      int    // what the load is bound to: online sequence, transaction counter or number of the load; -1: none yet
+	version  int    // counts changes; a unit that finds another one starts over
+	data     []byte // what its sessions work with: personalisation data sealed, a proven balance
 }
 
 // Reason says in a word why an order stands where it stands.
@@ -240,3 +247,204 @@ var (
 	ErrLost      = fail.Define(fail.Refused, "tsm.band_lost", "the band was reported lost")
 	ErrMoved     = fail.Define(fail.Busy, "tsm.order_moved", "the order changed meanwhile: ask again")
 )
+
+// A Step is one phase of an order as its progress page shows it.
+type Step struct {
+	Phase  Phase
+	EN, ZH string
+	Done   bool
+	Now    bool // the order is in it
+}
+
+// Progress lists the phases of an order's kind and how far the order is.
+func (o Order) Progress() []Step {
+	reached := o.rank(o.Phase)
+	walk := o.Walk()
+	out := make([]Step, 0, len(walk))
+	for i, p := range walk {
+		out = append(out, Step{Phase: p, EN: p.Words(false), ZH: p.Words(true),
+			Done: o.State == Done || i < reached || i == reached && o.State != Placed && i > 0,
+			Now:  !o.State.Over() && (i == reached+1 || i == 0 && o.State == Placed)})
+	}
+	return out
+}
+
+// A Phase is one step of an order that people can follow.
+type Phase string
+
+// The phases, in no order of their own: see Order.Walk.
+const (
+	PhaseWait         Phase = "wait"
+	PhaseChannel      Phase = "channel"
+	PhaseLook         Phase = "look"
+	PhaseKeys         Phase = "keys"
+	PhaseInstall      Phase = "install"
+	PhasePersonalise  Phase = "personalise"
+	PhaseActivate     Phase = "activate"
+	PhaseReadBack     Phase = "readback"
+	PhaseInitLoad     Phase = "initload"
+	PhaseCryptogram   Phase = "cryptogram"
+	PhaseAuthenticate Phase = "authenticate"
+	PhaseCredit       Phase = "credit"
+	PhaseProve        Phase = "prove"
+	PhaseChallenge    Phase = "challenge"
+	PhaseLock         Phase = "lock"
+	PhaseBalance      Phase = "balance"
+	PhaseRemove       Phase = "remove"
+	PhaseScript       Phase = "script"
+	PhaseDefault      Phase = "default"
+)
+
+// walks gives for each kind the phases it passes when nothing goes wrong; the
+// cards that walk another way are in walksOf.
+var walks = map[Kind][]Phase{
+	Adopt:   {PhaseWait, PhaseChannel, PhaseKeys, PhaseReadBack},
+	Issue:   {PhaseWait, PhaseChannel, PhaseInstall, PhasePersonalise, PhaseActivate, PhaseReadBack},
+	SAM:     {PhaseWait, PhaseChannel, PhaseInstall, PhasePersonalise, PhaseActivate, PhaseReadBack},
+	TopUp:   {PhaseWait, PhaseInitLoad, PhaseCredit},
+	Block:   {PhaseWait, PhaseChallenge, PhaseLock, PhaseReadBack},
+	Unblock: {PhaseWait, PhaseChallenge, PhaseLock, PhaseReadBack},
+	Delete:  {PhaseWait, PhaseBalance, PhaseChannel, PhaseRemove},
+	Default: {PhaseWait, PhaseDefault, PhaseReadBack},
+	Update:  {PhaseWait, PhaseCryptogram, PhaseScript, PhaseReadBack},
+}
+
+var (
+	bankLoad     = []Phase{PhaseWait, PhaseInitLoad, PhaseCryptogram, PhaseCredit}
+	desfireLoad  = []Phase{PhaseWait, PhaseAuthenticate, PhaseCredit}
+	channelLock  = []Phase{PhaseWait, PhaseChannel, PhaseLock, PhaseReadBack}
+	desfireLock  = []Phase{PhaseWait, PhaseAuthenticate, PhaseLock, PhaseReadBack}
+	couponLock   = []Phase{PhaseWait, PhaseBalance, PhaseChannel, PhaseLock}
+	plainRemoval = []Phase{PhaseWait, PhaseChannel, PhaseRemove}
+	desfireIssue = append(slices.Clone(walks[Issue]), PhaseAuthenticate)
+)
+
+var walksOf = map[issuing.Kind]map[Kind][]Phase{
+	issuing.ECash:   {TopUp: bankLoad, Block: channelLock, Unblock: channelLock},
+	issuing.Debit:   {TopUp: bankLoad, Block: channelLock, Unblock: channelLock},
+	issuing.Credit:  {TopUp: bankLoad, Block: channelLock, Unblock: channelLock},
+	issuing.Canteen: {Issue: desfireIssue, TopUp: desfireLoad, Block: desfireLock, Unblock: desfireLock},
+	issuing.Door:    {Issue: desfireIssue, Block: desfireLock, Unblock: desfireLock, Delete: plainRemoval},
+	issuing.Coupon:  {Block: couponLock, Unblock: couponLock, Delete: plainRemoval},
+}
+
+// Walk lists the phases of a kind for a transit card in the order they happen.
+func Walk(k Kind) []Phase { return slices.Clone(walks[k]) }
+
+// Walk lists the phases of the order in the order they happen.
+func (o Order) Walk() []Phase {
+	w, ok := walksOf[o.CardKind][o.Kind]
+	if !ok {
+		w = walks[o.Kind]
+	}
+	if w = slices.Clone(w); o.Kind == Issue && !o.Amount.IsZero() {
+		load := Order{Kind: TopUp, CardKind: o.CardKind}
+		for _, p := range load.Walk()[1:] {
+			if !slices.Contains(w, p) {
+				w = append(w, p)
+			}
+		}
+	}
+	return w
+}
+
+// Words says what happens in the phase, in Chinese if zh.
+func (p Phase) Words(zh bool) string { return pick(phaseWords[p], string(p), zh) }
+
+var phaseWords = map[Phase][2]string{
+	PhaseWait:         {"Waiting for the band", "等待手环连接"},
+	PhaseChannel:      {"Opening a secure channel to the element", "与安全芯片建立安全通道"},
+	PhaseLook:         {"Reading what the element already holds", "读取芯片现有状态"},
+	PhaseKeys:         {"Replacing the factory keys", "替换出厂密钥"},
+	PhaseInstall:      {"Installing the card application", "安装卡应用"},
+	PhasePersonalise:  {"Writing number, limits and keys", "写入卡号、限额与密钥"},
+	PhaseActivate:     {"Switching the card on", "启用卡片"},
+	PhaseReadBack:     {"Reading the result back", "回读核对"},
+	PhaseInitLoad:     {"The card prepares the load", "圈存初始化"},
+	PhaseCredit:       {"The card takes the money", "圈存写卡"},
+	PhaseProve:        {"Asking the card what became of the load", "向卡片查证圈存结果"},
+	PhaseChallenge:    {"The card gives a challenge", "取卡片随机数"},
+	PhaseLock:         {"Changing the card's lock", "更改卡片锁定状态"},
+	PhaseBalance:      {"The card proves its balance", "卡片证明余额"},
+	PhaseRemove:       {"Removing the card from the element", "从芯片删除卡应用"},
+	PhaseCryptogram:   {"The card asks its bank", "卡片请求银行授权"},
+	PhaseAuthenticate: {"Card and house prove themselves to each other", "卡片与后台相互认证"},
+	PhaseScript:       {"The bank's commands to the card", "执行发卡行脚本"},
+	PhaseDefault:      {"Putting the card first", "设置默认卡"},
+}
+
+// reached tells which of the walk's phases lies further: an order's phase
+// never goes back when a session has to begin again.
+func (o Order) reached(now Phase) Phase {
+	if o.rank(now) > o.rank(o.Phase) {
+		return now
+	}
+	return o.Phase
+}
+
+func (o Order) rank(p Phase) int { return slices.Index(o.Walk(), p) }
+
+// A Line is one command of an order's log, with what came back. Plain is what
+// the command says; Wire differs from it under the secure channel. Key material
+// is in neither: the hsm puts it into the wire form only, enciphered.
+type Line struct {
+	Script  string
+	Phase   Phase
+	Plain   iso7816.Command
+	Wire    []byte
+	Secret  []string // names of keys inside
+	Asked   time.Time
+	Heard   time.Time         // zero: no report yet
+	Answer  *iso7816.Response // nil: none came
+	Good    bool              // the answer was one that the script expected
+	Cut     bool              // the link was lost right here
+	Meaning iso7816.Explanation
+}
+
+// Log reads everything an order said to its element and heard back, in order,
+// each line explained by what was said before it. The words show no whole card
+// number.
+func Log(q db.Reader, order string) ([]Line, error) {
+	o, err := orderByID(q, order)
+	var scripts []scriptRow
+	if err == nil {
+		scripts, err = scriptsOf(q, order)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("log of order %s: %w", order, err)
+	}
+	told := dialogue.NewSession(dialogue.Options{})
+	var out []Line
+	for _, r := range scripts {
+		out = append(out, r.lines(told)...)
+	}
+	if n := string(o.Card.Purse()); n != "" { // it stands in BCD in files of the purse
+		hushed := n[:6] + strings.Repeat("X", len(n)-10) + n[len(n)-4:]
+		for i := range out {
+			for j, f := range out[i].Meaning.Fields {
+				out[i].Meaning.Fields[j].Value = strings.ReplaceAll(f.Value, n, hushed)
+			}
+		}
+	}
+	return out, nil
+}
+
+func (r scriptRow) lines(told *dialogue.Session) []Line {
+	out := make([]Line, len(r.steps))
+	for i, s := range r.steps {
+		l := Line{Script: r.id, Phase: Phase(s.Phase), Plain: s.Plain, Wire: s.Wire, Secret: s.Secret, Asked: r.made, Heard: r.heard}
+		var a iso7816.Response
+		if i < len(r.answers) {
+			if got, err := iso7816.ParseResponse(r.answers[i]); err == nil {
+				a, l.Answer, l.Good = got, &got, s.Expects(got.SW)
+			}
+		}
+		l.Cut = r.cut && i == len(r.answers)
+		l.Meaning = told.Exchange(l.Plain, a)
+		for _, k := range l.Secret {
+			l.Meaning.Fields = append(l.Meaning.Fields, iso7816.Field{Name: "key", NameZH: "密钥", Value: k, Secret: true})
+		}
+		out[i] = l
+	}
+	return out
+}

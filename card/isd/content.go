@@ -193,7 +193,7 @@ func associate(s *card.Session, x, to card.Entry) iso7816.SW {
 	return iso7816.OK
 }
 
-// updateEntry changes privileges, implicit selection and the domain of an
+// updateEntry changes privileges, quotas, implicit selection and the domain of an
 // application (GPCS 11.5.2.3.4). What makes a domain a domain stays.
 func updateEntry(s *card.Session, self card.Entry, in gp.Install, params gp.SystemParams) iso7816.SW {
 	if in.App == "" {
@@ -221,8 +221,13 @@ func updateEntry(s *card.Session, self card.Entry, in gp.Install, params gp.Syst
 	if len(params.Implicit) == 1 {
 		x.Implicit = params.Implicit[0]
 	}
+	old := x.Quota
+	requota(&x, params)
 	if sw := s.Registry().Update(x); !sw.OK() {
 		return sw
+	}
+	if x.Quota != old && !s.Registry().Within(x.ID) {
+		return iso7816.SWNoSpace
 	}
 	if sw := move(s, x, params.Contactless); !sw.OK() || in.Domain == "" || card.AID(in.Domain) == x.Domain {
 		return sw

@@ -46,6 +46,19 @@ func quota(p gp.SystemParams) card.Quota {
 	return card.Quota{Own: p.NonVolatile, Granted: p.Granted, OwnVolatile: p.Volatile, GrantedVolatile: p.GrantedVolatile}
 }
 
+// requota changes the bounds that parameters name; the others stay.
+func requota(x *card.Entry, p gp.SystemParams) {
+	q := quota(p)
+	for _, n := range []struct {
+		to   *uint32
+		from uint32
+	}{{&x.Quota.Own, q.Own}, {&x.Quota.Granted, q.Granted}, {&x.Quota.OwnVolatile, q.OwnVolatile}, {&x.Quota.GrantedVolatile, q.GrantedVolatile}} {
+		if n.from != 0 {
+			*n.to = n.from
+		}
+	}
+}
+
 // contactless puts INSTALL's contactless parameters into an entry.
 func contactless(x *card.Entry, c *gp.ContactlessParams) {
 	if c == nil {

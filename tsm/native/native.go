@@ -19,11 +19,12 @@ import (
 // ErrAnswer says that a card did not answer what a card of the house answers.
 var ErrAnswer = errors.New("native: not the answer of such a card")
 
-// Begin selects an application and begins to authenticate with a key of it.
-func Begin(phase string, app desfire.AID, key byte) []script.Step {
+// Begin selects an application of the card with that name and begins to
+// authenticate with a key of it.
+func Begin(phase string, name []byte, app desfire.AID, key byte) []script.Step {
 	a := app.Bytes()
 	return []script.Step{
-		script.Sent(phase, iso7816.Select(desfire.Name)),
+		script.Sent(phase, iso7816.Select(name)),
 		script.Sent(phase, desfire.Wrap(desfire.CmdSelect, a[:]), desfire.OK.SW()),
 		script.Sent(phase, desfire.Wrap(desfire.CmdKeyVersion, []byte{key}), desfire.OK.SW()),
 		script.Sent(phase, desfire.Wrap(desfire.CmdAuthAES, []byte{key}), desfire.More.SW()),

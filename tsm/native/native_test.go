@@ -68,7 +68,7 @@ func TestFrames(t *testing.T) {
 }
 
 func TestOpenWantsACard(t *testing.T) {
-	steps := native.Begin("auth", desfire.CanteenAID, desfire.CanteenHost)
+	steps := native.Begin("auth", desfire.Name, desfire.CanteenAID, desfire.CanteenHost)
 	good := script.Heard{Steps: steps, Answers: []iso7816.Response{{}, {}, {Data: []byte{1}}, {Data: make([]byte, 16)}}}
 	if x, err := native.Open(make([]byte, 7), desfire.CanteenAID, [16]byte{}, good); err != nil || x.Key != desfire.CanteenHost || x.Version != 1 {
 		t.Errorf("%+v, %v", x, err)
