@@ -36,6 +36,7 @@ var (
 	ErrParts      = fail.Define(fail.Invalid, "hsm.parts", "a key comes in two or three parts, all of them")
 	ErrAC         = fail.Define(fail.Refused, "hsm.ac", "the card's cryptogram does not verify")
 	ErrBalance    = fail.Define(fail.Refused, "hsm.balance", "the card's proof of its balance does not verify")
+	ErrMAC        = fail.Define(fail.Refused, "hsm.mac", "the MAC of the message does not verify")
 	ErrPIN        = fail.Define(fail.Refused, "hsm.pin", "the PIN is wrong")
 	ErrPINBlock   = fail.Define(fail.Invalid, "hsm.pin_block", "the PIN block cannot be read under this zone's key")
 	ErrPool       = fail.Define(fail.Busy, "hsm.pool", "no card key is ready; fill the pool")
@@ -70,6 +71,7 @@ type HSM struct {
 	mu     sync.RWMutex
 	keys   map[string][]*key // by label; version v is at v-1
 	pool   *primes           // fixed RSA keys; nil: they are made
+	recent recent            // terminals' keys ready for use
 }
 
 // A Usage is what a key may do.
@@ -84,6 +86,7 @@ const (
 	CardRoot    Usage = "card-root"    // two-key 3DES, dispersed by PAN and sequence number (EMV 4.4 Book 2, A1.4 option A)
 	CardRootSM  Usage = "card-root-sm" // SM4, dispersed the same way (JR/T 0025.17)
 	AESRoot     Usage = "aes-root"     // AES-128, dispersed by UID and application (AN10922)
+	ReaderRoot  Usage = "reader-root"  // two-key 3DES, base key of readers with a key per transaction (ANSI X9.24-1)
 	ZoneKey     Usage = "zone"         // two-key 3DES over PIN blocks between an acquirer and this house
 	HashKey     Usage = "hash"         // HMAC-SHA-256: lookup tokens, references of PINs
 	CAKey       Usage = "rsa-ca"       // RSA 1408 bit, exponent 3: certifies issuers
@@ -113,6 +116,7 @@ const (
 	LabelIssuer  = "bank.issuer"
 	LabelSM2     = ".SM2"       // ends the labels of both in the SM2 chain
 	LabelZone    = "zone.PIN"   // PIN blocks of the house's own devices
+	LabelReader  = "reader.BDK" // readers' initial keys; made with the first of them
 	LabelPIN     = "pin.verify" // references of PINs
 	LabelToken   = "pan.token"  // lookup tokens of PANs
 

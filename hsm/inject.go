@@ -137,6 +137,8 @@ const (
 	TillCards      TerminalUse = "till.cards"      // AES, master of key 1 of canteen cards
 	TillSales      TerminalUse = "till.sales"      // AES, one till's own key for its sales; its TID is of hexadecimal digits
 	CouponMerchant TerminalUse = "coupon.merchant" // AES, root of one merchant's keys on discount cards
+	TerminalMaster TerminalUse = "pos.master"      // two-key 3DES, wraps a terminal's working keys (TMK); see NewMaster
+	ReaderInitial  TerminalUse = "reader.initial"  // two-key 3DES, initial key of a mobile reader (DUKPT); see NewReader
 )
 
 // injected says which root an injected key comes from.
@@ -151,7 +153,12 @@ func (k TerminalKey) place(header []byte) []byte {
 }
 
 // check is the key's check value: of AES, of triple DES where the use is.
-func (u TerminalUse) check(key []byte) [3]byte { return iso9797.KCVAES(key) }
+func (u TerminalUse) check(key []byte) [3]byte {
+	if u == TerminalMaster || u == ReaderInitial {
+		return iso9797.KCVDES(key)
+	}
+	return iso9797.KCVAES(key)
+}
 
 // An Injected is a key on its way into a device.
 type Injected struct {

@@ -38,7 +38,7 @@ type key struct {
 // length is the length of a key in bytes.
 func (u Usage) length() int {
 	switch u {
-	case PurseRoot, ChannelRoot, CardRoot, CardRootSM, AESRoot, ZoneKey:
+	case PurseRoot, ChannelRoot, CardRoot, CardRootSM, AESRoot, ZoneKey, ReaderRoot:
 		return 16
 	case Signing, Sealing, HashKey, CAKeySM, IssuerKeySM:
 		return 32
@@ -55,7 +55,7 @@ func (u Usage) length() int {
 // the others what is usual for the algorithm.
 func (u Usage) check(clear []byte) (kcv [3]byte) {
 	switch u {
-	case PurseRoot, CardRoot, ZoneKey:
+	case PurseRoot, CardRoot, ZoneKey, ReaderRoot:
 		return iso9797.KCVDES(clear)
 	case CardRootSM:
 		return pboc.KCV(pboc.SM4, [16]byte(clear))
@@ -76,7 +76,9 @@ func (u Usage) check(clear []byte) (kcv [3]byte) {
 }
 
 // tripleDES tells whether keys of the usage are two-key 3DES.
-func (u Usage) tripleDES() bool { return u == PurseRoot || u == CardRoot || u == ZoneKey }
+func (u Usage) tripleDES() bool {
+	return u == PurseRoot || u == CardRoot || u == ZoneKey || u == ReaderRoot
+}
 
 // prepare takes a copy of clear.
 func prepare(info KeyInfo, clear []byte) (*key, error) {
@@ -85,7 +87,7 @@ func prepare(info KeyInfo, clear []byte) (*key, error) {
 	case PurseRoot:
 		k.clear = bytes.Clone(clear)
 		k.root = purse.NewRoot([16]byte(clear))
-	case ChannelRoot, CardRoot, CardRootSM, AESRoot, ZoneKey, HashKey:
+	case ChannelRoot, CardRoot, CardRootSM, AESRoot, ZoneKey, ReaderRoot, HashKey:
 		k.clear = bytes.Clone(clear)
 	case CAKey, IssuerKey, CAKeySM, IssuerKeySM:
 		var err error

@@ -11,6 +11,7 @@ import (
 	"koala/spec/emv"
 	"koala/spec/iso7816"
 	"koala/spec/pboc"
+	"koala/spec/poskey"
 )
 
 // A PINBlock is a PIN on its way, enciphered under a zone's key (ISO 9564-1,
@@ -37,15 +38,11 @@ func (h *HSM) open(pan string, b PINBlock) (string, error) {
 	}
 	switch b.Format {
 	case 0:
-		field, err := panField(pan)
+		pin, err := poskey.ParsePIN(poskey.WithPAN, [8]byte(clear8), pan)
 		if err != nil {
-			return "", err
+			return "", fmt.Errorf("%w: %w", ErrPINBlock, err)
 		}
-		subtle.XORBytes(clear8, clear8, field[:])
-		if clear8[0]&0xF0 != 0 {
-			return "", ErrPINBlock
-		}
-		clear8[0] |= 0x20
+		return pin, nil
 	case 2:
 	default:
 		return "", fmt.Errorf("format %d: %w", b.Format, ErrPINBlock)
@@ -57,42 +54,13 @@ func (h *HSM) open(pan string, b PINBlock) (string, error) {
 	return pin, nil
 }
 
-// panField is 0000 and the twelve rightmost digits of the PAN but its check
-// digit (ISO 9564-1, format 0).
-func panField(pan string) (f [8]byte, err error) {
-	if len(pan) < 13 {
-		return f, fmt.Errorf("a PAN of %d digits: %w", len(pan), ErrPINBlock)
-	}
-	b, err := hex.DecodeString(pan[len(pan)-13 : len(pan)-1])
-	if err != nil {
-		return f, ErrPINBlock
-	}
-	copy(f[2:], b)
-	return f, nil
-}
-
 // EncipherPIN makes the block of format 0 that a device of the house's own zone
 // sends: for virtual devices, and for the tests of those that are not.
 func (h *HSM) EncipherPIN(ctx context.Context, pan, pin string) (b PINBlock, err error) {
 	if err := ctx.Err(); err != nil {
 		return b, err
 	}
-	k, err := h.key(LabelZone, ZoneKey, 0)
-	if err != nil {
-		return b, err
-	}
-	clear8, err := emv.PINBlock(pin)
-	if err != nil {
-		return b, ErrPINBlock
-	}
-	field, err := panField(pan)
-	if err != nil {
-		return b, err
-	}
-	clear8[0] &= 0x0F
-	subtle.XORBytes(clear8[:], clear8[:], field[:])
-	b.Block = [8]byte(pboc.NewKey(pboc.TripleDES, [16]byte(k.clear)).Encrypt(clear8[:]))
-	return b, nil
+	return h.encipher(pan, pin, "")
 }
 
 // referenceForm begins a PIN's reference: form 1 | key version 1 | HMAC 16.

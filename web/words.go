@@ -126,7 +126,7 @@ var failuresZH = map[string]string{
 	"wallet.no_limit_for_date":   "这一天没有生效的限额。",
 	"wallet.not_found":           "这位客户没有钱包。",
 	"issuing.firm_space":         "该公司的卡片在此手环上的可用空间不足。",
-	"issuing.space":              "公司的空间为芯片的 2048 至 32768 字节。",
+	"issuing.space":              "公司的空间为芯片的 1024 至 32768 字节。",
 	"issuing.card_not_found":     "没有这张卡。",
 	"issuing.product_not_found":  "没有这种在售的卡。",
 	"issuing.band_has_card":      "手环里已经有一张同类的卡。",
