@@ -272,7 +272,7 @@ var (
 	ErrNotDue     = fail.Define(fail.Refused, "issuing.claim_not_due", "what was spent before the loss may still come in; the claim is paid when its waiting time is over")
 	ErrNotHeir    = fail.Define(fail.Conflict, "issuing.not_replacement", "this card was not opened in place of the lost one")
 	ErrNoNumber   = fail.Define(fail.Invalid, "issuing.no_number", "a bank card needs a number drawn for its product")
-	ErrSpace      = fail.Define(fail.Invalid, "issuing.space", "a firm's space is 2048 to 32768 bytes of an element")
+	ErrSpace      = fail.Define(fail.Invalid, "issuing.space", "a firm's space is 1024 to 32768 bytes of an element")
 	ErrFirmSpace  = fail.Define(fail.Refused, "issuing.firm_space", "the firm's cards may not take more of this band")
 	ErrBadInput   = fail.Define(fail.Invalid, "issuing.bad_application", "an application needs a reference, a customer, a band and a product")
 )
@@ -295,7 +295,7 @@ type Firm struct {
 // FirmSpace is what a firm has when staff gave it no other; MinFirmSpace is one
 // card, MaxFirmSpace leaves the wearer's own cards their room.
 const (
-	MinFirmSpace = 2 << 10
+	MinFirmSpace = 1 << 10
 	FirmSpace    = 12 << 10
 	MaxFirmSpace = 32 << 10
 

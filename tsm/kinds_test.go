@@ -3,6 +3,7 @@ package tsm_test
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"testing"
 
@@ -26,20 +27,32 @@ const (
 func (h *house) openAll() {
 	h.t.Helper()
 	h.openBank()
+	h.templates("acme", map[string]offer{
+		"lunch": {issuing.Canteen, issuing.CanteenData{Site: "hq"}, 0},
+		"door":  {issuing.Door, issuing.DoorData{Site: 7, Days: 365}, 0},
+		"tea":   {issuing.Coupon, couponData, 0},
+	})
+}
+
+var couponData = issuing.CouponData{Merchant: "tea", Gives: "amount", Value: 500, Uses: 3, Days: 30}
+
+// An offer is a template of a firm's.
+type offer struct {
+	kind  issuing.Kind
+	data  any
+	space int
+}
+
+// templates puts cards of a firm on sale.
+func (h *house) templates(firm string, list map[string]offer) {
+	h.t.Helper()
 	h.do(func(tx *db.Tx) error {
-		for code, t := range map[string]struct {
-			kind issuing.Kind
-			data any
-		}{
-			"lunch": {issuing.Canteen, issuing.CanteenData{Site: "hq"}},
-			"door":  {issuing.Door, issuing.DoorData{Site: 7, Days: 365}},
-			"tea":   {issuing.Coupon, issuing.CouponData{Merchant: "tea", Gives: "amount", Value: 500, Uses: 3, Days: 30}},
-		} {
+		for code, t := range list {
 			data, err := json.Marshal(t.data)
 			if err != nil {
 				return err
 			}
-			x, err := issuing.Submit(tx, issuing.Template{Issuer: "acme", Code: code, Kind: t.kind, NameEN: code, NameZH: code, Art: "acme", Data: data})
+			x, err := issuing.Submit(tx, issuing.Template{Issuer: firm, Code: code, Kind: t.kind, NameEN: code, NameZH: code, Art: "acme", Space: t.space, Data: data})
 			if err == nil {
 				_, err = issuing.Approve(tx, x.ID, "staff")
 			}
@@ -360,11 +373,17 @@ func TestKindsUnderFaults(t *testing.T) {
 	}
 }
 
-// TestPartnersSpace gives the cards of other firms little room: what does not
-// fit fails with words and leaves nothing, and the wearer's own card finds room.
-func TestPartnersSpace(t *testing.T) {
-	h := open(t, sqlite(t), tsm.Config{Partners: 2200})
-	h.openAll()
+// TestFirmSpace gives a firm little room. What its templates say does not fit is
+// refused before anything is ordered; what takes more than its template says
+// fails by the element's word and leaves nothing. Other cards find their room,
+// and the firm's too when it gets more.
+func TestFirmSpace(t *testing.T) {
+	t.Parallel()
+	h := allKinds(t)
+	space := func(n int) {
+		t.Helper()
+		h.do(func(tx *db.Tx) error { return issuing.SetFirmSpace(tx, "acme", n) })
+	}
 	issue := func(p string, want tsm.State, why tsm.Reason) {
 		t.Helper()
 		h.product, h.card = p, ""
@@ -374,15 +393,22 @@ func TestPartnersSpace(t *testing.T) {
 			t.Errorf("%s: %s (%s), want %s", p, got.State, got.Why, why)
 		}
 	}
-	issue(doorCard, tsm.Done, tsm.NoReason)
+	space(issuing.MinFirmSpace)
+	h.templates("acme", map[string]offer{"large": {issuing.Coupon, couponData, 4 << 10}})
+	h.product, h.card = "acme/large", ""
+	if _, err := h.request(tsm.Issue, 0); !errors.Is(err, issuing.ErrFirmSpace) {
+		t.Errorf("a card of 4096 bytes in 1024: %v", err)
+	}
 	issue(couponCard, tsm.Failed, tsm.NoSpace)
 	if h.state() != issuing.Abandoned {
 		t.Errorf("the card is %s", h.state())
 	}
 	issue(issuing.TransitBJ, tsm.Done, tsm.NoReason)
-	if v := h.money(); v.held != 0 || v.wallet+v.float+v.deposit != funds {
-		t.Errorf("money: %+v", v)
-	}
+	h.whole()
+	issue(doorCard, tsm.Done, tsm.NoReason)
+	space(issuing.FirmSpace)
+	issue(couponCard, tsm.Done, tsm.NoReason)
+	issue("acme/large", tsm.Done, tsm.NoReason)
 }
 
 // TestGivenUpBehindALoss gives orders up whose script was carried out without the

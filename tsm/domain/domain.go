@@ -18,7 +18,7 @@ const (
 
 // Overhead is what a firm's domain takes itself, bytes: its line in the registry
 // and its keys. It is granted beside the space of the firm's cards.
-const Overhead = 2 << 10
+const Overhead = 1280
 
 // Install is the INSTALL of a domain with its quota: SCP03 as the issuer's. A
 // delegated one manages its content by tokens of the card issuer.
