@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/a-h/templ"
 
@@ -27,9 +28,10 @@ type bandView struct {
 	more   int         // and how many besides
 	recent []web.Happening
 	room   Room
-	wrist  bool // hands can do things to the band from here
-	lost   bool // a band is reported lost
-	moving bool // and its cards move to the one that is shown
+	wrist  bool      // hands can do things to the band from here
+	lost   bool      // a band is reported lost
+	moving bool      // and its cards move to the one that is shown
+	money  time.Time // or have moved, and only money is still to come by then
 	ref    string
 }
 
@@ -100,7 +102,7 @@ func (p pages) band(w http.ResponseWriter, r *http.Request) error {
 		if loss, v.lost, err = p.Losses.Loss(ctx, me); err != nil {
 			return fmt.Errorf("loss: %w", err)
 		}
-		v.moving = loss.Next != ""
+		v.moving, v.money = loss.Next != "", loss.Money
 	}
 	v.face, v.rules = faceOf(v.cards, v.band), rulesFor(v.cards)
 	if v.away() {

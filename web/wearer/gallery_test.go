@@ -539,6 +539,11 @@ func TestALostBand(t *testing.T) {
 	g.loss.Next = "band-two"
 	g.loss.Cards[0].New, g.loss.Cards[0].Order = &heir, &g.orders[1]
 	g.loss.Cards[0].Carried = []web.Fact{{Name: text("乘车次数", "Rides"), Value: "12"}}
+	wants(t, s.get("/my/"), "On its way from the lost band")
+	g.loss.Money = noon.AddDate(0, 0, 7)
+	if page := s.get("/my/"); !strings.Contains(page, "The cards are here; the money on the lost ones follows from Wed") || strings.Contains(page, "On its way") {
+		t.Error("the cards have arrived, and the first page still has them on their way")
+	}
 	page := s.get("/my/lost")
 	wants(t, page, "in the new band", "Writing the balance", "Rides")
 	if strings.Contains(page, "I found it") {

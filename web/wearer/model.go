@@ -271,6 +271,9 @@ type Loss struct {
 	Cards []LostCard
 	Rule  web.Text // when claims are paid, with its source
 	Next  string   // the band its cards move to; empty: none yet
+	// Money is set when all cards have arrived and only what was on them is still
+	// to come: by then it may.
+	Money time.Time
 }
 
 // A LostCard is one card of a lost band and what becomes of it.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"koala/acquiring"
 	"koala/customer"
@@ -67,7 +68,8 @@ func heirOf(cards []issuing.Card, old issuing.CardID) (issuing.Card, bool) {
 }
 
 // Loss tells how far the loss is, and the rule for its money in any case. It is over when nothing of the band waits any
-// more: each card was given up, or its heir works and its money has gone.
+// more: each card was given up, or its heir works and its money has gone. When only money still waits, Money says since
+// when it may follow. A band on which no card ever lived is over with the next band.
 func (l losses) Loss(ctx context.Context, who string) (loss wearer.Loss, lost bool, err error) {
 	err = l.store.Read(ctx, func(q *db.Query) error {
 		band, err := lostBand(q, who)
@@ -83,7 +85,7 @@ func (l losses) Loss(ctx context.Context, who string) (loss wearer.Loss, lost bo
 			return err
 		}
 		loss = wearer.Loss{Band: band.ID, At: band.Lost}
-		open := false
+		var open, lived bool
 		for _, c := range cards {
 			if c.Band != band.ID || c.Suspended.IsZero() {
 				continue
@@ -92,12 +94,23 @@ func (l losses) Loss(ctx context.Context, who string) (loss wearer.Loss, lost bo
 			if err != nil {
 				return err
 			}
-			loss.Cards, open = append(loss.Cards, x), open || waits
+			loss.Cards = append(loss.Cards, x)
+			open, lived = open || waits, lived || c.State != issuing.Ordered && c.State != issuing.Personalising
+			if x.New != nil && !x.Due.IsZero() && x.Fen > 0 && x.Due.After(loss.Money) {
+				loss.Money = x.Due
+			}
+		}
+		if lost = open || !loss.Money.IsZero(); open {
+			loss.Money = time.Time{} // cards first
+		}
+		if !lost && !lived {
+			if _, none := bandOf(q, who); errors.Is(none, tsm.ErrBand) {
+				lost = true
+			}
 		}
 		if loss.Rule.Empty() {
 			loss.Rule, err = l.rule(q, cards)
 		}
-		lost = open || len(loss.Cards) == 0
 		return err
 	})
 	if err != nil {
@@ -115,12 +128,13 @@ func (l losses) rule(q db.Reader, cards []issuing.Card) (web.Text, error) {
 	return words.ClaimRule.F(r.Value), err
 }
 
-// lostCard tells what becomes of one card, and whether something of it waits.
+// lostCard tells what becomes of one card, and whether it waits itself: a living one to be moved or found, the one in its
+// place to be written. Its money waits as long as Due is set.
 func (l losses) lostCard(q *db.Query, c issuing.Card, all []issuing.Card, loss *wearer.Loss) (x wearer.LostCard, waits bool, err error) {
 	if x.Card, err = cardOf(q, c, l.store.Now()); err != nil {
 		return x, false, err
 	}
-	waits = !c.State.Over()
+	waits = c.State == issuing.Active || c.State == issuing.Blocked || c.State == issuing.Closing
 	x.Claim, x.Fen = words.NoClaim, c.Known.Balance.Minor()
 	claim, err := issuing.ClaimOf(q, c.ID)
 	switch {
@@ -144,13 +158,13 @@ func (l losses) lostCard(q *db.Query, c issuing.Card, all []issuing.Card, loss *
 		return x, waits, err
 	}
 	x.New = &card
-	if claim.State == issuing.ClaimWaiting && x.Card.Worth() {
+	if claim.State == issuing.ClaimWaiting && x.Card.Worth() && x.Fen > 0 {
 		x.Carried = append(x.Carried, web.Fact{Name: words.Moving, Value: web.Yuan(x.Fen)})
 	}
 	if !card.Was.Empty() {
 		x.Carried = append(x.Carried, web.Fact{Name: words.CarriedName, Show: web.Say(card.Was)})
 	}
-	waits = claim.State == issuing.ClaimWaiting && x.Card.Worth() || heir.State == issuing.Ordered || heir.State == issuing.Personalising
+	waits = heir.State == issuing.Ordered || heir.State == issuing.Personalising
 	x.Order, err = issueOf(q, heir.ID)
 	return x, waits, err
 }
