@@ -219,8 +219,8 @@ func (h *Host) takeBack(q *iso8583.Message, a *act) string {
 		return "25"
 	case was.ended || was.code != "00":
 		return "00" // nothing stands of it
-	case was.back > 0:
-		return "12" // a part of it went back already
+	case was.back > 0 || was.record.MTI == "0420" || was.record.MTI == "0421":
+		return "12" // a part of it went back already, or it is a reversal itself
 	}
 	was.ended, a.empty = true, was.record.Kind() == clearing.Other
 	a.record.Amount, a.record.Processing = was.record.Amount, was.record.Processing
