@@ -1,12 +1,13 @@
 package issuing
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,73 +22,31 @@ import (
 	"koala/spec/tlv"
 )
 
-// A Reason says why an online request was answered as it was.
-type Reason string
-
-// The reasons, with the response codes (tag 8A, ISO 8583 field 39) they give.
-const (
-	Approval      Reason = ""             // 00
-	CardDeclined  Reason = "card"         // 05: the cryptogram is no ARQC
-	InProgress    Reason = "in_progress"  // 09: what became of an earlier load is not known yet
-	OtherAmount   Reason = "amount"       // 13: the load was ordered with another amount
-	UnknownCard   Reason = "unknown"      // 14
-	Malformed     Reason = "malformed"    // 30
-	GivenUp       Reason = "given_up"     // 40: the terminal took it back before it came
-	Lost          Reason = "lost"         // 41: the card is suspended or replaced
-	NoMoney       Reason = "no_money"     // 51
-	Expired       Reason = "expired"      // 54
-	WrongPIN      Reason = "wrong_pin"    // 55
-	NotOffered    Reason = "not_offered"  // 57: the card does not pay that way, or in that currency
-	OverLimit     Reason = "over_limit"   // 61
-	NotActive     Reason = "not_active"   // 62
-	BadCryptogram Reason = "cryptogram"   // 63
-	NoTries       Reason = "no_pin_tries" // 75
-	Repeated      Reason = "repeated"     // 94: the counter was used with another cryptogram
-)
-
-var codes = map[Reason]string{Approval: "00", CardDeclined: "05", InProgress: "09", OtherAmount: "13", UnknownCard: "14", Malformed: "30", GivenUp: "40", Lost: "41",
-	NoMoney: "51", Expired: "54", WrongPIN: "55", NotOffered: "57", OverLimit: "61", NotActive: "62", BadCryptogram: "63", NoTries: "75", Repeated: "94"}
-
-// Code is the response code, two characters.
-func (r Reason) Code() string { return codes[r] }
-
-// Words says the reason for people, in Chinese if zh.
-func (r Reason) Words(zh bool) string {
-	w, ok := reasonWords[r]
-	switch {
-	case !ok:
-		return string(r)
-	case zh:
-		return w[1]
-	}
-	return w[0]
-}
-
-var reasonWords = map[Reason][2]string{
-	Approval: {"approved", "已批准"}, CardDeclined: {"the card declined", "卡片拒绝"}, InProgress: {"an earlier load is being looked into", "上一笔圈存待确认"},
-	OtherAmount: {"another amount was ordered", "金额与订单不符"}, UnknownCard: {"no such card", "无此卡"}, Malformed: {"the request is incomplete", "报文不完整"},
-	GivenUp: {"the terminal took it back", "终端已撤销"}, Lost: {"the card was reported lost", "卡片已挂失"}, NoMoney: {"not enough money", "余额不足"}, Expired: {"the card has expired", "卡片已过期"},
-	WrongPIN: {"wrong PIN", "密码错误"}, NotOffered: {"the card does not offer this", "卡片不支持此交易"}, OverLimit: {"above a limit", "超出限额"},
-	NotActive: {"the card is not active", "卡片未启用"}, BadCryptogram: {"the cryptogram does not verify", "密文验证不通过"},
-	NoTries: {"no PIN tries left", "密码已锁定"}, Repeated: {"the counter was used before", "计数器重复"},
-}
-
 // Transaction types (tag 9C): the first two digits of ISO 8583's processing
 // code, those of e-cash loads as hosts code them (DOMAIN.md 6).
 const (
 	TypePurchase = 0x00
+	TypePreauth  = 0x03 // as a purchase, completed another day
 	TypeRefund   = 0x20 // goods came back, the card is there
 	TypeInquiry  = 0x31 // moves nothing: the card is heard
 	TypeLoad     = 0x60 // from the card's own account
 	lastLoad     = 0x63
 )
 
-// An Online is a request for authorisation.
+// An Online is a request for authorisation: of a chip (EMV), of a stripe
+// (Track), or of a number that somebody read out (Number and Expiry).
 type Online struct {
-	EMV   []byte           // data objects as the terminal has them: 9F26 9F10 9F36 9F37 82 95 9A 9C 9F02 9F03 5F2A 9F1A, 57 or 5A, 5F34
-	PIN   *hsm.PINBlock    // nil: none was entered
-	Payee ledger.AccountID // whom an approved payment is held for
-	Text  string           // the shop, for statements
+	EMV    []byte        // data objects as the terminal has them: 9F26 9F10 9F36 9F37 82 95 9A 9C 9F02 9F03 5F2A 9F1A, 57 or 5A, 5F34
+	Track  string        // track 2: PAN D YYMM service code
+	Number string        // PAN
+	Expiry string        // YYMM
+	Type   byte          // without EMV: purchase, pre-authorisation or inquiry
+	Fen    money.Amount  // without EMV
+	Voice  bool          // the number was approved by telephone: the card need not be there
+	PIN    *hsm.PINBlock // nil: none was entered
+	Payee  ledger.AccountID
+	Text   string        // the shop, for statements
+	Life   time.Duration // of the hold; zero: 30 days
 }
 
 // An Answer goes back to the terminal.
@@ -99,60 +58,86 @@ type Answer struct {
 	Load string // order that a load was bound to
 }
 
-// asked is a request taken apart, with what the hsm says about it.
-type asked struct {
+// A Prepared is a request taken apart, with what the hsm says about it.
+type Prepared struct {
 	c      hsm.Cryptogram
 	iad    pboc.IAD
 	secret secret
+	chip   bool
 	typ    byte
 	fen    money.Amount
+	expiry string // of a stripe or a keyed number
+	keyed  bool
+	voice  bool
 	pin    error // of the hsm's check; nil: right or none
 	hasPIN bool
 	payee  ledger.AccountID
 	text   string
+	life   time.Duration
+	why    Reason // it needs no unit: this is the answer
+}
+
+// Card is the house's name of the card, empty when it is not known.
+func (p Prepared) Card() CardID { return p.secret.card }
+
+// A Decided is what a unit made of a request.
+type Decided struct {
+	Why      Reason
+	Card     CardID
+	Counter  int    // the card's own, 0 to 65535; above, a request without a chip
+	Account  string // ledger account that pays
+	Replayed bool   // the answer of an earlier time: nothing was held now
+	load     Load   // bound to this counter
 }
 
 // Authorise answers an online request: it verifies cryptogram and PIN, then in
 // one unit applies the rules, holds the money and keeps the answer under card
 // and counter, so that the same request again gets the same answer and nothing
-// twice. A request of a load type is a load (see PlaceLoad).
+// twice. A request of a load type is a load (see PlaceLoad). Who has a unit of
+// his own calls its parts: Prepare, Decide, Reply.
 func (b *Bank) Authorise(ctx context.Context, r Online) (Answer, error) {
-	a, why, err := b.ask(ctx, r)
+	p, err := b.Prepare(ctx, r)
 	if err != nil {
 		return Answer{}, fmt.Errorf("authorising: %w", err)
 	}
-	if why != Approval {
-		return Answer{ARC: why.Code(), Why: why, Card: a.secret.card}, nil
+	if p.why != Approval {
+		return Answer{ARC: p.why.Code(), Why: p.why, Card: p.secret.card}, nil
 	}
-	var d decision
+	var d Decided
 	err = b.store.Write(ctx, func(tx *db.Tx) (err error) {
-		d, err = settle(tx, a, b.watch)
+		d, err = b.Decide(tx, p)
 		return err
 	})
 	if err != nil {
-		return Answer{}, fmt.Errorf("authorising card %s: %w", a.secret.card.Masked(), err)
+		return Answer{}, fmt.Errorf("authorising card %s: %w", p.secret.card.Masked(), err)
 	}
-	out := Answer{ARC: d.why.Code(), Why: d.why, Card: a.secret.card, Load: d.load.ID}
-	out.EMV, err = b.reply(ctx, a, d)
+	out := Answer{ARC: d.Why.Code(), Why: d.Why, Card: p.secret.card, Load: d.load.ID}
+	out.EMV, err = b.Reply(ctx, p, d)
 	return out, err
 }
 
-// reply makes tag 91, and the script: the new balance of a load, or the block
-// of a card that was reported lost.
-func (b *Bank) reply(ctx context.Context, a asked, d decision) ([]byte, error) {
-	auth, err := b.keys.ARPC(ctx, a.c, [2]byte([]byte(d.why.Code())))
+// Reply makes what goes back to the chip: tag 91, and the script: the new
+// balance of a load, or the block of a card that was reported lost. It is empty
+// for a request without a chip and for one that was refused before its unit.
+func (b *Bank) Reply(ctx context.Context, p Prepared, d Decided) ([]byte, error) {
+	if !p.chip || p.why != Approval {
+		return nil, nil
+	}
+	auth, err := b.keys.ARPC(ctx, p.c, [2]byte([]byte(d.Why.Code())))
 	if err != nil {
 		return nil, err
 	}
 	out := tlv.Append(nil, emv.TagIssuerAuth, auth)
 	var script []pboc.Script
 	switch {
-	case d.why == Lost:
+	case d.Why == Lost:
 		script = append(script, pboc.AppBlock())
-	case d.why == Approval && d.load.State == LoadBound:
+	case d.Why == Approval && d.load.State == LoadBound:
 		script = append(script, pboc.PutBalance(uint64(d.load.New().Minor())))
+	default:
+		return out, nil
 	}
-	commands, err := b.keys.ProtectScript(ctx, a.c, script...)
+	commands, err := b.keys.ProtectScript(ctx, p.c, script...)
 	if err != nil || len(commands) == 0 {
 		return out, err
 	}
@@ -163,82 +148,123 @@ func (b *Bank) reply(ctx context.Context, a asked, d decision) ([]byte, error) {
 	return tlv.Append(out, emv.TagScript2, body), nil
 }
 
-// ask takes a request apart and has the hsm look at it.
-func (b *Bank) ask(ctx context.Context, r Online) (a asked, why Reason, err error) {
-	a.payee, a.text = r.Payee, r.Text
-	if err := a.parse(r.EMV); err != nil {
-		return a, Malformed, nil
+// Prepare takes a request apart and has the hsm look at it.
+func (b *Bank) Prepare(ctx context.Context, r Online) (p Prepared, err error) {
+	p = Prepared{payee: r.Payee, text: r.Text, life: r.Life, voice: r.Voice, chip: len(r.EMV) > 0}
+	if p.chip {
+		err = p.parse(r.EMV)
+	} else {
+		err = p.read(r)
 	}
-	token, err := b.keys.Token(ctx, a.c.PAN)
 	if err != nil {
-		return a, "", err
+		p.why = Malformed
+		return p, nil
+	}
+	token, err := b.keys.Token(ctx, p.c.PAN)
+	if err != nil {
+		return p, err
 	}
 	err = b.store.Read(ctx, func(q *db.Query) (err error) {
-		a.secret, err = byToken(q, token, a.c.PSN)
+		p.secret, err = byToken(q, token, p.c.PSN)
 		return err
 	})
 	if errors.Is(err, ErrNotFound) {
-		return a, UnknownCard, nil
+		p.why = UnknownCard
+		return p, nil
 	}
-	if err != nil {
-		return a, "", err
+	if err == nil && p.chip {
+		err = b.checkAC(ctx, &p)
 	}
-	a.iad, err = b.keys.CheckAC(ctx, a.c)
+	if err == nil && p.why == Approval && r.PIN != nil {
+		p.hasPIN = true
+		if p.pin = ErrNoPIN; len(p.secret.pin) > 0 {
+			p.pin = b.keys.CheckPIN(ctx, p.c.PAN, *r.PIN, p.secret.pin)
+		}
+		if p.pin != nil && !errors.Is(p.pin, hsm.ErrPIN) && !errors.Is(p.pin, hsm.ErrPINBlock) && !errors.Is(p.pin, ErrNoPIN) {
+			return p, p.pin
+		}
+	}
+	return p, err
+}
+
+// checkAC has the hsm verify the cryptogram.
+func (b *Bank) checkAC(ctx context.Context, p *Prepared) (err error) {
+	p.iad, err = b.keys.CheckAC(ctx, p.c)
 	switch {
 	case errors.Is(err, hsm.ErrAC), errors.Is(err, hsm.ErrBalance), errors.Is(err, hsm.ErrNoKey):
-		return a, BadCryptogram, nil
+		p.why = BadCryptogram
 	case err != nil:
-		return a, "", err
-	case byte(a.iad.Alg) != a.secret.alg || max(a.iad.DKI, 1) != a.secret.dki:
-		return a, BadCryptogram, nil // keys that this card was never given
-	case a.iad.CVR.First() != pboc.ARQC:
-		return a, CardDeclined, nil
+		return err
+	case byte(p.iad.Alg) != p.secret.alg || max(p.iad.DKI, 1) != p.secret.dki:
+		p.why = BadCryptogram // keys that this card was never given
+	case p.iad.CVR.First() != pboc.ARQC:
+		p.why = CardDeclined
 	}
-	if r.PIN != nil {
-		a.hasPIN = true
-		if a.pin = ErrNoPIN; len(a.secret.pin) > 0 {
-			a.pin = b.keys.CheckPIN(ctx, a.c.PAN, *r.PIN, a.secret.pin)
+	return nil
+}
+
+// read takes a stripe or a keyed number apart.
+func (p *Prepared) read(r Online) error {
+	number, expiry := r.Number, r.Expiry
+	if r.Track != "" {
+		var rest string
+		if number, rest, _ = strings.Cut(r.Track, "D"); len(rest) < 4 {
+			return errMissing
 		}
-		if a.pin != nil && !errors.Is(a.pin, hsm.ErrPIN) && !errors.Is(a.pin, hsm.ErrPINBlock) && !errors.Is(a.pin, ErrNoPIN) {
-			return a, "", a.pin
-		}
+		expiry = rest[:4]
 	}
-	return a, Approval, nil
+	pn, err := pan.Parse(number)
+	p.c.PAN, p.expiry, p.keyed, p.typ, p.fen = string(pn), expiry, r.Track == "", r.Type, r.Fen
+	return err
 }
 
 // parse reads the data objects. Each may stand there once.
-func (a *asked) parse(raw []byte) error {
-	have := map[tlv.Tag][]byte{}
-	for in := raw; len(in) > 0; {
+func (p *Prepared) parse(raw []byte) error {
+	t := &p.c.Data
+	var atc, psn [2]byte
+	var typ [1]byte
+	fixed := [...]struct {
+		tag tlv.Tag
+		to  []byte
+	}{
+		{emv.TagAC, p.c.AC[:]}, {emv.TagATC, atc[:]}, {emv.TagAIP, p.c.AIP[:]}, {emv.TagUN, t.Unpredictable[:]}, {emv.TagTVR, t.TVR[:]},
+		{emv.TagDate, t.Date[:]}, {emv.TagAmount, t.Amount[:]}, {emv.TagAmountOther, t.Other[:]}, {emv.TagCurrency, t.Currency[:]},
+		{emv.TagTerminalCountry, t.Country[:]}, {emv.TagType, typ[:]},
+	}
+	var seen [maxObjects]tlv.Tag
+	var number, track []byte
+	found := 0
+	for in, n := raw, 0; len(in) > 0; n++ {
 		tag, v, rest, err := tlv.Next(in)
 		if err != nil {
 			return err
 		}
-		if _, twice := have[tag]; twice {
+		if n == maxObjects || slices.Contains(seen[:n], tag) {
 			return errMissing
 		}
-		have[tag], in = v, rest
-	}
-	t := &a.c.Data
-	var ac [8]byte
-	var atc, aip, psn [2]byte
-	for _, f := range []struct {
-		tag tlv.Tag
-		to  []byte
-	}{
-		{emv.TagAC, ac[:]}, {emv.TagATC, atc[:]}, {emv.TagAIP, aip[:]}, {emv.TagUN, t.Unpredictable[:]}, {emv.TagTVR, t.TVR[:]},
-		{emv.TagDate, t.Date[:]}, {emv.TagAmount, t.Amount[:]}, {emv.TagAmountOther, t.Other[:]}, {emv.TagCurrency, t.Currency[:]},
-		{emv.TagTerminalCountry, t.Country[:]},
-	} {
-		if len(have[f.tag]) != len(f.to) {
-			return errMissing
+		seen[n], in = tag, rest
+		switch tag {
+		case emv.TagPAN:
+			number = v
+		case emv.TagTrack2:
+			track = v
+		case emv.TagIAD:
+			p.c.IAD = v
+		case emv.TagPSN:
+			if copy(psn[:], v) != 1 {
+				return errMissing
+			}
 		}
-		copy(f.to, have[f.tag])
+		for _, f := range fixed {
+			if f.tag == tag && copy(f.to, v) == len(v) && len(v) == len(f.to) {
+				found++
+			}
+		}
 	}
-	if v, ok := have[emv.TagPSN]; ok && copy(psn[:], v) != 1 || len(have[emv.TagType]) != 1 || len(have[emv.TagIAD]) == 0 {
+	if found != len(fixed) || len(p.c.IAD) == 0 {
 		return errMissing
 	}
-	number, err := numberIn(have)
+	pn, err := numberIn(number, track)
 	if err != nil {
 		return err
 	}
@@ -246,71 +272,97 @@ func (a *asked) parse(raw []byte) error {
 	if err != nil {
 		return err
 	}
-	t.Type, a.typ, a.fen = have[emv.TagType][0], have[emv.TagType][0], money.Fen(int64(fen))
-	a.c.PAN, a.c.PSN, a.c.AC, a.c.ATC, a.c.AIP, a.c.IAD = string(number), psn[0]>>4*10+psn[0]&0x0F, ac, binary.BigEndian.Uint16(atc[:]), aip, have[emv.TagIAD]
+	t.Type, p.typ, p.fen = typ[0], typ[0], money.Fen(int64(fen))
+	p.c.PAN, p.c.PSN, p.c.ATC = string(pn), psn[0]>>4*10+psn[0]&0x0F, binary.BigEndian.Uint16(atc[:])
 	return nil
 }
+
+// maxObjects bounds the data objects of one request.
+const maxObjects = 48
 
 var errMissing = errors.New("issuing: a data object is missing, twice there or too long")
 
 // numberIn reads the PAN of tag 5A, or of track 2 in tag 57.
-func numberIn(have map[tlv.Tag][]byte) (pan.PAN, error) {
-	digits := strings.TrimRight(strings.ToUpper(hex.EncodeToString(have[emv.TagPAN])), "F")
-	if v := have[emv.TagTrack2]; digits == "" && v != nil {
-		digits, _, _ = strings.Cut(strings.ToUpper(hex.EncodeToString(v)), "D")
+func numberIn(number, track []byte) (pan.PAN, error) {
+	digits := strings.TrimRight(strings.ToUpper(hex.EncodeToString(number)), "F")
+	if digits == "" && track != nil {
+		digits, _, _ = strings.Cut(strings.ToUpper(hex.EncodeToString(track)), "D")
 	}
 	return pan.Parse(digits)
 }
 
-// A decision is what a unit made of a request.
-type decision struct {
-	why  Reason
-	load Load // bound to this counter
+// Decide decides a request and keeps the answer; of one that was answered
+// before it gives the answer of then.
+func (b *Bank) Decide(tx *db.Tx, p Prepared) (d Decided, err error) {
+	d = Decided{Why: p.why, Card: p.secret.card, Counter: int(p.c.ATC), Account: p.secret.account}
+	if p.why != Approval {
+		return d, nil
+	}
+	f, err := p.look(tx)
+	if err != nil {
+		return d, err
+	}
+	switch {
+	case !p.chip:
+		d.Counter = int(f.next)
+	case f.same == 1:
+		d.Why, d.Replayed = reasonOf(f.arc), true
+		d.load, err = loadAt(tx, d.Card, d.Counter)
+		if errors.Is(err, ErrNoLoad) {
+			err = nil
+		}
+		return d, err
+	case f.same == 2, f.cleared > 0: // the card has paid offline with it
+		d.Why, d.Replayed = Repeated, true
+		return d, nil
+	}
+	if err := p.learn(tx, f); err != nil {
+		return d, err
+	}
+	if d.Why = p.judge(tx, f); d.Why == Approval {
+		err = p.move(tx, f, &d)
+	}
+	if err == nil {
+		err = p.keep(tx, f, d)
+	}
+	if err == nil && f.doubts > 0 {
+		err = weighDoubts(tx, d.Card, b.watch)
+	}
+	return d, err
 }
 
-// settle decides a request and keeps the answer; of one that was answered
-// before it gives the answer of then.
-func settle(tx *db.Tx, a asked, watch func(*db.Tx, Movement) error) (d decision, err error) {
-	id := a.secret.card
-	if d, known, err := answered(tx, a); err != nil || known {
-		return d, err
-	}
-	c, err := Get(tx, id)
-	if err != nil {
-		return d, err
-	}
-	if err := a.learn(tx, c); err != nil {
-		return d, err
-	}
-	if d.why, err = a.judgePIN(tx, c); err != nil {
-		return d, err
-	}
-	state := authDeclined
-	if d.why == Approval {
-		switch a.typ {
-		case TypeLoad:
-			d, err = bindLoad(tx, a, c)
-			state = string(LoadBound)
-		case TypeInquiry:
-			state = authReleased
-		case TypeRefund:
-			d.why, err = takeBack(tx, a, c)
-			state = authHeld
-		default:
-			d.why, err = pay(tx, a, c)
-			state = authHeld
+// move does what an approval is about.
+func (p Prepared) move(tx *db.Tx, f facts, d *Decided) (err error) {
+	switch p.typ {
+	case TypeLoad:
+		if !p.chip {
+			d.Why = NotOffered
+			return nil
 		}
+		var c Card
+		if c, err = Get(tx, d.Card); err == nil {
+			d.load, d.Why, err = bindLoad(tx, p, c)
+		}
+	case TypeInquiry:
+	case TypeRefund:
+		d.Why = p.takeBack(f)
+	default:
+		d.Why, err = p.pay(tx, f, d.Counter)
 	}
-	if err != nil {
-		return d, err
+	return err
+}
+
+// state is what becomes of the request's row.
+func (p Prepared) state(d Decided) string {
+	switch {
+	case d.Why != Approval:
+		return authDeclined
+	case p.typ == TypeLoad:
+		return string(LoadBound)
+	case p.typ == TypeInquiry:
+		return authReleased
 	}
-	if d.why != Approval {
-		state = authDeclined
-	}
-	if err := a.keep(tx, d, state); err != nil {
-		return d, err
-	}
-	return d, weighDoubts(tx, id, watch)
+	return authHeld
 }
 
 // What became of an online request.
@@ -322,102 +374,71 @@ const (
 	authReturned = "returned" // completed, and the money went back
 )
 
-// answered finds the answer to a counter that was used before.
-func answered(tx *db.Tx, a asked) (d decision, known bool, err error) {
-	var ac []byte
-	var arc string
-	err = tx.QueryRow(`SELECT ac, arc FROM issuing_auth WHERE card = $1 AND atc = $2`, a.secret.card, int64(a.c.ATC)).Scan(&ac, &arc)
-	if errors.Is(err, db.ErrNoRows) {
-		kinds, err := kindsAt(tx, a.secret.card, a.c.ATC)
-		return decision{why: Repeated}, len(kinds) > 0, err // the card has paid offline with it
-	}
-	if err != nil {
-		return d, false, err
-	}
-	if !bytes.Equal(ac, a.c.AC[:]) {
-		return decision{why: Repeated}, true, nil
-	}
-	d.why = reasonOf(arc)
-	d.load, err = loadAt(tx, a.secret.card, int(a.c.ATC))
-	if errors.Is(err, ErrNoLoad) {
-		err = nil
-	}
-	return d, true, err
-}
-
 // learn keeps what a verified cryptogram says about the card.
-func (a asked) learn(tx *db.Tx, c Card) error {
-	if _, err := tx.Exec(`UPDATE issuing_bank SET atc = $2 WHERE card = $1 AND atc < $2`, c.ID, int64(a.c.ATC)); err != nil {
-		return err
-	}
-	if a.iad.Report != pboc.ReportBalance {
+func (p Prepared) learn(tx *db.Tx, f facts) error {
+	if !p.chip || p.iad.Report != pboc.ReportBalance {
 		return nil
 	}
-	proof := Proof{ATC: int(a.c.ATC), Balance: money.Fen(int64(a.iad.Amounts[0])), By: "cryptogram"}
-	if err := proveOpen(tx, c.ID, proof); err != nil {
-		return err
+	proof := Proof{ATC: int(p.c.ATC), Balance: money.Fen(int64(p.iad.Amounts[0])), By: "cryptogram"}
+	if f.loads > 0 {
+		if err := proveOpen(tx, f.c.ID, proof); err != nil {
+			return err
+		}
+	} else if f.c.Known.Balance.Cmp(proof.Balance) == 0 {
+		return nil
 	}
-	return See(tx, c.ID, Counters{Balance: proof.Balance, Online: proof.ATC, Offline: proof.ATC, At: tx.Now(), By: "authorisation"})
+	return See(tx, f.c.ID, Counters{Balance: proof.Balance, Online: proof.ATC, Offline: proof.ATC, At: tx.Now(), By: "authorisation"})
 }
 
-// judgePIN applies the rules that every request has to pass, and counts PIN
-// tries.
-func (a asked) judgePIN(tx *db.Tx, c Card) (Reason, error) {
-	var tries int
-	if err := tx.QueryRow(`SELECT tries FROM issuing_bank WHERE card = $1`, c.ID).Scan(&tries); err != nil {
-		return "", err
-	}
+// judge applies the rules that every request has to pass.
+func (p Prepared) judge(tx *db.Tx, f facts) Reason {
+	c := f.c
 	switch {
 	case !c.Suspended.IsZero() || c.State == Replaced:
-		return Lost, nil
+		return Lost
 	case c.State != Active:
-		return NotActive, nil
-	case !c.Valid(tx.Now()):
-		return Expired, nil
-	case a.c.Data.Currency != china:
-		return NotOffered, nil
-	case a.hasPIN && tries == 0:
-		return NoTries, nil
-	case !a.hasPIN:
-		return Approval, nil
+		return NotActive
+	case !c.Valid(tx.Now()), !p.chip && p.expiry != c.To.AddDate(0, 0, -1).In(calendar.Beijing).Format("0601"):
+		return Expired
+	case p.chip && p.c.Data.Currency != china, p.keyed && !p.chip && c.Kind != Credit && !p.voice:
+		return NotOffered
+	case p.hasPIN && f.tries == 0:
+		return NoTries
+	case p.hasPIN && p.pin != nil, !p.hasPIN && !p.chip && !p.keyed && c.Kind != Credit:
+		return WrongPIN
 	}
-	left, why := maxPINTries, Approval
-	if a.pin != nil {
-		left, why = tries-1, WrongPIN
-	}
-	_, err := tx.Exec(`UPDATE issuing_bank SET tries = $2 WHERE card = $1`, c.ID, left)
-	return why, err
+	return Approval
 }
 
 // takeBack approves a refund: nothing moves until the terminal clears it.
-func takeBack(tx *db.Tx, a asked, c Card) (Reason, error) {
+func (p Prepared) takeBack(f facts) Reason {
 	switch {
-	case a.payee == "":
-		return NotOffered, nil
-	case a.fen.Sign() <= 0:
-		return OtherAmount, nil
+	case p.payee == "":
+		return NotOffered
+	case p.fen.Sign() <= 0:
+		return OtherAmount
+	case p.fen.Minor() > f.once:
+		return OverLimit
 	}
-	once, err := RuleOn(tx, c, RuleOnce, tx.Now())
-	if err == nil && a.fen.Minor() > once.Value {
-		return OverLimit, nil
-	}
-	return Approval, err
+	return Approval
 }
 
 // pay holds a payment on the card's account for the payee.
-func pay(tx *db.Tx, a asked, c Card) (Reason, error) {
+func (p Prepared) pay(tx *db.Tx, f facts, counter int) (Reason, error) {
 	switch {
-	case c.Kind == ECash || a.typ != TypePurchase || a.payee == "":
+	case f.c.Kind == ECash || p.typ != TypePurchase && p.typ != TypePreauth || p.payee == "":
 		return NotOffered, nil
-	case a.fen.Sign() <= 0:
+	case p.fen.Sign() <= 0:
 		return OtherAmount, nil
+	case p.fen.Minor() > f.once || f.spent+p.fen.Minor() > f.daily:
+		return OverLimit, nil
 	}
-	over, err := overLimit(tx, c, a.fen)
-	if err != nil || over {
-		return OverLimit, err
+	life := p.life
+	if life == 0 {
+		life = holdTime
 	}
-	_, err = ledger.Authorise(tx, ledger.Hold{Ref: holdRef(c.ID, a.c.ATC), From: ledger.AccountID(a.secret.account), To: a.payee, Amount: a.fen,
-		Expires: tx.Now().Add(holdTime), Text: a.text})
+	_, err := ledger.Authorise(tx, ledger.Hold{Ref: holdRef(f.c.ID, counter), From: ledger.AccountID(p.secret.account), To: p.payee, Amount: p.fen,
+		Expires: tx.Now().Add(life), Text: p.text})
 	if errors.Is(err, ledger.ErrInsufficient) || errors.Is(err, ledger.ErrVelocity) {
 		return NoMoney, nil
 	}
@@ -427,36 +448,44 @@ func pay(tx *db.Tx, a asked, c Card) (Reason, error) {
 // holdTime is how long an authorised payment waits for its clearing.
 const holdTime = 30 * 24 * time.Hour
 
-func holdRef(id CardID, atc uint16) string { return fmt.Sprintf("auth:%s:%d", id, atc) }
-
-// overLimit applies the limits of a payment and of a day.
-func overLimit(tx *db.Tx, c Card, fen money.Amount) (bool, error) {
-	once, err := RuleOn(tx, c, RuleOnce, tx.Now())
-	if err != nil || fen.Minor() > once.Value {
-		return true, err
-	}
-	day, err := RuleOn(tx, c, RuleDay, tx.Now())
-	if err != nil {
-		return true, err
-	}
-	var sum int64
-	err = tx.QueryRow(`SELECT CAST(COALESCE(SUM(fen), 0) AS BIGINT) FROM issuing_auth WHERE card = $1 AND day = $2 AND kind = 'pay' AND state IN ($3, $4)`,
-		c.ID, calendar.Of(tx.Now(), calendar.Beijing).String(), authHeld, authPaid).Scan(&sum)
-	return sum+fen.Minor() > day.Value, err
+func holdRef(id CardID, counter int) string {
+	return "auth:" + string(id) + ":" + strconv.Itoa(counter)
 }
 
-// keep writes the answer down under card and counter.
-func (a asked) keep(tx *db.Tx, d decision, state string) error {
+// keep writes the answer down under card and counter, and what the card has
+// had of its day, its counter and its PIN tries.
+func (p Prepared) keep(tx *db.Tx, f facts, d Decided) error {
 	balance := int64(-1)
-	if a.iad.Report == pboc.ReportBalance {
-		balance = int64(a.iad.Amounts[0])
+	if p.chip && p.iad.Report == pboc.ReportBalance {
+		balance = int64(p.iad.Amounts[0])
 	}
 	n, err := tx.Exec(`INSERT INTO issuing_auth (card, atc, ac, kind, day, fen, balance, arc, state, payee, text, at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (card, atc) DO NOTHING`,
-		a.secret.card, int64(a.c.ATC), a.c.AC[:], askOf(a.typ), calendar.Of(tx.Now(), calendar.Beijing).String(), a.fen.Minor(), balance,
-		d.why.Code(), state, string(a.payee), a.text, tx.Now().UnixMicro())
+		d.Card, d.Counter, p.c.AC[:], p.asks(), f.day, p.fen.Minor(), balance, d.Why.Code(), p.state(d), string(p.payee), p.text, tx.Now().UnixMicro())
 	if err == nil && n == 0 {
 		err = ErrReused
 	}
+	if err != nil {
+		return err
+	}
+	tries, atc, held := f.tries, f.atc, int64(0)
+	if p.hasPIN && f.tries > 0 && (d.Why == WrongPIN || p.pin == nil && d.Why != Lost && d.Why != NotActive && d.Why != Expired) {
+		if tries = maxPINTries; p.pin != nil {
+			tries = f.tries - 1
+		}
+	}
+	if p.chip {
+		atc = max(atc, int(p.c.ATC))
+	}
+	if p.asks() == askPay && p.state(d) == authHeld {
+		held = p.fen.Minor()
+	}
+	if tries == f.tries && atc == f.atc && held == 0 {
+		return nil
+	}
+	_, err = tx.Exec(`UPDATE issuing_bank SET tries = $2, atc = $3, spent_day = $4, spent = $5 WHERE card = $1`, d.Card, tries, atc, f.day, f.spent+held)
 	return err
 }
+
+// asks sorts the request.
+func (p Prepared) asks() string { return askOf(p.typ) }

@@ -625,10 +625,10 @@ func TestAuthorisedOnceAndCompleted(t *testing.T) {
 		act  func(*db.Tx) error
 		want error
 	}{
-		{"more than held", func(tx *db.Tx) error { return issuing.Complete(tx, k.id, atc, money.Fen(80_01)) }, issuing.ErrAmount},
-		{"less", func(tx *db.Tx) error { return issuing.Complete(tx, k.id, atc, money.Fen(75_00)) }, nil},
-		{"again", func(tx *db.Tx) error { return issuing.Complete(tx, k.id, atc, money.Fen(75_00)) }, nil},
-		{"give up what is paid", func(tx *db.Tx) error { return issuing.Release(tx, k.id, atc) }, issuing.ErrState},
+		{"more than held", func(tx *db.Tx) error { return issuing.Complete(tx, k.id, int(atc), money.Fen(80_01)) }, issuing.ErrAmount},
+		{"less", func(tx *db.Tx) error { return issuing.Complete(tx, k.id, int(atc), money.Fen(75_00)) }, nil},
+		{"again", func(tx *db.Tx) error { return issuing.Complete(tx, k.id, int(atc), money.Fen(75_00)) }, nil},
+		{"give up what is paid", func(tx *db.Tx) error { return issuing.Release(tx, k.id, int(atc)) }, issuing.ErrState},
 		{"no such", func(tx *db.Tx) error { return issuing.Release(tx, k.id, 99) }, issuing.ErrNoAuth},
 	} {
 		if err := h.try(tt.act); !errors.Is(err, tt.want) {

@@ -3,6 +3,7 @@ package issuing
 import (
 	"errors"
 	"fmt"
+	"strconv"
 
 	"koala/calendar"
 	"koala/internal/db"
@@ -66,45 +67,55 @@ func askOf(typ byte) string {
 	return askOther
 }
 
-func authAt(q db.Reader, id CardID, atc uint16) (a authorised, found bool, err error) {
+func authAt(q db.Reader, id CardID, atc int) (a authorised, found bool, err error) {
 	err = q.QueryRow(`SELECT a.kind, a.state, a.payee, a.text, a.fen, a.paid, b.account FROM issuing_auth a JOIN issuing_bank b ON b.card = a.card
-		WHERE a.card = $1 AND a.atc = $2`, id, int64(atc)).Scan(&a.kind, &a.state, &a.payee, &a.text, &a.fen, &a.paid, &a.account)
+		WHERE a.card = $1 AND a.atc = $2`, id, atc).Scan(&a.kind, &a.state, &a.payee, &a.text, &a.fen, &a.paid, &a.account)
 	if errors.Is(err, db.ErrNoRows) {
 		return a, false, nil
 	}
 	return a, err == nil, err
 }
 
-func setAuth(tx *db.Tx, id CardID, atc uint16, state string, paid int64) error {
-	_, err := tx.Exec(`UPDATE issuing_auth SET state = $3, paid = $4 WHERE card = $1 AND atc = $2`, id, int64(atc), state, paid)
+// setAuth says what became of a request. A payment that came to nothing does
+// not count in the card's day.
+func setAuth(tx *db.Tx, id CardID, atc int, state string, paid int64) error {
+	_, err := tx.Exec(`UPDATE issuing_auth SET state = $3, paid = $4 WHERE card = $1 AND atc = $2`, id, atc, state, paid)
+	if err != nil || state != authReleased && state != authReturned {
+		return err
+	}
+	_, err = tx.Exec(`UPDATE issuing_bank SET spent = spent - COALESCE((SELECT a.fen FROM issuing_auth a
+		WHERE a.card = $1 AND a.atc = $2 AND a.kind = 'pay' AND a.day = issuing_bank.spent_day), 0) WHERE card = $1`, id, atc)
 	return err
 }
 
 // Complete books an authorised payment, of fen or less than was authorised,
 // and releases the rest: what a terminal does once the goods are given. The
 // same again changes nothing.
-func Complete(tx *db.Tx, id CardID, atc uint16, fen money.Amount) error {
-	return finish(tx, id, atc, authPaid, fen)
+func Complete(tx *db.Tx, id CardID, atc int, fen money.Amount) error {
+	_, err := finish(tx, id, atc, authPaid, fen, 100)
+	return err
 }
 
 // Release gives an authorised payment up.
-func Release(tx *db.Tx, id CardID, atc uint16) error {
-	return finish(tx, id, atc, authReleased, money.Fen(0))
+func Release(tx *db.Tx, id CardID, counter int) error {
+	_, err := finish(tx, id, counter, authReleased, money.Fen(0), 100)
+	return err
 }
 
-// finish ends a hold one way or the other. The hold is voided and the payment
-// posted in the same unit, so that the statement names it for what it is.
-func finish(tx *db.Tx, id CardID, atc uint16, to string, fen money.Amount) error {
+// finish ends a hold one way or the other, of at most so many per cent of what
+// was authorised. The hold is voided and the payment posted in the same unit, so
+// that the statement names it for what it is.
+func finish(tx *db.Tx, id CardID, atc int, to string, fen money.Amount, percent int64) (moved bool, err error) {
 	a, found, err := authAt(tx, id, atc)
 	switch {
 	case err != nil:
 	case !found || a.kind != askPay:
 		err = ErrNoAuth
 	case a.state == to:
-		return nil
+		return false, nil
 	case a.state != authHeld:
 		err = ErrState
-	case to == authPaid && (fen.Sign() <= 0 || fen.Minor() > a.fen):
+	case to == authPaid && (fen.Sign() <= 0 || fen.Minor() > a.fen*percent/100):
 		err = ErrAmount
 	}
 	if err == nil {
@@ -122,12 +133,14 @@ func finish(tx *db.Tx, id CardID, atc uint16, to string, fen money.Amount) error
 		err = setAuth(tx, id, atc, to, fen.Minor())
 	}
 	if err != nil {
-		return fmt.Errorf("payment %d of card %s: %w", atc, id.Masked(), err)
+		return false, fmt.Errorf("payment %d of card %s: %w", atc, id.Masked(), err)
 	}
-	return nil
+	return true, nil
 }
 
-func payRef(id CardID, atc uint16) string { return fmt.Sprintf("pay:%s:%d", id, atc) }
+func payRef(id CardID, counter int) string {
+	return "pay:" + string(id) + ":" + strconv.Itoa(counter)
+}
 
 // book moves the money of a record, by what is known of its counter. A counter
 // that the house was asked about is never an offline payment, whatever the
@@ -144,7 +157,7 @@ func (k Checked) book(tx *db.Tx) (Flaw, error) {
 	if err := k.learn(tx, c, d); err != nil {
 		return "", err
 	}
-	a, found, err := authAt(tx, c.ID, k.record.ATC)
+	a, found, err := authAt(tx, c.ID, int(k.record.ATC))
 	if err != nil {
 		return "", err
 	}
@@ -194,15 +207,15 @@ func (k Checked) online(tx *db.Tx, a authorised) (Flaw, error) {
 		case a.state != authHeld || int64(k.record.Fen) > a.fen:
 			return FlawNotDue, nil
 		}
-		err := Complete(tx, k.secret.card, k.record.ATC, k.fen())
+		err := Complete(tx, k.secret.card, int(k.record.ATC), k.fen())
 		if flaw := flawOf(err); flaw != NoFlaw || err != nil {
 			return flaw, unless(flaw, err)
 		}
-		return NoFlaw, k.tell(tx, payRef(k.secret.card, k.record.ATC), k.fen())
+		return NoFlaw, k.tell(tx, payRef(k.secret.card, int(k.record.ATC)), k.fen())
 	case pboc.ClearCancel, pboc.ClearReversal:
 		switch {
 		case a.state == authHeld:
-			return NoFlaw, Release(tx, k.secret.card, k.record.ATC)
+			return NoFlaw, Release(tx, k.secret.card, int(k.record.ATC))
 		case returned:
 			return FlawNoSale, nil
 		case a.state == authPaid:
@@ -224,7 +237,7 @@ func (k Checked) refunding(tx *db.Tx, a authorised) (Flaw, error) {
 	case k.record.Kind == pboc.ClearCancel && a.state == authPaid:
 		return FlawOver, nil
 	case k.record.Kind == pboc.ClearCancel:
-		return NoFlaw, setAuth(tx, k.secret.card, k.record.ATC, authReleased, 0)
+		return NoFlaw, setAuth(tx, k.secret.card, int(k.record.ATC), authReleased, 0)
 	case k.record.Kind != pboc.ClearRefund || a.payee != k.payee || int64(k.record.Fen) != a.fen:
 		return FlawNotDue, nil
 	case a.state == authReleased:
@@ -260,7 +273,7 @@ func (k Checked) give(tx *db.Tx, kind string, fen money.Amount, state string) (F
 	if err := k.tell(tx, e.Ref, fen.Neg()); err != nil {
 		return "", err
 	}
-	return NoFlaw, setAuth(tx, k.secret.card, k.record.ATC, state, fen.Minor())
+	return NoFlaw, setAuth(tx, k.secret.card, int(k.record.ATC), state, fen.Minor())
 }
 
 func (k Checked) tell(tx *db.Tx, ref string, fen money.Amount) error {

@@ -73,7 +73,7 @@ func Statement(ctx context.Context, book *ledger.Book, c Card, from uint64, limi
 
 // A Request is an online request of a card as its holder's pages show it.
 type Request struct {
-	ATC   uint16
+	ATC   int    // the card's counter; above 65535 without a chip
 	Type  string // pay, load, refund, other
 	Fen   money.Amount
 	Paid  money.Amount // completed or given back in the end
@@ -105,7 +105,7 @@ var requestWords = map[string][2]string{
 
 // Requests reads a card's online requests, newest first, from the counter before
 // the given on; 0 is from the newest.
-func Requests(q db.Reader, id CardID, before uint16, limit int) (out []Request, err error) {
+func Requests(q db.Reader, id CardID, before, limit int) (out []Request, err error) {
 	err = db.Each(q, func(scan func(...any) error) error {
 		var r Request
 		var fen, paid, at int64
@@ -116,7 +116,7 @@ func Requests(q db.Reader, id CardID, before uint16, limit int) (out []Request, 
 		out = append(out, r)
 		return err
 	}, `SELECT atc, kind, fen, paid, state, arc, text, at FROM issuing_auth WHERE card = $1 AND (atc < $2 OR $2 = 0) ORDER BY atc DESC LIMIT $3`,
-		id, int64(before), min(max(limit, 1), maxPage))
+		id, before, min(max(limit, 1), maxPage))
 	return out, err
 }
 

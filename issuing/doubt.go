@@ -388,3 +388,54 @@ func doubts(q db.Reader, where string, args ...any) (out []Doubt, err error) {
 	}, `SELECT id, card, atc, kind, typ, fen, payee, terminal, paid, balance, state, evidence, at, decided FROM issuing_doubt WHERE `+where, args...)
 	return out, err
 }
+
+// A Reason says why an online request was answered as it was.
+type Reason string
+
+// The reasons, with the response codes (tag 8A, ISO 8583 field 39) they give.
+const (
+	Approval      Reason = ""             // 00
+	CardDeclined  Reason = "card"         // 05: the cryptogram is no ARQC
+	InProgress    Reason = "in_progress"  // 09: what became of an earlier load is not known yet
+	OtherAmount   Reason = "amount"       // 13: the load was ordered with another amount
+	UnknownCard   Reason = "unknown"      // 14
+	Malformed     Reason = "malformed"    // 30
+	GivenUp       Reason = "given_up"     // 40: the terminal took it back before it came
+	Lost          Reason = "lost"         // 41: the card is suspended or replaced
+	NoMoney       Reason = "no_money"     // 51
+	Expired       Reason = "expired"      // 54
+	WrongPIN      Reason = "wrong_pin"    // 55
+	NotOffered    Reason = "not_offered"  // 57: the card does not pay that way, or in that currency
+	OverLimit     Reason = "over_limit"   // 61
+	NotActive     Reason = "not_active"   // 62
+	BadCryptogram Reason = "cryptogram"   // 63
+	NoTries       Reason = "no_pin_tries" // 75
+	Repeated      Reason = "repeated"     // 94: the counter was used with another cryptogram
+)
+
+var codes = map[Reason]string{Approval: "00", CardDeclined: "05", InProgress: "09", OtherAmount: "13", UnknownCard: "14", Malformed: "30", GivenUp: "40", Lost: "41",
+	NoMoney: "51", Expired: "54", WrongPIN: "55", NotOffered: "57", OverLimit: "61", NotActive: "62", BadCryptogram: "63", NoTries: "75", Repeated: "94"}
+
+// Code is the response code, two characters.
+func (r Reason) Code() string { return codes[r] }
+
+// Words says the reason for people, in Chinese if zh.
+func (r Reason) Words(zh bool) string {
+	w, ok := reasonWords[r]
+	switch {
+	case !ok:
+		return string(r)
+	case zh:
+		return w[1]
+	}
+	return w[0]
+}
+
+var reasonWords = map[Reason][2]string{
+	Approval: {"approved", "已批准"}, CardDeclined: {"the card declined", "卡片拒绝"}, InProgress: {"an earlier load is being looked into", "上一笔圈存待确认"},
+	OtherAmount: {"another amount was ordered", "金额与订单不符"}, UnknownCard: {"no such card", "无此卡"}, Malformed: {"the request is incomplete", "报文不完整"},
+	GivenUp: {"the terminal took it back", "终端已撤销"}, Lost: {"the card was reported lost", "卡片已挂失"}, NoMoney: {"not enough money", "余额不足"}, Expired: {"the card has expired", "卡片已过期"},
+	WrongPIN: {"wrong PIN", "密码错误"}, NotOffered: {"the card does not offer this", "卡片不支持此交易"}, OverLimit: {"above a limit", "超出限额"},
+	NotActive: {"the card is not active", "卡片未启用"}, BadCryptogram: {"the cryptogram does not verify", "密文验证不通过"},
+	NoTries: {"no PIN tries left", "密码已锁定"}, Repeated: {"the counter was used before", "计数器重复"},
+}

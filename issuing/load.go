@@ -160,13 +160,13 @@ func CancelLoad(tx *db.Tx, id string) (Load, error) {
 
 // bindLoad binds the card's open load, or one made on the spot, to the counter
 // of a verified ARQC that proves the balance.
-func bindLoad(tx *db.Tx, a asked, c Card) (d decision, err error) {
+func bindLoad(tx *db.Tx, a Prepared, c Card) (bound Load, why Reason, err error) {
 	data, p, err := bankDataOf(tx, c)
 	switch {
 	case err != nil:
-		return d, err
+		return bound, "", err
 	case !data.ECash || a.iad.Report != pboc.ReportBalance:
-		return decision{why: NotOffered}, nil
+		return bound, NotOffered, nil
 	}
 	l, err := openLoad(tx, c.ID)
 	if errors.Is(err, ErrNoLoad) {
@@ -174,19 +174,19 @@ func bindLoad(tx *db.Tx, a asked, c Card) (d decision, err error) {
 	}
 	switch {
 	case errors.Is(err, ledger.ErrInsufficient):
-		return decision{why: NoMoney}, nil
+		return bound, NoMoney, nil
 	case errors.Is(err, ErrAmount):
-		return decision{why: OverLimit}, nil
+		return bound, OverLimit, nil
 	case err != nil:
-		return d, err
+		return bound, "", err
 	case l.State == LoadBound:
-		return decision{why: InProgress}, nil // and this cryptogram did not tell
+		return bound, InProgress, nil // and this cryptogram did not tell
 	case l.Amount.Cmp(a.fen) != 0:
-		return decision{why: OtherAmount}, nil
+		return bound, OtherAmount, nil
 	}
 	l.Old = money.Fen(int64(a.iad.Amounts[0]))
 	if l.New().Cmp(p.MaxBalance) > 0 {
-		return decision{why: OverLimit}, nil
+		return bound, OverLimit, nil
 	}
 	l.State, l.ATC = LoadBound, int(a.c.ATC)
 	n, err := tx.Exec(`UPDATE issuing_load SET state = $2, atc = $3, old = $4, changed = $5 WHERE id = $1 AND state = $6`,
@@ -194,7 +194,7 @@ func bindLoad(tx *db.Tx, a asked, c Card) (d decision, err error) {
 	if err == nil && n == 0 {
 		err = ErrState
 	}
-	return decision{load: l}, err
+	return l, Approval, err
 }
 
 // A Proof is what a card said about itself at a later counter, verified by the
@@ -378,3 +378,78 @@ func loads(q db.Reader, where string, args ...any) (out []Load, err error) {
 	}, `SELECT `+loadColumns+` FROM issuing_load WHERE `+where, args...)
 	return out, err
 }
+
+// Book completes an approved payment for its acquirer: fen may be up to percent
+// of what was authorised. It is false when it was booked before, and nothing
+// moved.
+func Book(tx *db.Tx, id CardID, counter int, fen money.Amount, percent int64) (bool, error) {
+	return finish(tx, id, counter, authPaid, fen, percent)
+}
+
+// Raise makes an approved payment, which is not booked yet, one of a larger
+// amount.
+func Raise(tx *db.Tx, id CardID, counter int, ref string, by money.Amount) error {
+	a, found, err := authAt(tx, id, counter)
+	switch {
+	case err != nil:
+	case !found || a.kind != askPay:
+		err = ErrNoAuth
+	case a.state != authHeld:
+		err = ErrState
+	default:
+		if _, err = ledger.Raise(tx, holdRef(id, counter), ref, by); err == nil {
+			_, err = tx.Exec(`UPDATE issuing_auth SET fen = fen + $3 WHERE card = $1 AND atc = $2`, id, counter, by.Minor())
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("raising payment %d of card %s: %w", counter, id.Masked(), err)
+	}
+	return nil
+}
+
+// GiveBack pays part or all of a booked payment back from its payee to the
+// card's account, under a reference of its own and never more than was paid.
+// Kind is KindReversal or KindReturned.
+func GiveBack(tx *db.Tx, id CardID, counter int, ref, kind string, fen money.Amount) error {
+	a, found, err := authAt(tx, id, counter)
+	switch {
+	case err != nil:
+	case !found || a.kind != askPay:
+		err = ErrNoAuth
+	case a.state != authPaid:
+		err = ErrState
+	case fen.Sign() <= 0 || fen.Minor() > a.paid:
+		err = ErrAmount
+	default:
+		e := ledger.Move(ref, a.payee, a.account, fen)
+		e.Kind = kind
+		e.Text, _ = KindWords(kind, false)
+		if _, err = ledger.Post(tx, e); err == nil {
+			state := authPaid
+			if a.paid == fen.Minor() {
+				state = authReturned
+			}
+			err = setAuth(tx, id, counter, state, a.paid-fen.Minor())
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("giving back payment %d of card %s: %w", counter, id.Masked(), err)
+	}
+	return nil
+}
+
+// UndoLoad ends a bound load whose script never reached the card: its terminal
+// had no answer.
+func UndoLoad(tx *db.Tx, id CardID, counter int) error {
+	l, err := loadAt(tx, id, counter)
+	if err == nil && l.State != LoadVoid {
+		err = l.end(tx, LoadVoid, "terminal")
+	}
+	if err != nil {
+		return fmt.Errorf("undoing a load of card %s: %w", id.Masked(), err)
+	}
+	return nil
+}
+
+// LoadAt reads the load that a counter of the card is bound to.
+func LoadAt(q db.Reader, id CardID, counter int) (Load, error) { return loadAt(q, id, counter) }

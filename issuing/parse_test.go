@@ -55,7 +55,7 @@ func FuzzRequest(f *testing.F) {
 	f.Add(tlv.Append(whole, emv.TagTrack2, []byte{0x62, 0x28, 0x48, 0x04, 0x02, 0x56, 0x48, 0x90, 0x01, 0x8D, 0x25, 0x12, 0x22, 0x00}))
 	f.Add(whole)
 	f.Fuzz(func(t *testing.T, in []byte) {
-		var a asked
+		var a Prepared
 		if err := a.parse(in); err == nil && (len(a.c.PAN) < 8 || len(a.c.IAD) == 0 || a.fen.Sign() < 0) {
 			t.Errorf("%X reads as %+v", in, a)
 		}
