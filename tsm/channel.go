@@ -121,18 +121,6 @@ func (m *Manager) begin(ctx context.Context, k channelKeep) (draft, error) {
 	return draft{stage: stageOpen, keep: k.bytes(), steps: k.opening(k.manager(), k.host)}, nil
 }
 
-// manager is the domain that the session speaks to.
-func (k channelKeep) manager() globalplatform.AID {
-	if k.domain == "" || k.work&workAuthority != 0 {
-		return globalplatform.IssuerDomain
-	}
-	return k.domain
-}
-
-func (k channelKeep) opening(to globalplatform.AID, challenge [8]byte) []step {
-	return []step{sent(PhaseChannel, iso7816.Select([]byte(to))), sent(PhaseChannel, globalplatform.InitializeUpdate(0, challenge))}
-}
-
 // An inner is one command for the channel before it is wrapped.
 type inner struct {
 	phase  Phase
@@ -328,21 +316,6 @@ func hearLook(m *Manager, ctx context.Context, o Order, h heard, keep []byte) (v
 		return verdict{state: Unconfirmed, why: WrongProof, refuse: true}, nil
 	}
 	return m.found(ctx, o, d, k, l)
-}
-
-// place is the work that puts an instance where it belongs, as far as it is not
-// there.
-func (k channelKeep) place(d issuing.Personalisation, l domain.Look) (w work) {
-	if l.Life == domain.Absent {
-		w = workInstall
-	}
-	if d.Shared && k.domain == "" && !l.Partners {
-		w |= workDomain
-	}
-	if d.Shared && k.domain == "" && !l.Apart {
-		w |= workExtradite
-	}
-	return w
 }
 
 // found goes on at the first phase that is missing.

@@ -18,6 +18,33 @@ import (
 // every INSTALL and DELETE in it carries the house's token, and is answered with
 // the element's receipt (GPCS 9.1.3.3).
 
+// manager is the domain that the session speaks to.
+func (k channelKeep) manager() globalplatform.AID {
+	if k.domain == "" || k.work&workAuthority != 0 {
+		return globalplatform.IssuerDomain
+	}
+	return k.domain
+}
+
+func (k channelKeep) opening(to globalplatform.AID, challenge [8]byte) []step {
+	return []step{sent(PhaseChannel, iso7816.Select([]byte(to))), sent(PhaseChannel, globalplatform.InitializeUpdate(0, challenge))}
+}
+
+// place is the work that puts an instance where it belongs, as far as it is not
+// there.
+func (k channelKeep) place(d issuing.Personalisation, l domain.Look) (w work) {
+	if l.Life == domain.Absent {
+		w = workInstall
+	}
+	if d.Shared && k.domain == "" && !l.Partners {
+		w |= workDomain
+	}
+	if d.Shared && k.domain == "" && !l.Apart {
+		w |= workExtradite
+	}
+	return w
+}
+
 // homeless goes on in an element without the firm's domain: what writes cards
 // makes it, everything else finds the card gone.
 func (m *Manager) homeless(ctx context.Context, o Order, k channelKeep) (verdict, error) {

@@ -131,7 +131,7 @@ func (h *house) native() (fen int64, there, open bool) {
 		say = hsm.Native{Cmd: desfire.CmdReadData, Header: []byte{0, 0, 0, 0, desfire.CredentialLen, 0, 0}, Answer: desfire.CredentialLen, In: desfire.Enciphered}
 	}
 	aid := app.Bytes()
-	if r := h.band.ask(iso7816.Select(desfire.Name)); !r.SW.OK() {
+	if r := h.band.ask(iso7816.Select([]byte(h.instance()))); !r.SW.OK() {
 		return 0, false, false
 	}
 	if r := h.band.ask(desfire.Wrap(desfire.CmdSelect, aid[:])); r.SW != desfire.OK.SW() {

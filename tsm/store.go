@@ -3,6 +3,7 @@ package tsm
 import (
 	"context"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
@@ -95,7 +96,7 @@ var Schema = db.Schema{Owner: "tsm", Steps: []string{
 		uid BYTEA NOT NULL,       -- of the element it was written into
 		kept BYTEA NOT NULL)      -- of a coupon taken out by a block: the coupon as it was`,
 	// Firms have domains of their own, which confirm what was done in them.
-	`ALTER TABLE tsm_order ADD COLUMN instance BYTEA NOT NULL DEFAULT '';
+	`ALTER TABLE tsm_order ADD COLUMN instance TEXT NOT NULL DEFAULT ''; -- hexadecimal
 	CREATE TABLE tsm_receipt (
 		uid BYTEA NOT NULL,       -- of the element
 		counter BIGINT NOT NULL,  -- of its receipts
@@ -113,10 +114,14 @@ const orderColumns = `id, ref, kind, band, card, card_kind, customer, fen, state
 
 func scanOrder(scan func(...any) error) (o Order, err error) {
 	var fen, placed, changed, deadline int64
+	var instance string
 	err = scan(&o.ID, &o.Ref, &o.Kind, &o.Band, &o.Card, &o.CardKind, &o.Customer, &fen, &o.State, &o.Phase, &o.Session, &o.Stalled,
-		&o.Desk, &o.Stop, &o.Why, &placed, &changed, &deadline, &o.script, &o.seq, &o.version, &o.data, &o.instance)
+		&o.Desk, &o.Stop, &o.Why, &placed, &changed, &deadline, &o.script, &o.seq, &o.version, &o.data, &instance)
 	if errors.Is(err, db.ErrNoRows) {
 		err = ErrNotFound
+	}
+	if err == nil {
+		o.instance, err = hex.DecodeString(instance)
 	}
 	o.Amount = money.Fen(fen)
 	o.Placed, o.Changed, o.Deadline = db.Moment(placed), db.Moment(changed), db.Moment(deadline)
@@ -128,7 +133,7 @@ func insertOrder(tx *db.Tx, o Order) error {
 		stalled, desk, stop, why, placed, changed, deadline, script, seq, version, data, card_kind, instance)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, 0, $11, $11, '', $12, $12, $13, '', -1, 0, $14, $15, $16)`,
 		o.ID, o.Ref, o.Kind, o.Band, o.Card, o.Customer, o.Amount.Minor(), o.State, true, o.Phase,
-		false, o.Placed.UnixMicro(), o.Deadline.UnixMicro(), nonNil(o.data), o.CardKind, nonNil(o.instance))
+		false, o.Placed.UnixMicro(), o.Deadline.UnixMicro(), nonNil(o.data), o.CardKind, hex.EncodeToString(o.instance))
 	return err
 }
 
