@@ -381,6 +381,14 @@ func (h *house) install(tid string) (in acquiring.Installation, key func(hsm.Ter
 	}
 }
 
+func (h *house) master(tid string) (sealed []byte, err error) {
+	err = h.store.Read(ctx, func(q *db.Query) (err error) {
+		sealed, err = acquiring.MasterKey(q, tid)
+		return err
+	})
+	return sealed, err
+}
+
 // A till is the tea shop's, with its flash.
 type till struct {
 	h   *house

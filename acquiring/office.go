@@ -96,6 +96,7 @@ type Installation struct {
 	Packs  ed25519.PublicKey
 	CA     []emv.CAKey // of a till for bank cards
 	Keys   []hsm.Injected
+	master hsm.Secret // of a till for bank cards
 }
 
 // uses are the keys that a kind of device works with.
@@ -133,10 +134,15 @@ func (o *Office) Install(ctx context.Context, tid string) (in Installation, err 
 		in.CA, err = o.bank.CAKeys(ctx)
 	}
 	if err == nil {
-		in.Keys, err = o.inject(ctx, in, transport)
+		err = o.inject(ctx, &in, transport)
 	}
 	if err == nil {
-		err = o.store.Write(ctx, func(tx *db.Tx) error { return installed(tx, tid, transport) })
+		err = o.store.Write(ctx, func(tx *db.Tx) error {
+			if err := installed(tx, tid, transport); err != nil || in.master.Sealed == nil {
+				return err
+			}
+			return keepMaster(tx, tid, in.master)
+		})
 	}
 	if err != nil {
 		return Installation{}, fmt.Errorf("installing device %s: %w", tid, err)
@@ -145,8 +151,13 @@ func (o *Office) Install(ctx context.Context, tid string) (in Installation, err 
 	return in, nil
 }
 
-// inject wraps the keys of a device.
-func (o *Office) inject(ctx context.Context, in Installation, transport []byte) (out []hsm.Injected, err error) {
+// inject wraps the keys of a device; a till for bank cards gets a new master key.
+func (o *Office) inject(ctx context.Context, in *Installation, transport []byte) error {
+	if in.Device.Kind == POS {
+		k, master, err := o.keys.NewMaster(ctx, in.Device.TID, transport)
+		in.Keys, in.master = []hsm.Injected{k}, master
+		return err
+	}
 	merchant := coupon.ID{}
 	if in.Device.Kind == Coupon {
 		merchant = in.Shop.Merchant()
@@ -154,11 +165,27 @@ func (o *Office) inject(ctx context.Context, in Installation, transport []byte) 
 	for _, use := range uses[in.Device.Kind] {
 		k, err := o.keys.Inject(ctx, hsm.TerminalKey{Use: use, TID: in.Device.TID, Merchant: merchant}, transport)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		out = append(out, k)
+		in.Keys = append(in.Keys, k)
 	}
-	return out, nil
+	return nil
+}
+
+func keepMaster(tx *db.Tx, tid string, master hsm.Secret) error {
+	_, err := tx.Exec(`INSERT INTO acquiring_master (tid, sealed, kcv, made) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (tid) DO UPDATE SET sealed = excluded.sealed, kcv = excluded.kcv, made = excluded.made`, tid, master.Sealed, fmt.Sprintf("%X", master.KCV), micros(tx.Now()))
+	return err
+}
+
+// MasterKey reads the master key that a till for bank cards was installed with,
+// sealed as the hsm's NewWorking takes it; ErrMaster when it has none.
+func MasterKey(q db.Reader, tid string) (sealed []byte, err error) {
+	err = q.QueryRow(`SELECT sealed FROM acquiring_master WHERE tid = $1`, tid).Scan(&sealed)
+	if errors.Is(err, db.ErrNoRows) {
+		err = fmt.Errorf("terminal %s: %w", tid, ErrMaster)
+	}
+	return sealed, err
 }
 
 func transportOf(q db.Reader, tid string) (sealed []byte, err error) {

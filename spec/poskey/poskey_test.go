@@ -23,6 +23,22 @@ func TestCheckValue(t *testing.T) {
 	}
 }
 
+// TestDocumented: the example of docs/terminal-protocol.md, section 3.
+func TestDocumented(t *testing.T) {
+	tmk := [16]byte{0x01, 0x23, 0x45, 0x67, 0x89, 0xAB, 0xCD, 0xEF, 0xFE, 0xDC, 0xBA, 0x98, 0x76, 0x54, 0x32, 0x10}
+	var field []byte
+	for _, clear := range []string{"8C7F1A2B3D4E5F60718293A4B5C6D7E8", "25D34E58A17B9C0D6E2F408192A3B4C5"} {
+		k, err := hex.DecodeString(clear)
+		if err != nil {
+			t.Fatal(err)
+		}
+		field = poskey.Wrap(tmk, [16]byte(k)).Append(field)
+	}
+	if got := hex.EncodeToString(field); got != "f1e176ad708a427ac0befaefc67642fe7ff8be79"+"7b7f0a6e02205a3eb921bbc136e5532761451a8f" {
+		t.Error(got)
+	}
+}
+
 // TestField: what the host wraps the terminal opens, and finds what was altered.
 func TestField(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {

@@ -115,7 +115,7 @@ func TestInstall(t *testing.T) {
 		has, lack []string
 		uses      []hsm.TerminalUse
 	}{
-		{shopTill, []string{"packs", "ca", "mid", "names"}, nil, nil},
+		{shopTill, []string{"packs", "ca", "mid", "names"}, nil, []hsm.TerminalUse{hsm.TerminalMaster}},
 		{shopDesk, []string{"packs", "merchant"}, []string{"ca"}, []hsm.TerminalUse{hsm.CouponMerchant}},
 		{yardTill, []string{"packs"}, []string{"ca", "merchant"}, []hsm.TerminalUse{hsm.TillCards, hsm.TillSales}},
 		{yardDoor, []string{"packs", "site"}, []string{"ca", "merchant"}, []hsm.TerminalUse{hsm.DoorReader, hsm.DoorHost}},
