@@ -217,6 +217,10 @@ func TestCertificateChain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	clear(issuer.Certificate[:4]) // a caller's own bytes: the next gets whole ones
+	if issuer, _, err = h.IssuerCertificate(ctx, emv.RSA, pan[:8], [2]byte{0x12, 0x35}); err != nil {
+		t.Fatal(err)
+	}
 	top, err := emv.RecoverIssuer(ca, issuer, emv.Check{PAN: pan, Date: [3]byte{0x15, 0x09, 0x16}})
 	if err != nil {
 		t.Fatal(err)
@@ -289,6 +293,24 @@ func TestSM2Chain(t *testing.T) {
 	}
 	if next, err := h.CAKey(ctx, emv.SM2, 0); err != nil || next.Index != ca.Index+1 {
 		t.Errorf("the next CA key %+v %v", next, err)
+	}
+	for _, label := range []string{hsm.LabelCA + hsm.LabelSM2, hsm.LabelIssuer + hsm.LabelSM2} { // what was certified under the old keys is not handed out
+		if _, err := h.Rotate(ctx, label); err != nil {
+			t.Fatal(err)
+		}
+		ca, err := h.CAKey(ctx, emv.SM2, 0)
+		next, index, err2 := h.IssuerCertificate(ctx, emv.SM2, pan[:8], [2]byte{0x12, 0x35})
+		if err != nil || err2 != nil || index != ca.Index {
+			t.Fatal(index, err, err2)
+		}
+		own, err := h.ICCCertificate(ctx, emv.KeyInfo{Owner: pan, Expiry: [2]byte{0x09, 0x20}, Serial: [3]byte{0, 0, 1}, Key: k.Public}, static)
+		top, err2 := emv.RecoverIssuer(ca, next, check)
+		if err != nil || err2 != nil {
+			t.Fatalf("under new %s: %v %v", label, err, err2)
+		}
+		if _, err := emv.RecoverICC(top.Key, own, static, check); err != nil {
+			t.Errorf("under new %s: %v", label, err)
+		}
 	}
 }
 

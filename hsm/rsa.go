@@ -319,12 +319,51 @@ func (h *HSM) IssuerCertificate(ctx context.Context, a emv.KeyAlgorithm, owner s
 	if err != nil {
 		return c, 0, err
 	}
+	name := certified{a, owner, expiry, ca.info.Version, issuer.info.Version}
+	if c, ok := h.certs.get(name); ok {
+		return c, caIndex(ca), nil
+	}
 	c, err = emv.MakeIssuerCertificate(ca.pair, emv.KeyInfo{Owner: owner, Expiry: expiry,
 		Serial: [3]byte{0, ca.info.Version, issuer.info.Version}, Key: issuer.pair.Public()})
 	if err != nil {
 		return c, 0, fmt.Errorf("issuer certificate: %w", err)
 	}
+	h.certs.put(name, c)
 	return c, caIndex(ca), nil
+}
+
+// certified names an issuer's certificate by all that goes into it: after a new key
+// of either side it is another one.
+type certified struct {
+	algorithm  emv.KeyAlgorithm
+	owner      string
+	expiry     [2]byte
+	ca, issuer byte // versions of their keys
+}
+
+// certificates keeps those that were made: all cards of a range and a year carry
+// the same one. It is emptied when it has grown to maxCertificates.
+type certificates struct {
+	mu  sync.Mutex
+	all map[certified]emv.Certificate
+}
+
+const maxCertificates = 256
+
+func (s *certificates) get(name certified) (emv.Certificate, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, ok := s.all[name]
+	return emv.Certificate{Certificate: bytes.Clone(c.Certificate), Remainder: bytes.Clone(c.Remainder), Exponent: bytes.Clone(c.Exponent)}, ok
+}
+
+func (s *certificates) put(name certified, c emv.Certificate) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all == nil || len(s.all) >= maxCertificates {
+		s.all = map[certified]emv.Certificate{}
+	}
+	s.all[name] = emv.Certificate{Certificate: bytes.Clone(c.Certificate), Remainder: bytes.Clone(c.Remainder), Exponent: bytes.Clone(c.Exponent)}
 }
 
 // ICCCertificate certifies a card key (tags 9F46, 9F48, 9F47) under the newest

@@ -402,6 +402,12 @@ func TestTheBandAndItsCards(t *testing.T) {
 	wants(t, s.post("/my/cards/"+g.key(issuing.Credit)+"/repay", url.Values{"ref": {"form-4"}, "fen": {"31820"}}), "¥318.20 is paid back")
 	g.asked(t, "default card_debit", "default card_debit", "topup card_meal 5000", "repay card_credit 31820")
 	wants(t, s.get("/my/add"), "To travel", "To pay", "To open doors", "in your band", "takes 12.0 KB", "from a firm on the platform")
+	twin := g.products[1]
+	twin.Code, twin.Name, twin.Have, twin.Instead = "p/twin", text("国密电子现金卡", "E-cash card (SM)"), false, twin.Name
+	g.products = append(g.products, twin)
+	if page := s.get("/my/add"); !strings.Contains(page, "Your band holds the E-cash card.") || strings.Contains(page, "p/twin") {
+		t.Error("a card that cannot be in the band beside another is offered, or nobody says why")
+	}
 	wants(t, s.get("/my/uses/pay_1"), "Dongdan Corner Shop", "waiting to be cleared", "The shop is paid on", "counter (9F36)", "your card&#39;s float", "signed its cryptogram")
 }
 

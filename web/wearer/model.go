@@ -91,11 +91,15 @@ type Product struct {
 	Name, Issuer web.Text
 	DepositFen   int64
 	MaxFen       int64
-	Space        int  // bytes of the element
-	Have         bool // already in the band
-	Firm         bool // from a firm on the platform, not the house
+	Space        int      // bytes of the element
+	Have         bool     // already in the band
+	Instead      web.Text // the card in the band that answers under the same name, so that this one cannot; empty: none
+	Firm         bool     // from a firm on the platform, not the house
 	Note         web.Text
 }
+
+// Offered tells whether the product can be added.
+func (p Product) Offered() bool { return !p.Have && p.Instead.Empty() }
 
 // An OrderKind is what an order does to a card.
 type OrderKind string

@@ -77,7 +77,7 @@ func (p pages) catalogue(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	v.groups = shelved(list)
-	v.short = slices.ContainsFunc(list, func(p Product) bool { return !p.Have && p.DepositFen > money.Fen })
+	v.short = slices.ContainsFunc(list, func(p Product) bool { return p.Offered() && p.DepositFen > money.Fen })
 	return p.show(w, r, web.Page{Title: words.AddCard, Lead: words.AddLead, Back: "/my/", Here: "/my/"}, cataloguePage(v))
 }
 

@@ -35,7 +35,7 @@ var words = struct {
 	FoundTitle, FoundBody, MoveTo, MoveTitle, MoveBody, ReportedAt, RuleTitle, DueOn, ClaimNow, ClaimTitle, ClaimBody, OnTheWay, Arrived,
 	ProvenLast, Activity, ActivityLead, NeverCredit, Steps, Sleep, NoActivity, Hours, Date, AsTable, Forget, ForgetTitle, ForgetBody, Forgotten,
 	Today,
-	NotNow, WhereWorks, RoomFree, Repay, RepayTitle, RepayBody, Repaid, LockedHint, NotHandedIn, NoMenu, TakenOff, MoneyBack, LostMoving, LostMoney, LostAway, MoreOrders, LostMovedTitle, OwnBand, SimBand, SimShop, SimBody, Stations, ProofGood, ProofBad, ProofOpen,
+	NotNow, WhereWorks, RoomFree, Repay, RepayTitle, RepayBody, Repaid, LockedHint, NotHandedIn, NoMenu, TakenOff, MoneyBack, OneOfTwo, LostMoving, LostMoney, LostAway, MoreOrders, LostMovedTitle, OwnBand, SimBand, SimShop, SimBody, Stations, ProofGood, ProofBad, ProofOpen,
 	Firms, FirmsLead, FirmsHint, AnyFirm, TookBack, AskedBy, FirmAsked, LimitChange, LimitNew, LimitHint, LimitSet, BytesGone, NoActivityDo, CodeOnce, CodeFor,
 	CodeBand, CodeTell, NoFirms, WhichFirm, WhichFirmHint, MakeCode, Codes, NoCodes, UsedBy, ToOrder, CodeUntil, TakeBack Text
 }{
@@ -421,6 +421,7 @@ var words = struct {
 	MoneyBack:       Text{ZH: "卡里的钱", EN: "Money"},
 	LostMoving:      Text{ZH: "旧手环的卡正在搬过来", EN: "On its way from the lost band"},
 	LostMovedTitle:  Text{ZH: "搬到新手环", EN: "To the new band"},
+	OneOfTwo:        Text{ZH: "手环里已有%[1]s，两种卡用同一个名称回应读卡器，只能留一张。先退那张，才能添加这张。", EN: "Your band holds the %[1]s. Both answer readers under one name, so a band holds one of them: return that one first."},
 	LostMoney:       Text{ZH: "卡已搬到这只手环，旧卡里的钱 %[1]s 起转入", EN: "The cards are here; the money on the lost ones follows from %[1]s"},
 	LostAway:        Text{ZH: "已挂失", EN: "reported lost"},
 	MoreOrders:      Text{ZH: "还有 %[1]d 个订单在进行", EN: "%[1]d more under way"},

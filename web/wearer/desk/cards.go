@@ -1,6 +1,7 @@
 package desk
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -339,9 +340,19 @@ func (h house) Products(ctx context.Context, who string) (out []wearer.Product, 
 			if err != nil {
 				return err
 			}
-			x.Have = slices.ContainsFunc(have, func(c issuing.Card) bool {
-				return c.Product == p.Code && !c.State.Over() && c.Suspended.IsZero()
-			})
+			for _, c := range have {
+				switch {
+				case c.State.Over() || !c.Suspended.IsZero():
+				case c.Product == p.Code:
+					x.Have = true
+				case !p.Kind.Shared() && bytes.Equal(c.Instance, p.Instance): // readers select by that name
+					in, err := issuing.ProductOn(q, c.Product, c.Opened)
+					if err != nil {
+						return err
+					}
+					x.Instead = web.Text{ZH: in.NameZH, EN: in.NameEN}
+				}
+			}
 			out = append(out, x)
 		}
 		return nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -213,12 +214,16 @@ func TestCardsOfEveryKind(t *testing.T) {
 		t.Fatalf("%d products, %v", len(products), err)
 	}
 	for _, p := range products {
-		if p.Space == 0 || p.Note.Empty() || p.Kind == "" || p.Have || p.Firm != (p.Issuer.EN == "Acme Works") {
+		if p.Space == 0 || p.Note.Empty() || p.Kind == "" || !p.Offered() || p.Firm != (p.Issuer.EN == "Acme Works") {
 			t.Errorf("on sale: %+v", p)
 		}
 		if p.Code == issuing.ECashCardSM { // under the name of the e-cash card before it: a band holds one of them
 			if _, err := h.desk.Apply(ctx, ann, h.ref(), p.Code); !errors.Is(err, issuing.ErrHasCard) {
 				t.Errorf("a second e-cash card: %v", err)
+			}
+			list, err := h.desk.Products(ctx, ann)
+			if i := slices.IndexFunc(list, func(x wearer.Product) bool { return x.Code == p.Code }); err != nil || list[i].Offered() || list[i].Have || list[i].Instead.EN != "E-cash card" {
+				t.Errorf("a second e-cash card is offered: %+v, %v", list[i], err)
 			}
 			continue
 		}
