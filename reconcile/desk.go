@@ -1,0 +1,343 @@
+package reconcile
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"koala/calendar"
+	"koala/internal/db"
+	"koala/ledger"
+	"koala/money"
+	"koala/settlement"
+)
+
+// ExceptionState is where an exception stands.
+type ExceptionState string
+
+// The states, and who acts next.
+const (
+	Open     ExceptionState = "open"     // the desk: propose; Late: nobody
+	Proposed ExceptionState = "proposed" // another of the desk: sign or reject
+	Rejected ExceptionState = "rejected" // the desk: propose again, or close with a reason
+	Signed   ExceptionState = "signed"   // whom the type names: answer; the desk: close
+	Booked   ExceptionState = "booked"   // as Signed; the amount is on suspense
+	Closed   ExceptionState = "closed"   // nobody
+)
+
+// nextStates is the table of what may follow. Closed is reached from everywhere:
+// the other half may turn up at any time.
+var nextStates = map[ExceptionState][]ExceptionState{
+	Open:     {Proposed, Closed},
+	Proposed: {Signed, Rejected, Closed},
+	Rejected: {Proposed, Closed},
+	Signed:   {Booked, Closed},
+	Booked:   {Closed},
+	Closed:   {},
+}
+
+// May tells whether an exception in state s may go to state to.
+func (s ExceptionState) May(to ExceptionState) bool { return slices.Contains(nextStates[s], to) }
+
+var stateWords = map[ExceptionState][2]string{
+	Open: {"open", "待处理"}, Proposed: {"proposed, to be signed", "已提议，待复核"}, Rejected: {"rejected", "已驳回"},
+	Signed: {"signed", "已复核"}, Booked: {"on suspense", "已挂账"}, Closed: {"closed", "已关闭"},
+}
+
+// Words says the state for people, in Chinese if zh.
+func (s ExceptionState) Words(zh bool) string {
+	w, ok := stateWords[s]
+	switch {
+	case !ok:
+		return string(s)
+	case zh:
+		return w[1]
+	}
+	return w[0]
+}
+
+// An Exception is one thing that does not agree. Amounts are fen.
+type Exception struct {
+	ID       string // rexc_…
+	Ref      string // what it is about
+	Host     string
+	Day      calendar.Date
+	Type     Type
+	Ours     *Item
+	Theirs   *Item
+	Gross    int64 // theirs less ours
+	Fee      int64 // of the issuer
+	Network  int64 // of the network
+	Held     int64 // on the suspense account for it: above zero, owed to somebody
+	Payee    string
+	State    ExceptionState
+	Next     Actor
+	Proposer string
+	Signer   string
+	At       time.Time
+	Changed  time.Time
+}
+
+// Weight is what the limit of four eyes looks at, in fen.
+func (x Exception) Weight() int64 { return max(abs(x.net()), abs(x.Held)) }
+
+// net is what the difference comes to when the fees are kept.
+func (x Exception) net() int64 { return x.Gross - x.Fee - x.Network }
+
+func abs(n int64) int64 { return max(n, -n) }
+
+// An Act is one row of the audit.
+type Act struct {
+	At          time.Time
+	Who         string
+	Was, Became ExceptionState
+	Why         string
+}
+
+// System is who acts when nobody does.
+const System = "system"
+
+func checkWho(who, why string) error {
+	if who == "" || who == System || why == "" || len(why) > MaxWhy {
+		return ErrWhy
+	}
+	return nil
+}
+
+// step moves an exception and writes the audit row.
+func step(tx *db.Tx, x Exception, to ExceptionState, who, why string) (Exception, error) {
+	was := x.State
+	if !was.May(to) {
+		return x, fmt.Errorf("exception %s from %s to %s: %w", x.ID, was, to, ErrState)
+	}
+	x.State = to
+	if to == Closed {
+		x.Next = Nobody
+	}
+	if err := updateException(tx, was, x); err != nil {
+		return x, fmt.Errorf("exception %s: %w", x.ID, err)
+	}
+	return x, audit(tx, x.ID, who, was, to, why)
+}
+
+// Propose takes the type's proposal up. payee names the shop it is about, when
+// the exception does not.
+func Propose(tx *db.Tx, id, who, why, payee string) (Exception, error) {
+	x, err := ExceptionOf(tx, id)
+	if err == nil {
+		err = checkWho(who, why)
+	}
+	if err != nil {
+		return x, err
+	}
+	if payee != "" && x.Payee == "" {
+		x.Payee = payee
+	}
+	x.Proposer, x.Signer, x.Next = who, "", Desk
+	return step(tx, x, Proposed, who, why)
+}
+
+// Reject sends a proposal back.
+func Reject(tx *db.Tx, id, who, why string) (Exception, error) {
+	x, err := ExceptionOf(tx, id)
+	if err == nil {
+		err = checkWho(who, why)
+	}
+	if err != nil {
+		return x, err
+	}
+	return step(tx, x, Rejected, who, why)
+}
+
+// Sign accepts a proposal and books what it books. Above the host's limit it
+// has to be somebody else than the proposer.
+func Sign(tx *db.Tx, id, who, why string) (Exception, error) {
+	x, err := ExceptionOf(tx, id)
+	if err == nil {
+		err = checkWho(who, why)
+	}
+	if err != nil {
+		return x, err
+	}
+	h, err := HostOf(tx, x.Host)
+	if err != nil {
+		return x, err
+	}
+	if x.State == Proposed && who == x.Proposer && x.Weight() > h.FourEyes {
+		return x, fmt.Errorf("exception %s: %w", id, ErrFourEyes)
+	}
+	m := meaningOf[x.Type]
+	x.Signer, x.Next = who, m.Afterward
+	if x, err = step(tx, x, Signed, who, why); err != nil || !m.Books {
+		return x, err
+	}
+	if x.Type == PayoutReturned {
+		err = x.oweAgain(tx)
+	} else {
+		x.Held, err = x.suspend(tx, h)
+	}
+	if err != nil {
+		return x, fmt.Errorf("booking exception %s: %w", id, err)
+	}
+	return step(tx, x, Booked, System, "booked as signed")
+}
+
+// Outcome is where the money that an exception holds on suspense goes.
+type Outcome string
+
+// The outcomes.
+const (
+	Nothing Outcome = "nothing" // nothing is held
+	ByBank  Outcome = "bank"    // paid or received through the bank account
+	ToShop  Outcome = "shop"    // the shop's: paid with its next settlement, or taken from it
+	ToLoss  Outcome = "loss"    // the house bears or keeps it
+)
+
+// Close ends an exception with a reason. What is on suspense for it is booked
+// where outcome says; above the limit not by the one who proposed.
+func Close(tx *db.Tx, id string, outcome Outcome, who, why string) (Exception, error) {
+	x, err := ExceptionOf(tx, id)
+	if err == nil {
+		err = checkWho(who, why)
+	}
+	if err != nil {
+		return x, err
+	}
+	h, err := HostOf(tx, x.Host)
+	if err != nil {
+		return x, err
+	}
+	plain := x.Gross == 0 && x.Fee == 0 && x.Network == 0 && x.Held == 0 && (x.State == Open || x.State == Rejected)
+	switch {
+	case !plain && x.State != Booked && (x.State != Signed || meaningOf[x.Type].Books):
+		// A difference in the books is signed and booked before it may be closed.
+		return x, fmt.Errorf("closing exception %s in state %s: %w", id, x.State, ErrState)
+	case (x.Held == 0) != (outcome == Nothing):
+		return x, fmt.Errorf("exception %s: %w", id, ErrOutcome)
+	case x.Held != 0 && who == x.Proposer && x.Weight() > h.FourEyes:
+		return x, fmt.Errorf("exception %s: %w", id, ErrFourEyes)
+	}
+	if err := x.release(tx, h, outcome); err != nil {
+		return x, fmt.Errorf("closing exception %s: %w", id, err)
+	}
+	if err := x.let(tx); err != nil {
+		return x, err
+	}
+	x.Held = 0
+	return step(tx, x, Closed, who, why)
+}
+
+// let tells the run of a statement's difference that it is dealt with: later
+// lines of the day are weighed without it.
+func (x Exception) let(tx *db.Tx) error {
+	if x.Host == BankDesk || x.Type != StatementShort && x.Type != UnknownCredit {
+		return nil
+	}
+	_, err := tx.Exec(`UPDATE reconcile_run SET released = released + $3 WHERE host = $1 AND day = $2`, x.Host, x.Day.String(), x.Held)
+	return err
+}
+
+// Offset closes two exceptions whose amounts on suspense cancel out: a claim
+// and the unknown credit that paid it.
+func Offset(tx *db.Tx, id, other, who, why string) error {
+	if err := checkWho(who, why); err != nil {
+		return err
+	}
+	x, err := ExceptionOf(tx, id)
+	if err != nil {
+		return err
+	}
+	y, err := ExceptionOf(tx, other)
+	if err != nil {
+		return err
+	}
+	if x.Held == 0 || x.Held+y.Held != 0 || id == other {
+		return fmt.Errorf("exceptions %s and %s: %w", id, other, ErrOutcome)
+	}
+	h, err := HostOf(tx, x.Host)
+	if err == nil && x.Weight() > h.FourEyes && (who == x.Proposer || who == y.Proposer) {
+		err = ErrFourEyes
+	}
+	if err == nil && x.Host != y.Host {
+		err = post(tx, "reconcile:"+id+":offset", why, Suspense(x.Host), -x.Held, Suspense(y.Host), x.Held)
+	}
+	for _, e := range []*Exception{&x, &y} {
+		if err == nil {
+			err = e.let(tx)
+		}
+		if err == nil {
+			e.Held = 0
+			_, err = step(tx, *e, Closed, who, why)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("exceptions %s and %s: %w", id, other, err)
+	}
+	return nil
+}
+
+// selfClose ends an exception whose other half turned up, and takes back what
+// was booked for it.
+func selfClose(tx *db.Tx, id, why string) error {
+	x, err := ExceptionOf(tx, id)
+	if err != nil {
+		return err
+	}
+	if x.State == Closed {
+		return errAgain
+	}
+	if x.State == Booked && x.Held != 0 {
+		if _, err := ledger.Reverse(tx, "reconcile:"+id+":undo", "reconcile:"+id, money.Amount{}); err != nil {
+			return fmt.Errorf("exception %s: %w", id, err)
+		}
+		x.Held = 0
+	}
+	_, err = step(tx, x, Closed, System, why)
+	return err
+}
+
+// errAgain makes a run read its carried exceptions again.
+var errAgain = errors.New("reconcile: what earlier days left has changed")
+
+// suspend books what a difference leaves on receivable and fee account to the
+// host's suspense account, and says how much that is.
+func (x Exception) suspend(tx *db.Tx, h Host) (held int64, err error) {
+	held = x.net()
+	return held, post(tx, "reconcile:"+x.ID, string(x.Type), h.Receivable, -x.Gross, h.Fees, x.Fee, h.Network, x.Network, Suspense(h.Name), held)
+}
+
+// oweAgain gives a payout that came back to the shop's earnings.
+func (x *Exception) oweAgain(tx *db.Tx) error {
+	if x.Payee == "" {
+		return ErrOutcome
+	}
+	if err := post(tx, "reconcile:"+x.ID, string(x.Type), Suspense(x.Host), -x.Held, settlement.Payable(x.Payee), x.Held); err != nil {
+		return err
+	}
+	err := settlement.Capture(tx, settlement.Item{Ref: "reconcile:" + x.ID, Payee: x.Payee, Amount: money.Fen(x.Held), At: x.At, Kind: "correction"})
+	x.Held = 0
+	return err
+}
+
+// release empties the suspense of an exception.
+func (x Exception) release(tx *db.Tx, h Host, outcome Outcome) error {
+	ref, to := "reconcile:"+x.ID+":close", ledger.AccountID("")
+	switch outcome {
+	case Nothing:
+		return nil
+	case ByBank:
+		to = h.Bank
+	case ToLoss:
+		to = Loss
+	case ToShop:
+		to = settlement.Payable(x.Payee)
+	}
+	if to == "" || outcome == ToShop && x.Payee == "" {
+		return ErrOutcome
+	}
+	if err := post(tx, ref, string(x.Type), Suspense(h.Name), -x.Held, to, x.Held); err != nil || outcome != ToShop {
+		return err
+	}
+	return settlement.Capture(tx, settlement.Item{Ref: ref, Payee: x.Payee, Amount: money.Fen(x.Held), At: x.At, Kind: "correction"})
+}

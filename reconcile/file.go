@@ -1,0 +1,119 @@
+package reconcile
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"time"
+
+	"koala/calendar"
+	"koala/money"
+	"koala/spec/clearing"
+	"koala/spec/pan"
+)
+
+// A FormatError says where a file is not what it should be.
+type FormatError struct {
+	Line, Column int // from 1; column 0: the whole line
+	Need         string
+}
+
+// Error names the place and what to do.
+func (e *FormatError) Error() string {
+	if e.Column == 0 {
+		return fmt.Sprintf("line %d: %s", e.Line, e.Need)
+	}
+	return fmt.Sprintf("line %d, column %d: %s", e.Line, e.Column, e.Need)
+}
+
+// Unwrap returns ErrFormat.
+func (e *FormatError) Unwrap() error { return ErrFormat }
+
+// A ClassOf tells the kind of a card by its number (debit, credit, prepaid;
+// empty: not known): the clearing file has no column for it.
+type ClassOf func(pan.PAN) string
+
+// ReadClearing reads the lines of a clearing file (spec/clearing) as items of
+// the settlement day. Lines that move no money are left out. class may be nil.
+// It stops at the first line that cannot be read, with a *FormatError.
+func ReadClearing(r io.Reader, day calendar.Date, class ClassOf) iter.Seq2[Item, error] {
+	return func(yield func(Item, error) bool) {
+		in := bufio.NewScanner(r)
+		in.Buffer(make([]byte, 0, 1<<16), clearing.MaxLine+2)
+		line := 0
+		for in.Scan() {
+			line++
+			text := bytes.TrimSuffix(in.Bytes(), []byte{'\r'})
+			if len(text) == 0 {
+				continue
+			}
+			item, moves, err := readLine(text, day, class)
+			item.Line = line
+			if err != nil {
+				yield(Item{}, placed(err, line))
+				return
+			}
+			if moves && !yield(item, nil) {
+				return
+			}
+		}
+		switch err := in.Err(); {
+		case errors.Is(err, bufio.ErrTooLong):
+			yield(Item{}, &FormatError{line + 1, clearing.MaxLine, "the line is too long: is this a clearing file?"})
+		case err != nil:
+			yield(Item{}, fmt.Errorf("reading the clearing file behind line %d: %w", line, err))
+		}
+	}
+}
+
+// placed puts the line to an error of one.
+func placed(err error, line int) error {
+	var e *clearing.Error
+	if errors.As(err, &e) {
+		return &FormatError{line, e.Column, e.Field + " needs " + e.Need}
+	}
+	var f *FormatError
+	if errors.As(err, &f) {
+		f.Line = line
+	}
+	return err
+}
+
+func readLine(text []byte, day calendar.Date, class ClassOf) (x Item, moves bool, err error) {
+	r, err := clearing.Parse(text)
+	if err != nil {
+		return x, false, err
+	}
+	kind := map[clearing.Kind]Kind{clearing.Sale: Sale, clearing.Void: Void, clearing.Refund: Refund, clearing.Reversal: Reversal}[r.Kind()]
+	if kind == "" {
+		return x, false, nil
+	}
+	if kind == Sale && r.Condition == "06" {
+		kind = Completion
+	}
+	at, err := sent(r.Sent, day)
+	if err != nil {
+		return x, false, err
+	}
+	x = Item{RRN: r.RRN, Acquirer: r.Agent, TID: r.Terminal, STAN: r.Trace, Date: calendar.Of(at, calendar.Beijing), Kind: kind, State: Cleared,
+		Fen: r.Fen(), Fee: r.Payable - r.Receivable, Network: r.SwitchFee, Currency: money.CNY, At: at}
+	if class != nil {
+		x.Class = class(r.PAN)
+	}
+	return x, true, nil
+}
+
+// sent reads MMDDhhmmss of Beijing: the last such moment before the end of the
+// day after the settlement day, for the file has no year.
+func sent(s string, day calendar.Date) (time.Time, error) {
+	for _, year := range []int{day.Year + 1, day.Year, day.Year - 1} {
+		t, err := time.ParseInLocation("20060102150405", fmt.Sprintf("%04d%s", year, s), calendar.Beijing)
+		if err == nil && t.Before(day.AddDays(2).Start(calendar.Beijing)) {
+			return t.UTC(), nil
+		}
+	}
+	return time.Time{}, &FormatError{0, 31, "sent needs a moment as MMDDhhmmss"}
+}

@@ -1,0 +1,253 @@
+package reconcile
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"strconv"
+	"time"
+
+	"koala/calendar"
+	"koala/internal/db"
+	"koala/ledger"
+	"koala/money"
+)
+
+// A Host is an issuer or network that we clear with, and the accounts that
+// tell what it owes.
+type Host struct {
+	Name       string
+	Receivable ledger.AccountID // what it owes for cleared sales (negative: it owes)
+	Fees       ledger.AccountID // what the issuer keeps, as our fee card has it
+	Network    ledger.AccountID // what the network keeps; empty: the same account as Fees
+	Bank       ledger.AccountID // where it pays
+	CutOff     time.Duration    // into the day, Beijing: later sales are in the next file; 0: none
+	DueDays    int64            // calendar days after which the bank's line is overdue
+	FourEyes   int64            // fen: above it a second person signs
+}
+
+// BankDesk is the host under which exceptions of the bank itself are kept.
+const BankDesk = "bank"
+
+// Loss is the account of what the house bears or keeps in the end.
+const Loss ledger.AccountID = "reconcile.loss"
+
+// Suspense is the account on which a host's differences wait.
+func Suspense(host string) ledger.AccountID { return ledger.AccountID("suspense." + host) }
+
+// Join makes a host known, or changes its cut-off and limits, and opens its
+// suspense account. The other accounts are its owners'. BankDesk has to be
+// joined before statements come.
+func Join(tx *db.Tx, h Host) error {
+	if h.Name == "" || len(h.Name) > MaxHost || h.Bank == "" || h.CutOff < 0 || h.CutOff >= 24*time.Hour || h.FourEyes < 0 || h.DueDays < 0 {
+		return fmt.Errorf("host %q: %w", h.Name, ErrHost)
+	}
+	if h.Network == "" {
+		h.Network = h.Fees
+	}
+	for _, a := range []ledger.Account{
+		{ID: Suspense(h.Name), Code: "2050", Name: "differences with " + h.Name, Currency: money.CNY},
+		{ID: Loss, Code: "5020", Name: "differences nobody claimed", Currency: money.CNY},
+	} {
+		if err := ledger.OpenAccount(tx, a); err != nil {
+			return err
+		}
+	}
+	return insertHost(tx, h)
+}
+
+// A Day is what is compared: one settlement day of a host.
+type Day struct {
+	Host  string
+	Day   calendar.Date
+	Ours  iter.Seq2[Item, error] // in any order
+	File  io.Reader              // the clearing file, spec/clearing
+	Name  string                 // of the file
+	Class ClassOf                // may be nil
+	Dir   string                 // for what does not fit into memory; empty: the system's
+}
+
+// A Report is what a day's comparison found and what the bank has paid of it.
+type Report struct {
+	Host                  string
+	Day                   calendar.Date
+	Hash                  string // SHA-256 of the file
+	Ours, Theirs, Matched Sum
+	Differs               int64     // exceptions it brought
+	Banked                time.Time // when the bank's line was booked; zero: not yet
+	Received              int64     // fen, on the statement
+	Released              int64     // fen of the difference to it that the desk has closed
+	Due                   time.Time
+	At                    time.Time
+}
+
+// Net is what the host has to pay by its own file, in fen.
+func (r Report) Net() int64 { return r.Theirs.Net() }
+
+// Run compares a day and keeps what it found, once: the same file again changes
+// nothing and returns the report of then, another one is ErrOther. What earlier
+// days left open closes by itself when its other half is here.
+func Run(ctx context.Context, store *db.Store, d Day) (Report, error) {
+	r, err := run(ctx, store, d)
+	if err != nil {
+		return Report{}, fmt.Errorf("reconciling %s of %s: %w", d.Host, d.Day, err)
+	}
+	return r, nil
+}
+
+func run(ctx context.Context, store *db.Store, d Day) (Report, error) {
+	hash := sha256.New()
+	theirs, err := Sort(ReadClearing(io.TeeReader(d.File, hash), d.Day, d.Class), d.Dir)
+	if err != nil {
+		return Report{}, err
+	}
+	defer theirs.Close()
+	sum := hex.EncodeToString(hash.Sum(nil))
+	ours, err := Sort(d.Ours, d.Dir)
+	if err != nil {
+		return Report{}, err
+	}
+	defer ours.Close()
+	for {
+		var h Host
+		var carried Carried
+		var kept Report
+		err := store.Read(ctx, func(q *db.Query) (err error) {
+			if kept, err = ReportOf(q, d.Host, d.Day); err == nil || !errors.Is(err, ErrNoRun) {
+				return err
+			}
+			if h, err = HostOf(q, d.Host); err == nil {
+				carried, err = carry(q, d.Host)
+			}
+			return err
+		})
+		switch {
+		case err == nil && kept.Hash == "":
+		case err == nil && kept.Hash != sum:
+			return Report{}, ErrOther
+		case err != nil || kept.Hash != "":
+			return kept, err
+		}
+		cutOff := time.Time{}
+		if h.CutOff > 0 {
+			cutOff = d.Day.Start(calendar.Beijing).Add(h.CutOff)
+		}
+		found, err := Match(ours.All(), theirs.All(), cutOff, carried)
+		if err != nil {
+			return Report{}, err
+		}
+		var r Report
+		err = store.Write(ctx, func(tx *db.Tx) (err error) {
+			r, err = keep(tx, h, d, sum, found)
+			return err
+		})
+		if !errors.Is(err, errAgain) {
+			return r, err
+		}
+	}
+}
+
+// carry reads what may still find its other half.
+func carry(q db.Reader, host string) (c Carried, err error) {
+	open, err := exceptions(q, `host = $1 AND state <> $2 AND type IN ($3, $4, $5) ORDER BY id`,
+		host, string(Closed), string(MissingAtNetwork), string(Late), string(MissingHere))
+	for _, x := range open {
+		if x.Ours != nil {
+			c.Ours = append(c.Ours, Carry{x.ID, *x.Ours})
+		} else if x.Theirs != nil {
+			c.Theirs = append(c.Theirs, Carry{x.ID, *x.Theirs})
+		}
+	}
+	return c, err
+}
+
+// keep writes a comparison down.
+func keep(tx *db.Tx, h Host, d Day, hash string, found Result) (Report, error) {
+	if kept, err := ReportOf(tx, h.Name, d.Day); !errors.Is(err, ErrNoRun) {
+		if err == nil && kept.Hash != hash {
+			err = ErrOther
+		}
+		return kept, err
+	}
+	if found.Theirs.Count > 0 { // the files of two days without sales are the same
+		if _, err := takeFile(tx, hash, "clearing", h.Name+"/"+d.Day.String(), d.Name); err != nil {
+			return Report{}, err
+		}
+	}
+	r := Report{Host: h.Name, Day: d.Day, Hash: hash, Ours: found.Ours, Theirs: found.Theirs, Matched: found.Matched,
+		Differs: int64(len(found.Differences)), At: tx.Now(), Due: d.Day.AddDays(int(h.DueDays) + 1).Start(calendar.Beijing).UTC()}
+	if err := insertRun(tx, r); err != nil {
+		return r, err
+	}
+	for _, id := range found.Resolved {
+		if err := selfClose(tx, id, "its other half is in the comparison of "+d.Day.String()); err != nil {
+			return r, err
+		}
+	}
+	if err := missed(tx, found.Missed, d.Day); err != nil {
+		return r, err
+	}
+	for i, x := range found.Differences {
+		if err := find(tx, h.Name, d.Day, x, i); err != nil {
+			return r, err
+		}
+	}
+	return r, settleWaiting(tx, h, r)
+}
+
+// missed makes what was late and did not come a case for the desk.
+func missed(tx *db.Tx, ids []string, day calendar.Date) error {
+	for _, id := range ids {
+		x, err := ExceptionOf(tx, id)
+		if err != nil {
+			return err
+		}
+		if x.Type != Late || x.State == Closed || !x.Day.Before(day) {
+			continue
+		}
+		x.Type, x.Next = MissingAtNetwork, MissingAtNetwork.Next()
+		if err := updateException(tx, x.State, x); err != nil {
+			return err
+		}
+		if err := audit(tx, id, System, x.State, x.State, "late, and not in the file of "+day.String()+" either"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// find keeps a difference as an exception.
+func find(tx *db.Tx, host string, day calendar.Date, d Difference, nth int) error {
+	x := Exception{ID: tx.NewID("rexc"), Host: host, Day: day, Type: d.Type, Ours: d.Ours, Theirs: d.Theirs, Gross: d.Gross, Fee: d.Fee, Network: d.Network, Next: d.Type.Next()}
+	key := ""
+	if d.Ours != nil {
+		x.Payee, key = d.Ours.Payee, d.Ours.Key()
+	} else {
+		key = d.Theirs.Key()
+	}
+	x.Ref = host + "/" + day.String() + "/" + string(d.Type) + "/" + key + "/" + strconv.Itoa(nth)
+	if _, err := insertException(tx, x); err != nil {
+		return err
+	}
+	return audit(tx, x.ID, System, "", Open, "found by comparison")
+}
+
+// post books legs given as pairs of account and fen; those of nothing are left
+// out, and an entry of nothing is no entry.
+func post(tx *db.Tx, ref, text string, legs ...any) error {
+	e := ledger.Entry{Ref: ref, Kind: "reconcile", Text: text}
+	for i := 0; i < len(legs); i += 2 {
+		if fen := legs[i+1].(int64); fen != 0 {
+			e.Legs = append(e.Legs, ledger.Leg{Account: legs[i].(ledger.AccountID), Amount: money.Fen(fen)})
+		}
+	}
+	if len(e.Legs) == 0 {
+		return nil
+	}
+	_, err := ledger.Post(tx, e)
+	return err
+}
