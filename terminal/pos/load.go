@@ -108,3 +108,21 @@ func (t *Till) Balance(card iso7816.Transmit) (fen uint64, o kernel.Outcome) {
 	h, o := t.k.Look(card)
 	return h.Fen, o
 }
+
+// Identify tells whose card it is, and what it holds, by a transaction for
+// nothing that is declined whatever the card says: Prove alone does not read
+// the number.
+func (t *Till) Identify(card iso7816.Transmit) (pan string, h kernel.Holding, o kernel.Outcome, err error) {
+	x, err := t.transaction(Sale{ForceOnline: true}, t.cfg.Clock.Now())
+	if err != nil {
+		return "", h, o, t.failed(err)
+	}
+	if o, err = t.k.Insert(card, x, kernel.Seams{}); err != nil {
+		return "", h, o, t.failed(err)
+	}
+	if pan = o.PAN; pan == "" || o.Result == kernel.TryAgain {
+		return pan, h, o, nil
+	}
+	h, o = t.k.Look(card)
+	return pan, h, o, nil
+}

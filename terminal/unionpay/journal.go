@@ -1,0 +1,254 @@
+package unionpay
+
+import (
+	"fmt"
+	"slices"
+
+	"koala/spec/pboc"
+	"koala/terminal"
+)
+
+// maxRecord bounds a record of the journal, bytes.
+const maxRecord = 1100
+
+// A journal is the open batch in flash: intents of what the host is asked,
+// entries of what came of it, and notes about them. One write moves an entry
+// from one state to the next, so that a power failure leaves it in either.
+type journal struct {
+	shelf *terminal.Shelf
+	list  []*Entry         // kept, in the order they came
+	by    map[string]*fate // of kept entries, by key
+}
+
+// A fate is what notes and other entries say about an entry.
+type fate struct {
+	entry     *Entry
+	told      string // response code to a stored transaction, empty: not told yet
+	script    bool   // the script notice was taken
+	pieces    [][]byte
+	signature []byte  // SHA-256, nil: not signed
+	uploaded  bool    // the signature
+	undone    *fate   // what took it back
+	changes   []*fate // adjustments, in the order they came
+}
+
+// openJournal reads the batch from a flash of at least four sectors.
+func openJournal(f *terminal.Flash) (*journal, error) {
+	shelf, err := terminal.OpenShelf(f, maxRecord, recordKey)
+	if err != nil {
+		return nil, err
+	}
+	j := &journal{shelf: shelf, by: map[string]*fate{}}
+	for _, item := range shelf.Batch(shelf.Waiting()) {
+		if err := j.learn(item.Wire); err != nil {
+			return nil, err
+		}
+	}
+	return j, nil
+}
+
+// learn takes a kept record into memory.
+func (j *journal) learn(wire []byte) error {
+	if wire[0] == markEntry {
+		e, err := ParseEntry(wire)
+		if err != nil {
+			return err
+		}
+		j.list = append(j.list, e)
+		f := &fate{entry: e}
+		j.by[e.key()] = f
+		j.affect(f)
+		return nil
+	}
+	n, err := parseNote(wire)
+	if err != nil {
+		return err
+	}
+	f := j.by[noteKey(markEntry, n.batch, n.stan, -1)]
+	if f == nil {
+		return nil // its entry was released before it
+	}
+	switch n.mark {
+	case markTold:
+		f.told = string(n.data)
+	case markScript:
+		f.script = true
+	case markPiece:
+		if n.piece == len(f.pieces) {
+			f.pieces = append(f.pieces, n.data)
+		}
+	case markSigned:
+		f.signature = n.data
+	case markSignature:
+		f.uploaded = true
+	}
+	return nil
+}
+
+// affect has an entry change the one it refers to.
+func (j *journal) affect(by *fate) {
+	f := j.original(by.entry)
+	switch {
+	case f == nil:
+	case table[by.entry.Kind].side == replaces:
+		f.changes = append(f.changes, by)
+	default:
+		f.undone = by
+	}
+}
+
+// original is the entry of this batch that another one names in field 61.
+func (j *journal) original(e *Entry) *fate {
+	o, err := ParseOriginal(e.Get(61))
+	if err != nil {
+		return nil
+	}
+	f := j.by[noteKey(markEntry, o.Batch, o.STAN, -1)]
+	if f == nil || !slices.Contains(table[e.Kind].of, f.entry.Kind) {
+		return nil
+	}
+	return f
+}
+
+// begin keeps an intent, or changes one that is there.
+func (j *journal) begin(e *Entry) error {
+	wire, err := e.MarshalBinary()
+	if err != nil {
+		return err
+	}
+	return j.shelf.Begin(wire)
+}
+
+// keep makes an entry final; the intent it came of is over with the same write.
+func (j *journal) keep(e *Entry) error {
+	wire, err := e.MarshalBinary()
+	if err != nil {
+		return err
+	}
+	return j.store(wire)
+}
+
+func (j *journal) note(n note) error { return j.store(n.bytes()) }
+
+func (j *journal) store(wire []byte) error {
+	key, err := recordKey(wire)
+	if err != nil {
+		return err
+	}
+	if _, ok := j.shelf.Kept(key); ok {
+		return nil
+	}
+	if _, err := j.shelf.Keep(wire); err != nil {
+		return err
+	}
+	return j.learn(wire)
+}
+
+// drop takes an intent back: nothing came of it.
+func (j *journal) drop(e *Entry) error { return j.shelf.Settle(e.key()) }
+
+// intents are the transactions without an end, in order of their traces.
+func (j *journal) intents() ([]*Entry, error) {
+	list, err := terminal.ReadUnsettled(j.shelf, ParseEntry)
+	if err != nil {
+		return nil, fmt.Errorf("unionpay: journal: %w", err)
+	}
+	return list, nil
+}
+
+// release forgets every kept record.
+func (j *journal) release() error {
+	if j.shelf.Waiting() == 0 {
+		return nil
+	}
+	if err := j.shelf.Release(j.shelf.Next() - 1); err != nil {
+		return err
+	}
+	j.list, j.by = nil, map[string]*fate{}
+	return nil
+}
+
+// refused says that the host did not take what was decided here.
+func (f *fate) refused() bool { return f.told != "" && !Approves(f.told) }
+
+// counts says whether an entry is part of the batch's totals: approved by the
+// host, at once or when it was told.
+func (f *fate) counts() bool {
+	s := table[f.entry.Kind].side
+	return (f.entry.State == Done || f.entry.State == Due) && !f.refused() && (s == debit || s == credit)
+}
+
+// fen is the amount an entry counts with: the latest adjustment's that the host
+// did not refuse.
+func (f *fate) fen() uint64 {
+	for _, c := range slices.Backward(f.changes) {
+		if !c.refused() {
+			return c.entry.Fen()
+		}
+	}
+	return f.entry.Fen()
+}
+
+// Totals are what a batch comes to: number and sum in minor units, of debits
+// (the shop is paid) and credits (the shop pays), domestic and foreign.
+type Totals struct {
+	Debits, Credits               uint32
+	DebitFen, CreditFen           uint64
+	ForeignDebits, ForeignCredits uint32
+	ForeignDebitFen               uint64
+	ForeignCreditFen              uint64
+}
+
+// Net is what the shop is owed, minor units.
+func (t Totals) Net() int64 {
+	return int64(t.DebitFen) + int64(t.ForeignDebitFen) - int64(t.CreditFen) - int64(t.ForeignCreditFen)
+}
+
+// totals sums the batch up.
+func (j *journal) totals() Totals {
+	var t Totals
+	for _, e := range j.list {
+		f := j.by[e.key()]
+		if !f.counts() {
+			continue
+		}
+		n, fen := &t.Debits, &t.DebitFen
+		switch foreign, gives := e.foreign(), table[e.Kind].side == credit; {
+		case foreign && gives:
+			n, fen = &t.ForeignCredits, &t.ForeignCreditFen
+		case foreign:
+			n, fen = &t.ForeignDebits, &t.ForeignDebitFen
+		case gives:
+			n, fen = &t.Credits, &t.CreditFen
+		}
+		*n++
+		*fen += f.fen()
+	}
+	return t
+}
+
+// foreign says that the scheme the host named (F63) is not UnionPay.
+func (e *Entry) foreign() bool {
+	s := e.Get(63)
+	return len(s) >= 3 && s[:3] != "CUP"
+}
+
+// absorbed says whether a chip record of the till is in the batch already.
+func (j *journal) absorbed(number uint32) bool {
+	return slices.ContainsFunc(j.list, func(e *Entry) bool { return e.Till == number && e.Kind == TapSale })
+}
+
+// waiting are the entries the host is still to be told.
+func (j *journal) waiting() (list []*fate) {
+	for _, e := range j.list {
+		if f := j.by[e.key()]; e.State == Due && f.told == "" {
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
+// chipTime gives field 12 and 13 of a clearing record.
+func chipTime(c pboc.Clearing) (clock, date string) {
+	return fmt.Sprintf("%X", c.Time), fmt.Sprintf("%X", c.Date)[2:]
+}
