@@ -181,7 +181,7 @@ func TestVerifyFindsWhatShopsLack(t *testing.T) {
 	for _, tt := range []struct{ name, sql, where string }{
 		{"a payment's amount", `UPDATE acquiring_movement SET fen = fen + 1`, "shop shop_haolin"},
 		{"a meal gone", `DELETE FROM acquiring_meal`, "shop shop_kesi"},
-		{"a capture gone", `DELETE FROM settlement_capture WHERE payee = 'shop_maixiao'`, "payee "},
+		{"a capture gone", `DELETE FROM settlement_item WHERE payee = 'shop_maixiao'`, "payee "},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -41,11 +41,11 @@ func TestVerifyFindsWhatWasSpoiled(t *testing.T) {
 		{"the last journal row gone", `DELETE FROM ledger_journal WHERE seq = (SELECT MAX(seq) FROM ledger_journal)`, "memory"},
 		{"a debit's amount", `UPDATE transit_debit SET fen = fen + 100 WHERE fen > 0 AND seq = (SELECT MIN(seq) FROM transit_debit WHERE fen > 0)`, "tap "},
 		{"a share's amount", `UPDATE transit_share SET fen = fen - 1 WHERE ref = (SELECT MIN(ref) FROM transit_share)`, "tap "},
-		{"a settled capture's amount", `UPDATE settlement_capture SET fen = fen + 1 WHERE ref = (SELECT MIN(ref) FROM settlement_capture WHERE payout <> '')`, "payout "},
-		{"a settled capture gone", `DELETE FROM settlement_capture WHERE ref = (SELECT MIN(ref) FROM settlement_capture WHERE payout <> '')`, "payout "},
+		{"a settled capture's amount", `UPDATE settlement_item SET fen = fen + 1 WHERE ref = (SELECT MIN(i.ref) FROM settlement_item i JOIN settlement_payee p ON p.payee = i.payee WHERE i.seq <= p.mark)`, "payout "},
+		{"a settled capture gone", `DELETE FROM settlement_item WHERE ref = (SELECT MIN(i.ref) FROM settlement_item i JOIN settlement_payee p ON p.payee = i.payee WHERE i.seq <= p.mark)`, "payout "},
 		{"a payout gone", `DELETE FROM settlement_payout WHERE id = (SELECT MIN(id) FROM settlement_payout)`, "capture "},
-		{"a waiting capture's amount", `UPDATE settlement_capture SET fen = fen + 1 WHERE ref = (SELECT MIN(ref) FROM settlement_capture WHERE payout = '')`, "payee "},
-		{"a waiting capture gone", `DELETE FROM settlement_capture WHERE ref = (SELECT MIN(ref) FROM settlement_capture WHERE payout = '')`, "payee "},
+		{"a waiting capture's amount", `UPDATE settlement_item SET fen = fen + 1 WHERE ref = (SELECT MIN(i.ref) FROM settlement_item i JOIN settlement_payee p ON p.payee = i.payee WHERE i.seq > p.mark)`, "payee "},
+		{"a waiting capture gone", `DELETE FROM settlement_item WHERE ref = (SELECT MIN(i.ref) FROM settlement_item i JOIN settlement_payee p ON p.payee = i.payee WHERE i.seq > p.mark)`, "payee "},
 		{"a card's row gone", `DELETE FROM issuing_card`, "no such card"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -114,7 +114,7 @@ func recentOrders(q *db.Query, now time.Time, limit int) ([]Act, error) {
 
 func recentRepairs(q *db.Query, now time.Time, limit int) ([]Act, error) {
 	rows, err := q.Rows(`SELECT journey, card, station, fen, at FROM transit_repair
-		WHERE at <= $1 ORDER BY id DESC LIMIT $2`, now.UnixMicro(), limit)
+		WHERE at <= $1 AND fen > 0 ORDER BY id DESC LIMIT $2`, now.UnixMicro(), limit)
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +134,7 @@ func recentRepairs(q *db.Query, now time.Time, limit int) ([]Act, error) {
 
 func recentPayouts(q *db.Query, now time.Time, limit int) ([]Act, error) {
 	rows, err := q.Rows(`SELECT id, day, payee, fen, at FROM settlement_payout
-		WHERE at <= $1 ORDER BY id DESC LIMIT $2`, now.UnixMicro(), limit)
+		WHERE at <= $1 AND fen > 0 ORDER BY id DESC LIMIT $2`, now.UnixMicro(), limit)
 	if err != nil {
 		return nil, err
 	}

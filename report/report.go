@@ -43,7 +43,7 @@ func TotalsOf(q *db.Query) (Totals, error) {
 	}{
 		{`SELECT COUNT(*), CAST(COALESCE(SUM(fen), 0) AS BIGINT) FROM transit_debit`, []any{&t.Taps, &fares}},
 		{`SELECT COUNT(*), CAST(COALESCE(SUM(fen), 0) AS BIGINT) FROM tsm_order WHERE kind = 'topup' AND state = 'done'`, []any{&t.TopUps, &loaded}},
-		{`SELECT COUNT(*), CAST(COALESCE(SUM(fen), 0) AS BIGINT) FROM settlement_payout`, []any{&t.Payouts, &paid}},
+		{`SELECT COUNT(*), CAST(COALESCE(SUM(fen), 0) AS BIGINT) FROM settlement_payout WHERE fen > 0`, []any{&t.Payouts, &paid}},
 		{`SELECT COUNT(*) FROM issuing_card WHERE state = 'active' OR state = 'blocked'`, []any{&t.Cards}},
 		{`SELECT COUNT(*) FROM tsm_band`, []any{&t.Bands}},
 		{`SELECT COUNT(*) FROM customer_person`, []any{&t.People}},
@@ -88,7 +88,7 @@ func DueOf(q *db.Query) (Due, error) {
 		{`SELECT COUNT(*) FROM transit_debit WHERE NOT funded`, []any{&d.Unfunded}},
 		{`SELECT COUNT(*) FROM transit_gap WHERE kind = 'card'`, []any{&d.CardGaps}},
 		{`SELECT COUNT(*) FROM transit_gap WHERE kind = 'terminal'`, []any{&d.DeviceGaps}},
-		{`SELECT CAST(COALESCE(SUM(fen), 0) AS BIGINT) FROM settlement_capture WHERE payout = ''`, []any{&unpaid}},
+		{`SELECT CAST(COALESCE(SUM(i.fen), 0) AS BIGINT) FROM settlement_payee p JOIN settlement_item i ON i.payee = p.payee AND i.seq > p.mark`, []any{&unpaid}},
 	} {
 		if err := q.QueryRow(x.sql).Scan(x.dest...); err != nil {
 			return Due{}, fmt.Errorf("due work: %w", err)

@@ -45,8 +45,10 @@ func fill(t *testing.T, s *db.Store) {
 		{`INSERT INTO transit_journey (id, card, first, last, mode, state, finish, origin, target, entered, gone, month, counts, exception, deadline, changed, body)
 			VALUES ('jrny_2', $1, 3, 3, 'rail', 'open', '', 150995, 0, $2, 0, '', 0, '', 0, $2, '{}')`, []any{card, at(-time.Minute)}},
 		{`INSERT INTO transit_repair (id, journey, card, at, who, missing, station, reason, fen, account) VALUES ('rep_1', 'jrny_1', $1, $2, 'staff', 'missing-exit', 150995, 'gate out of order', 100, 'wallet')`, []any{card, at(-time.Hour)}},
-		{`INSERT INTO settlement_payout (id, day, payee, n, fen, at) VALUES ('pay_1', '2015-09-15', 'bjsubway', 1, 400, $1)`, []any{at(-90 * time.Minute)}},
-		{`INSERT INTO settlement_capture (ref, payee, kind, fen, at, booked, payout) VALUES ('c1', 'bjsubway', 'ride', 250, $1, $1, '')`, []any{at(0)}},
+		{`INSERT INTO settlement_payout (id, day, payee, kind, state, n, fen, at, after, upto, gross, refunds, chargebacks, fee, issuer, network, acquirer, reserved, released, advance, undone, brought, kept, arrives, promised, answered, late, file)
+			VALUES ('pay_1', '2015-09-15', 'bjsubway', 't1', 'sent', 1, 400, $1, 0, 1, 400, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, '2015-09-16', 0, 0, 0, '2015-09-15')`, []any{at(-90 * time.Minute)}},
+		{`INSERT INTO settlement_payee (payee, mark, day, kept, reserve, held, stopped, free, auto, v) VALUES ('bjsubway', 1, '2015-09-15', 0, 0, 0, 0, 0, 0, 1)`, nil},
+		{`INSERT INTO settlement_item (payee, seq, ref, kind, card, issuer, fen, at, booked, sale_at, remains, whole, lo, share) VALUES ('bjsubway', 2, 'c1', 'ride', '', '', 250, $1, $1, 0, 0, 0, 0, 0)`, []any{at(0)}},
 		{`INSERT INTO tsm_band (id, owner, adopted, placed, seen) VALUES ('band_1', 'cust_1', $1, 0, 0)`, []any{true}},
 	}
 	for i, o := range []struct {

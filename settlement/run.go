@@ -1,14 +1,9 @@
 package settlement
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/csv"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"koala/calendar"
@@ -17,84 +12,62 @@ import (
 	"koala/money"
 )
 
-// custody is the bank account (simulated bank) that all client money lies on.
-const custody ledger.AccountID = "bank.custody"
-
-// codePayable is the chart code of payees' accounts.
-const codePayable = "2030"
-
-// Payable is the account on which a payee's earnings wait.
-func Payable(payee string) ledger.AccountID { return ledger.AccountID("payable." + payee) }
-
-// Join opens the account on which what the payee earns will wait, and makes
-// sure that the custody account it is paid from is there.
-func Join(tx *db.Tx, payee, name string) error {
-	if payee == "" || len(payee) > MaxPayee {
-		return fmt.Errorf("payee %q: %w", payee, ErrItem)
-	}
-	return ledger.OpenAccount(tx, ledger.Account{ID: Payable(payee), Code: codePayable, Name: name, Currency: money.CNY})
-}
-
-// Capture keeps c: once, however often it is delivered. Another body under a
-// known reference is ErrDiffers.
-func Capture(tx *db.Tx, c Item) error {
-	if c.Ref == "" || len(c.Ref) > MaxRef || c.Payee == "" || len(c.Payee) > MaxPayee || c.Amount.IsZero() || c.Amount.Currency() != money.CNY {
-		return fmt.Errorf("capture %q: %w", c.Ref, ErrItem)
-	}
-	if c.At.IsZero() {
-		c.At = tx.Now()
-	}
-	fresh, err := insertItem(tx, c)
-	if err != nil || fresh {
-		return err
-	}
-	known, err := item(tx, c.Ref)
-	if err != nil {
-		return fmt.Errorf("capture %s: %w", c.Ref, err)
-	}
-	if known.Payee != c.Payee || known.Kind != c.Kind || known.Amount != c.Amount {
-		return fmt.Errorf("capture %s: %w", c.Ref, ErrDiffers)
-	}
-	return nil
-}
-
-// cutOff is the moment a settlement day ends.
-func cutOff(day calendar.Date) time.Time { return day.AddDays(1).Start(calendar.Beijing).Add(CutOff) }
-
 // LastDay is the newest settlement day that is over at now.
 func LastDay(now time.Time) calendar.Date { return calendar.ServiceDay(now).AddDays(-1) }
 
-// Run pays out one day: a unit of work per payee, then one for the file. It may
-// be run again at any time; what is done stays done. Captures that come late
-// wait for the next day. A payee whose captures sum to nothing or less is not
-// paid: its captures wait until later ones make up for it.
+// How much a unit closes and how many items are read at a time.
+const (
+	pagePayees = 1_024
+	pageItems  = 20_000
+	maxTries   = 8
+)
+
+// A span says which payees a page is of, and what of their items.
+type span struct {
+	day   calendar.Date
+	now   time.Time
+	after string // payees behind this one
+	only  string // or this one alone
+	once  bool   // up to now, instead of the day's end
+}
+
+// A page is some payees with what is due to them, netted, and the last of them.
+type page struct {
+	closings []closing
+	last     string
+	more     bool
+}
+
+// Run closes one day for every payee whose day is over: units of work of many
+// payees, then one for the file, when the last payee's day is over. It may be
+// run again at any time; what is done stays done. Items that come late wait
+// for the next day. What nets to nothing or less is not paid but kept.
 func Run(ctx context.Context, store *db.Store, day calendar.Date) (File, error) {
-	end := cutOff(day)
-	var open []Payout
+	now := store.Now()
 	var file File
-	var closed bool
+	due := false
 	err := store.Read(ctx, func(q *db.Query) (err error) {
-		if file, err = FileOf(q, day); err == nil {
-			closed = true
-			return nil
+		if file, err = FileOf(q, day); err == nil || !errors.Is(err, ErrNoFile) {
+			return err
 		}
-		open, err = due(q, end)
+		file = File{Day: day}
+		due, err = passDue(q, day, now)
 		return err
 	})
-	if err != nil || closed {
+	if err != nil || file.Closed() {
 		return file, err
 	}
-	for _, p := range open {
-		if p.Amount.Sign() <= 0 {
-			continue
-		}
-		err := store.Write(ctx, func(tx *db.Tx) error { return pay(tx, day, p.Payee) })
-		if err != nil && !errors.Is(err, errNothing) {
-			return File{}, fmt.Errorf("settling %s for %s: %w", day, p.Payee, err)
-		}
+	if !due {
+		return file, nil
+	}
+	if now.Before(day.Start(calendar.Beijing).Add(usualCutOff)) {
+		return File{}, ErrTooEarly
+	}
+	if err := sweep(ctx, store, span{day: day, now: now}); err != nil {
+		return File{}, fmt.Errorf("settling %s: %w", day, err)
 	}
 	err = store.Write(ctx, func(tx *db.Tx) (err error) {
-		file, err = closeDay(tx, day)
+		file, err = closeDay(tx, day, now)
 		return err
 	})
 	if err != nil {
@@ -103,69 +76,317 @@ func Run(ctx context.Context, store *db.Store, day calendar.Date) (File, error) 
 	return file, nil
 }
 
-// errNothing ends a unit that found nothing to pay.
-var errNothing = errors.New("settlement: nothing to pay")
+// passDue says whether some payee's day has ended since the last pass.
+func passDue(q db.Reader, day calendar.Date, now time.Time) (bool, error) {
+	done, err := passed(q, day)
+	if err != nil || done == 0 {
+		return true, err
+	}
+	var next int64
+	err = q.QueryRow(`SELECT COALESCE(MIN(cut), 0) FROM settlement_terms WHERE cut > $1 AND cut > 1680`, done).Scan(&next)
+	return next > 0 && next <= minutes(day, now), err
+}
 
-// pay nets one payee's captures before the cut-off and posts the sum: the
-// house owes less, the custody bank holds less.
-func pay(tx *db.Tx, day calendar.Date, payee string) error {
-	if tx.Now().Before(cutOff(day)) {
-		return ErrTooEarly
+// passed is the minute of the day up to which a day's payees are through.
+func passed(q db.Reader, day calendar.Date) (cut int64, err error) {
+	err = q.QueryRow(`SELECT cut FROM settlement_pass WHERE day = $1`, day.String()).Scan(&cut)
+	if errors.Is(err, db.ErrNoRows) {
+		err = nil
 	}
-	p := Payout{ID: tx.NewID("payout"), Day: day, Payee: payee, At: tx.Now()}
-	n, sum, err := take(tx, p.ID, payee, cutOff(day))
-	if err != nil {
-		return err
+	return cut, err
+}
+
+func minutes(day calendar.Date, now time.Time) int64 {
+	return int64(now.Sub(day.Start(calendar.Beijing)) / time.Minute)
+}
+
+// sweep closes all payees, page by page; while one is written, the next is
+// read and priced.
+func sweep(ctx context.Context, store *db.Store, s span) error {
+	type read struct {
+		page page
+		err  error
 	}
-	if sum.Sign() <= 0 {
-		return errNothing
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	pages := make(chan read)
+	go func() {
+		defer close(pages)
+		for at := s; ; {
+			p, err := readPage(ctx, store, at)
+			select {
+			case pages <- read{p, err}:
+			case <-ctx.Done():
+				return
+			}
+			if at.after = p.last; err != nil || !p.more {
+				return
+			}
+		}
+	}()
+	for r := range pages {
+		if r.err != nil {
+			return r.err
+		}
+		from := s.after
+		if err := writePage(ctx, store, s, r.page, from); err != nil {
+			return err
+		}
+		s.after = r.page.last
 	}
-	p.Count, p.Amount = int(n), sum
-	fresh, err := insertPayout(tx, p)
-	if err != nil {
-		return err
+	return ctx.Err()
+}
+
+// writePage closes a page; if a payee was changed since, it is read again.
+func writePage(ctx context.Context, store *db.Store, s span, p page, after string) (err error) {
+	for range maxTries {
+		if len(p.closings) == 0 {
+			return nil
+		}
+		err = store.Write(ctx, func(tx *db.Tx) error { return closePage(tx, s.day, p.closings) })
+		if !errors.Is(err, errStale) {
+			return err
+		}
+		again := s
+		again.after = after
+		upto := p.last
+		if p, err = readPage(ctx, store, again); err != nil {
+			return err
+		}
+		p.keepThrough(upto)
 	}
-	if !fresh {
-		return errNothing // paid already: what came since waits for the next day
-	}
-	e := ledger.Move("payout:"+day.String()+":"+payee, Payable(payee), custody, p.Amount)
-	e.Kind, e.Text = "payout", "settlement of "+day.String()
-	_, err = ledger.Post(tx, e)
 	return err
 }
 
-// closeDay writes the payout file from the payouts, once.
-func closeDay(tx *db.Tx, day calendar.Date) (File, error) {
-	if tx.Now().Before(cutOff(day)) {
-		return File{}, ErrTooEarly
+// keepThrough drops payees behind one: they belong to the page read ahead.
+func (p *page) keepThrough(last string) {
+	for i := range p.closings {
+		if p.closings[i].p.id > last {
+			p.closings = p.closings[:i]
+			return
+		}
 	}
-	if f, err := FileOf(tx, day); err == nil {
-		return f, nil
-	}
-	ps, err := payoutsOf(tx, day)
-	if err != nil {
-		return File{}, err
-	}
-	f := File{Day: day, CSV: render(ps), At: tx.Now()}
-	sum := sha256.Sum256(f.CSV)
-	f.Hash = hex.EncodeToString(sum[:])
-	_, err = insertFile(tx, f)
-	return f, err
 }
 
-// render writes one line per payout and a closing line with count and sum.
-func render(ps []Payout) []byte {
-	var b bytes.Buffer
-	w := csv.NewWriter(&b)
-	total := money.Fen(0)
-	lines := [][]string{{"payout", "day", "payee", "captures", "fen"}}
-	for _, p := range ps {
-		total = total.Add(p.Amount)
-		lines = append(lines, []string{p.ID, p.Day.String(), p.Payee, strconv.Itoa(p.Count), strconv.FormatInt(p.Amount.Minor(), 10)})
+func readPage(ctx context.Context, store *db.Store, s span) (p page, err error) {
+	err = store.Read(ctx, func(q *db.Query) error {
+		p, err = pageOf(q, s)
+		return err
+	})
+	return p, err
+}
+
+// pageOf reads and nets some payees. All of its rows are of one moment, and
+// the closing holds only if the payee's row is still the same.
+func pageOf(q db.Reader, s span) (p page, err error) {
+	all, err := payeesOf(q, s)
+	if err != nil || len(all) == 0 {
+		return p, err
 	}
-	lines = append(lines, []string{"total", "", "", strconv.Itoa(len(ps)), strconv.FormatInt(total.Minor(), 10)})
-	if err := w.WriteAll(lines); err != nil {
-		panic(err) // a bytes.Buffer takes everything
+	first, last := all[0].p.id, all[len(all)-1].p.id
+	due := make(map[string]int, len(all))
+	p.last, p.more = last, len(all) == pagePayees && s.only == ""
+	terms, err := termsAmong(q, first, last)
+	if err != nil {
+		return p, err
 	}
-	return b.Bytes()
+	for i := range all {
+		c := &all[i]
+		c.terms = inForce(terms[c.p.id], s.day)
+		if s.once || s.due(&c.p, &c.terms) {
+			due[c.p.id] = i
+		}
+	}
+	if err := reservesDue(q, s.day, first, last, due, all); err != nil {
+		return p, err
+	}
+	if err := tallyItems(q, s, first, last, due, all, terms); err != nil {
+		return p, err
+	}
+	for i := range all {
+		if _, ok := due[all[i].p.id]; ok && (s.once || all[i].finish(s)) {
+			p.closings = append(p.closings, all[i])
+		}
+	}
+	return p, nil
+}
+
+func payeesOf(q db.Reader, s span) (all []closing, err error) {
+	if s.only != "" {
+		p, err := payeeOf(q, s.only)
+		return []closing{{p: p}}, err
+	}
+	all = make([]closing, 0, pagePayees)
+	err = db.Each(q, func(scan func(...any) error) error {
+		p, err := scanPayee(scan)
+		all = append(all, closing{p: p})
+		return err
+	}, `SELECT `+payeeColumns+` FROM settlement_payee WHERE payee > $1 ORDER BY payee LIMIT $2`, s.after, pagePayees)
+	return all, err
+}
+
+// due says whether a payee's day is over and can be paid out.
+func (s *span) due(p *payee, t *Terms) bool {
+	return p.day < s.day.String() && !s.now.Before(t.ends(s.day)) && (t.Holidays || s.day.AddDays(1).BankDay())
+}
+
+// finish nets a closing for the next bank day.
+func (c *closing) finish(s span) bool {
+	if !c.net(nil) {
+		return false
+	}
+	o := &c.payout
+	o.Day, o.Kind, o.State, o.File = s.day, NextDay, Sent, s.day.String()
+	if o.Amount.IsZero() {
+		o.State, o.File = Carried, ""
+	}
+	o.Arrives = c.terms.arrives(s.day)
+	c.p.day = s.day.String()
+	return true
+}
+
+// reservesDue sums the reserves that are to be given back.
+func reservesDue(q db.Reader, day calendar.Date, first, last string, due map[string]int, all []closing) error {
+	return db.Each(q, func(scan func(...any) error) error {
+		var id string
+		var fen int64
+		err := scan(&id, &fen)
+		if i, ok := due[id]; ok {
+			all[i].p.released = fen
+		}
+		return err
+	}, `SELECT payee, CAST(SUM(fen) AS BIGINT) FROM settlement_reserve WHERE payee >= $1 AND payee <= $2 AND due <= $3 GROUP BY payee ORDER BY payee`,
+		first, last, day.String())
+}
+
+// itemsFrom reads the items of payees behind their marks, in their order; the
+// first payee's behind the number the last read ended at.
+const itemsFrom = `SELECT i.payee, i.seq, '', i.kind, i.card, i.issuer, i.fen, i.at, i.booked, i.sale_at, i.remains, i.whole, i.lo, i.share
+	FROM settlement_payee p JOIN settlement_item i ON i.payee = p.payee AND i.seq > CASE WHEN p.payee = $1 AND p.mark < $2 THEN $2 ELSE p.mark END
+	WHERE p.payee >= $1 AND p.payee <= $3 ORDER BY p.payee, i.seq LIMIT $4`
+
+func tallyItems(q db.Reader, s span, first, last string, due map[string]int, all []closing, terms map[string][]Terms) error {
+	pr := newPricer()
+	from, seq := first, int64(0)
+	var c *closing
+	var r row
+	cut := int64(0)
+	for {
+		rows, err := q.Rows(itemsFrom, from, seq, last, pageItems)
+		if err != nil {
+			return err
+		}
+		for rows.Next() {
+			if err := r.scan(rows.Scan); err != nil {
+				return err
+			}
+			if r.payee != from || c == nil {
+				c = nil
+				if i, ok := due[r.payee]; ok {
+					c = &all[i]
+					pr.of(terms[r.payee])
+					cut = c.terms.ends(s.day).UnixMicro()
+				}
+			}
+			from, seq = r.payee, r.seq
+			if c == nil || c.sum.full {
+				continue
+			}
+			if !s.once && r.booked >= cut { // later numbers wait too, so that a closing is a range
+				c.sum.full = true
+				continue
+			}
+			f, err := pr.price(&r)
+			if err != nil {
+				return fmt.Errorf("pricing an item of %s: %w", r.payee, err)
+			}
+			c.sum.add(&r, f)
+		}
+		if rows.Len() < pageItems {
+			return nil
+		}
+	}
+}
+
+// closePage books the closings of a page: all of them or none.
+func closePage(tx *db.Tx, day calendar.Date, all []closing) error {
+	payees := make([]payee, len(all))
+	payouts := make([]any, 0, len(all)*payoutWidth)
+	reserves := []any{}
+	entries := make([]ledger.Entry, 0, len(all))
+	for i := range all {
+		c := &all[i]
+		c.payout.ID, c.payout.At = tx.NewID("payout"), tx.Now()
+		payees[i] = c.p
+		payouts = append(payouts, c.payout.row()...)
+		if !c.payout.Reserved.IsZero() {
+			reserves = append(reserves, c.p.id, day.AddDays(c.terms.ReserveDays).String(), c.payout.ID, c.payout.Reserved.Minor())
+		}
+		if e, ok := c.entry(); ok {
+			entries = append(entries, e)
+		}
+	}
+	if err := save(tx, payees); err != nil {
+		return err
+	}
+	if err := releaseReserves(tx, day, all); err != nil {
+		return err
+	}
+	if _, err := insertRows(tx, intoPayout, payoutWidth, "", payouts); err != nil {
+		return err
+	}
+	if _, err := insertRows(tx, `INSERT INTO settlement_reserve (payee, due, payout, fen) VALUES `, 4, "", reserves); err != nil {
+		return err
+	}
+	if err := filePart(tx, day, all); err != nil {
+		return err
+	}
+	_, err := ledger.PostAll(tx, entries)
+	return err
+}
+
+// releaseReserves forgets the reserves that the closings gave back.
+func releaseReserves(tx *db.Tx, day calendar.Date, all []closing) error {
+	for i := range all {
+		if all[i].p.released == 0 {
+			continue
+		}
+		if _, err := tx.Exec(`DELETE FROM settlement_reserve WHERE payee = $1 AND due <= $2`, all[i].p.id, day.String()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const (
+	payoutColumns = `id, day, payee, kind, state, n, fen, at, after, upto, gross, refunds, chargebacks, fee, issuer, network, acquirer,
+		reserved, released, advance, undone, brought, kept, arrives, promised, answered, late, file`
+	payoutWidth = 28
+	intoPayout  = `INSERT INTO settlement_payout (` + payoutColumns + `) VALUES `
+)
+
+func (p *Payout) row() []any {
+	return []any{p.ID, p.Day.String(), p.Payee, string(p.Kind), string(p.State), p.Count, p.Amount.Minor(), p.At.UnixMicro(), p.after, p.upto,
+		p.Gross.Minor(), p.Refunds.Minor(), p.Chargebacks.Minor(), p.Fee.Fee, p.Fee.Issuer, p.Fee.Network, p.Fee.Acquirer,
+		p.Reserved.Minor(), p.Released.Minor(), p.Advance.Minor(), p.Undone.Minor(), p.Brought.Minor(), p.Kept.Minor(),
+		p.Arrives.String(), micros(p.Promised), micros(p.Answered), p.late, p.File}
+}
+
+func scanPayout(scan func(...any) error) (p Payout, err error) {
+	var day, kind, state, arrives string
+	var fen, at, gross, refunds, chargebacks, reserved, released, advance, undone, brought, kept, promised, answered int64
+	f := &p.Fee
+	err = scan(&p.ID, &day, &p.Payee, &kind, &state, &p.Count, &fen, &at, &p.after, &p.upto, &gross, &refunds, &chargebacks,
+		&f.Fee, &f.Issuer, &f.Network, &f.Acquirer, &reserved, &released, &advance, &undone, &brought, &kept, &arrives, &promised, &answered, &p.late, &p.File)
+	if err != nil {
+		return p, err
+	}
+	p.Kind, p.State, p.Amount, p.At = Kind(kind), State(state), money.Fen(fen), db.Moment(at)
+	p.Gross, p.Refunds, p.Chargebacks = money.Fen(gross), money.Fen(refunds), money.Fen(chargebacks)
+	p.Reserved, p.Released, p.Advance, p.Undone = money.Fen(reserved), money.Fen(released), money.Fen(advance), money.Fen(undone)
+	p.Brought, p.Kept, p.Promised, p.Answered = money.Fen(brought), money.Fen(kept), db.Moment(promised), db.Moment(answered)
+	if p.Arrives, err = calendar.Parse(arrives); err == nil {
+		p.Day, err = calendar.Parse(day)
+	}
+	return p, err
 }

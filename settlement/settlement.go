@@ -1,9 +1,11 @@
-// Package settlement pays those whom the house collects for. A capture says
-// that a payee has earned an amount; a daily run takes every capture booked
-// before the cut-off, nets them per payee, pays the sum from the custody bank
-// (simulated) and writes a payout file. Every capture is settled exactly once.
+// Package settlement pays those whom the house collects for. An item says that
+// a payee has earned an amount, or gives some back; a closing takes a payee's
+// items of a day, prices them (settlement/fee), nets fees, refunds, reserve
+// and what was kept, and pays the rest from the custody bank (simulated): the
+// next bank day, or at once for a price. Every item is in one closing.
 //
-// Start with Join and Capture, then Run; Check proves the exactly-once rule.
+// Start with Join, SetTerms and Capture, then Run and Tick; Check proves the
+// exactly-once rule and prices everything again.
 package settlement
 
 import (
@@ -12,36 +14,102 @@ import (
 	"koala/calendar"
 	"koala/internal/fail"
 	"koala/money"
+	"koala/settlement/fee"
 )
 
 // An Item is one thing earned by one payee. Its money must already stand on
 // the payee's payable account when it is captured: the caller posts, in the
 // same unit of work.
 type Item struct {
-	Ref    string       // unique for ever: what was earned ("transit:<card>/<seq>")
+	Ref    string       // unique for ever: what was earned ("transit:<card>/<seq>", "sale:<rrn>")
 	Payee  string       // operator or shop
-	Amount money.Amount // negative takes back; never zero
+	Amount money.Amount // gross; negative takes back; never zero
 	At     time.Time    // when it was earned
-	Kind   string       // ride, share, correction: for the file and pages
+	Kind   string       // ride, share, correction, sale, refund, Chargeback…: for the file and pages
+	Card   fee.Class    // empty: no fee
+	Issuer string       // host of a foreign card's issuer; empty: our own bank
+	// Of a refund or chargeback: when the sale was (zero: At), and what was
+	// left of it before (zero: as much as is taken back). Its part of the fee
+	// is given back by the rules of that day.
+	SaleAt  time.Time
+	Remains money.Amount
+
+	// Of a share of a split: the whole, and the part of its fee in fen of the
+	// whole. Zero: the item is whole and bears all of its fee.
+	whole, lo, share int64
 }
 
-// A Payout is what one payee gets for one day.
+// Chargeback is the kind of an item that an issuer took back in a dispute.
+const Chargeback = "chargeback"
+
+// A Payout is one closing of a payee: what came of its items of a day, or of a
+// part of the day, and what of it is paid.
+//
+//	Brought + Gross + Refunds + Chargebacks - Fee.Fee - Reserved + Released - Advance = Amount + Kept
 type Payout struct {
-	ID     string
-	Day    calendar.Date // the day whose cut-off closed it
-	Payee  string
-	Count  int          // captures in it
-	Amount money.Amount // their sum, above zero
-	At     time.Time    // when it was posted
+	ID          string
+	Day         calendar.Date // the day whose cut-off closed it
+	Payee       string
+	Kind        Kind
+	State       State
+	Count       int          // items in it
+	Amount      money.Amount // paid, never below zero
+	At          time.Time    // when it was posted
+	Gross       money.Amount // what was earned
+	Refunds     money.Amount // zero or less
+	Chargebacks money.Amount // zero or less
+	Fee         fee.Parts    // fen
+	Reserved    money.Amount // kept as reserve
+	Released    money.Amount // reserve given back
+	Advance     money.Amount // price of being paid at once
+	Undone      money.Amount // of it given back: late is free
+	Brought     money.Amount // kept from before; below zero: recovered from this closing
+	Kept        money.Amount // left for the next closing: below the minimum, held, or a debt
+	Arrives     calendar.Date
+	Promised    time.Time // AtOnce: by when; zero for NextDay
+	Answered    time.Time // when the bank confirmed or returned it
+	File        string    // day or id of the payout file
+
+	after, upto int64 // its items' numbers
+	late        int64
 }
 
-// A File is the payout file of one day: what the bank is told to pay.
+// Late says that the payout came after the time that was promised.
+func (p *Payout) Late() bool { return p.late != 0 }
+
+// A Kind is how soon a closing pays.
+type Kind string
+
+// The kinds.
+const (
+	NextDay Kind = "t1" // with the file of the day, the next bank day
+	AtOnce  Kind = "d0" // on the same day, from the house's money, for a price
+)
+
+// A State is how far a payout is.
+type State string
+
+// The states. Carried closings pay nothing and stay so; sent ones wait for the
+// bank, which confirms or returns them.
+const (
+	Carried   State = "carried"
+	Waiting   State = "waiting" // AtOnce: for its file
+	Sent      State = "sent"
+	Confirmed State = "confirmed"
+	Returned  State = "returned" // the money is the payee's again, to be paid when its account is mended
+)
+
+// A File is the payout file of one day: what the bank is told to pay. It is
+// zero but for the day while some payee's day is not over.
 type File struct {
 	Day  calendar.Date
 	CSV  []byte
 	Hash string // SHA-256 of CSV, hexadecimal
 	At   time.Time
 }
+
+// Closed says whether the file is there.
+func (f File) Closed() bool { return f.Hash != "" }
 
 // Limits.
 const (
@@ -50,8 +118,8 @@ const (
 	maxPage  = 500
 )
 
-// CutOff is when a settlement day ends: 04:00 Beijing of the next day, when the
-// transit service day turns.
+// CutOff is when a settlement day ends for a payee without other terms: 04:00
+// Beijing of the next day, when the transit service day turns.
 const CutOff = 4 * time.Hour
 
 // What can go wrong.
@@ -61,4 +129,14 @@ var (
 	ErrTooEarly = fail.Define(fail.Refused, "settlement.before_cut_off", "the day is not over yet")
 	ErrNoFile   = fail.Define(fail.NotFound, "settlement.no_file", "there is no payout file for this day")
 	ErrNoPayout = fail.Define(fail.NotFound, "settlement.no_payout", "there is no such payout")
+	ErrNoPayee  = fail.Define(fail.NotFound, "settlement.no_payee", "there is no such payee")
+	ErrTerms    = fail.Define(fail.Invalid, "settlement.bad_terms", "these terms cannot be kept")
+	ErrSplit    = fail.Define(fail.Invalid, "settlement.bad_split", "the shares do not add up to the sale")
+	ErrHold     = fail.Define(fail.NotFound, "settlement.no_hold", "there is no such hold in force")
+	ErrState    = fail.Define(fail.Refused, "settlement.payout_state", "the payout is not in a state for this")
+	ErrNothing  = fail.Define(fail.Refused, "settlement.nothing_due", "there is nothing that can be paid out now")
+	ErrAtOnce   = fail.Define(fail.Refused, "settlement.not_at_once", "this payee has not agreed to be paid at once")
+	ErrLimit    = fail.Define(fail.Refused, "settlement.at_once_limit", "this is more than may be paid out at once today")
+	ErrFunding  = fail.Define(fail.Refused, "settlement.funding", "the house has lent all it may today; it is paid with the next bank day")
+	ErrBill     = fail.Define(fail.Conflict, "settlement.bill", "the bill does not agree with the books or with the bill before it")
 )

@@ -1,0 +1,242 @@
+package settlement
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"koala/calendar"
+	"koala/internal/db"
+	"koala/ledger"
+	"koala/money"
+)
+
+// An Offer is what a payee would get if it were paid now, with the price,
+// before it says yes.
+type Offer struct {
+	Payout           // as it would be; ID and At are empty
+	Days       int   // that the house lends for
+	BP         int64 // price of what is lent, basis points for all days; 0 when Free
+	Free       bool  // an earlier one was late
+	Left       money.Amount
+	Refusal    error // why it cannot be taken now; nil: it can
+	PromisedBy time.Time
+}
+
+// SetFunding says how much the house lends at most, all payees together, until
+// the network's money is there. Without it nothing is paid at once.
+func SetFunding(tx *db.Tx, most money.Amount) error {
+	if most.Sign() < 0 {
+		return fmt.Errorf("funding of %s: %w", most, ErrTerms)
+	}
+	_, err := tx.Exec(`INSERT INTO settlement_funding (id, fen) VALUES (1, $1) ON CONFLICT (id) DO UPDATE SET fen = excluded.fen`, most.Minor())
+	return err
+}
+
+// Funding reads the limit and what of it is lent now.
+func Funding(q db.Reader, now time.Time) (most, lent money.Amount, err error) {
+	var m, l int64
+	err = q.QueryRow(`SELECT fen FROM settlement_funding WHERE id = 1`).Scan(&m)
+	if errors.Is(err, db.ErrNoRows) {
+		err = nil
+	}
+	if err == nil {
+		err = q.QueryRow(`SELECT CAST(COALESCE(SUM(fen), 0) AS BIGINT) FROM settlement_payout WHERE kind = 'd0' AND arrives > $1 AND state <> 'returned'`,
+			calendar.Of(now, calendar.Beijing).String()).Scan(&l)
+	}
+	return money.Fen(m), money.Fen(l), err
+}
+
+// OfferNow says what a payee would get now and what that costs.
+func OfferNow(q db.Reader, id string, now time.Time) (Offer, error) {
+	_, o, err := offer(q, id, now)
+	return o, err
+}
+
+func offer(q db.Reader, id string, now time.Time) (c closing, o Offer, err error) {
+	today := calendar.Of(now, calendar.Beijing)
+	page, err := pageOf(q, span{day: today, now: now, only: id, once: true})
+	if err != nil {
+		return c, o, err
+	}
+	c = page.closings[0]
+	t := &c.terms
+	day := t.today(now)
+	arrives := t.arrives(day)
+	o.Days = max(1, today.DaysUntil(arrives))
+	o.Free = c.p.free > 0
+	if !o.Free {
+		o.BP = t.Once.BPDay * int64(o.Days)
+	}
+	var used int64
+	err = q.QueryRow(`SELECT CAST(COALESCE(SUM(fen + advance), 0) AS BIGINT) FROM settlement_payout
+		WHERE payee = $1 AND kind = 'd0' AND at >= $2 AND state <> 'returned'`, id, today.Start(calendar.Beijing).UnixMicro()).Scan(&used)
+	if err != nil {
+		return c, o, err
+	}
+	most, lent, err := Funding(q, now)
+	if err != nil {
+		return c, o, err
+	}
+	left := max(0, t.Once.Most.Minor()-used)
+	ours := max(0, c.p.kept+c.p.released) // arrived before: it is not lent
+	cut := false
+	something := c.net(func(pay int64) (int64, int64) {
+		cut = pay > left
+		pay = min(pay, left)
+		return pay, money.Fen(max(0, pay-ours)).Portion(o.BP, 10_000, money.HalfUp).Minor()
+	})
+	o.Left = money.Fen(left)
+	c.payout.Day, c.payout.Kind, c.payout.State, c.payout.Arrives = day, AtOnce, Waiting, arrives
+	c.payout.Promised = now.Add(t.Once.Promise)
+	switch pay := c.payout.Amount; {
+	case !t.Once.Agreed:
+		o.Refusal = ErrAtOnce
+	case (!something || pay.Sign() <= 0) && cut:
+		o.Refusal = ErrLimit
+	case !something || pay.Sign() <= 0:
+		o.Refusal = ErrNothing
+	case lent.Add(pay).Cmp(most) > 0:
+		o.Refusal = ErrFunding
+	}
+	o.Payout, o.PromisedBy = c.payout, c.payout.Promised
+	return c, o, nil
+}
+
+// PayNow pays a payee what is due to it now. seen is the offer it said yes to:
+// sales that came since are paid too, but a higher price is ErrDiffers.
+func PayNow(tx *db.Tx, id string, seen Offer) (Payout, error) {
+	c, o, err := offer(tx, id, tx.Now())
+	if err != nil {
+		return Payout{}, err
+	}
+	if o.Refusal != nil {
+		return Payout{}, fmt.Errorf("paying %s now: %w", id, o.Refusal)
+	}
+	if o.BP > seen.BP {
+		return Payout{}, fmt.Errorf("paying %s now at %d basis points, offered at %d: %w", id, o.BP, seen.BP, ErrDiffers)
+	}
+	if o.Free {
+		c.p.free--
+	}
+	if err := OpenHouse(tx); err != nil {
+		return Payout{}, err
+	}
+	page := []closing{c}
+	if err := closePage(tx, calendar.Of(tx.Now(), calendar.Beijing), page); err != nil {
+		return Payout{}, err
+	}
+	return page[0].payout, nil
+}
+
+// maxAuto bounds the payees that a unit of Tick pays unasked.
+const maxAuto = 200
+
+// Tick does what has become due about payouts at once: those made unasked,
+// their files, and those that are late. It may be called at any time.
+func Tick(ctx context.Context, store *db.Store) error {
+	for _, step := range []struct {
+		what string
+		do   func(*db.Tx) (int, error)
+		full int // it did as many as it may: again
+	}{{"payouts unasked", payUnasked, maxAuto}, {"files", sendExpress, maxExpress}, {"late payouts", forgive, maxAuto}} {
+		for n := step.full; n == step.full; {
+			err := store.Write(ctx, func(tx *db.Tx) (err error) {
+				n, err = step.do(tx)
+				return err
+			})
+			if err != nil {
+				return fmt.Errorf("%s: %w", step.what, err)
+			}
+		}
+	}
+	return nil
+}
+
+func payUnasked(tx *db.Tx) (n int, err error) {
+	var ids []string
+	err = db.Each(tx, func(scan func(...any) error) error {
+		var id string
+		err := scan(&id)
+		ids = append(ids, id)
+		return err
+	}, `SELECT payee FROM settlement_payee WHERE auto > 0 AND auto <= $1 ORDER BY auto, payee LIMIT $2`, tx.Now().UnixMicro(), maxAuto)
+	if err != nil {
+		return 0, err
+	}
+	for _, id := range ids {
+		if err := payOneUnasked(tx, id); err != nil {
+			return 0, err
+		}
+	}
+	return len(ids), nil
+}
+
+func payOneUnasked(tx *db.Tx, id string) error {
+	_, o, err := offer(tx, id, tx.Now())
+	if err == nil && o.Refusal == nil {
+		_, err = PayNow(tx, id, o)
+	}
+	if err != nil {
+		return err
+	}
+	p, err := payeeOf(tx, id)
+	if err != nil {
+		return err
+	}
+	t, err := TermsOf(tx, id, calendar.Of(tx.Now(), calendar.Beijing))
+	if err != nil {
+		return err
+	}
+	p.auto = 0
+	if t.Once.Agreed && t.Once.Every > 0 {
+		p.auto = tx.Now().Add(t.Once.Every).UnixMicro()
+	}
+	return p.save(tx)
+}
+
+// forgive finds payouts at once that the bank has not confirmed in time.
+func forgive(tx *db.Tx) (int, error) {
+	var late []Payout
+	for _, state := range []State{Waiting, Sent} {
+		err := db.Each(tx, func(scan func(...any) error) error {
+			p, err := scanPayout(scan)
+			late = append(late, p)
+			return err
+		}, `SELECT `+payoutColumns+` FROM settlement_payout WHERE kind = 'd0' AND state = $1 AND late = 0 AND promised < $2 ORDER BY id LIMIT $3`,
+			string(state), tx.Now().UnixMicro(), maxAuto/2)
+		if err != nil {
+			return 0, err
+		}
+	}
+	for _, p := range late {
+		if err := free(tx, p); err != nil {
+			return 0, err
+		}
+	}
+	return len(late), nil
+}
+
+// free keeps the promise "late is free": the price is given back and the next
+// payout at once costs nothing. Once for each payout.
+func free(tx *db.Tx, o Payout) error {
+	n, err := tx.Exec(`UPDATE settlement_payout SET late = 1, undone = advance WHERE id = $1 AND late = 0`, o.ID)
+	if err != nil || n == 0 {
+		return err
+	}
+	p, err := payeeOf(tx, o.Payee)
+	if err != nil {
+		return err
+	}
+	p.free++
+	if back := o.Advance.Sub(o.Undone); back.Sign() > 0 {
+		e := ledger.Move("late:"+o.ID, ForAdvances, Payable(o.Payee), back)
+		e.Kind, e.Text = "late is free", "price of "+o.ID+" given back"
+		if _, err := ledger.Post(tx, e); err != nil {
+			return err
+		}
+		p.kept += back.Minor()
+	}
+	return p.save(tx)
+}

@@ -1,0 +1,301 @@
+package settlement
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"koala/internal/db"
+	"koala/ledger"
+	"koala/money"
+	"koala/settlement/fee"
+)
+
+// Join opens the account on which what the payee earns will wait. The house's
+// own accounts beside it are not payees.
+func Join(tx *db.Tx, payee, name string) error {
+	if payee == "" || len(payee) > MaxPayee || payee == "network" || strings.HasPrefix(payee, "issuer.") {
+		return fmt.Errorf("payee %q: %w", payee, ErrItem)
+	}
+	if err := ledger.OpenAccount(tx, ledger.Account{ID: Payable(payee), Code: codePayable, Name: name, Currency: money.CNY}); err != nil {
+		return err
+	}
+	return ensure(tx, payee)
+}
+
+// Capture keeps c: once, however often it is delivered. Another body under a
+// known reference is ErrDiffers.
+func Capture(tx *db.Tx, c Item) error { return CaptureAll(tx, []Item{c}) }
+
+// CaptureAll keeps items as Capture does, all or none; many take one statement
+// together.
+func CaptureAll(tx *db.Tx, items []Item) error {
+	var joined []any
+	rows := make([]any, 0, len(items)*itemWidth)
+	for i := range items {
+		c := &items[i]
+		if err := c.check(); err != nil {
+			return err
+		}
+		if c.At.IsZero() {
+			c.At = tx.Now()
+		}
+		rows = append(rows, c.Payee, tx.NewSeq(), c.Ref, c.Kind, string(c.Card), c.Issuer, c.Amount.Minor(), c.At.UnixMicro(),
+			tx.Now().UnixMicro(), micros(c.SaleAt), c.Remains.Minor(), c.whole, c.lo, c.share)
+		if i == 0 || items[i-1].Payee != c.Payee {
+			joined = append(joined, c.Payee, 0, "", 0, 0, 0, 0, 0, 0, 0)
+		}
+	}
+	if _, err := insertRows(tx, intoPayee, payeeWidth, ` ON CONFLICT (payee) DO NOTHING`, joined); err != nil {
+		return err
+	}
+	n, err := insertRows(tx, intoItem, itemWidth, ` ON CONFLICT (ref) DO NOTHING`, rows)
+	if err != nil || n == int64(len(items)) {
+		return err
+	}
+	for i := range items {
+		if err := items[i].same(tx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Item) check() error {
+	back := c.Amount.Sign() < 0
+	switch {
+	case c.Ref == "", len(c.Ref) > MaxRef, c.Payee == "", len(c.Payee) > MaxPayee, c.Amount.IsZero(), c.Amount.Currency() != money.CNY,
+		max(c.Amount.Minor(), -c.Amount.Minor()) > fee.MaxSale, !c.Card.Valid(), len(c.Issuer) > MaxPayee,
+		!back && (!c.SaleAt.IsZero() || !c.Remains.IsZero()),
+		back && !c.Remains.IsZero() && c.Remains.Minor() < max(-c.Amount.Minor(), c.whole), c.Remains.Minor() > fee.MaxSale:
+		return fmt.Errorf("capture %q: %w", c.Ref, ErrItem)
+	}
+	return nil
+}
+
+// same compares what was captured under a reference before.
+func (c *Item) same(tx *db.Tx) error {
+	known, err := item(tx, c.Ref)
+	if err != nil {
+		return fmt.Errorf("capture %s: %w", c.Ref, err)
+	}
+	if known.Payee != c.Payee || known.Kind != c.Kind || known.Amount != c.Amount || known.Card != c.Card || known.Issuer != c.Issuer ||
+		known.Remains.Minor() != c.Remains.Minor() || known.whole != c.whole || known.lo != c.lo || known.share != c.share {
+		return fmt.Errorf("capture %s: %w", c.Ref, ErrDiffers)
+	}
+	return nil
+}
+
+// Payable is the account on which a payee's earnings wait.
+func Payable(payee string) ledger.AccountID { return ledger.AccountID("payable." + payee) }
+
+// A Share is what one receiver gets of a split sale: fixed fen, or basis
+// points of what the fixed shares leave.
+type Share struct {
+	Payee string
+	Fixed money.Amount
+	BP    int64
+}
+
+// A Split divides one sale among receivers. The fee is divided as the money
+// is, or borne by one of them.
+type Split struct {
+	Shares []Share
+	Bearer string // empty: the fee is divided
+}
+
+// maxShares bounds a split.
+const maxShares = 20
+
+// Divide divides an amount: fixed shares first, the rest by basis points that
+// sum to 10,000, by largest remainder.
+func (s Split) Divide(whole money.Amount) ([]money.Amount, error) {
+	rest, weights, bps, bearer := whole, make([]int64, len(s.Shares)), int64(0), s.Bearer == ""
+	for i, x := range s.Shares {
+		if x.Payee == "" || x.BP < 0 || x.Fixed.Sign() < 0 || (x.BP > 0) == (x.Fixed.Sign() > 0) {
+			return nil, fmt.Errorf("share %d: %w", i+1, ErrSplit)
+		}
+		rest, weights[i], bps = rest.Sub(x.Fixed), x.BP, bps+x.BP
+		bearer = bearer || x.Payee == s.Bearer
+	}
+	if len(s.Shares) == 0 || len(s.Shares) > maxShares || whole.Sign() <= 0 || rest.Sign() < 0 || !bearer || bps != 10_000 && (bps != 0 || !rest.IsZero()) {
+		return nil, fmt.Errorf("split of %s: %w", whole, ErrSplit)
+	}
+	parts := make([]money.Amount, len(s.Shares))
+	if bps > 0 {
+		parts = rest.Apportion(weights)
+	}
+	for i, x := range s.Shares {
+		parts[i] = parts[i].Add(x.Fixed)
+	}
+	return parts, nil
+}
+
+// Undo divides a refund of back over what each share has left, by largest
+// remainder: no share gives back more than it got, and refunds that undo the
+// sale take each back to the fen.
+func (s Split) Undo(left []money.Amount, back money.Amount) ([]money.Amount, error) {
+	sum, weights := money.Fen(0), make([]int64, len(left))
+	for i, n := range left {
+		if n.Sign() < 0 {
+			return nil, fmt.Errorf("share %d has %s left: %w", i+1, n, ErrSplit)
+		}
+		sum, weights[i] = sum.Add(n), n.Minor()
+	}
+	if len(left) != len(s.Shares) || back.Sign() <= 0 || back.Cmp(sum) > 0 {
+		return nil, fmt.Errorf("refund of %s of %s left: %w", back, sum, ErrSplit)
+	}
+	return back.Apportion(weights), nil
+}
+
+// CaptureSplit captures a sale as one item per receiver and moves their shares
+// from the account of the sale's own payee, on which the whole stands. It
+// returns the items.
+func CaptureSplit(tx *db.Tx, sale Item, s Split) ([]Item, error) {
+	parts, err := s.Divide(sale.Amount)
+	if err != nil {
+		return nil, err
+	}
+	return captureParts(tx, sale, s, parts, 1)
+}
+
+// RefundSplit takes part of a split sale back from its receivers; left is what
+// each has left of it, at first what Divide gave. refund.Amount is negative.
+func RefundSplit(tx *db.Tx, refund Item, left []money.Amount, s Split) ([]Item, error) {
+	parts, err := s.Undo(left, refund.Amount.Neg())
+	if err != nil {
+		return nil, err
+	}
+	refund.Remains = money.Fen(0)
+	for _, n := range left {
+		refund.Remains = refund.Remains.Add(n)
+	}
+	return captureParts(tx, refund, s, parts, -1)
+}
+
+func captureParts(tx *db.Tx, whole Item, s Split, parts []money.Amount, sign int64) ([]Item, error) {
+	e := ledger.Entry{Ref: "split:" + whole.Ref, Kind: "split", Text: "shares of " + whole.Ref}
+	var items []Item
+	moved, before, size := money.Fen(0), int64(0), max(whole.Amount.Minor(), -whole.Amount.Minor())
+	for i, x := range s.Shares {
+		part := parts[i]
+		c := whole
+		c.Ref, c.Payee, c.Amount = fmt.Sprintf("%s#%d", whole.Ref, i+1), x.Payee, money.Fen(sign*part.Minor())
+		c.whole, c.lo, c.share = size, before, part.Minor()
+		before += part.Minor()
+		switch s.Bearer {
+		case "":
+		case x.Payee:
+			c.lo, c.share = 0, size
+		default:
+			c.Card, c.whole, c.lo, c.share = fee.None, 0, 0, 0
+		}
+		if part.IsZero() {
+			if c.share != 0 && c.Card != fee.None {
+				return nil, fmt.Errorf("share %d of %s is nothing: %w", i+1, whole.Ref, ErrSplit)
+			}
+			continue
+		}
+		items = append(items, c)
+		if x.Payee != whole.Payee {
+			e.Legs = append(e.Legs, ledger.Leg{Account: Payable(x.Payee), Amount: c.Amount})
+			moved = moved.Add(c.Amount)
+		}
+	}
+	if !moved.IsZero() {
+		e.Legs = append(e.Legs, ledger.Leg{Account: Payable(whole.Payee), Amount: moved.Neg()})
+		if _, err := ledger.Post(tx, e); err != nil {
+			return nil, err
+		}
+	}
+	return items, CaptureAll(tx, items)
+}
+
+// Statements that add rows, and how wide those are.
+const (
+	itemColumns  = `payee, seq, ref, kind, card, issuer, fen, at, booked, sale_at, remains, whole, lo, share`
+	itemWidth    = 14
+	intoItem     = `INSERT INTO settlement_item (` + itemColumns + `) VALUES `
+	payeeColumns = `payee, mark, day, kept, reserve, held, stopped, free, auto, v`
+	payeeWidth   = 10
+	intoPayee    = `INSERT INTO settlement_payee (` + payeeColumns + `) VALUES `
+)
+
+func ensure(tx *db.Tx, payee string) error {
+	_, err := insertRows(tx, intoPayee, payeeWidth, ` ON CONFLICT (payee) DO NOTHING`, []any{payee, 0, "", 0, 0, 0, 0, 0, 0, 0})
+	return err
+}
+
+// chunks are how many rows one statement takes: few sizes, each prepared once.
+var chunks = [...]int{50, 10, 1}
+
+// insertRows runs an INSERT of many rows and says how many it wrote. Unlike
+// appended rows they are seen by the unit at once, so that no later number can
+// be seen without an earlier one.
+func insertRows(tx *db.Tx, into string, width int, end string, vals []any) (n int64, err error) {
+	for _, rows := range chunks {
+		text := ""
+		for step := rows * width; len(vals) >= step; vals = vals[step:] {
+			if text == "" {
+				text = into + places(rows, width) + end
+			}
+			k, err := tx.Exec(text, vals[:step]...)
+			if err != nil {
+				return n, err
+			}
+			n += k
+		}
+	}
+	return n, nil
+}
+
+// places writes ($1, $2), ($3, $4).
+func places(rows, width int) string {
+	var b strings.Builder
+	for i := range rows * width {
+		switch {
+		case i == 0:
+			b.WriteString("(")
+		case i%width == 0:
+			b.WriteString("), (")
+		default:
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "$%d", i+1)
+	}
+	return b.String() + ")"
+}
+
+// A row is an item as the run reads it.
+type row struct {
+	payee, kind, card, issuer, ref    string
+	seq, fen, at, booked              int64
+	saleAt, remains, whole, lo, share int64
+}
+
+func (r *row) scan(scan func(...any) error) error {
+	return scan(&r.payee, &r.seq, &r.ref, &r.kind, &r.card, &r.issuer, &r.fen, &r.at, &r.booked, &r.saleAt, &r.remains, &r.whole, &r.lo, &r.share)
+}
+
+func (r *row) item() Item {
+	return Item{Ref: r.ref, Payee: r.payee, Amount: money.Fen(r.fen), At: db.Moment(r.at), Kind: r.kind, Card: fee.Class(r.card), Issuer: r.issuer,
+		SaleAt: db.Moment(r.saleAt), Remains: money.Fen(r.remains), whole: r.whole, lo: r.lo, share: r.share}
+}
+
+func item(q db.Reader, ref string) (Item, error) {
+	var r row
+	err := r.scan(q.QueryRow(`SELECT `+itemColumns+` FROM settlement_item WHERE ref = $1`, ref).Scan)
+	if errors.Is(err, db.ErrNoRows) {
+		err = ErrItem
+	}
+	return r.item(), err
+}
+
+// micros is a time as columns keep it.
+func micros(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}

@@ -1,0 +1,207 @@
+package settlement
+
+import (
+	"koala/calendar"
+	"koala/ledger"
+	"koala/money"
+	"koala/settlement/fee"
+)
+
+// A pricer prices items of one payee after another, and keeps the tariffs it
+// has picked.
+type pricer struct {
+	tariffs map[tariffKey]*fee.Tariff
+	terms   []Terms
+	last    tariffKey
+	tariff  *fee.Tariff // of last; nil: no fees
+}
+
+type tariffKey struct {
+	day   int64 // since 1970, in Beijing
+	cat   fee.Category
+	price string
+}
+
+func newPricer() *pricer { return &pricer{tariffs: map[tariffKey]*fee.Tariff{}} }
+
+// of turns to the next payee.
+func (p *pricer) of(terms []Terms) {
+	p.terms, p.last, p.tariff = terms, tariffKey{day: -1 << 40}, nil
+}
+
+const (
+	dayMicros     = 24 * 60 * 60 * 1_000_000
+	beijingMicros = 8 * 60 * 60 * 1_000_000
+)
+
+// on picks the tariff for a moment in microseconds.
+func (p *pricer) on(us int64) (*fee.Tariff, error) {
+	n := (us + beijingMicros) / dayMicros
+	if n == p.last.day {
+		return p.tariff, nil
+	}
+	day := calendar.Date{Year: 1970, Month: 1, Day: 1}.AddDays(int(n))
+	t := inForce(p.terms, day)
+	k := tariffKey{n, t.Category, t.Price}
+	tariff := p.tariffs[k]
+	if tariff == nil && t.Category != "" {
+		made, err := house.Tariff(day, t.Category, t.Price)
+		if err != nil {
+			return nil, err
+		}
+		tariff = &made
+		p.tariffs[k] = tariff
+	}
+	p.last, p.tariff = k, tariff
+	return tariff, nil
+}
+
+// price is the fee of an item; what it gives back is below zero. The rules are
+// those of the sale's day, and no later than when it was captured: terms that
+// begin afterwards cannot change it.
+func (p *pricer) price(r *row) (fee.Parts, error) {
+	if r.card == "" || len(p.terms) == 0 {
+		return fee.Parts{}, nil
+	}
+	at := r.at
+	if r.saleAt != 0 {
+		at = r.saleAt
+	}
+	t, err := p.on(min(at, r.booked))
+	if err != nil || t == nil {
+		return fee.Parts{}, err
+	}
+	whole, class := r.whole, fee.Class(r.card)
+	if whole == 0 {
+		whole = max(r.fen, -r.fen)
+	}
+	var f fee.Parts
+	if r.fen > 0 {
+		f = t.Of(whole, class)
+	} else {
+		left := r.remains
+		if left == 0 {
+			left = whole
+		}
+		f = fee.Parts{}.Minus(t.Back(whole, left, class))
+	}
+	if r.share == 0 || r.share == whole {
+		return f, nil
+	}
+	return f.Slice(r.lo, r.lo+r.share, whole), nil
+}
+
+// A tally is the sum of a payee's items.
+type tally struct {
+	n, upto                     int64
+	gross, refunds, chargebacks int64
+	fee                         fee.Parts
+	own                         int64      // of fee.Issuer, to our own bank
+	hosts                       []hostPart // and to foreign issuers
+	full                        bool       // an item behind the cut-off was seen
+}
+
+type hostPart struct {
+	host string
+	fen  int64
+}
+
+func (t *tally) add(r *row, f fee.Parts) {
+	t.n++
+	t.upto = r.seq
+	switch {
+	case r.fen > 0:
+		t.gross += r.fen
+	case r.kind == Chargeback:
+		t.chargebacks += r.fen
+	default:
+		t.refunds += r.fen
+	}
+	if f == (fee.Parts{}) {
+		return
+	}
+	t.fee = t.fee.Plus(f)
+	if r.issuer == "" {
+		t.own += f.Issuer
+		return
+	}
+	for i := range t.hosts {
+		if t.hosts[i].host == r.issuer {
+			t.hosts[i].fen += f.Issuer
+			return
+		}
+	}
+	t.hosts = append(t.hosts, hostPart{r.issuer, f.Issuer})
+}
+
+// A closing is one payee with what is netted for it.
+type closing struct {
+	p      payee
+	terms  Terms
+	sum    tally
+	payout Payout
+}
+
+// net makes the payout of what was tallied: it changes the payee's state and
+// says whether anything came of it. price is what paying at once costs, of the
+// amount due; it may lower that. nil for the next bank day.
+func (c *closing) net(price func(pay int64) (int64, int64)) bool {
+	p, s, o := &c.p, &c.sum, &c.payout
+	if s.gross > 0 && c.terms.ReserveBP > 0 {
+		o.Reserved = money.Fen(s.gross).Portion(c.terms.ReserveBP, 10_000, money.Down)
+	}
+	reserved := o.Reserved.Minor()
+	have := p.kept + s.gross + s.refunds + s.chargebacks - s.fee.Fee - reserved + p.released
+	pay, advance := int64(0), int64(0)
+	if p.stopped == 0 {
+		pay = max(0, have-p.held)
+	}
+	if pay < c.terms.Least.Minor() {
+		pay = 0
+	}
+	if price != nil {
+		pay, advance = price(pay)
+		pay -= advance
+	}
+	if s.n == 0 && p.released == 0 && pay == 0 {
+		return false
+	}
+	o.Payee, o.Count, o.after, o.upto = p.id, int(s.n), p.mark, max(p.mark, s.upto)
+	o.Amount, o.Advance, o.Gross, o.Refunds, o.Chargebacks = money.Fen(pay), money.Fen(advance), money.Fen(s.gross), money.Fen(s.refunds), money.Fen(s.chargebacks)
+	o.Reserved, o.Released, o.Brought, o.Undone, o.Fee = money.Fen(reserved), money.Fen(p.released), money.Fen(p.kept), money.Fen(0), s.fee
+	p.kept = have - pay - advance
+	p.reserve += reserved - p.released
+	p.mark = o.upto
+	o.Kept = money.Fen(p.kept)
+	return true
+}
+
+// Entry is the reference of the payout's entry in the books.
+func (p *Payout) Entry() string {
+	if p.Kind == AtOnce {
+		return "payout:" + p.ID
+	}
+	return "payout:" + p.Day.String() + ":" + p.Payee
+}
+
+// entry is what is posted: the house owes the payee less by what is paid and
+// what it pays for; false when nothing moves.
+func (c *closing) entry() (ledger.Entry, bool) {
+	o, s := &c.payout, &c.sum
+	e := ledger.Entry{Ref: o.Entry(), Kind: "payout", Text: "settlement of " + o.Day.String(), Legs: make([]ledger.Leg, 0, 6)}
+	leg := func(a ledger.AccountID, fen int64) {
+		if fen != 0 {
+			e.Legs = append(e.Legs, ledger.Leg{Account: a, Amount: money.Fen(fen)})
+		}
+	}
+	leg(Payable(o.Payee), -o.Amount.Minor()-o.Advance.Minor()-s.fee.Fee)
+	leg(custody, o.Amount.Minor())
+	leg(ForAdvances, o.Advance.Minor())
+	leg(OwnIssuer, s.own)
+	for _, h := range s.hosts {
+		leg(IssuerAccount(h.host), h.fen)
+	}
+	leg(Network, s.fee.Network)
+	leg(Acquirer, s.fee.Acquirer)
+	return e, len(e.Legs) > 0
+}

@@ -1,0 +1,336 @@
+package settlement
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"koala/calendar"
+	"koala/internal/db"
+	"koala/money"
+	"koala/settlement/fee"
+)
+
+// Payouts reads the payouts of one payee (empty: of all), newest first, from
+// the one before the given id (empty: from the newest). Closings that paid
+// nothing are not among them.
+func Payouts(q db.Reader, payee, before string, limit int) ([]Payout, error) {
+	return closings(q, payee, before, 1, limit)
+}
+
+// Closings reads all closings of a payee, also those that paid nothing.
+func Closings(q db.Reader, payee, before string, limit int) ([]Payout, error) {
+	return closings(q, payee, before, 0, limit)
+}
+
+func closings(q db.Reader, payee, before string, least int64, limit int) (out []Payout, err error) {
+	if before == "" {
+		before = "~" // after every id
+	}
+	where, args := `WHERE id < $1 AND fen >= $2`, []any{before, least, min(max(limit, 1), maxPage)}
+	if payee != "" {
+		where, args = where+` AND payee = $4`, append(args, payee)
+	}
+	err = db.Each(q, func(scan func(...any) error) error {
+		p, err := scanPayout(scan)
+		out = append(out, p)
+		return err
+	}, `SELECT `+payoutColumns+` FROM settlement_payout `+where+` ORDER BY id DESC LIMIT $3`, args...)
+	return out, err
+}
+
+// ofDay reads the closings of a payee's day, oldest first.
+func ofDay(q db.Reader, payee string, first, last calendar.Date) (out []Payout, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
+		p, err := scanPayout(scan)
+		out = append(out, p)
+		return err
+	}, `SELECT `+payoutColumns+` FROM settlement_payout WHERE payee = $1 AND day >= $2 AND day <= $3 ORDER BY id`, payee, first.String(), last.String())
+	return out, err
+}
+
+// PayoutOf reads one payout.
+func PayoutOf(q db.Reader, id string) (Payout, error) {
+	p, err := scanPayout(q.QueryRow(`SELECT `+payoutColumns+` FROM settlement_payout WHERE id = $1`, id).Scan)
+	if errors.Is(err, db.ErrNoRows) {
+		err = ErrNoPayout
+	}
+	if err != nil {
+		return Payout{}, fmt.Errorf("payout %s: %w", id, err)
+	}
+	return p, nil
+}
+
+// Paid sums what a payee was paid and what did not come back.
+func Paid(q db.Reader, payee string) (money.Amount, error) {
+	var fen int64
+	err := q.QueryRow(`SELECT CAST(COALESCE(SUM(fen), 0) AS BIGINT) FROM settlement_payout WHERE payee = $1 AND state <> 'returned'`, payee).Scan(&fen)
+	return money.Fen(fen), err
+}
+
+// Charged sums the fees a payee paid, with the price of payouts at once less
+// what of it was given back. Earned = Paid + Charged + what stands on Payable.
+func Charged(q db.Reader, payee string) (money.Amount, error) {
+	var fen int64
+	err := q.QueryRow(`SELECT CAST(COALESCE(SUM(fee + advance - undone), 0) AS BIGINT) FROM settlement_payout WHERE payee = $1`, payee).Scan(&fen)
+	return money.Fen(fen), err
+}
+
+// ItemsOf reads the items of one payout (empty: all that wait) in the order of
+// their references, from the one after the given.
+func ItemsOf(q db.Reader, payout, after string, limit int) (out []Item, err error) {
+	from, args := `settlement_payee p JOIN settlement_item i ON i.payee = p.payee AND i.seq > p.mark WHERE i.ref > $1`, []any{after, min(max(limit, 1), maxPage)}
+	if payout != "" {
+		p, err := PayoutOf(q, payout)
+		if errors.Is(err, ErrNoPayout) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		from = `settlement_item i WHERE i.ref > $1 AND i.payee = $3 AND i.seq > $4 AND i.seq <= $5`
+		args = append(args, p.Payee, p.after, p.upto)
+	}
+	err = db.Each(q, func(scan func(...any) error) error {
+		var r row
+		err := r.scan(scan)
+		out = append(out, r.item())
+		return err
+	}, `SELECT i.payee, i.seq, i.ref, i.kind, i.card, i.issuer, i.fen, i.at, i.booked, i.sale_at, i.remains, i.whole, i.lo, i.share
+		FROM `+from+` ORDER BY i.ref LIMIT $2`, args...)
+	return out, err
+}
+
+// A Priced is an item with its fee; below zero where it is given back.
+type Priced struct {
+	Item
+	Seq int64 // its place in the payee's list
+	Fee fee.Parts
+}
+
+// itemsBetween reads items of a payee by number, oldest first, with fees.
+func itemsBetween(q db.Reader, payee string, after, upto int64, limit int) (out []Priced, err error) {
+	terms, err := termsAmong(q, payee, payee)
+	if err != nil {
+		return nil, err
+	}
+	pr := newPricer()
+	pr.of(terms[payee])
+	err = db.Each(q, func(scan func(...any) error) error {
+		var r row
+		if err := r.scan(scan); err != nil {
+			return err
+		}
+		f, err := pr.price(&r)
+		out = append(out, Priced{r.item(), r.seq, f})
+		return err
+	}, `SELECT `+itemColumns+` FROM settlement_item WHERE payee = $1 AND seq > $2 AND seq <= $3 ORDER BY seq LIMIT $4`, payee, after, upto, limit)
+	return out, err
+}
+
+// lastSeq is above every item's number.
+const lastSeq = int64(1) << 62
+
+// ItemsOn reads the items of a payee's settlement day in the order they came,
+// with their fees, from the one after the given place (0: from the first): those
+// that were closed with it, or while it is not closed those that wait.
+func ItemsOn(q db.Reader, payee string, day calendar.Date, after int64, limit int) ([]Priced, error) {
+	closed, err := ofDay(q, payee, day, day)
+	if err != nil {
+		return nil, err
+	}
+	p, err := payeeOf(q, payee)
+	if err != nil {
+		return nil, err
+	}
+	from, upto := p.mark, int64(lastSeq)
+	if n := len(closed); n > 0 {
+		from = closed[0].after
+		if p.day >= day.String() {
+			upto = closed[n-1].upto
+		}
+	} else if p.day >= day.String() {
+		return nil, nil
+	}
+	return itemsBetween(q, payee, max(from, after), upto, min(max(limit, 1), maxPage))
+}
+
+// Open reads what stands on each payee's account: items that wait, what was
+// kept and what is reserved; Count is the items. Payees with nothing are left
+// out.
+func Open(q db.Reader) (out []Payout, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
+		var p Payout
+		var waits, kept, reserve int64
+		err := scan(&p.Payee, &p.Count, &waits, &kept, &reserve)
+		if p.Amount, p.Kept = money.Fen(waits+kept+reserve), money.Fen(kept); p.Count > 0 || !p.Amount.IsZero() {
+			out = append(out, p)
+		}
+		return err
+	}, `SELECT p.payee, COUNT(i.seq), CAST(COALESCE(SUM(i.fen), 0) AS BIGINT), p.kept, p.reserve
+		FROM settlement_payee p LEFT JOIN settlement_item i ON i.payee = p.payee AND i.seq > p.mark
+		GROUP BY p.payee, p.kept, p.reserve ORDER BY p.payee`)
+	return out, err
+}
+
+// A Day is what a payee sees of the day that runs.
+type Day struct {
+	Day         calendar.Date
+	Count       int
+	Gross       money.Amount
+	Refunds     money.Amount // zero or less, with chargebacks
+	Fee         fee.Parts
+	Net         money.Amount // of the items that wait
+	PaidAtOnce  money.Amount // today
+	Kept        money.Amount // from before; below zero: will be recovered
+	Reserve     money.Amount
+	Held        money.Amount // by holds of an amount
+	Stopped     bool         // by a hold of everything
+	FreeAtOnce  int          // payouts at once that are due without a fee
+	EndsAt      time.Time
+	ArrivesNext calendar.Date
+}
+
+// Today reads the day that runs for a payee.
+func Today(q db.Reader, id string, now time.Time) (d Day, err error) {
+	p, err := payeeOf(q, id)
+	if err != nil {
+		return d, err
+	}
+	t, err := TermsOf(q, id, calendar.Of(now, calendar.Beijing))
+	if err != nil {
+		return d, err
+	}
+	d.Day = t.today(now)
+	d.EndsAt, d.ArrivesNext = t.ends(d.Day), t.arrives(d.Day)
+	s, err := waiting(q, id, func(*row) *tally { return nil })
+	if err != nil {
+		return d, err
+	}
+	d.Count, d.Gross, d.Refunds, d.Fee = int(s.n), money.Fen(s.gross), money.Fen(s.refunds+s.chargebacks), s.fee
+	d.Net = money.Fen(s.gross + s.refunds + s.chargebacks - s.fee.Fee)
+	d.Kept, d.Reserve, d.Held, d.Stopped, d.FreeAtOnce = money.Fen(p.kept), money.Fen(p.reserve), money.Fen(p.held), p.stopped > 0, int(p.free)
+	done, err := ofDay(q, id, d.Day, d.Day)
+	d.PaidAtOnce = money.Fen(0)
+	for _, o := range done {
+		if o.Kind == AtOnce && o.State != Returned {
+			d.PaidAtOnce = d.PaidAtOnce.Add(o.Amount)
+		}
+	}
+	return d, err
+}
+
+// waiting tallies the items of a payee that wait; into may choose a tally of
+// its own for an item besides the sum.
+func waiting(q db.Reader, id string, into func(*row) *tally) (sum tally, err error) {
+	terms, err := termsAmong(q, id, id)
+	if err != nil {
+		return sum, err
+	}
+	pr := newPricer()
+	pr.of(terms[id])
+	for seq, n := int64(0), pageItems; n == pageItems; {
+		n = 0
+		err = db.Each(q, func(scan func(...any) error) error {
+			var r row
+			if err := r.scan(scan); err != nil {
+				return err
+			}
+			n, seq = n+1, r.seq
+			f, err := pr.price(&r)
+			sum.add(&r, f)
+			if t := into(&r); t != nil {
+				t.add(&r, f)
+			}
+			return err
+		}, itemsFrom, id, seq, id, pageItems)
+		if err != nil {
+			return sum, err
+		}
+	}
+	return sum, nil
+}
+
+// An Arrival is money on its way to a payee.
+type Arrival struct {
+	Day     calendar.Date // of the sales
+	Arrives calendar.Date
+	Count   int
+	Amount  money.Amount // after fees; of days not closed before reserve, holds and what is kept
+	Payout  string       // empty: the day is not closed
+	State   State
+}
+
+// arrivalsBack is how many closings the calendar looks back.
+const arrivalsBack = 31
+
+// Expected is a payee's settlement calendar, oldest first: payouts that were
+// made and when they arrive, and the days whose items wait.
+func Expected(q db.Reader, id string, now time.Time) ([]Arrival, error) {
+	paid, err := Payouts(q, id, "", arrivalsBack)
+	if err != nil {
+		return nil, err
+	}
+	all, err := AllTerms(q, id)
+	if err != nil {
+		return nil, err
+	}
+	var out []Arrival
+	for i := len(paid) - 1; i >= 0; i-- {
+		o := paid[i]
+		a := Arrival{o.Day, o.Arrives, o.Count, o.Amount, o.ID, o.State}
+		if o.Kind == AtOnce {
+			a.Arrives = calendar.Of(o.Promised, calendar.Beijing)
+		}
+		out = append(out, a)
+	}
+	var days []calendar.Date
+	sums := map[calendar.Date]*tally{}
+	_, err = waiting(q, id, func(r *row) *tally {
+		t := inForce(all, calendar.Of(db.Moment(r.booked), calendar.Beijing))
+		day := t.today(db.Moment(r.booked))
+		if sums[day] == nil {
+			days, sums[day] = append(days, day), &tally{}
+		}
+		return sums[day]
+	})
+	running := calendar.Of(now, calendar.Beijing)
+	for _, day := range days {
+		t, s := inForce(all, day), sums[day]
+		arrives := t.arrives(day)
+		for arrives.Before(running) { // it waits for more, or for the account
+			arrives = t.arrives(arrives)
+		}
+		out = append(out, Arrival{Day: day, Arrives: arrives, Count: int(s.n), Amount: money.Fen(s.gross + s.refunds + s.chargebacks - s.fee.Fee)})
+	}
+	return out, err
+}
+
+// Explain is the payout in lines that sum to what is paid.
+func (p *Payout) Explain() []fee.Line {
+	var out []fee.Line
+	add := func(en, zh string, a money.Amount, always bool) {
+		if always || !a.IsZero() {
+			out = append(out, fee.Line{EN: en, ZH: zh, Fen: a})
+		}
+	}
+	add("Sales", "交易金额", p.Gross, true)
+	add("Refunds", "退款", p.Refunds, false)
+	add("Chargebacks", "拒付", p.Chargebacks, false)
+	add("Card fees", "手续费", money.Fen(-p.Fee.Fee), true)
+	add("Kept as reserve", "提取保证金", p.Reserved.Neg(), false)
+	add("Reserve given back", "释放保证金", p.Released, false)
+	if p.Brought.Sign() < 0 {
+		add("Recovered: balance below zero", "收回欠款", p.Brought, false)
+	} else {
+		add("Carried over", "上期结转", p.Brought, false)
+	}
+	add("Price of being paid at once", "即时到账服务费", p.Advance.Neg(), false)
+	if p.Kept.Sign() < 0 {
+		add("Owed, recovered from later sales", "欠款，从以后的交易中收回", p.Kept.Neg(), false)
+	} else {
+		add("Kept for the next payout", "结转下期", p.Kept.Neg(), false)
+	}
+	add("Paid", "到账金额", p.Amount, true)
+	return out
+}
