@@ -16,8 +16,8 @@ import (
 	"koala/money"
 )
 
-// chunk is how many items are in memory at once, about 60 MB of them.
-const chunk = 1 << 18
+// chunk is how many items are in memory at once, about 30 MB of them with their texts.
+const chunk = 1 << 16
 
 // A Sorted is items in the order of their keys: in memory when they are few,
 // else in runs on disk that All merges.
