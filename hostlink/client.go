@@ -153,9 +153,8 @@ func (c *Client) leave(conn *clientConn, key string) {
 func (c *Client) read(conn *clientConn) {
 	defer c.drop(conn)
 	in := bufio.NewReader(conn.conn)
-	still := func() error { return nil }
 	for {
-		message, err := readFrame(in, nil, still, still)
+		message, err := readMessage(in)
 		if err != nil {
 			return
 		}

@@ -52,40 +52,37 @@ const (
 	DefaultInFlight = 64 // messages of one connection that wait for their answer
 )
 
-// readFrame reads one message into buf, which grows as needed. Frames of length
-// 0 keep a line open and are passed over. wait is called before the first byte
-// and half before the rest: they set deadlines.
-func readFrame(in *bufio.Reader, buf []byte, wait, half func() error) ([]byte, error) {
-	for {
-		if err := wait(); err != nil {
-			return nil, err
-		}
-		first, err := in.ReadByte()
-		if err != nil {
-			return nil, err
-		}
-		if err := half(); err != nil {
-			return nil, err
-		}
-		second, err := in.ReadByte()
-		if err != nil {
-			return nil, cut(err)
-		}
-		n, err := iso8583.FrameLen([iso8583.FramePrefix]byte{first, second})
-		if err != nil {
-			return nil, err
-		}
-		if n == 0 {
-			continue
-		}
-		if cap(buf) < n {
-			buf = make([]byte, n)
-		}
-		if _, err := io.ReadFull(in, buf[:n]); err != nil {
-			return nil, cut(err)
-		}
-		return buf[:n], nil
+// readFrame reads one frame's message; an empty one only keeps the line open.
+// begun is called after the first byte: it may set a deadline for the rest.
+func readFrame(in *bufio.Reader, begun func() error) ([]byte, error) {
+	first, err := in.ReadByte()
+	if err != nil {
+		return nil, err
 	}
+	if err := begun(); err != nil {
+		return nil, err
+	}
+	second, err := in.ReadByte()
+	if err != nil {
+		return nil, cut(err)
+	}
+	n, err := iso8583.FrameLen([iso8583.FramePrefix]byte{first, second})
+	if err != nil {
+		return nil, err
+	}
+	message := make([]byte, n)
+	if _, err := io.ReadFull(in, message); err != nil {
+		return nil, cut(err)
+	}
+	return message, nil
+}
+
+// readMessage reads on to a message, under whatever deadline is set.
+func readMessage(in *bufio.Reader) (message []byte, err error) {
+	for len(message) == 0 && err == nil {
+		message, err = readFrame(in, func() error { return nil })
+	}
+	return message, err
 }
 
 // cut is what the end of a connection means inside a frame.

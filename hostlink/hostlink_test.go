@@ -87,7 +87,7 @@ func TestServerWhatComesIn(t *testing.T) {
 	}{
 		{"a message", "\x00\x03abc", "\x00\x03ABC", false},
 		{"two in one piece", "\x00\x01a\x00\x01a", "\x00\x01A\x00\x01A", false},
-		{"a frame that keeps the line open", "\x00\x00\x00\x01a", "\x00\x01A", false},
+		{"a frame that keeps the line open", "\x00\x00\x00\x01a", "\x00\x00\x00\x01A", false},
 		{"no answer to give", "\x00\x06silent\x00\x01a", "\x00\x01A", false},
 		{"a length that no message has", "\xFF\xFFabc", "", true},
 		{"half a length", "\x00", "", true},
@@ -131,8 +131,7 @@ func TestServerSideBySide(t *testing.T) {
 		t.Fatal(err)
 	}
 	in := bufio.NewReader(conn)
-	still := func() error { return nil }
-	if m, err := readFrame(in, nil, still, still); err != nil || string(m) != "fast" {
+	if m, err := readMessage(in); err != nil || string(m) != "fast" {
 		t.Fatalf("%q, %v", m, err)
 	}
 	if _, err := io.WriteString(conn, "\x00\x04slow\x00\x05third"); err != nil {
@@ -299,8 +298,7 @@ func (o *other) accept() {
 
 func (o *other) next() []byte {
 	o.t.Helper()
-	still := func() error { return nil }
-	m, err := readFrame(o.in, nil, still, still)
+	m, err := readMessage(o.in)
 	if err != nil {
 		o.t.Fatal(err)
 	}
@@ -465,10 +463,9 @@ func FuzzReadFrame(f *testing.F) {
 	f.Add("\xFF\xFF")
 	f.Fuzz(func(t *testing.T, stream string) {
 		in := bufio.NewReader(strings.NewReader(stream))
-		still := func() error { return nil }
 		rest := []byte(stream)
 		for {
-			got, err := readFrame(in, nil, still, still)
+			got, err := readMessage(in)
 			want, tail, wantErr := iso8583.NextFrame(rest)
 			for wantErr == nil && len(want) == 0 {
 				want, tail, wantErr = iso8583.NextFrame(tail)

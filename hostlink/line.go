@@ -49,8 +49,7 @@ func (l *Line) Exchange(request []byte) (answer []byte, err error) {
 	if err := writeFrame(l.conn, request); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoAnswer, err) // a part of it may have left
 	}
-	still := func() error { return nil }
-	if answer, err = readFrame(l.in, nil, still, still); err != nil {
+	if answer, err = readMessage(l.in); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoAnswer, err)
 	}
 	return answer, nil

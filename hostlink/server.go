@@ -108,7 +108,16 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 	}
 	wait, half := due(or(s.Idle, DefaultIdle)), due(or(s.Half, DefaultHalf))
 	for {
-		message, err := readFrame(in, nil, wait, half)
+		err := wait()
+		var message []byte
+		if err == nil {
+			message, err = readFrame(in, half)
+		}
+		if err == nil && len(message) == 0 {
+			if err = w.write(nil); err == nil {
+				continue
+			}
+		}
 		if err != nil {
 			s.ended(ctx, conn, err)
 			return
