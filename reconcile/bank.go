@@ -8,6 +8,7 @@ import (
 
 	"koala/calendar"
 	"koala/internal/db"
+	"koala/settlement"
 )
 
 // A Payout is an order to pay a shop that the statement has to show.
@@ -123,15 +124,16 @@ func (b bankLine) ref() string { return b.account + "/" + b.Ref }
 
 // unknown puts a line nobody expects on suspense.
 func (b bankLine) unknown(tx *db.Tx, h Host) error {
-	return b.hold(tx, h, UnknownCredit, b.Fen, "")
+	return b.hold(tx, h, Exception{Type: UnknownCredit, Ref: string(UnknownCredit) + "/" + b.ref()})
 }
 
 // hold books a line between bank and suspense and makes it an exception.
-func (b bankLine) hold(tx *db.Tx, h Host, t Type, held int64, payee string) error {
+func (b bankLine) hold(tx *db.Tx, h Host, x Exception) error {
 	if err := post(tx, "reconcile:line:"+b.ref(), b.Reference, h.Bank, -b.Fen, Suspense(h.Name), b.Fen); err != nil {
 		return err
 	}
-	return raise(tx, Exception{Host: h.Name, Day: calendar.Of(b.Booked, calendar.Beijing), Type: t, Held: held, Payee: payee, Ref: string(t) + "/" + b.ref()})
+	x.Host, x.Day, x.Held = h.Name, calendar.Of(b.Booked, calendar.Beijing), b.Fen
+	return raise(tx, x)
 }
 
 // raise keeps an exception of the bank's side; one that is there stays.
@@ -162,6 +164,9 @@ func (b bankLine) payout(tx *db.Tx, h Host, id string) error {
 	if err := closeRef(tx, string(PayoutMissing)+"/"+id, "the bank carried it out"); err != nil {
 		return err
 	}
+	if err := confirm(tx, id); err != nil {
+		return err
+	}
 	over := fen + b.Fen // above zero: less went out than the books say
 	if over == 0 {
 		return nil
@@ -178,10 +183,31 @@ func (b bankLine) returned(tx *db.Tx, h Host, id string) error {
 	if errors.Is(err, db.ErrNoRows) || err == nil && b.Fen < 0 {
 		return b.unknown(tx, h)
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		_, err = byRef(tx, returned(id))
 	}
-	return b.hold(tx, h, PayoutReturned, b.Fen, payee)
+	switch {
+	case errors.Is(err, ErrNone):
+		return b.hold(tx, h, Exception{Type: PayoutReturned, Payee: payee, Ref: returned(id)})
+	case err == nil: // it came back before
+		return b.unknown(tx, h)
+	}
+	return err
+}
+
+// returned is what the return of a payout is about.
+func returned(id string) string { return string(PayoutReturned) + "/" + id }
+
+// confirm tells settlement that the bank has paid, if the payout is one of its.
+func confirm(tx *db.Tx, id string) error {
+	p, err := settlement.PayoutOf(tx, id)
+	switch {
+	case errors.Is(err, settlement.ErrNoPayout):
+		return nil
+	case err == nil && p.State == settlement.Sent:
+		return settlement.Confirm(tx, id)
+	}
+	return err
 }
 
 // closeRef closes an exception by what it is about, if it is there and open.

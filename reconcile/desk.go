@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"koala/calendar"
@@ -173,7 +174,7 @@ func Sign(tx *db.Tx, id, who, why string) (Exception, error) {
 		return x, err
 	}
 	if x.Type == PayoutReturned {
-		err = x.oweAgain(tx)
+		err = x.oweAgain(tx, h)
 	} else {
 		x.Held, err = x.suspend(tx, h)
 	}
@@ -307,37 +308,51 @@ func (x Exception) suspend(tx *db.Tx, h Host) (held int64, err error) {
 	return held, post(tx, "reconcile:"+x.ID, string(x.Type), h.Receivable, -x.Gross, h.Fees, x.Fee, h.Network, x.Network, Suspense(h.Name), held)
 }
 
-// oweAgain gives a payout that came back to the shop's earnings.
-func (x *Exception) oweAgain(tx *db.Tx) error {
+// oweAgain gives a payout that came back to the shop: as settlement does with
+// one of its own, else as an item of its own.
+func (x *Exception) oweAgain(tx *db.Tx, h Host) error {
+	id := strings.TrimPrefix(x.Ref, returned(""))
+	p, err := settlement.PayoutOf(tx, id)
+	if errors.Is(err, settlement.ErrNoPayout) {
+		err = x.capture(tx, "reconcile:"+x.ID, Suspense(x.Host))
+		x.Held = 0
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	// Settlement's own entry takes it from the bank: there it has to be. What
+	// the shop's bank kept of it stays on suspense.
+	if err := post(tx, "reconcile:"+x.ID, string(x.Type), Suspense(x.Host), -p.Amount.Minor(), h.Bank, p.Amount.Minor()); err != nil {
+		return err
+	}
+	x.Held -= p.Amount.Minor()
+	return settlement.Return(tx, id, "returned by the shop's bank")
+}
+
+// capture moves what is held to the shop's earnings, as an item of settlement.
+func (x Exception) capture(tx *db.Tx, ref string, from ledger.AccountID) error {
 	if x.Payee == "" {
 		return ErrOutcome
 	}
-	if err := post(tx, "reconcile:"+x.ID, string(x.Type), Suspense(x.Host), -x.Held, settlement.Payable(x.Payee), x.Held); err != nil {
+	if err := post(tx, ref, string(x.Type), from, -x.Held, settlement.Payable(x.Payee), x.Held); err != nil {
 		return err
 	}
-	err := settlement.Capture(tx, settlement.Item{Ref: "reconcile:" + x.ID, Payee: x.Payee, Amount: money.Fen(x.Held), At: x.At, Kind: "correction"})
-	x.Held = 0
-	return err
+	return settlement.Capture(tx, settlement.Item{Ref: ref, Payee: x.Payee, Amount: money.Fen(x.Held), At: x.At, Kind: "correction"})
 }
 
 // release empties the suspense of an exception.
 func (x Exception) release(tx *db.Tx, h Host, outcome Outcome) error {
-	ref, to := "reconcile:"+x.ID+":close", ledger.AccountID("")
+	ref := "reconcile:" + x.ID + ":close"
 	switch outcome {
 	case Nothing:
 		return nil
 	case ByBank:
-		to = h.Bank
+		return post(tx, ref, string(x.Type), Suspense(h.Name), -x.Held, h.Bank, x.Held)
 	case ToLoss:
-		to = Loss
+		return post(tx, ref, string(x.Type), Suspense(h.Name), -x.Held, Loss, x.Held)
 	case ToShop:
-		to = settlement.Payable(x.Payee)
+		return x.capture(tx, ref, Suspense(h.Name))
 	}
-	if to == "" || outcome == ToShop && x.Payee == "" {
-		return ErrOutcome
-	}
-	if err := post(tx, ref, string(x.Type), Suspense(h.Name), -x.Held, to, x.Held); err != nil || outcome != ToShop {
-		return err
-	}
-	return settlement.Capture(tx, settlement.Item{Ref: ref, Payee: x.Payee, Amount: money.Fen(x.Held), At: x.At, Kind: "correction"})
+	return ErrOutcome
 }
