@@ -24,7 +24,7 @@ const deviceKey = "device.sign"
 
 // provision makes the keys that a new house lacks.
 func (h *House) provision(ctx context.Context) error {
-	if err := errors.Join(h.Keys.Provision(ctx), h.Keys.ProvisionBank(ctx), h.Keys.ProvisionDomains(ctx)); err != nil {
+	if err := errors.Join(h.Keys.Provision(ctx), h.Keys.ProvisionBank(ctx)); err != nil {
 		return err
 	}
 	for _, label := range []string{deviceKey, firmware.Label} {

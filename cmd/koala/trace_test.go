@@ -167,7 +167,7 @@ func TestTraceJSON(t *testing.T) {
 func TestTraceHidesPAN(t *testing.T) {
 	for _, args := range []string{"quickpass --json", "quickpass --online", "issue --card credit --json"} {
 		out := traced(t, strings.Fields(args)...)
-		if n := pan.FindString(out); n != "" {
+		if n := houseNumber.FindString(out); n != "" {
 			t.Errorf("%s shows %s", args, n)
 		}
 		if !strings.Contains(out, "628888") {
@@ -176,8 +176,8 @@ func TestTraceHidesPAN(t *testing.T) {
 	}
 }
 
-// pan is a number of the house's own range.
-var pan = regexp.MustCompile("628888[0-9]{8,}")
+// houseNumber is a number of the house's own range.
+var houseNumber = regexp.MustCompile("628888[0-9]{8,}")
 
 func TestTraceMisuse(t *testing.T) {
 	for _, tt := range []struct {
