@@ -15,10 +15,7 @@ import (
 // Join opens the account on which what the payee earns will wait. The house's
 // own accounts beside it are not payees.
 func Join(tx *db.Tx, payee, name string) error {
-	if payee == "" || len(payee) > MaxPayee || payee == "network" || strings.HasPrefix(payee, "issuer.") {
-		return fmt.Errorf("payee %q: %w", payee, ErrItem)
-	}
-	if err := ledger.OpenAccount(tx, ledger.Account{ID: Payable(payee), Code: codePayable, Name: name, Currency: money.CNY}); err != nil {
+	if err := openPayable(tx, payee, name); err != nil {
 		return err
 	}
 	return ensure(tx, payee)
@@ -228,7 +225,7 @@ func ensure(tx *db.Tx, payee string) error {
 }
 
 // chunks are how many rows one statement takes: few sizes, each prepared once.
-var chunks = [...]int{50, 10, 1}
+var chunks = [...]int{10, 1}
 
 // insertRows runs an INSERT of many rows and says how many it wrote. Unlike
 // appended rows they are seen by the unit at once, so that no later number can

@@ -90,22 +90,20 @@ func SetTerms(tx *db.Tx, t Terms) error {
 			return err
 		}
 	}
-	o := t.Once
-	_, err = tx.Exec(`INSERT INTO settlement_terms (`+termsColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
-		ON CONFLICT (payee, since) DO UPDATE SET category = excluded.category, price = excluded.price, cut = excluded.cut, holidays = excluded.holidays,
-			least = excluded.least, reserve_bp = excluded.reserve_bp, reserve_days = excluded.reserve_days, at_once = excluded.at_once,
-			every = excluded.every, bp_day = excluded.bp_day, most = excluded.most, promise = excluded.promise`,
-		t.Payee, t.Since.String(), string(t.Category), t.Price, int64(t.CutOff/time.Minute), t.Holidays, t.Least.Minor(), t.ReserveBP, t.ReserveDays,
-		o.Agreed, int64(o.Every/time.Second), o.BPDay, o.Most.Minor(), int64(o.Promise/time.Second))
+	_, err = insertRows(tx, intoTerms, termsWidth, newTerms, t.row())
 	if err != nil {
 		return err
 	}
 	p.auto = 0
-	if o.Agreed && o.Every > 0 {
+	if o := t.Once; o.Agreed && o.Every > 0 {
 		p.auto = max(tx.Now().UnixMicro(), t.Since.Start(calendar.Beijing).UnixMicro()) + o.Every.Microseconds()
 	}
 	return p.save(tx)
 }
+
+const newTerms = ` ON CONFLICT (payee, since) DO UPDATE SET category = excluded.category, price = excluded.price, cut = excluded.cut, holidays = excluded.holidays,
+	least = excluded.least, reserve_bp = excluded.reserve_bp, reserve_days = excluded.reserve_days, at_once = excluded.at_once,
+	every = excluded.every, bp_day = excluded.bp_day, most = excluded.most, promise = excluded.promise`
 
 // closedThrough is the last civil day that something settled may be of.
 func closedThrough(q db.Reader, payee string) (calendar.Date, error) {
@@ -125,6 +123,12 @@ func closedThrough(q db.Reader, payee string) (calendar.Date, error) {
 }
 
 const termsColumns = `payee, since, category, price, cut, holidays, least, reserve_bp, reserve_days, at_once, every, bp_day, most, promise`
+
+func (t *Terms) row() []any {
+	o := t.Once
+	return []any{t.Payee, t.Since.String(), string(t.Category), t.Price, int64(t.CutOff / time.Minute), t.Holidays, t.Least.Minor(), t.ReserveBP, t.ReserveDays,
+		o.Agreed, int64(o.Every / time.Second), o.BPDay, o.Most.Minor(), int64(o.Promise / time.Second)}
+}
 
 func scanTerms(scan func(...any) error) (t Terms, err error) {
 	var since, cat string
