@@ -242,6 +242,40 @@ func (h *HSM) SealMAC(ctx context.Context, u Under, dst []byte, m *iso8583.Messa
 	return m.Seal(dst, r.out)
 }
 
+// VerifyZone checks the MAC of a message that another institution sent, under
+// the key that both have (usage ZoneKey): ErrMAC when it is wrong or missing.
+func (h *HSM) VerifyZone(ctx context.Context, label string, m *iso8583.Message) error {
+	k, err := h.zone(ctx, label)
+	if err != nil {
+		return err
+	}
+	if err := m.Verify(k); err != nil {
+		return fmt.Errorf("zone %s: %w: %w", label, ErrMAC, err)
+	}
+	return nil
+}
+
+// SealZone appends a message to another institution to dst with its MAC.
+func (h *HSM) SealZone(ctx context.Context, label string, dst []byte, m *iso8583.Message) ([]byte, error) {
+	k, err := h.zone(ctx, label)
+	if err != nil {
+		return dst, err
+	}
+	return m.Seal(dst, k)
+}
+
+// zone prepares a zone's key for MACs.
+func (h *HSM) zone(ctx context.Context, label string) (*iso8583.Key, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	k, err := h.key(label, ZoneKey, 0)
+	if err != nil {
+		return nil, err
+	}
+	return iso8583.NewKey(k.clear)
+}
+
 // TranslatePIN takes a PIN block from under a terminal's key to under a zone's:
 // format 0 with the PAN, for the issuer to verify (CheckPIN). zone is the label
 // of the zone's key, "" the house's own. What does not open is ErrPINBlock.
