@@ -34,7 +34,7 @@ type book struct {
 // A page is what the book says.
 type page struct {
 	bound    uint32 // STANs up to this one are taken
-	batch    uint32 // of the open batch
+	batch    uint32 // of the open batch; 0 before the host has said one
 	phase    phase
 	signedOn bool
 	shift    int64   // what the host's clock is ahead of ours, seconds
@@ -48,14 +48,14 @@ var errBook = errors.New("unionpay: counters do not read")
 const bookLen = 24
 
 func openBook(f *terminal.Flash) (*book, error) {
-	b := &book{bank: terminal.OpenBank(f), page: page{batch: 1}}
+	b := &book{bank: terminal.OpenBank(f), page: page{}}
 	if v := b.bank.Value(); v != nil {
 		if len(v) != bookLen {
 			return nil, errBook
 		}
 		b.page = page{bound: binary.BigEndian.Uint32(v), batch: binary.BigEndian.Uint32(v[4:]), phase: phase(v[8]), signedOn: v[9] != 0,
 			shift: int64(binary.BigEndian.Uint64(v[10:])), flags: [2]byte(v[18:]), first: binary.BigEndian.Uint32(v[20:])}
-		if b.bound > maxNumber || b.batch == 0 || b.batch > maxNumber || b.phase > closed {
+		if b.bound > maxNumber || b.batch > maxNumber || b.phase > closed {
 			return nil, errBook
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"koala/spec/iso8583"
+	"koala/terminal"
 )
 
 // A Card is how a card without its chip came to the terminal: one of the three.
@@ -107,10 +108,10 @@ func (r Result) Words(zh bool) string {
 		return r.State.Words(zh)
 	}
 	en, cn := iso8583.ResponseWords(r.Code)
-	if zh {
-		return cn
+	if en == "" { // a code that is not listed is a decline
+		en, cn = "declined "+r.Code, "交易拒绝 "+r.Code
 	}
-	return en
+	return terminal.Words{en, cn}.In(zh)
 }
 
 // Do carries out an order without a chip: by stripe, number, code or what the

@@ -23,6 +23,9 @@ func (t *Terminal) ready(online bool) error {
 		}
 		return err
 	}
+	if !online && t.book.batch == 0 {
+		return t.signOn()
+	}
 	if !online {
 		return nil
 	}

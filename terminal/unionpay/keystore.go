@@ -8,6 +8,7 @@ import (
 
 	"koala/spec/iso8583"
 	"koala/spec/iso9797"
+	"koala/spec/poskey"
 	"koala/terminal"
 )
 
@@ -15,7 +16,6 @@ import (
 var (
 	ErrNoKeys   = errors.New("unionpay: no keys: inject the master key and sign on")
 	ErrKeyCheck = errors.New("unionpay: the check value of a key is wrong")
-	ErrPIN      = errors.New("unionpay: a PIN has 4 to 12 digits, its card number 13 to 19")
 )
 
 // A keyUse says what a working key is for; they arrive in this order.
@@ -29,11 +29,10 @@ const (
 	keyUses
 )
 
-// Sizes in bytes: a working key as it travels is the key under the master key
-// and 4 bytes of check value, the start of zeros encrypted under it.
+// Sizes in bytes: of a key, and of its check value, the start of zeros encrypted
+// under it.
 const (
 	masterLen = 16
-	sealedLen = masterLen + checkLen
 	checkLen  = 4
 )
 
@@ -43,7 +42,8 @@ const (
 // erased when the device is opened.
 type Keystore struct {
 	bank   *terminal.Bank
-	master *iso9797.TDES
+	key    [masterLen]byte // the master key
+	has    bool
 	sealed []byte // working keys as they arrived, 20 bytes each
 	work   [keyUses]*iso9797.TDES
 	mac    *iso8583.Key
@@ -55,33 +55,32 @@ type Keystore struct {
 func OpenKeystore(f *terminal.Flash) *Keystore {
 	k := &Keystore{bank: terminal.OpenBank(f)}
 	if v := k.bank.Value(); len(v) >= masterLen {
-		k.master = iso9797.NewTDES(v[:masterLen])
+		k.key, k.has = [masterLen]byte(v), true
 		_ = k.take(v[masterLen:]) // what was kept was checked before; otherwise sign on again
 	}
 	return k
 }
 
 // Inject puts a clear master key of 16 bytes in, as the acquirer's loader does.
-// check is the start of zeros encrypted under it, 3 to 8 bytes. Working keys of
+// check is the start of zeros encrypted under it, 3 or 4 bytes. Working keys of
 // the old one are gone.
 func (k *Keystore) Inject(master, check []byte) error {
-	if len(master) != masterLen || len(check) < 3 || len(check) > 8 {
+	if len(master) != masterLen || len(check) < 3 || len(check) > checkLen {
 		return ErrKeyCheck
 	}
-	key := iso9797.NewTDES(master)
-	if !checks(key, check) {
+	if all := poskey.KCV([masterLen]byte(master)); subtle.ConstantTimeCompare(all[:len(check)], check) != 1 {
 		return ErrKeyCheck
 	}
 	if err := k.bank.Put(k.bank.Version()+1, bytes.Clone(master)); err != nil {
 		return fmt.Errorf("unionpay: keystore: %w", err)
 	}
-	k.master = key
+	k.key, k.has = [masterLen]byte(master), true
 	return k.take(nil)
 }
 
 // Wipe forgets every key: the device was opened.
 func (k *Keystore) Wipe() error {
-	k.master = nil
+	k.key, k.has = [masterLen]byte{}, false
 	_ = k.take(nil)
 	for range 2 { // both halves of the bank
 		if err := k.bank.Put(k.bank.Version()+1, nil); err != nil {
@@ -94,10 +93,10 @@ func (k *Keystore) Wipe() error {
 // Accept takes working keys as the host sends them: two (PIN, MAC) or three
 // (and track) of 20 bytes. All check values must be right, or none is taken.
 func (k *Keystore) Accept(sealed []byte) error {
-	if k.master == nil {
+	if !k.has {
 		return ErrNoKeys
 	}
-	if len(sealed) != 2*sealedLen && len(sealed) != 3*sealedLen {
+	if len(sealed) == 0 {
 		return ErrKeyCheck
 	}
 	old := k.sealed
@@ -115,41 +114,39 @@ func (k *Keystore) Accept(sealed []byte) error {
 // take opens working keys under the master key.
 func (k *Keystore) take(sealed []byte) error {
 	k.work, k.mac, k.sealed = [keyUses]*iso9797.TDES{}, nil, nil
-	for i := range len(sealed) / sealedLen {
-		one := sealed[i*sealedLen : (i+1)*sealedLen]
-		clear := k.master.DecryptECB(one[:masterLen])
-		key := iso9797.NewTDES(clear)
-		if !checks(key, one[masterLen:]) {
+	if len(sealed) == 0 {
+		return nil
+	}
+	blocks, err := poskey.ParseField(sealed)
+	if err != nil {
+		return ErrKeyCheck
+	}
+	var work [keyUses]*iso9797.TDES
+	var mac *iso8583.Key
+	for i, b := range blocks {
+		clear, err := b.Open(k.key)
+		if err != nil {
 			return ErrKeyCheck
 		}
-		k.work[i] = key
+		work[i] = iso9797.NewTDES(clear[:])
 		if keyUse(i) == macKey {
-			var err error
-			if k.mac, err = iso8583.NewKey(clear); err != nil {
+			if mac, err = iso8583.NewKey(clear[:]); err != nil {
 				return err
 			}
 		}
 	}
-	k.sealed = sealed
+	k.work, k.mac, k.sealed = work, mac, sealed
 	return nil
-}
-
-// checks says whether check begins zeros encrypted under key.
-func checks(key *iso9797.TDES, check []byte) bool {
-	var zeros [8]byte
-	key.EncryptBlock(zeros[:], zeros[:])
-	return subtle.ConstantTimeCompare(zeros[:len(check)], check) == 1
 }
 
 // CheckValue is the master key's, 3 bytes, and whether there is one: what a
 // display may show.
 func (k *Keystore) CheckValue() (check [3]byte, ok bool) {
-	if k.master == nil {
+	if !k.has {
 		return check, false
 	}
-	var zeros [8]byte
-	k.master.EncryptBlock(zeros[:], zeros[:])
-	return [3]byte(zeros[:3]), true
+	all := poskey.KCV(k.key)
+	return [3]byte(all[:]), true
 }
 
 // Ready says whether the keys to take a transaction are there.
@@ -166,41 +163,17 @@ func (k *Keystore) String() string {
 // GoString is String: no form of printing shows a key.
 func (k *Keystore) GoString() string { return k.String() }
 
-// PINBlock is the PIN in ISO 9564-1 format 0 under the PIN key, 8 bytes: 0,
-// length, digits, filled with F, XORed with the right 12 digits of the card
-// number before its check digit.
+// PINBlock is the PIN in ISO 9564-1 format 0 under the PIN key, 8 bytes.
 func (k *Keystore) PINBlock(pin, pan string) ([]byte, error) {
 	if k.work[pinKey] == nil {
 		return nil, ErrNoKeys
 	}
-	block, err := PINBlock(pin, pan)
+	block, err := poskey.PINBlock(poskey.WithPAN, pin, pan)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("unionpay: %w", err)
 	}
 	k.work[pinKey].EncryptBlock(block[:], block[:])
 	return block[:], nil
-}
-
-// PINBlock is the clear block of ISO 9564-1 format 0.
-func PINBlock(pin, pan string) (block [8]byte, err error) {
-	if len(pin) < 4 || len(pin) > 12 || !digits(pin) || len(pan) < 13 || len(pan) > 19 || !digits(pan) {
-		return block, ErrPIN
-	}
-	block = [8]byte{byte(len(pin)), 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF}
-	for i := range len(pin) {
-		setNibble(block[:], 2+i, pin[i]-'0')
-	}
-	var account [8]byte
-	for i, c := range []byte(pan[len(pan)-13 : len(pan)-1]) {
-		setNibble(account[:], 4+i, c-'0')
-	}
-	subtle.XORBytes(block[:], block[:], account[:])
-	return block, nil
-}
-
-func setNibble(b []byte, at int, v byte) {
-	shift := 4 * (1 - at%2)
-	b[at/2] = b[at/2]&^(0x0F<<shift) | v<<shift
 }
 
 func digits(s string) bool {

@@ -44,7 +44,7 @@ func (t *Terminal) manage(mti, code string) (*iso8583.Message, error) {
 		}
 	}
 	m := t.message(mti, stan, false)
-	m.SetText(60, fmt.Sprintf("00%06d%s", t.book.batch, code))
+	m.SetText(60, fmt.Sprintf("00%06d%s", max(t.book.batch, 1), code))
 	return m, nil
 }
 

@@ -166,8 +166,7 @@ func (t *Terminal) Sign(stan uint32, picture []byte) error {
 	if f == nil {
 		return t.failed(ErrOriginal)
 	}
-	c, err := png.DecodeConfig(bytes.NewReader(picture))
-	if err != nil || len(picture) > MaxSignature || c.Width > maxWide || c.Height > maxHigh || f.signature != nil {
+	if f.signature != nil || !drawn(picture) {
 		return t.failed(ErrSignature)
 	}
 	n := note{batch: f.entry.Batch, stan: stan}
@@ -192,6 +191,16 @@ func (t *Terminal) Sign(stan uint32, picture []byte) error {
 		return t.failed(full(err))
 	}
 	return nil
+}
+
+// drawn says whether bytes are a picture within the bounds.
+func drawn(picture []byte) bool {
+	c, err := png.DecodeConfig(bytes.NewReader(picture))
+	if err != nil || len(picture) > MaxSignature || c.Width > maxWide || c.Height > maxHigh {
+		return false
+	}
+	_, err = png.Decode(bytes.NewReader(picture))
+	return err == nil
 }
 
 // Signature gives the picture that was attached to a transaction.

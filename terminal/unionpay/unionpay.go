@@ -188,7 +188,15 @@ func (t *Terminal) Entries() []*Entry {
 
 // Pending are the transactions that wait: for their reversal, for the host's
 // answer, or for the card that left with a load.
-func (t *Terminal) Pending() ([]*Entry, error) { return t.journal.intents() }
+func (t *Terminal) Pending() ([]*Entry, error) {
+	list, err := t.journal.intents()
+	for _, e := range list {
+		if _, ok := t.doubt(e); ok && e.Kind.load() && e.Get(38) != "" {
+			e.State = Unsure
+		}
+	}
+	return list, err
+}
 
 // Undone says whether an entry of the batch was voided or cancelled.
 func (t *Terminal) Undone(e *Entry) bool {
