@@ -1,14 +1,13 @@
 package merchant
 
 import (
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"koala/calendar"
 	"koala/internal/db"
@@ -64,52 +63,6 @@ type Check struct {
 	Note   string // which merchant, which document: never a personal number
 	By     string // empty: the house's own program
 	At     time.Time
-}
-
-// A Document is the record of a paper or photo: the house keeps its hash, and
-// the file with whoever holds files.
-type Document struct {
-	Kind  DocKind
-	Hash  [32]byte // SHA-256 of the file
-	Size  int64    // bytes
-	Media string   // image/jpeg
-	By    string
-	At    time.Time
-}
-
-// A DocKind is what a document shows.
-type DocKind string
-
-// The kinds of documents.
-const (
-	DocLicence  DocKind = "licence"
-	DocIDFront  DocKind = "id_front"
-	DocIDBack   DocKind = "id_back"
-	DocAccount  DocKind = "account" // the permit or a picture of the card
-	DocDoor     DocKind = "door"    // the front of the shop with its sign
-	DocInside   DocKind = "inside"
-	DocContract DocKind = "contract"
-)
-
-var docWords = map[DocKind][2]string{DocLicence: {"licence", "营业执照"}, DocIDFront: {"identity card, front", "身份证正面"}, DocIDBack: {"identity card, back", "身份证反面"},
-	DocAccount: {"account", "开户证明"}, DocDoor: {"door", "门头照"}, DocInside: {"inside", "店内照"}, DocContract: {"contract", "协议"}}
-
-// Words says the kind for people, in Chinese if zh.
-func (k DocKind) Words(zh bool) string { return pick(docWords[k], string(k), zh) }
-
-// papers lists which documents a form must show (house rule: what the card
-// networks ask their members to keep).
-var papers = map[Form][]DocKind{
-	Enterprise: {DocLicence, DocIDFront, DocAccount, DocDoor},
-	Individual: {DocLicence, DocIDFront, DocDoor},
-	Micro:      {DocIDFront, DocDoor},
-}
-
-func (d Document) shape() error {
-	if _, known := docWords[d.Kind]; !known || d.Hash == [32]byte{} || d.Size <= 0 || len(d.Media) > 60 {
-		return ErrDocument
-	}
-	return nil
 }
 
 // closedTrades are categories that take no cards of this house: betting is not
@@ -230,19 +183,6 @@ func foldName(s string) string {
 	}, s)
 }
 
-func missingPapers(f Form, docs []Document) string {
-	var missing []string
-	for _, k := range papers[f] {
-		if !slices.ContainsFunc(docs, func(d Document) bool { return d.Kind == k }) {
-			missing = append(missing, string(k))
-		}
-	}
-	if missing == nil {
-		return ""
-	}
-	return "missing: " + strings.Join(missing, ", ")
-}
-
 // screen makes the checks of an application that stands in the store.
 func screen(tx *db.Tx, m Merchant, x drawn) error {
 	k := known{}
@@ -278,30 +218,49 @@ func screen(tx *db.Tx, m Merchant, x drawn) error {
 	return move(tx, m, Checking, "", "")
 }
 
-// checkLine is a check as its row keeps it.
-type checkLine struct {
-	What   What   `json:"w"`
-	Result Result `json:"r"`
-	Note   string `json:"n,omitempty"`
-}
+// signs write a result in one character.
+var signs = map[Result]string{Pass: "+", Fail: "-", Waived: "~"}
 
-func checkRow(tx *db.Tx, merchant, by string, checks []Check) ([]any, error) {
-	lines := make([]checkLine, len(checks))
+// writeChecks writes checks made at once as their row keeps them: a line each
+// of what, sign and note.
+func writeChecks(checks []Check) string {
+	var b strings.Builder
 	for i, c := range checks {
-		lines[i] = checkLine{c.What, c.Result, c.Note}
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		b.WriteString(string(c.What) + signs[c.Result] + c.Note)
 	}
-	text, err := json.Marshal(lines)
-	return []any{merchant, tx.NewSeq(), by, micros(tx.Now()), string(text)}, err
+	return b.String()
 }
 
-const checkColumns = `merchant, seq, who, at, lines`
+// readChecks reads what writeChecks wrote.
+func readChecks(text string) (out []Check, err error) {
+	if text == "" {
+		return nil, nil
+	}
+	for line := range strings.SplitSeq(text, "\n") {
+		at := strings.IndexAny(line, "+-~")
+		if at < 0 {
+			return nil, fmt.Errorf("line of checks %q: %w", line, ErrDocument)
+		}
+		c := Check{What: What(line[:at]), Note: line[at+1:]}
+		for r, sign := range signs {
+			if sign == line[at:at+1] {
+				c.Result = r
+			}
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+func checkRow(tx *db.Tx, merchant, by string, checks []Check) []any {
+	return []any{merchant, tx.NewSeq(), by, micros(tx.Now()), writeChecks(checks)}
+}
 
 func addChecks(tx *db.Tx, merchant, by string, checks []Check) error {
-	row, err := checkRow(tx, merchant, by, checks)
-	if err != nil {
-		return err
-	}
-	return insert(tx, "merchant_check", checkColumns, row)
+	return checkSheet.insert(tx, checkRow(tx, merchant, by, checks))
 }
 
 // Record keeps what a member of staff found: a check looked at (Pass, Fail) or
@@ -309,7 +268,7 @@ func addChecks(tx *db.Tx, merchant, by string, checks []Check) error {
 func Record(tx *db.Tx, merchant string, c Check) error {
 	_, known := whatWords[c.What]
 	_, ended := resultWords[c.Result]
-	if !known || !ended || c.By == "" || len(c.Note) > MaxText || c.Result == Waived && c.Note == "" {
+	if !known || !ended || c.By == "" || len(c.Note) > MaxText || strings.ContainsFunc(c.Note, unicode.IsControl) || c.Result == Waived && c.Note == "" {
 		return fmt.Errorf("check %s of %s: %w", c.What, merchant, ErrStaff)
 	}
 	m, err := Of(tx, merchant)
@@ -327,17 +286,15 @@ func ChecksOf(q db.Reader, merchant string) (out []Check, err error) {
 	err = db.Each(q, func(scan func(...any) error) error {
 		var by, text string
 		var at int64
-		var lines []checkLine
 		if err := scan(&by, &at, &text); err != nil {
 			return err
 		}
-		if err := json.Unmarshal([]byte(text), &lines); err != nil {
-			return err
+		lines, err := readChecks(text)
+		for _, c := range lines {
+			c.By, c.At = by, db.Moment(at)
+			out = append(out, c)
 		}
-		for _, l := range lines {
-			out = append(out, Check{l.What, l.Result, l.Note, by, db.Moment(at)})
-		}
-		return nil
+		return err
 	}, `SELECT who, at, lines FROM merchant_check WHERE merchant = $1 ORDER BY seq`, merchant)
 	return out, err
 }
@@ -359,96 +316,4 @@ func Missing(q db.Reader, m Merchant) (open []What, err error) {
 		}
 	}
 	return open, nil
-}
-
-const docColumns = `merchant, seq, kind, hash, size, media, who, at`
-
-func docRow(tx *db.Tx, merchant, by string, d Document) []any {
-	return []any{merchant, tx.NewSeq(), d.Kind, d.Hash[:], d.Size, d.Media, by, micros(tx.Now())}
-}
-
-func addDocuments(tx *db.Tx, merchant, by string, docs []Document) error {
-	for _, d := range docs {
-		if err := insert(tx, "merchant_document", docColumns, docRow(tx, merchant, by, d)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// AddDocument keeps another document of a merchant and says again whether all
-// that are needed are there.
-func AddDocument(tx *db.Tx, merchant, by string, d Document) error {
-	if err := d.shape(); err != nil {
-		return fmt.Errorf("document of %s: %w", merchant, err)
-	}
-	m, err := Of(tx, merchant)
-	if err != nil {
-		return err
-	}
-	if err := addDocuments(tx, merchant, by, []Document{d}); err != nil || m.State != Checking {
-		return err
-	}
-	docs, err := DocumentsOf(tx, merchant)
-	if err != nil {
-		return err
-	}
-	c := Check{What: CheckPapers, Result: Pass}
-	if c.Note = missingPapers(m.Form, docs); c.Note != "" {
-		c.Result = Fail
-	}
-	return addChecks(tx, merchant, "", []Check{c})
-}
-
-// DocumentsOf reads the documents of a merchant, oldest first.
-func DocumentsOf(q db.Reader, merchant string) (out []Document, err error) {
-	err = db.Each(q, func(scan func(...any) error) error {
-		var d Document
-		var hash []byte
-		var at int64
-		err := scan(&d.Kind, &hash, &d.Size, &d.Media, &d.By, &at)
-		if err == nil && copy(d.Hash[:], hash) != len(d.Hash) {
-			err = fmt.Errorf("hash %s: %w", hex.EncodeToString(hash), ErrDocument)
-		}
-		d.At = db.Moment(at)
-		out = append(out, d)
-		return err
-	}, `SELECT kind, hash, size, media, who, at FROM merchant_document WHERE merchant = $1 ORDER BY seq`, merchant)
-	return out, err
-}
-
-// Deny puts a name, licence or token of a person on the deny list.
-func Deny(tx *db.Tx, d Denied) error {
-	if d.By == "" || d.Why == "" || len(d.Why) > MaxWhy || d.Name == "" && d.Licence == "" && d.Person == "" {
-		return fmt.Errorf("deny list: %w", ErrStaff)
-	}
-	for _, name := range d.names() {
-		_, err := tx.Exec(`INSERT INTO merchant_deny (name, why, who, at) VALUES ($1, $2, $3, $4)
-			ON CONFLICT (name) DO UPDATE SET why = excluded.why, who = excluded.who, at = excluded.at`, name, d.Why, d.By, micros(tx.Now()))
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// A Denied is somebody the house makes no contract with.
-type Denied struct {
-	Name    string
-	Licence string
-	Person  string // token of an identity number, as Desk.PersonToken gives it
-	Why, By string
-}
-
-func (d Denied) names() (out []string) {
-	if d.Name != "" {
-		out = append(out, "name:"+foldName(d.Name))
-	}
-	if d.Licence != "" {
-		out = append(out, "licence:"+d.Licence)
-	}
-	if d.Person != "" {
-		out = append(out, "person:"+d.Person)
-	}
-	return out
 }

@@ -8,6 +8,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"koala/calendar"
 	"koala/internal/db"
 	"koala/internal/outbox"
 	"koala/settlement"
@@ -140,12 +141,12 @@ func (d *Desk) Apply(ctx context.Context, a Application) (m Merchant, err error)
 				return err
 			}
 		}
-		if err := insert(tx, "merchant_party", partyColumns, m.row(x.sealed)); err != nil {
+		if err := partySheet.insert(tx, m.row(x.sealed)); err != nil {
 			return err
 		}
 		s := a.Shop
 		s.ID, s.Merchant, s.MID, s.State, s.Made = tx.NewID("shop"), m.ID, "", Applied, tx.Now()
-		if err := insert(tx, "merchant_shop", shopColumns, s.row()); err != nil {
+		if err := shopSheet.insert(tx, s.row()); err != nil {
 			return err
 		}
 		if err := count(tx, m.City, m.State, 1); err != nil {
@@ -217,7 +218,26 @@ func openShop(tx *db.Tx, s Shop, by string) (err error) {
 	if err := tell(tx, Event{Merchant: s.Merchant, About: s.ID, What: "shop.approved", From: string(s.State), To: string(Approved), By: by}); err != nil {
 		return err
 	}
-	return settlement.Join(tx, s.ID, s.NameEN)
+	o, err := opening(tx, s)
+	if err != nil {
+		return err
+	}
+	return settlement.OpenAll(tx, []settlement.Opening{o})
+}
+
+// opening is the shop as a payee: it is paid on its merchant's account.
+func opening(tx *db.Tx, s Shop) (settlement.Opening, error) {
+	m, err := Of(tx, s.Merchant)
+	if err != nil {
+		return settlement.Opening{}, err
+	}
+	sealed, err := Sealed(tx, s.Merchant)
+	return m.opening(s, sealed, calendar.Of(tx.Now(), calendar.Beijing)), err
+}
+
+func (m Merchant) opening(s Shop, sealed []byte, day calendar.Date) settlement.Opening {
+	return settlement.Opening{Payee: s.ID, Name: s.NameEN, Terms: termsOf(s, day),
+		Account: settlement.BankAccount{Bank: m.Bank, Masked: m.AccountMask, Sealed: sealed}}
 }
 
 // Decide moves a merchant on by a decision of staff: Refused, Suspended,
@@ -303,7 +323,7 @@ func AddShop(tx *db.Tx, s Shop, by string) (Shop, error) {
 		return Shop{}, fmt.Errorf("shop of %s: %w", m.ID, ErrCity)
 	}
 	s.ID, s.MID, s.State, s.Made = tx.NewID("shop"), "", Applied, tx.Now()
-	if err := insert(tx, "merchant_shop", shopColumns, s.row()); err != nil {
+	if err := shopSheet.insert(tx, s.row()); err != nil {
 		return Shop{}, err
 	}
 	if err := tell(tx, Event{Merchant: m.ID, About: s.ID, What: "shop.added", To: string(Applied), By: by}); err != nil {

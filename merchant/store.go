@@ -41,7 +41,7 @@ var Schema = db.Schema{Owner: "merchant", Steps: []string{
 		city TEXT NOT NULL,
 		state TEXT NOT NULL,
 		n BIGINT NOT NULL,
-		PRIMARY KEY (city, state))`,
+		PRIMARY KEY (city, state)) /*without rowid*/`,
 	`CREATE TABLE merchant_shop (
 		id TEXT PRIMARY KEY,
 		merchant TEXT NOT NULL,
@@ -66,12 +66,12 @@ var Schema = db.Schema{Owner: "merchant", Steps: []string{
 		version TEXT NOT NULL,
 		seen BIGINT NOT NULL,
 		made BIGINT NOT NULL,
-		moves BIGINT NOT NULL);
+		moves BIGINT NOT NULL) /*without rowid*/;
 	CREATE UNIQUE INDEX merchant_terminal_serial ON merchant_terminal (serial) WHERE life <> 'retired';
 	CREATE INDEX merchant_terminal_shop ON merchant_terminal (shop, tid);
 	CREATE TABLE merchant_sequence (
 		name TEXT PRIMARY KEY,        -- tid, mid:<region><category>
-		next BIGINT NOT NULL)`,
+		next BIGINT NOT NULL) /*without rowid*/`,
 	`CREATE TABLE merchant_document (
 		merchant TEXT NOT NULL,
 		seq BIGINT NOT NULL,
@@ -81,14 +81,14 @@ var Schema = db.Schema{Owner: "merchant", Steps: []string{
 		media TEXT NOT NULL,
 		who TEXT NOT NULL,
 		at BIGINT NOT NULL,
-		PRIMARY KEY (merchant, seq));
+		PRIMARY KEY (merchant, seq)) /*without rowid*/;
 	CREATE TABLE merchant_check (
 		merchant TEXT NOT NULL,
 		seq BIGINT NOT NULL,
 		who TEXT NOT NULL,            -- empty: the house's own program
 		at BIGINT NOT NULL,
 		lines TEXT NOT NULL,          -- what, result and note of each check made at once
-		PRIMARY KEY (merchant, seq));
+		PRIMARY KEY (merchant, seq)) /*without rowid*/;
 	CREATE TABLE merchant_event (
 		merchant TEXT NOT NULL,
 		seq BIGINT NOT NULL,
@@ -99,12 +99,12 @@ var Schema = db.Schema{Owner: "merchant", Steps: []string{
 		who TEXT NOT NULL,
 		why TEXT NOT NULL,
 		at BIGINT NOT NULL,
-		PRIMARY KEY (merchant, seq));
+		PRIMARY KEY (merchant, seq)) /*without rowid*/;
 	CREATE TABLE merchant_deny (
 		name TEXT PRIMARY KEY,        -- name:…, licence:…, person:<token>
 		why TEXT NOT NULL,
 		who TEXT NOT NULL,
-		at BIGINT NOT NULL)`,
+		at BIGINT NOT NULL) /*without rowid*/`,
 	`CREATE TABLE merchant_limit (
 		shop TEXT NOT NULL,
 		class TEXT NOT NULL,          -- card class
@@ -114,17 +114,17 @@ var Schema = db.Schema{Owner: "merchant", Steps: []string{
 		who TEXT NOT NULL,
 		why TEXT NOT NULL,
 		at BIGINT NOT NULL,
-		PRIMARY KEY (shop, class));
+		PRIMARY KEY (shop, class)) /*without rowid*/;
 	CREATE TABLE merchant_agent (
 		id TEXT PRIMARY KEY,
 		name TEXT NOT NULL,
 		over TEXT NOT NULL,           -- superior; empty: right below the house
-		made BIGINT NOT NULL);
+		made BIGINT NOT NULL) /*without rowid*/;
 	CREATE TABLE merchant_rate (
 		agent TEXT NOT NULL,
 		since TEXT NOT NULL,          -- civil date
 		points BIGINT NOT NULL,       -- basis points of the net fee
-		PRIMARY KEY (agent, since));
+		PRIMARY KEY (agent, since)) /*without rowid*/;
 	CREATE TABLE merchant_accrual (
 		ref TEXT NOT NULL,            -- of the sale, refund or chargeback
 		agent TEXT NOT NULL,
@@ -132,15 +132,85 @@ var Schema = db.Schema{Owner: "merchant", Steps: []string{
 		shop TEXT NOT NULL,
 		fen BIGINT NOT NULL,          -- below zero: clawed back
 		at BIGINT NOT NULL,
-		PRIMARY KEY (ref, agent));
-	CREATE INDEX merchant_accrual_month ON merchant_accrual (agent, month, ref)`,
+		PRIMARY KEY (ref, agent)) /*without rowid*/;
+	CREATE INDEX merchant_accrual_month ON merchant_accrual (agent, month, ref);
+	CREATE TABLE merchant_month (
+		month TEXT NOT NULL,
+		agent TEXT NOT NULL,
+		n BIGINT NOT NULL,
+		fen BIGINT NOT NULL,
+		PRIMARY KEY (month, agent)) /*without rowid*/`,
 }}
 
-// The columns of what is written in one statement of many rows.
+// A sheet is a table that rows are written to, with the texts for one row and
+// for many: few sizes, so that each is prepared once.
+type sheet struct {
+	table, columns string
+	width, rows    int // columns; rows of the text for many
+	one, many      string
+}
+
+// manyPlaces bounds the places of one statement: the driver names each place
+// when it fills it, which costs the more the more there are.
+const manyPlaces = 200
+
+func newSheet(table, columns string) sheet {
+	s := sheet{table: table, columns: columns, width: strings.Count(columns, ",") + 1}
+	s.rows = manyPlaces / s.width
+	s.one, s.many = s.text(1), s.text(s.rows)
+	return s
+}
+
+func (s sheet) text(rows int) string {
+	var b strings.Builder
+	b.WriteString("INSERT INTO " + s.table + " (" + s.columns + ") VALUES ")
+	for i := range rows * s.width {
+		switch {
+		case i == 0:
+			b.WriteString("(")
+		case i%s.width == 0:
+			b.WriteString("), (")
+		default:
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "$%d", i+1)
+	}
+	b.WriteString(")")
+	return b.String()
+}
+
+// insert writes rows that the unit may read back.
+func (s sheet) insert(tx *db.Tx, rows ...[]any) error {
+	for len(rows) > 0 {
+		n, text := 1, s.one
+		if len(rows) >= s.rows {
+			n, text = s.rows, s.many
+		}
+		args := make([]any, 0, n*s.width)
+		for _, r := range rows[:n] {
+			args = append(args, r...)
+		}
+		if _, err := tx.Exec(text, args...); err != nil {
+			return err
+		}
+		rows = rows[n:]
+	}
+	return nil
+}
+
 const (
 	partyColumns = `id, form, name, licence, ident, legal, id_mask, phone, bank, holder, account_mask, account, sealed, city, agent, state, risk, made, changed`
 	shopColumns  = `id, merchant, mid, name_en, name_zh, mcc, city, address, state, made`
 	termColumns  = `tid, serial, kind, shop, place_en, place_zh, life, version, seen, made, moves`
+)
+
+var (
+	partySheet = newSheet("merchant_party", partyColumns)
+	shopSheet  = newSheet("merchant_shop", shopColumns)
+	termSheet  = newSheet("merchant_terminal", termColumns)
+	docSheet   = newSheet("merchant_document", "merchant, seq, kind, hash, size, media, who, at")
+	checkSheet = newSheet("merchant_check", "merchant, seq, who, at, lines")
+	eventSheet = newSheet("merchant_event", "merchant, seq, about, what, was, is_now, who, why, at")
 )
 
 func (m Merchant) row(sealed []byte) []any {
@@ -156,46 +226,8 @@ func (t Terminal) row() []any {
 	return []any{t.TID, t.Serial, t.Kind, t.Shop, t.PlaceEN, t.PlaceZH, t.Life, t.Version, micros(t.Seen), micros(t.Made), t.Moves}
 }
 
-// insert writes rows of one table, many to a statement.
-func insert(tx *db.Tx, table, columns string, rows ...[]any) error {
-	width := strings.Count(columns, ",") + 1
-	for len(rows) > 0 {
-		n := 1
-		if len(rows) >= 50 { // few sizes, so that each text is prepared once
-			n = 50
-		}
-		args := make([]any, 0, n*width)
-		for _, r := range rows[:n] {
-			args = append(args, r...)
-		}
-		if _, err := tx.Exec(insertText(table, columns, n, width), args...); err != nil {
-			return err
-		}
-		rows = rows[n:]
-	}
-	return nil
-}
-
-func insertText(table, columns string, n, width int) string {
-	var b strings.Builder
-	b.WriteString("INSERT INTO " + table + " (" + columns + ") VALUES ")
-	for i := range n * width {
-		switch {
-		case i == 0:
-			b.WriteString("(")
-		case i%width == 0:
-			b.WriteString("), (")
-		default:
-			b.WriteString(", ")
-		}
-		fmt.Fprintf(&b, "$%d", i+1)
-	}
-	b.WriteString(")")
-	return b.String()
-}
-
 func insertTerminal(tx *db.Tx, t Terminal) (fresh bool, err error) {
-	n, err := tx.Exec(insertText("merchant_terminal", termColumns, 1, len(t.row()))+` ON CONFLICT DO NOTHING`, t.row()...)
+	n, err := tx.Exec(termSheet.one+` ON CONFLICT DO NOTHING`, t.row()...)
 	return n == 1, err
 }
 
