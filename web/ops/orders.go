@@ -12,6 +12,7 @@ import (
 	"koala/internal/db"
 	"koala/issuing"
 	"koala/ledger"
+	gp "koala/spec/globalplatform"
 	"koala/spec/iso7816"
 	"koala/tsm"
 	"koala/web"
@@ -150,6 +151,7 @@ func (p pages) order(w http.ResponseWriter, r *http.Request) error {
 	var lines []tsm.Line
 	var trail []shell.Deed
 	var refs []string
+	var proofs []tsm.Receipt
 	err := p.Store.Read(ctx, func(q *db.Query) (err error) {
 		if v.order, err = tsm.OrderOf(q, r.PathValue("id")); err != nil {
 			return err
@@ -160,6 +162,9 @@ func (p pages) order(w http.ResponseWriter, r *http.Request) error {
 		if refs, err = orderRefs(q, v.order); err != nil {
 			return err
 		}
+		if proofs, err = tsm.ReceiptsOf(q, v.order.ID); err != nil {
+			return err
+		}
 		trail, err = shell.Deeds(q, shell.Deed{Target: r.URL.Path}, "", shell.Rows)
 		return err
 	})
@@ -167,6 +172,7 @@ func (p pages) order(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("page of an order: %w", err)
 	}
 	v.facts, v.steps, v.talk = p.orderFacts(v.order), progress(v.order), exchanges(web.LangOf(ctx), v.order.Card, lines)
+	v.facts = append(v.facts, receiptFacts(proofs)...)
 	v.story, v.deeds = orderStory(v.order, lines), shell.Told(trail)
 	if v.postings, err = p.postings(ctx, refs); err != nil {
 		return err
@@ -199,6 +205,16 @@ func (p pages) orderFacts(o tsm.Order) []web.Fact {
 		facts = append(facts, web.Fact{Name: words.Deadline, Value: web.Moment(o.Deadline)})
 	}
 	return append(facts, web.Fact{Name: words.Sessions, Value: web.Number(int64(o.Session))}, web.Fact{Name: words.Reference, Value: shell.Hushed(o.Ref), Mono: true})
+}
+
+// receiptFacts lists what the element confirmed: which domain did what, under
+// which number of the element's, each verified when it came.
+func receiptFacts(list []tsm.Receipt) (out []web.Fact) {
+	for _, r := range list {
+		out = append(out, web.Fact{Name: words.ElementReceipt.F(r.Counter), Mono: true,
+			Value: fmt.Sprintf("%s %X %X", map[byte]string{gp.InsInstall: "INSTALL", gp.InsDelete: "DELETE"}[r.Said.INS], string(r.Domain), r.Answer.Receipt)})
+	}
+	return out
 }
 
 func progress(o tsm.Order) []web.Step {

@@ -19,6 +19,7 @@ import (
 	"koala/money"
 	"koala/spec/desfire"
 	"koala/spec/pboc"
+	"koala/tsm"
 	"koala/wallet"
 	"koala/web"
 	"koala/web/open"
@@ -173,7 +174,7 @@ func TestAuditorsOnlyLook(t *testing.T) {
 		}
 	}
 	for _, path := range []string{"/ops/issuers/templates/" + s.template + "/approve", "/ops/keys/rotate", "/ops/keys/fill", "/ops/ecash/loads/" + s.load + "/decide", "/ops/ecash/records/x/retry", "/ops/ecash/doubts/x/decide",
-		"/ops/shops/devices/" + s.till + "/suspend", "/ops/lost/band_lin/suspend", "/ops/lost/band_lin/restore", "/ops/lost/band_lin/refund", "/ops/firmware", "/ops/firmware/1/stage", "/ops/partners", "/ops/partners/jiahe/keys", "/ops/partners/jiahe/revoke"} {
+		"/ops/shops/devices/" + s.till + "/suspend", "/ops/lost/band_lin/suspend", "/ops/lost/band_lin/restore", "/ops/lost/band_lin/refund", "/ops/firmware", "/ops/firmware/1/stage", "/ops/partners", "/ops/partners/jiahe/keys", "/ops/partners/jiahe/revoke", "/ops/partners/jiahe/space"} {
 		for who, want := range map[string]int{"shen": http.StatusForbidden, "lin": http.StatusForbidden, "": http.StatusSeeOther} {
 			if status, _ := h.login(who, web.EN).send("POST", path, url.Values{"why": {"because of a test"}}, nil); status != want {
 				t.Errorf("%q at %s: status %d, want %d", who, path, status, want)
@@ -484,6 +485,13 @@ func TestAKeyIsShownOnce(t *testing.T) {
 	b := h.login("mei", web.EN)
 	b.post("/ops/partners", url.Values{"code": {"tea"}, "zh": {"茶馆"}, "en": {"Tea"}, "why": {"contract of Monday"}})
 	at := "/ops/partners/tea"
+	b.post(at+"/space", url.Values{"space": {"4096"}, "why": {"pays for little"}})
+	if page := b.page(at); !strings.Contains(page, "4\u2009096") || !strings.Contains(page, "F06B6F616C61060001") {
+		t.Error("the new space and the domain are not on the page")
+	}
+	if status, _ := b.send("POST", at+"/space", url.Values{"space": {"12"}, "why": {"too little"}}, nil); status == http.StatusOK {
+		t.Errorf("12 bytes: status %d", status)
+	}
 	form := regexp.MustCompile(`name="form" value="([0-9a-f]+)"`).FindStringSubmatch(b.page(at))
 	ask := url.Values{"form": {form[1]}, "name": {"production"}, "rights": {"cards"}, "why": {"first key of the firm"}}
 	status, body := b.send("POST", at+"/keys", ask, nil)
@@ -545,5 +553,28 @@ func TestTransportKeyIsShownOnce(t *testing.T) {
 	h.must(err)
 	if _, _, err := hsm.OpenInjected(hsm.TerminalKey{Use: in.Keys[0].Use, TID: "0000000D"}, key, in.Keys[0].Block); err != nil {
 		t.Errorf("what the page showed does not open the key: %v", err)
+	}
+}
+
+// TestReceiptsOfAnOrder writes a partner's card: what the element confirmed of it
+// is on the order's page.
+func TestReceiptsOfAnOrder(t *testing.T) {
+	h := openHouse(t)
+	template := h.partnersTemplate()
+	var o tsm.Order
+	h.do(func(tx *db.Tx) error {
+		if _, err := issuing.Approve(tx, template, "mei"); err != nil {
+			return err
+		}
+		c, err := issuing.Open(tx, issuing.Application{Ref: "tea", Customer: h.lin, Band: "band_lin", Product: "jiahe/tea-club"})
+		if err != nil {
+			return err
+		}
+		o, err = h.tsm.Place(tx, tsm.Request{Ref: "tea", Kind: tsm.Issue, Band: "band_lin", Card: c.ID, Customer: string(h.lin)})
+		return err
+	})
+	h.work()
+	if page := h.login("mei", web.EN).page("/ops/orders/" + o.ID); !strings.Contains(page, "Receipt 1 of the element, verified") || !strings.Contains(page, "INSTALL F06B6F616C61060001") {
+		t.Error("the receipt is not on the page of the order")
 	}
 }

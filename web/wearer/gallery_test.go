@@ -123,8 +123,8 @@ func (g *gallery) SetLimit(_ context.Context, _, _ string, card issuing.CardID, 
 	g.call("limit %s %d", card, fen)
 	return "ord_1", nil
 }
-func (g *gallery) Firms(context.Context) ([]wearer.Firm, error) {
-	return []wearer.Firm{{Code: "jiahe", Name: text("嘉和", "Jiahe")}}, nil
+func (g *gallery) Firms(context.Context, string) ([]wearer.Firm, error) {
+	return []wearer.Firm{{Code: "jiahe", Name: text("嘉和", "Jiahe"), Used: 3 << 10, Space: 12 << 10}, {Code: "tea", Name: text("茶馆", "Tea house")}}, nil
 }
 func (g *gallery) Consents(context.Context, string) ([]wearer.Consent, error) {
 	return g.consents, nil

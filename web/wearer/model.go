@@ -306,8 +306,9 @@ type Losses interface {
 
 // A Firm is a partner of the house that may ask to write a card into a band.
 type Firm struct {
-	Code string
-	Name web.Text
+	Code        string
+	Name        web.Text
+	Used, Space int // bytes of the band that its cards take, and may take
 }
 
 // A Consent is a person's word that a firm may write one card into the band.
@@ -326,7 +327,7 @@ type Consent struct {
 
 // Firms is the leave that a person gives to firms.
 type Firms interface {
-	Firms(ctx context.Context) ([]Firm, error)
+	Firms(ctx context.Context, who string) ([]Firm, error)
 	Consents(ctx context.Context, who string) ([]Consent, error) // newest first
 	// Agree makes a code for a firm, or for any when firm is empty.
 	Agree(ctx context.Context, who, ref, firm string) (c Consent, code string, err error)

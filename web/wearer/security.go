@@ -102,6 +102,16 @@ type firmsView struct {
 	ref   string
 }
 
+// spaces lists what the cards of each firm that has any take of the band.
+func (v firmsView) spaces() (out []web.Fact) {
+	for _, f := range v.firms {
+		if f.Used > 0 {
+			out = append(out, web.Fact{Name: f.Name, Value: kilo(f.Used) + " / " + kilo(f.Space)})
+		}
+	}
+	return out
+}
+
 // shownConsents are the newest codes that the page lists.
 const shownConsents = 20
 
@@ -114,7 +124,7 @@ func (p pages) showFirms(w http.ResponseWriter, r *http.Request, v firmsView) er
 		return web.ErrNoPage
 	}
 	var err error
-	if v.firms, err = p.Firms.Firms(r.Context()); err != nil {
+	if v.firms, err = p.Firms.Firms(r.Context(), who(r)); err != nil {
 		return fmt.Errorf("firms: %w", err)
 	}
 	if v.codes, err = p.Firms.Consents(r.Context(), who(r)); err != nil {

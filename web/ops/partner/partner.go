@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"koala/internal/db"
+	"koala/issuing"
 	"koala/web"
 	"koala/web/open"
 	"koala/web/ops/shell"
@@ -32,6 +33,7 @@ func Routes(m *web.Mux, d Deps) {
 	m.Handle("GET "+here+"/{code}", d.one)
 	m.Handle("POST "+here+"/{code}/keys", d.makeKey)
 	m.Handle("POST "+here+"/{code}/revoke", d.revoke)
+	m.Handle("POST "+here+"/{code}/space", d.space)
 }
 
 // rights are the sets of rights that staff give.
@@ -113,12 +115,16 @@ func (d Deps) one(w http.ResponseWriter, r *http.Request) error {
 	var keys []open.Key
 	var rows []open.Logged
 	var agreed []open.Consent
+	var firm issuing.Firm
 	var v view
 	err := d.Desk.Store.Read(ctx, func(q *db.Query) (err error) {
 		if p, err = open.PartnerOf(q, r.PathValue("code")); err != nil {
 			return err
 		}
 		if keys, err = open.KeysOf(q, p.Code); err != nil {
+			return err
+		}
+		if firm, err = issuing.FirmOf(q, p.Code); err != nil {
 			return err
 		}
 		if agreed, err = open.ConsentsUsedBy(q, p.Code, shell.Rows); err != nil {
@@ -145,10 +151,16 @@ func (d Deps) one(w http.ResponseWriter, r *http.Request) error {
 	v.keys = keyTable(ctx, d.Desk.Store.Now(), keys)
 	v.consents = consentTable(agreed)
 	v.facts = []web.Fact{{Name: words.Code, Value: p.Code, Mono: true}, {Name: words.Since, Value: web.Moment(p.Made)},
-		{Name: words.Templates, Show: shell.Link("/ops/issuers?issuer="+p.Code, words.ItsTemplates)}, {Name: words.Reference, Show: shell.Link("/developers", words.ToReference)}}
+		{Name: words.Templates, Show: shell.Link("/ops/issuers?issuer="+p.Code, words.ItsTemplates)}, {Name: words.Reference, Show: shell.Link("/developers", words.ToReference)},
+		{Name: words.Space, Value: web.Number(int64(firm.Space))}}
+	if firm.Number != 0 {
+		v.facts = append(v.facts, web.Fact{Name: words.Domain, Value: fmt.Sprintf("%X", string(firm.Domain())), Mono: true})
+	}
 	if v.acts, err = d.acts(ctx, p, keys); err != nil {
 		return err
 	}
+	v.acts = append(v.acts, shell.Question{ID: "ask-space", Action: at + "/space", Open: words.ChangeSpace, Body: words.SpaceBody, Icon: "cpu",
+		Fields: []web.Field{{Name: "space", Label: words.Space, Type: "number", Mode: "numeric", Required: true, Max: 5, Value: strconv.Itoa(firm.Space)}}})
 	return d.Desk.Show(w, r, web.Page{Title: nameOf(p), Lead: words.PartnerLead, Back: here, Here: here}, partnerPage(v))
 }
 
@@ -292,6 +304,21 @@ func (d Deps) makeKey(w http.ResponseWriter, r *http.Request) error {
 		return shell.Sorry(w, r, at, err)
 	}
 	return d.Desk.Show(w, r, web.Page{Title: words.NewKey, Lead: words.NewKeyLead, Back: at, Here: here}, keyPage(text, at))
+}
+
+// space changes what the firm's cards may take of one band's element.
+func (d Deps) space(w http.ResponseWriter, r *http.Request) error {
+	at, code := here+"/"+r.PathValue("code"), r.PathValue("code")
+	n, err := strconv.Atoi(field(r, "space"))
+	if err != nil {
+		return shell.Sorry(w, r, at, fmt.Errorf("space of a partner: %w", issuing.ErrSpace))
+	}
+	return d.Desk.Change(w, r, at, words.SpaceChanged, shell.Deed{Act: shell.ActSpace, Target: at, What: code + " " + strconv.Itoa(n)}, func(tx *db.Tx) error {
+		if _, err := open.PartnerOf(tx, code); err != nil {
+			return err
+		}
+		return issuing.SetFirmSpace(tx, code, n)
+	})
 }
 
 func (d Deps) revoke(w http.ResponseWriter, r *http.Request) error {

@@ -7,8 +7,13 @@ var words = struct {
 	Title, Lead, PartnerLead, Partner, Code, CodeHint, NameZH, NameEN, Add, AddBody, Added, NoPartners, LivingKeys, LastUsed, Since, Templates, ItsTemplates, Reference,
 	ToReference, Keys, Key, KeyName, KeyNameHint, Rights, RightsAll, RightsCards, RightsRead, MakeKey, MakeKeyBody, NewKey, NewKeyLead, OnceOnly, Kept, NoKeys, State, Living,
 	Revoked, Revoke, RevokeBody, DidRevoke, MadeBy, Requests, Request, LogName, Status, Took, At, NoRequests, Replayed,
-	Consents, Consent, Order, Band, For, ForAny, ForThis, Agreed, Used, NoConsents web.Text
+	Consents, Consent, Order, Band, For, ForAny, ForThis, Agreed, Used, NoConsents, Space, Domain, ChangeSpace, SpaceBody, SpaceChanged web.Text
 }{
+	Space:        web.Text{ZH: "每个手环上的空间（字节）", EN: "Space on each band (bytes)"},
+	Domain:       web.Text{ZH: "安全域", EN: "Security domain"},
+	ChangeSpace:  web.Text{ZH: "更改空间", EN: "Change its space"},
+	SpaceBody:    web.Text{ZH: "它的卡片在一个手环上合计最多占用的字节数，1024 至 32768。新卡立即按此检查；手环上安全域的配额在下一次需要时更改。", EN: "What its cards may take of one band together, 1024 to 32768 bytes. New cards are checked at once; the quota of its domain on a band follows when it is next needed."},
+	SpaceChanged: web.Text{ZH: "空间已更改。", EN: "The space is changed."},
 	Title:        web.Text{ZH: "合作方", EN: "Partners"},
 	Lead:         web.Text{ZH: "用开放接口描述模板、向手环发卡的公司。", EN: "Firms that describe card templates and issue cards to bands by the open API."},
 	PartnerLead:  web.Text{ZH: "密钥与请求记录。", EN: "Its keys and what it asked for."},

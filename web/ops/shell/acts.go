@@ -39,6 +39,7 @@ const (
 	ActPartner     Act = "partner.add"
 	ActKey         Act = "partner.key"
 	ActRevoke      Act = "partner.revoke"
+	ActSpace       Act = "partner.space"
 	ActPassages    Act = "passages.open"
 	ActAdmit       Act = "grant.give"
 	ActExpel       Act = "grant.take"
@@ -47,7 +48,7 @@ const (
 // Acts lists them for the filter.
 var Acts = []Act{ActVerify, ActCancel, ActRecover, ActBlock, ActUnblock, ActDeny, ActAllow, ActRepair, ActSettle, ActShut, ActReopen,
 	ActAcknowledge, ActPublish, ActSeal, ActApprove, ActRefuse, ActWithdraw, ActRotate, ActFill, ActSuspend, ActRestore, ActRefund, ActRetry,
-	ActRule, ActDoubt, ActDevice, ActRelease, ActStage, ActHalt, ActPartner, ActKey, ActRevoke,
+	ActRule, ActDoubt, ActDevice, ActRelease, ActStage, ActHalt, ActPartner, ActKey, ActRevoke, ActSpace,
 	ActPassages, ActAdmit, ActExpel}
 
 // Words says what staff did.
@@ -65,6 +66,7 @@ var deedWords = map[Act]web.Text{
 	ActRetry: {ZH: "重试清算记录", EN: "record tried again"}, ActRule: {ZH: "裁定圈存", EN: "load decided"}, ActDoubt: {ZH: "裁定待核实交易", EN: "sale in doubt decided"}, ActDevice: {ZH: "更改设备状态", EN: "device changed"},
 	ActRelease: {ZH: "发布固件", EN: "release published"}, ActStage: {ZH: "扩大固件推送", EN: "release widened"}, ActHalt: {ZH: "中止固件", EN: "release halted"},
 	ActPartner: {ZH: "登记合作方", EN: "partner added"}, ActKey: {ZH: "签发接口密钥", EN: "API key issued"}, ActRevoke: {ZH: "吊销接口密钥", EN: "API key revoked"},
+	ActSpace:    {ZH: "更改合作方空间", EN: "partner's space changed"},
 	ActPassages: {ZH: "打开通行记录", EN: "passages opened"}, ActAdmit: {ZH: "授予通行", EN: "access given"}, ActExpel: {ZH: "取消通行", EN: "access taken away"},
 }
 

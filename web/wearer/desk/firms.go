@@ -2,11 +2,14 @@ package desk
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"koala/hsm"
 	"koala/internal/db"
+	"koala/issuing"
+	"koala/tsm"
 	"koala/web"
 	"koala/web/open"
 	"koala/web/wearer"
@@ -30,15 +33,40 @@ const (
 	firmsBack = 30 * 24 * time.Hour // how far back a person's codes are listed
 )
 
-func (f firms) Firms(ctx context.Context) (out []wearer.Firm, err error) {
+func (f firms) Firms(ctx context.Context, who string) (out []wearer.Firm, err error) {
 	err = f.store.Read(ctx, func(q *db.Query) error {
+		used, err := spaceUsed(q, who)
+		if err != nil {
+			return err
+		}
 		list, err := open.Partners(q, "", maxFirms)
 		for _, p := range list {
-			out = append(out, wearer.Firm{Code: p.Code, Name: web.Text{ZH: p.NameZH, EN: p.NameEN}})
+			x := wearer.Firm{Code: p.Code, Name: web.Text{ZH: p.NameZH, EN: p.NameEN}, Used: used[p.Code]}
+			if x.Used > 0 {
+				firm, err := issuing.FirmOf(q, p.Code)
+				if err != nil {
+					return err
+				}
+				x.Space = firm.Space
+			}
+			out = append(out, x)
 		}
 		return err
 	})
 	return out, err
+}
+
+// spaceUsed is what each firm's cards take of a person's band; nothing without
+// one.
+func spaceUsed(q db.Reader, who string) (map[string]int, error) {
+	band, err := bandOf(q, who)
+	if errors.Is(err, tsm.ErrBand) {
+		return nil, nil // no band, no cards
+	}
+	if err != nil {
+		return nil, err
+	}
+	return issuing.SpaceUsed(q, band)
 }
 
 func (f firms) Consents(ctx context.Context, who string) (out []wearer.Consent, err error) {

@@ -21,8 +21,18 @@ func TestALeaveIsItsOwners(t *testing.T) {
 	h.do(func(tx *db.Tx) error {
 		return partners.AddPartner(tx, partners.Partner{Code: "jiahe", NameEN: "Jiahe", NameZH: "嘉和"})
 	})
-	if list, err := firms.Firms(ctx); err != nil || len(list) != 1 || list[0].Name.ZH != "嘉和" {
+	h.do(func(tx *db.Tx) error {
+		return partners.AddPartner(tx, partners.Partner{Code: "acme", NameEN: "Acme", NameZH: "艾克美"})
+	})
+	if list, err := firms.Firms(ctx, ann); err != nil || len(list) != 2 || list[1].Name.ZH != "嘉和" || list[0].Used != 0 {
 		t.Errorf("firms %+v, %v", list, err)
+	}
+	h.add("acme/door")
+	if list, err := firms.Firms(ctx, ann); err != nil || list[0].Used != 2<<10 || list[0].Space != issuing.FirmSpace || list[1].Used != 0 {
+		t.Errorf("with a card of one: %+v, %v", list, err)
+	}
+	if list, err := firms.Firms(ctx, bob); err != nil || len(list) != 2 || list[0].Used != 0 {
+		t.Errorf("without a band: %+v, %v", list, err)
 	}
 	ref := h.ref()
 	c, code, err := firms.Agree(ctx, ann, ref, "jiahe")
