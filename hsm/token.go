@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/hmac"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 
 	"koala/internal/fail"
@@ -42,8 +43,16 @@ const (
 )
 
 // ProvisionDomains generates those keys of delegated management that are
-// missing.
-func (h *HSM) ProvisionDomains(ctx context.Context) error { return h.provision(ctx, delegationKeys) }
+// missing. It is called when the first firm's domain is made, by several at once
+// if need be: a key that another has just made is taken.
+func (h *HSM) ProvisionDomains(ctx context.Context) (err error) {
+	for range delegationKeys {
+		if err = h.provision(ctx, delegationKeys); !errors.Is(err, ErrExists) {
+			break
+		}
+	}
+	return err
+}
 
 // A Bring is a PUT KEY that the hsm makes whole, beside Plain.PutKeys.
 type Bring struct {

@@ -134,7 +134,11 @@ func (h *Host) Select(a AID) error {
 	var no *Refusal
 	next := iso7816.Select(Name)
 	for n := 0; n < maxCards && errors.As(err, &no) && no.SW == NoApplication.SW(); n++ {
-		if r, sent := h.send(next); sent != nil || !r.SW.OK() {
+		r, sent := h.send(next)
+		switch {
+		case sent != nil:
+			return fmt.Errorf("desfire: SELECT: %w", sent)
+		case !r.SW.OK():
 			return err // the answer of the last card there is
 		}
 		err, next.P2 = h.choose(a), 0x02

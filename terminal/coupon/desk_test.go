@@ -191,7 +191,7 @@ func TestNeverTwice(t *testing.T) {
 func TestForgotten(t *testing.T) {
 	s := newShopper(t)
 	order := desk.Order{Op: coupon.Redeem, Coupon: voucherID, Fen: 30_00}
-	opened := 1 + 3 + 1 + 1 // SELECT, three coupons, the coupon named, BEGIN
+	opened := 1 + 3 + 1 + 1 + 1 // SELECT, three coupons, SELECT of a next card, the coupon named, BEGIN
 	s.e.LoseAnswer(opened + 1)
 	if o := s.visit(order); o.Result != desk.TryAgain {
 		t.Fatal(o.Words(false))

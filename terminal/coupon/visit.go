@@ -24,18 +24,33 @@ type visit struct {
 	recovered *coupon.Redemption // an operation in doubt that had been carried out
 }
 
+// A held coupon is one of the card and which of the element's discount cards,
+// one per issuer, it is in.
+type held struct {
+	coupon.Coupon
+	in int
+}
+
+// maxCards bounds the discount cards of one element.
+const maxCards = 16
+
 // serve finds the card, settles what is in doubt with it, and does what the
 // cashier asked for.
 func (v *visit) serve() error {
 	if err := stored(v.d.shelf.Room()); err != nil {
 		return err
 	}
+	var all []held
 	holder, list, err := v.till.Open([]byte(AID))
 	if err != nil {
 		return because(NoCard, err)
 	}
-	for n := 1; ; n++ {
+	at := 0
+	for ; ; at++ {
 		v.o.Holder = holder
+		for _, c := range list {
+			all = append(all, held{c, at})
+		}
 		if err := v.settle(); err != nil {
 			return err
 		}
@@ -43,20 +58,37 @@ func (v *visit) serve() error {
 			v.o.Result, v.o.Reason, v.o.Redemption = Redeemed, Recovered, r
 			return nil
 		}
-		no := v.redeem(list)
-		var why *stop
-		if n == maxCards || !errors.As(no, &why) || why.reason != NoCoupon {
-			return no
+		if at+1 == maxCards {
+			break
 		}
-		if holder, list, err = v.till.OpenNext([]byte(AID)); err != nil {
-			return no
+		holder, list, err = v.till.OpenNext([]byte(AID))
+		if no := (coupon.Refusal{}); errors.As(err, &no) {
+			break // that was the last
+		} else if err != nil {
+			return because(CardRefused, err)
 		}
 	}
+	c, err := v.choose(all)
+	if err == nil && c.in != at {
+		err = v.turnTo(c.in)
+	}
+	if err != nil {
+		return err
+	}
+	return v.redeem(c.Coupon)
 }
 
-// maxCards bounds the discount cards of one band, one per issuer, that are
-// looked at.
-const maxCards = 16
+// turnTo selects one of the discount cards again.
+func (v *visit) turnTo(n int) error {
+	_, _, err := v.till.Open([]byte(AID))
+	for ; err == nil && n > 0; n-- {
+		_, _, err = v.till.OpenNext([]byte(AID))
+	}
+	if err != nil {
+		return because(CardRefused, err)
+	}
+	return nil
+}
 
 // stored is the stop for a store without room; any other error is the desk's own.
 func stored(err error) error {
@@ -108,16 +140,16 @@ func (v *visit) same(r coupon.Redemption) bool {
 
 // choose finds the coupon the cashier named, or of this merchant's the one that
 // takes most off.
-func (v *visit) choose(list []coupon.Coupon) (coupon.Coupon, error) {
+func (v *visit) choose(list []held) (held, error) {
 	if v.order.Coupon != (coupon.ID{}) {
 		for _, c := range list {
 			if c.ID == v.order.Coupon {
 				return c, nil
 			}
 		}
-		return coupon.Coupon{}, refuse(NoCoupon)
+		return held{}, refuse(NoCoupon)
 	}
-	var best *coupon.Coupon
+	var best *held
 	why := NoCoupon
 	for _, c := range list {
 		sw := c.May(v.order.Op, v.order.Fen, v.stamp)
@@ -130,18 +162,14 @@ func (v *visit) choose(list []coupon.Coupon) (coupon.Coupon, error) {
 		}
 	}
 	if best == nil {
-		return coupon.Coupon{}, refuse(why)
+		return held{}, refuse(why)
 	}
 	return *best, nil
 }
 
 // redeem carries the order out. The intent is in the store before the card can
 // change; what fails before that has changed nothing.
-func (v *visit) redeem(list []coupon.Coupon) error {
-	c, err := v.choose(list)
-	if err != nil {
-		return err
-	}
+func (v *visit) redeem(c coupon.Coupon) error {
 	x := coupon.Begin{Op: v.order.Op, Coupon: c.ID, Fen: v.order.Fen, At: v.stamp}
 	if _, err := io.ReadFull(v.d.cfg.Rand, x.Challenge[:]); err != nil {
 		return err
