@@ -224,14 +224,15 @@ func ensure(tx *db.Tx, payee string) error {
 	return err
 }
 
-// chunks are how many rows one statement takes: few sizes, each prepared once.
-var chunks = [...]int{10, 1}
+// manyValues is about how many values one statement takes: filling in places
+// costs the driver the more the more a statement has.
+const manyValues = 84
 
 // insertRows runs an INSERT of many rows and says how many it wrote. Unlike
 // appended rows they are seen by the unit at once, so that no later number can
 // be seen without an earlier one.
 func insertRows(tx *db.Tx, into string, width int, end string, vals []any) (n int64, err error) {
-	for _, rows := range chunks {
+	for _, rows := range [...]int{max(2, manyValues/width), 1} {
 		text := ""
 		for step := rows * width; len(vals) >= step; vals = vals[step:] {
 			if text == "" {
