@@ -1,0 +1,196 @@
+package dispute
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"koala/internal/db"
+	"koala/ledger"
+	"koala/money"
+)
+
+// Schema is what this package keeps. Events are never changed; a document is
+// sealed, its hash is of what was uploaded.
+var Schema = db.Schema{Owner: "dispute", Steps: []string{
+	`CREATE TABLE dispute_case (
+		id TEXT PRIMARY KEY,
+		ref TEXT NOT NULL UNIQUE,
+		rrn TEXT NOT NULL,
+		payee TEXT NOT NULL,
+		counter TEXT NOT NULL,
+		issuer TEXT NOT NULL,
+		class TEXT NOT NULL,
+		sale_fen BIGINT NOT NULL,
+		sale_at BIGINT NOT NULL,
+		fen BIGINT NOT NULL,
+		reason TEXT NOT NULL,
+		state TEXT NOT NULL,
+		final BOOLEAN NOT NULL,
+		moves BIGINT NOT NULL,       -- of the money
+		held BOOLEAN NOT NULL,
+		due BIGINT NOT NULL,         -- microseconds, 0 none
+		pack TEXT NOT NULL,          -- SHA-256
+		opened BIGINT NOT NULL,
+		at BIGINT NOT NULL);
+	CREATE INDEX dispute_case_rrn ON dispute_case (rrn, final);
+	CREATE INDEX dispute_case_due ON dispute_case (final, due);
+	CREATE INDEX dispute_case_payee ON dispute_case (payee, id);
+	CREATE TABLE dispute_event (
+		id TEXT PRIMARY KEY,
+		dispute TEXT NOT NULL,
+		at BIGINT NOT NULL,
+		who TEXT NOT NULL,
+		was TEXT NOT NULL,
+		became TEXT NOT NULL,
+		why TEXT NOT NULL);
+	CREATE INDEX dispute_event_of ON dispute_event (dispute, id);
+	CREATE TABLE dispute_document (
+		dispute TEXT NOT NULL,
+		hash TEXT NOT NULL,          -- SHA-256 of the document
+		name TEXT NOT NULL,
+		type TEXT NOT NULL,          -- media type
+		size BIGINT NOT NULL,
+		sealed BYTEA NOT NULL,
+		who TEXT NOT NULL,
+		at BIGINT NOT NULL,
+		PRIMARY KEY (dispute, hash));
+	CREATE TABLE dispute_pack (
+		hash TEXT PRIMARY KEY,       -- SHA-256 of the manifest
+		dispute TEXT NOT NULL,
+		manifest TEXT NOT NULL,
+		sealed BYTEA NOT NULL,       -- the JSON
+		who TEXT NOT NULL,
+		at BIGINT NOT NULL);
+	CREATE TABLE dispute_rule (
+		rule TEXT NOT NULL,
+		valid_from BIGINT NOT NULL,  -- microseconds
+		value BIGINT NOT NULL,       -- days, or rounds
+		source TEXT NOT NULL,
+		PRIMARY KEY (rule, valid_from));
+	` + rules,
+}}
+
+const caseColumns = `id, ref, rrn, payee, counter, issuer, class, sale_fen, sale_at, fen, reason, state, moves, held, due, pack, opened, at`
+
+func scanCase(scan func(...any) error) (c Case, err error) {
+	var counter string
+	var saleFen, saleAt, fen, due, opened, at int64
+	err = scan(&c.ID, &c.Ref, &c.Sale.RRN, &c.Sale.Payee, &counter, &c.Sale.Issuer, &c.Sale.Class, &saleFen, &saleAt, &fen, &c.Reason, &c.State,
+		&c.Moves, &c.Held, &due, &c.Pack, &opened, &at)
+	if errors.Is(err, db.ErrNoRows) {
+		err = ErrNone
+	}
+	c.Sale.Counter, c.Sale.Amount, c.Sale.At, c.Amount = ledger.AccountID(counter), money.Fen(saleFen), db.Moment(saleAt), money.Fen(fen)
+	c.Due, c.Opened, c.At = db.Moment(due), db.Moment(opened), db.Moment(at)
+	return c, err
+}
+
+func insertCase(tx *db.Tx, c Case) error {
+	_, err := tx.Exec(`INSERT INTO dispute_case (id, ref, rrn, payee, counter, issuer, class, sale_fen, sale_at, fen, reason, state, final, moves, held, due, pack, opened, at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, '', $12, 0, $12, 0, '', $13, $13)`,
+		c.ID, c.Ref, c.Sale.RRN, c.Sale.Payee, string(c.Sale.Counter), c.Sale.Issuer, c.Sale.Class, c.Sale.Amount.Minor(), c.Sale.At.UnixMicro(),
+		c.Amount.Minor(), c.Reason, false, c.Opened.UnixMicro())
+	return err
+}
+
+// updateCase writes a step, if nobody else has taken one.
+func updateCase(tx *db.Tx, c Case, was State) error {
+	n, err := tx.Exec(`UPDATE dispute_case SET state = $3, final = $4, moves = $5, held = $6, due = $7, at = $8 WHERE id = $1 AND state = $2`,
+		c.ID, string(was), string(c.State), c.State.Final(), c.Moves, c.Held, micros(c.Due), c.At.UnixMicro())
+	if err == nil && n == 0 {
+		err = ErrState
+	}
+	return err
+}
+
+func micros(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+func setReason(tx *db.Tx, id, reason string) error {
+	_, err := tx.Exec(`UPDATE dispute_case SET reason = $2 WHERE id = $1`, id, reason)
+	return err
+}
+
+func insertEvent(tx *db.Tx, id string, e Event) error {
+	_, err := tx.Exec(`INSERT INTO dispute_event (id, dispute, at, who, was, became, why) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+		tx.NewID("dev"), id, e.At.UnixMicro(), e.Who, string(e.Was), string(e.Is), e.Why)
+	return err
+}
+
+func cases(q db.Reader, where string, args ...any) (out []Case, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
+		c, err := scanCase(scan)
+		out = append(out, c)
+		return err
+	}, `SELECT `+caseColumns+` FROM dispute_case WHERE `+where, args...)
+	return out, err
+}
+
+func page(limit int) int { return min(max(limit, 1), maxPage) }
+
+// Get reads one case.
+func Get(q db.Reader, id string) (Case, error) {
+	c, err := scanCase(q.QueryRow(`SELECT `+caseColumns+` FROM dispute_case WHERE id = $1`, id).Scan)
+	if err != nil {
+		return Case{}, fmt.Errorf("dispute %s: %w", id, err)
+	}
+	return c, nil
+}
+
+// ByRef reads a case by the network's number.
+func ByRef(q db.Reader, ref string) (Case, error) {
+	return scanCase(q.QueryRow(`SELECT `+caseColumns+` FROM dispute_case WHERE ref = $1`, ref).Scan)
+}
+
+// OfSale reads the cases of a sale, oldest first.
+func OfSale(q db.Reader, rrn string) ([]Case, error) { return cases(q, `rrn = $1 ORDER BY id`, rrn) }
+
+// OfPayee reads a shop's cases (empty: of all shops), newest first, from the one
+// before the given (empty: from the newest). open leaves out those that ended.
+func OfPayee(q db.Reader, payee string, open bool, before string, limit int) ([]Case, error) {
+	if before == "" {
+		before = "~" // after every id
+	}
+	return cases(q, `(payee = $1 OR $1 = '') AND (final = $2 OR $3 = $2) AND id < $4 ORDER BY id DESC LIMIT $5`, payee, false, open, before, page(limit))
+}
+
+// DueBy reads the open cases with a deadline before t, soonest first.
+func DueBy(q db.Reader, t time.Time, limit int) ([]Case, error) {
+	return cases(q, `final = $1 AND due > 0 AND due < $2 ORDER BY due, id LIMIT $3`, false, t.UnixMicro(), page(limit))
+}
+
+// A Tally counts cases of a state.
+type Tally struct {
+	State State
+	Count int64
+	Fen   int64
+}
+
+// Count sums a shop's cases (empty: of all shops) by state.
+func Count(q db.Reader, payee string) (out []Tally, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
+		var t Tally
+		err := scan(&t.State, &t.Count, &t.Fen)
+		out = append(out, t)
+		return err
+	}, `SELECT state, COUNT(*), CAST(SUM(fen) AS BIGINT) FROM dispute_case WHERE payee = $1 OR $1 = '' GROUP BY state ORDER BY state`, payee)
+	return out, err
+}
+
+// History reads the steps of a case and what was said about it, oldest first.
+func History(q db.Reader, id string) (out []Event, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
+		var e Event
+		var at int64
+		err := scan(&at, &e.Who, &e.Was, &e.Is, &e.Why)
+		e.At = db.Moment(at)
+		out = append(out, e)
+		return err
+	}, `SELECT at, who, was, became, why FROM dispute_event WHERE dispute = $1 ORDER BY id`, id)
+	return out, err
+}
