@@ -124,6 +124,24 @@ func TestSpaceOfADomain(t *testing.T) {
 	if b.world() != before {
 		t.Error("the refused commands left something")
 	}
+	b.open(0x01)
+	grant := func(n int) iso7816.Response {
+		in := gp.Install{For: gp.ForRegistryUpdate, App: spDomain, Keep: true, Params: gp.SystemParams{Granted: uint32(n)}.Append(nil)}
+		return b.do(in.Command())
+	}
+	if r := grant(empty + note - 1); r.SW != iso7816.SWNoSpace || b.world() != before {
+		t.Errorf("a quota below what is used: %v", r.SW)
+	}
+	if r := grant(empty + 2*note); !r.SW.OK() {
+		t.Errorf("a larger quota: %v", r.SW)
+	}
+	b.must(gp.Install{For: gp.ForExtradition, Domain: spDomain, App: noteAID}.Command())
+	if r := b.do(gp.Install{For: gp.ForRegistryUpdate, App: spDomain, Keep: true}.Command()); !r.SW.OK() {
+		t.Errorf("an update without quotas: %v", r.SW)
+	}
+	if x, _ := find(b.e, card.AID(spDomain)); x.Quota.Granted != uint32(empty+2*note) {
+		t.Errorf("a quota of %d", x.Quota.Granted)
+	}
 }
 
 // The quotas of an application itself, and what a load file asks for.

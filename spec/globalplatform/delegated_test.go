@@ -203,3 +203,38 @@ func TestPublicFields(t *testing.T) {
 		t.Errorf("%+v %v", p, err)
 	}
 }
+
+// A token put into a command is the one that is read back, over the same bytes;
+// commands that take none are refused, and have no receipt.
+func TestWithToken(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		token := rapid.SliceOfN(rapid.Byte(), 1, 128).Draw(rt, "token")
+		for _, c := range []iso7816.Command{InstallApplet(pkg, pkg, inst, Privileges{}, []byte{1}).Command(), Delete{App: inst, Related: true}.Command(),
+			Install{For: ForExtradition, Domain: IssuerDomain, App: inst}.Command()} {
+			before, _, err := TokenData(c)
+			if err != nil {
+				rt.Fatal(err)
+			}
+			with, err := WithToken(c, token)
+			if err != nil {
+				rt.Fatal(err)
+			}
+			if signed, got, err := TokenData(with); err != nil || !bytes.Equal(got, token) || !bytes.Equal(signed, before) {
+				rt.Fatalf("%X: %X, %X, %v", with.Bytes(), signed, got, err)
+			}
+			a, err := ReceiptAbout(c, IssuerDomain)
+			b, err2 := ReceiptAbout(with, IssuerDomain)
+			if err != nil || err2 != nil || fmt.Sprint(a) != fmt.Sprint(b) || len(a) == 0 {
+				rt.Fatalf("receipts over %X and %X", a, b)
+			}
+		}
+	})
+	for _, c := range []iso7816.Command{Personalize(inst).Command(), Delete{KeyVersion: 0x30}.Command(), GetStatus{Part: Applications}.Command()} {
+		if _, err := WithToken(c, []byte{1}); !errors.Is(err, ErrCommand) {
+			t.Errorf("%X takes a token: %v", c.Bytes(), err)
+		}
+	}
+	if _, err := ReceiptAbout(GetStatus{Part: Applications}.Command(), ""); !errors.Is(err, ErrCommand) {
+		t.Errorf("GET STATUS has a receipt: %v", err)
+	}
+}
