@@ -7,6 +7,7 @@ import (
 
 	"koala/spec/iso8583"
 	"koala/terminal"
+	"koala/terminal/kernel"
 )
 
 // A Card is how a card without its chip came to the terminal: one of the three.
@@ -74,6 +75,7 @@ type Order struct {
 	Card     Card     // none for kinds with an original in the journal; of a load from another account the one that pays
 	STAN     uint32   // trace of the original in this batch
 	Original Original // of another batch or terminal
+	Sealed   *Sealed  // instead of Card: as a reader hands it on
 	Auth     string   // authorisation of the original, or given by voice
 	RRN      string   // reference of the original
 	Terms    Terms
@@ -162,7 +164,57 @@ func (t *Terminal) do(o Order) (Result, error) {
 	if err != nil || !approved {
 		return Result{Entry: e, Code: e.Get(39)}, err
 	}
+	if o.Sealed != nil && o.Sealed.Finish != nil {
+		return t.finished(e, o.Sealed)
+	}
 	return t.approve(e)
+}
+
+// A Sealed is a card that a reader has read and enciphered: the terminal sends
+// it on and never sees it (section 13 of the protocol).
+type Sealed struct {
+	Mode   string // F22
+	PSN    string // F23, empty without a chip
+	Masked string // the number, for the receipt
+	Chip   []byte // F55 without the number
+	Data   []byte // F59
+	PIN    []byte // F52, nil: none
+	// Finish gives the host's approval to the chip, nil without one. It gives
+	// field 55 after the card's last word, and whether the card took it.
+	Finish func(kernel.Answer) (chip []byte, took bool)
+}
+
+// finished is the end of a chip in a reader after the host's approval.
+func (t *Terminal) finished(e *Entry, s *Sealed) (Result, error) {
+	chip, took := s.Finish(kernelAnswer(e.Get(39), t.answered))
+	if chip != nil && len(chip) <= fieldMax[55] {
+		e.fields[55] = chip
+	}
+	if !took {
+		return Result{Entry: e, Code: e.Get(39)}, t.undo(e, "06")
+	}
+	return t.approve(e)
+}
+
+// Ready sends what goes before anything new and signs on where that is due. A
+// reader asks for it before it reads a card: its serial numbers only rise.
+func (t *Terminal) Ready() error {
+	if err := t.ready(true); err != nil {
+		return t.failed(err)
+	}
+	return nil
+}
+
+// sealed takes a card as a reader hands it on.
+func sealed(e *Entry, x *Sealed) (secret, error) {
+	if len(x.Mode) != 3 || len(x.Data) == 0 || len(x.Data)%8 != 0 || x.PIN != nil && len(x.PIN) != 8 || len(x.Masked) > fieldMax[34] || len(x.Chip) > fieldMax[55] {
+		return secret{}, ErrOrder
+	}
+	e.set(22, x.Mode)
+	e.set(23, x.PSN)
+	e.set(34, x.Masked)
+	e.set(55, string(x.Chip))
+	return secret{data: x.Data, pin: x.PIN}, nil
 }
 
 // refund says whether the kind gives money back by advice: decided by the host.
@@ -223,6 +275,9 @@ func (t *Terminal) original(e *Entry, o Order) (s secret, err error) {
 		if o.Original.Batch != 0 {
 			e.set(61, o.Original.String())
 		}
+		if o.Sealed != nil {
+			return sealed(e, o.Sealed)
+		}
 		return t.present(e, o.Card)
 	}
 	f := t.journal.by[noteKey(markEntry, t.book.batch, o.STAN, -1)]
@@ -233,7 +288,7 @@ func (t *Terminal) original(e *Entry, o Order) (s secret, err error) {
 		return s, ErrUndone
 	}
 	was := f.entry
-	for _, n := range []int{2, 14, 23, 37, 38} {
+	for _, n := range []int{2, 14, 23, 34, 37, 38} {
 		e.set(n, was.Get(n))
 	}
 	e.set(22, was.Get(22)[:2]+"2")
@@ -244,6 +299,12 @@ func (t *Terminal) original(e *Entry, o Order) (s secret, err error) {
 	e.set(61, name.String())
 	if e.Kind == CashRefund {
 		e.fields[55] = was.fields[55]
+	}
+	if o.Sealed != nil { // the card again, which is not in the journal
+		if s, err = sealed(e, o.Sealed); err != nil {
+			return s, err
+		}
+		e.fields[55] = nil
 	}
 	return s, t.amount(e, f, o.Fen)
 }

@@ -29,9 +29,10 @@ const (
 )
 
 // fieldMax bounds the values of an entry, bytes by field: what a transaction
-// carries that must outlive it. No track, no PIN.
+// carries that must outlive it. No track, no PIN. Field 34 is never sent: it is
+// the masked number of a card that only a reader has seen.
 var fieldMax = map[byte]int{
-	2: 19, 4: 12, 12: 6, 13: 4, 14: 4, 15: 4, 22: 3, 23: 3, 32: 11, 37: 12, 38: 6, 39: 2, 44: 25, 48: 64, 49: 3, 54: 40, 55: 300, 61: 29, 62: 200, 63: 63,
+	2: 19, 4: 12, 12: 6, 13: 4, 14: 4, 15: 4, 22: 3, 23: 3, 32: 11, 34: 19, 37: 12, 38: 6, 39: 2, 44: 25, 48: 64, 49: 3, 54: 40, 55: 300, 61: 29, 62: 200, 63: 63,
 }
 
 // An Entry is one transaction of the journal. Get gives the fields it was made
@@ -65,11 +66,16 @@ func (e *Entry) Fen() uint64 {
 }
 
 // Card is the card's number, masked.
-func (e *Entry) Card() string { return pboc.MaskPAN(e.Get(2)) }
+func (e *Entry) Card() string {
+	if masked := e.Get(34); masked != "" {
+		return masked
+	}
+	return pboc.MaskPAN(e.Get(2))
+}
 
 // Tail says whether the card's number ends like that; at least four digits.
 func (e *Entry) Tail(digits string) bool {
-	pan := e.Get(2)
+	pan := e.Card()
 	return len(digits) >= 4 && len(pan) >= len(digits) && pan[len(pan)-len(digits):] == digits
 }
 

@@ -111,7 +111,11 @@ func (h *host) answerTo(m *iso8583.Message, net string, request []byte, open boo
 	case "0920":
 		return h.answer(m, "00", nil, false)
 	}
-	if old := h.answers[m.MTI()+net+name]; old != nil {
+	if ends := net == "202" || net == "207"; name[:6] == fmt.Sprintf("%06d", h.batch-1) && ends && m.IsMTI("0320") { // the answer was lost
+		return h.answer(m, "00", func(a *iso8583.Message) { a.SetText(60, fmt.Sprintf("00%06d%s", h.batch, net)) }, false)
+	} else if name[:6] != fmt.Sprintf("%06d", h.batch) {
+		return h.answer(m, "95", nil, false)
+	} else if old := h.answers[m.MTI()+net+name]; old != nil {
 		return old
 	}
 	a := h.settle(m, net)

@@ -36,6 +36,26 @@ const (
 	checkLen  = 4
 )
 
+// A Module is where the keys of a terminal are: keys go in and never come out.
+// Keystore is one; a card reader whose phone speaks to the host is another.
+type Module interface {
+	// Injected says that the module has what the acquirer gave it.
+	Injected() bool
+	// Ready says that a transaction can be sealed.
+	Ready() bool
+	// SealsSignOn says that even a sign-on has a MAC, and brings no keys: there is
+	// a key for each request (DUKPT).
+	SealsSignOn() bool
+	// Accept takes the working keys of a sign-on's answer (F62).
+	Accept(sealed []byte) error
+	// Seal writes a message with its MAC, Verify checks that of the answer to the
+	// message sealed last.
+	Seal(m *iso8583.Message) ([]byte, error)
+	Verify(a *iso8583.Message) error
+	// PINBlock is the PIN in ISO 9564-1 format 0 under the PIN key, 8 bytes.
+	PINBlock(pin, pan string) ([]byte, error)
+}
+
 // A Keystore is the security module of the terminal: the master key (TMK) and
 // under it the working keys. Keys go in and never come out: what leaves is PIN
 // blocks, MACs and encrypted tracks. It lives in a flash of its own, which is
@@ -147,6 +167,28 @@ func (k *Keystore) CheckValue() (check [3]byte, ok bool) {
 	}
 	all := poskey.KCV(k.key)
 	return [3]byte(all[:]), true
+}
+
+// Injected says whether there is a master key.
+func (k *Keystore) Injected() bool { return k.has }
+
+// SealsSignOn is false: a sign-on brings the key that messages are sealed with.
+func (k *Keystore) SealsSignOn() bool { return false }
+
+// Seal writes a message with its MAC.
+func (k *Keystore) Seal(m *iso8583.Message) ([]byte, error) {
+	if k.mac == nil {
+		return nil, ErrNoKeys
+	}
+	return m.Seal(nil, k.mac)
+}
+
+// Verify checks the MAC of an answer.
+func (k *Keystore) Verify(a *iso8583.Message) error {
+	if k.mac == nil {
+		return ErrNoKeys
+	}
+	return a.Verify(k.mac)
 }
 
 // Ready says whether the keys to take a transaction are there.

@@ -57,24 +57,30 @@ func (t *Terminal) SignOn() error {
 }
 
 func (t *Terminal) signOn() error {
-	if _, ok := t.cfg.Keys.CheckValue(); !ok {
+	if !t.cfg.Keys.Injected() {
 		return ErrNoKeys
 	}
-	m, err := t.manage("0800", netSignOn3)
+	code, sealed := netSignOn3, t.cfg.Keys.SealsSignOn()
+	if sealed {
+		code = netSignOn
+	}
+	m, err := t.manage("0800", code)
 	if err != nil {
 		return err
 	}
 	m.SetText(62, "Sequence No"+t.cfg.Till.Kernel.Serial)
 	m.SetText(63, t.cfg.Operator)
-	a, err := t.exchange(m, false)
+	a, err := t.exchange(m, sealed)
 	switch {
 	case err != nil:
 		return err
 	case a.Text(39) != "00":
 		return fmt.Errorf("%w: sign-on, %s", ErrRefused, a.Text(39))
 	}
-	if err := t.cfg.Keys.Accept(a.Get(62)); err != nil {
-		return err
+	if !sealed {
+		if err := t.cfg.Keys.Accept(a.Get(62)); err != nil {
+			return err
+		}
 	}
 	batch, shift := t.book.batch, t.book.shift
 	if f := a.Text(60); len(f) >= 8 && digits(f[2:8]) && number(f[2:8]) > 0 {

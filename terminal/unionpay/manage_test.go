@@ -216,7 +216,9 @@ func TestDownloads(t *testing.T) {
 	s.host.fetch["360"] = func([]byte) []byte {
 		return []byte("180" + "200" + "22" + fmt.Sprintf("%-40s", "NEW NAME") + "239" + "26000000010000" + "275812")
 	}
-	s.host.fetch["372"] = func([]byte) []byte { return append(append([]byte("1"), name...), object(0xDF05, []byte("20301231")...)...) }
+	s.host.fetch["372"] = func([]byte) []byte {
+		return append(append([]byte("1"), name...), object(0xDF05, []byte("20301231")...)...)
+	}
 	s.host.fetch["370"] = func([]byte) []byte { return whole }
 	s.host.fetch["382"] = func([]byte) []byte { return append([]byte("1"), aid...) }
 	s.host.fetch["380"] = func([]byte) []byte {

@@ -41,7 +41,7 @@ func (t *Terminal) Receipt(e *Entry, again, zh bool) []string {
 	if again {
 		lines = append(lines, say("*** REPRINT ***", "*** 重打印 ***"))
 	}
-	if e.Get(2) != "" {
+	if e.Card() != "" {
 		lines = append(lines, say("card %s", "卡号 %s", e.Card()))
 	}
 	if v := e.Get(14); len(v) == 4 {
@@ -131,7 +131,7 @@ func NeedsSignature(e *Entry) bool {
 		return false
 	}
 	if mode := e.Get(22); len(mode) == 3 && (mode[:2] == "02" || mode[:2] == "01" || mode[:2] == "80") {
-		return e.Get(2) != ""
+		return e.Card() != ""
 	}
 	return e.CVM == kernel.Signature || e.CVM == kernel.PINAndSignature
 }

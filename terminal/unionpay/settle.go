@@ -160,11 +160,12 @@ func (t *Terminal) upload(s *Settlement) (next uint32, err error) {
 	stan, code := t.book.first+1, netBalanced
 	if !s.Balanced {
 		code = netUnbalanced
-		if err := t.sendItems(s, &stan); err != nil {
-			return 0, err
-		}
+		err = t.sendItems(s, &stan)
 	}
-	if err := t.sendChips(s); err != nil {
+	if err == nil {
+		err = t.sendChips(s)
+	}
+	if err != nil && !errors.Is(err, errOver) {
 		return 0, err
 	}
 	m := t.settlement("0320", t.book.first+1+uint32(t.messages()), code)
@@ -226,14 +227,20 @@ func (t *Terminal) sendItems(s *Settlement, stan *uint32) error {
 // accepted sends a part of an upload that the host has to take.
 func (t *Terminal) accepted(m *iso8583.Message) error {
 	a, err := t.exchange(m, true)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if a.Text(39) != "00" {
+	case a.Text(39) == "95":
+		return errOver
+	case a.Text(39) != "00":
 		return fmt.Errorf("%w: upload, %s", ErrRefused, a.Text(39))
 	}
 	return nil
 }
+
+// errOver says that the host has ended the batch: the answer to its end was
+// lost, and the end alone goes again.
+var errOver = errors.New("unionpay: the batch is over")
 
 // sendChips sends the certificates of online approvals (206) and the taps that
 // took money for nothing (204), one by one.

@@ -7,12 +7,14 @@ import (
 	"time"
 
 	"koala/spec/iso8583"
+	"koala/terminal"
 )
 
 // A secret is what a request carries that is never kept.
 type secret struct {
 	track2, track3 string
 	pin            []byte // block, 8 bytes
+	data           []byte // the card as a reader enciphers it (F59), with F53's third digit 2
 }
 
 // Approves says whether a response code (F39) is an approval; some come with a
@@ -53,7 +55,7 @@ func (t *Terminal) request(e *Entry, s secret) *iso8583.Message {
 	m.SetText(25, r.condition)
 	m.SetText(49, "156")
 	for n, v := range e.fields {
-		if v != nil && n != 39 && n != 15 && n != 44 && n != 54 {
+		if v != nil && n != 34 && n != 39 && n != 15 && n != 44 && n != 54 {
 			m.SetText(n, string(v))
 		}
 	}
@@ -68,6 +70,14 @@ func (t *Terminal) request(e *Entry, s secret) *iso8583.Message {
 		m.Set(52, s.pin)
 		m.SetText(26, "12")
 		m.SetText(53, "2600000000000000")
+	}
+	if s.data != nil {
+		m.Set(59, s.data)
+		form := "0"
+		if s.pin != nil {
+			form = "2"
+		}
+		m.SetText(53, form+"720000000000000")
 	}
 	return m
 }
@@ -87,13 +97,13 @@ func (t *Terminal) kindField(e *Entry, code, mode string) string {
 func (t *Terminal) exchange(m *iso8583.Message, sealed bool) (*iso8583.Message, error) {
 	var wire []byte
 	var err error
-	switch {
-	case !sealed:
+	if sealed {
+		wire, err = t.cfg.Keys.Seal(m)
+	} else {
 		wire, err = m.AppendTo(nil)
-	case t.cfg.Keys.mac == nil:
-		return nil, fmt.Errorf("%w: %w", ErrNotSent, ErrNoKeys)
-	default:
-		wire, err = m.Seal(nil, t.cfg.Keys.mac)
+	}
+	if errors.Is(err, terminal.ErrPower) {
+		return nil, err
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
@@ -122,7 +132,7 @@ func (t *Terminal) exchange(m *iso8583.Message, sealed bool) (*iso8583.Message, 
 // verify checks the MAC of an answer. One without says at most that the keys
 // have to be had anew.
 func (t *Terminal) verify(a *iso8583.Message) error {
-	if err := a.Verify(t.cfg.Keys.mac); err != nil {
+	if err := t.cfg.Keys.Verify(a); err != nil {
 		if code := a.Text(39); code == "77" || code == "A0" || code == "97" {
 			t.wrong++
 			return errors.Join(ErrMAC, t.forgetKeys())

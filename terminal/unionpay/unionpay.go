@@ -56,7 +56,7 @@ type Config struct {
 	// parameters that were downloaded are added.
 	Till pos.Config
 	Line Line
-	Keys *Keystore
+	Keys Module
 
 	Journal *terminal.Flash // the open batch, at least 6 sectors
 	State   *terminal.Flash // counters, at least 2 sectors
