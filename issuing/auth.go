@@ -1,6 +1,7 @@
 package issuing
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/hex"
@@ -20,17 +21,6 @@ import (
 	"koala/spec/pan"
 	"koala/spec/pboc"
 	"koala/spec/tlv"
-)
-
-// Transaction types (tag 9C): the first two digits of ISO 8583's processing
-// code, those of e-cash loads as hosts code them (DOMAIN.md 6).
-const (
-	TypePurchase = 0x00
-	TypePreauth  = 0x03 // as a purchase, completed another day
-	TypeRefund   = 0x20 // goods came back, the card is there
-	TypeInquiry  = 0x31 // moves nothing: the card is heard
-	TypeLoad     = 0x60 // from the card's own account
-	lastLoad     = 0x63
 )
 
 // An Online is a request for authorisation: of a chip (EMV), of a stripe
@@ -80,14 +70,18 @@ type Prepared struct {
 // Card is the house's name of the card, empty when it is not known.
 func (p Prepared) Card() CardID { return p.secret.card }
 
+// Account is the ledger account that pays.
+func (p Prepared) Account() ledger.AccountID { return ledger.AccountID(p.secret.account) }
+
 // A Decided is what a unit made of a request.
 type Decided struct {
 	Why      Reason
 	Card     CardID
 	Counter  int    // the card's own, 0 to 65535; above, a request without a chip
 	Account  string // ledger account that pays
+	Load     string // order that a load was bound to
 	Replayed bool   // the answer of an earlier time: nothing was held now
-	load     Load   // bound to this counter
+	load     Load
 }
 
 // Authorise answers an online request: it verifies cryptogram and PIN, then in
@@ -328,23 +322,22 @@ func (b *Bank) Decide(tx *db.Tx, p Prepared) (d Decided, err error) {
 	if err == nil && f.doubts > 0 {
 		err = weighDoubts(tx, d.Card, b.watch)
 	}
+	d.Load = d.load.ID
 	return d, err
 }
 
 // move does what an approval is about.
 func (p Prepared) move(tx *db.Tx, f facts, d *Decided) (err error) {
-	switch p.typ {
-	case TypeLoad:
-		if !p.chip {
-			d.Why = NotOffered
-			return nil
-		}
+	switch {
+	case p.asks() == askLoad && !p.chip:
+		d.Why = NotOffered
+	case p.asks() == askLoad:
 		var c Card
 		if c, err = Get(tx, d.Card); err == nil {
 			d.load, d.Why, err = bindLoad(tx, p, c)
 		}
-	case TypeInquiry:
-	case TypeRefund:
+	case p.typ == TypeInquiry:
+	case p.typ == TypeRefund:
 		d.Why = p.takeBack(f)
 	default:
 		d.Why, err = p.pay(tx, f, d.Counter)
@@ -357,7 +350,7 @@ func (p Prepared) state(d Decided) string {
 	switch {
 	case d.Why != Approval:
 		return authDeclined
-	case p.typ == TypeLoad:
+	case p.asks() == askLoad:
 		return string(LoadBound)
 	case p.typ == TypeInquiry:
 		return authReleased
@@ -433,11 +426,8 @@ func (p Prepared) pay(tx *db.Tx, f facts, counter int) (Reason, error) {
 	case p.fen.Minor() > f.once || f.spent+p.fen.Minor() > f.daily:
 		return OverLimit, nil
 	}
-	life := p.life
-	if life == 0 {
-		life = holdTime
-	}
-	_, err := ledger.Authorise(tx, ledger.Hold{Ref: holdRef(f.c.ID, counter), From: ledger.AccountID(p.secret.account), To: p.payee, Amount: p.fen,
+	life := cmp.Or(p.life, holdTime)
+	_, err := ledger.Authorise(tx, ledger.Hold{Ref: holdRef(f.c.ID, counter, 0), From: ledger.AccountID(p.secret.account), To: p.payee, Amount: p.fen,
 		Expires: tx.Now().Add(life), Text: p.text})
 	if errors.Is(err, ledger.ErrInsufficient) || errors.Is(err, ledger.ErrVelocity) {
 		return NoMoney, nil
@@ -448,8 +438,16 @@ func (p Prepared) pay(tx *db.Tx, f facts, counter int) (Reason, error) {
 // holdTime is how long an authorised payment waits for its clearing.
 const holdTime = 30 * 24 * time.Hour
 
-func holdRef(id CardID, counter int) string {
-	return "auth:" + string(id) + ":" + strconv.Itoa(counter)
+func holdRef(id CardID, counter, times int) string {
+	return "auth:" + string(id) + ":" + strconv.Itoa(counter) + again(times)
+}
+
+// again ends the references of a payment that was taken up again.
+func again(times int) string {
+	if times == 0 {
+		return ""
+	}
+	return "/" + strconv.Itoa(times)
 }
 
 // keep writes the answer down under card and counter, and what the card has
@@ -488,4 +486,9 @@ func (p Prepared) keep(tx *db.Tx, f facts, d Decided) error {
 }
 
 // asks sorts the request.
-func (p Prepared) asks() string { return askOf(p.typ) }
+func (p Prepared) asks() string {
+	if p.typ == TypePreauth {
+		return askPay
+	}
+	return askOf(p.typ)
+}

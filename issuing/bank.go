@@ -1,12 +1,15 @@
 package issuing
 
 import (
+	"cmp"
 	"context"
 	_ "embed" // card_bins.csv
 	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -319,6 +322,18 @@ var bins = sync.OnceValue(func() map[binKey]BIN {
 	}
 	return out
 })
+
+// BINs lists all ranges, by prefix and length.
+func BINs() []BIN {
+	out := slices.Collect(maps.Values(bins()))
+	slices.SortFunc(out, func(a, b BIN) int {
+		return cmp.Or(strings.Compare(a.Prefix, b.Prefix), cmp.Compare(a.Length, b.Length))
+	})
+	return out
+}
+
+// House says whether the range is the house's own.
+func (b BIN) House() bool { return b.Bank == houseBank }
 
 // BINOf finds the range of a PAN: the longest prefix that is listed with the
 // PAN's length or none.

@@ -44,6 +44,7 @@ type authorised struct {
 	payee, account ledger.AccountID
 	text           string
 	fen, paid      int64
+	again          int // how often it was taken up again after it had ended
 }
 
 // What an online request asked for.
@@ -68,8 +69,8 @@ func askOf(typ byte) string {
 }
 
 func authAt(q db.Reader, id CardID, atc int) (a authorised, found bool, err error) {
-	err = q.QueryRow(`SELECT a.kind, a.state, a.payee, a.text, a.fen, a.paid, b.account FROM issuing_auth a JOIN issuing_bank b ON b.card = a.card
-		WHERE a.card = $1 AND a.atc = $2`, id, atc).Scan(&a.kind, &a.state, &a.payee, &a.text, &a.fen, &a.paid, &a.account)
+	err = q.QueryRow(`SELECT a.kind, a.state, a.payee, a.text, a.fen, a.paid, a.again, b.account FROM issuing_auth a JOIN issuing_bank b ON b.card = a.card
+		WHERE a.card = $1 AND a.atc = $2`, id, atc).Scan(&a.kind, &a.state, &a.payee, &a.text, &a.fen, &a.paid, &a.again, &a.account)
 	if errors.Is(err, db.ErrNoRows) {
 		return a, false, nil
 	}
@@ -119,13 +120,14 @@ func finish(tx *db.Tx, id CardID, atc int, to string, fen money.Amount, percent 
 		err = ErrAmount
 	}
 	if err == nil {
-		_, err = ledger.Void(tx, holdRef(id, atc), "end:"+holdRef(id, atc))
+		ref := holdRef(id, atc, a.again)
+		_, err = ledger.Void(tx, ref, "end:"+ref)
 		if errors.Is(err, ledger.ErrHoldEnded) {
 			err = nil // its time was over; what is due is due all the same
 		}
 	}
 	if err == nil && to == authPaid {
-		e := ledger.Move(payRef(id, atc), a.account, a.payee, fen)
+		e := ledger.Move(payRef(id, atc)+again(a.again), a.account, a.payee, fen)
 		e.Kind, e.Text = KindPayment, a.text
 		_, err = ledger.Post(tx, e)
 	}
@@ -137,6 +139,9 @@ func finish(tx *db.Tx, id CardID, atc int, to string, fen money.Amount, percent 
 	}
 	return true, nil
 }
+
+// PaymentRef is the reference of the entry that a payment is booked under.
+func PaymentRef(id CardID, counter int) string { return payRef(id, counter) }
 
 func payRef(id CardID, counter int) string {
 	return "pay:" + string(id) + ":" + strconv.Itoa(counter)

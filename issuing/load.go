@@ -14,6 +14,17 @@ import (
 	"koala/spec/pboc"
 )
 
+// Transaction types (tag 9C): the first two digits of ISO 8583's processing
+// code, those of e-cash loads as hosts code them (DOMAIN.md 6).
+const (
+	TypePurchase = 0x00
+	TypePreauth  = 0x03 // as a purchase, completed another day
+	TypeRefund   = 0x20 // goods came back, the card is there
+	TypeInquiry  = 0x31 // moves nothing: the card is heard
+	TypeLoad     = 0x60 // from the card's own account
+	lastLoad     = 0x63
+)
+
 // LoadState is where an e-cash load stands.
 type LoadState string
 
@@ -397,7 +408,7 @@ func Raise(tx *db.Tx, id CardID, counter int, ref string, by money.Amount) error
 	case a.state != authHeld:
 		err = ErrState
 	default:
-		if _, err = ledger.Raise(tx, holdRef(id, counter), ref, by); err == nil {
+		if _, err = ledger.Raise(tx, holdRef(id, counter, a.again), ref, by); err == nil {
 			_, err = tx.Exec(`UPDATE issuing_auth SET fen = fen + $3 WHERE card = $1 AND atc = $2`, id, counter, by.Minor())
 		}
 	}
@@ -453,3 +464,33 @@ func UndoLoad(tx *db.Tx, id CardID, counter int) error {
 
 // LoadAt reads the load that a counter of the card is bound to.
 func LoadAt(q db.Reader, id CardID, counter int) (Load, error) { return loadAt(q, id, counter) }
+
+// Rehold takes an ended payment up again, when what ended it was taken back:
+// the money is held anew, if it is there.
+func Rehold(tx *db.Tx, id CardID, counter int) error {
+	a, found, err := authAt(tx, id, counter)
+	switch {
+	case err != nil:
+	case !found || a.kind != askPay:
+		err = ErrNoAuth
+	case a.state != authReleased && a.state != authReturned:
+		err = ErrState
+	default:
+		_, err = ledger.Authorise(tx, ledger.Hold{Ref: holdRef(id, counter, a.again+1), From: a.account, To: a.payee, Amount: money.Fen(a.fen),
+			Expires: tx.Now().Add(holdTime), Text: a.text})
+		if err == nil {
+			_, err = tx.Exec(`UPDATE issuing_auth SET state = $3, paid = 0, again = again + 1 WHERE card = $1 AND atc = $2`, id, counter, authHeld)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("taking payment %d of card %s up again: %w", counter, id.Masked(), err)
+	}
+	return nil
+}
+
+// AccountOf is the ledger account that a bank card's payments and loads come
+// from.
+func AccountOf(q db.Reader, id CardID) (ledger.AccountID, error) {
+	s, err := secretOf(q, id)
+	return ledger.AccountID(s.account), err
+}

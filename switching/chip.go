@@ -1,0 +1,487 @@
+package switching
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"strings"
+
+	"koala/hsm"
+	"koala/internal/db"
+	"koala/issuing"
+	"koala/ledger"
+	"koala/money"
+	"koala/settlement"
+	"koala/spec/emv"
+	"koala/spec/iso7816"
+	"koala/spec/pan"
+	"koala/spec/pboc"
+	"koala/spec/tlv"
+)
+
+// clearing reads field 55 as the record of an approval that it is.
+func (w *work) clearing(kind pboc.ClearingKind) (c pboc.Clearing, ok bool) {
+	c = pboc.Clearing{Kind: kind, PAN: string(w.number), TID: w.next.tid, MID: w.s.place.MID, Serial: "00000000", Batch: uint32(w.batch), STAN: uint32(w.stan)}
+	if psn := w.in.Get(23); len(psn) == 3 {
+		c.PSN = byte(number(psn))
+	}
+	if v, err := hex.DecodeString(w.in.Text(12)); err == nil && len(v) == 3 {
+		c.Time = [3]byte(v)
+	}
+	var amount, other, currency, country [6]byte
+	got := 0
+	for in := w.in.Get(55); len(in) > 0; {
+		tag, v, after, err := tlv.Next(in)
+		if err != nil {
+			return c, false
+		}
+		in = after
+		switch tag {
+		case emv.TagAC:
+			got += copy(c.AC[:], v)
+		case emv.TagIAD:
+			c.IAD = v
+		case emv.TagATC:
+			if len(v) == 2 {
+				c.ATC = binary.BigEndian.Uint16(v)
+			}
+		case emv.TagAIP:
+			got += copy(c.AIP[:], v)
+		case emv.TagUN:
+			got += copy(c.UN[:], v)
+		case emv.TagTVR:
+			got += copy(c.TVR[:], v)
+		case emv.TagType:
+			c.Type = first(v)
+		case emv.TagAmount:
+			got += copy(amount[:], v)
+		case emv.TagAmountOther:
+			copy(other[:], v)
+		case emv.TagCurrency:
+			got += copy(currency[:], v)
+		case emv.TagTerminalCountry:
+			got += copy(country[:], v)
+		case emv.TagDate:
+			got += copy(c.Date[:], v)
+		case emv.TagTime:
+			copy(c.Time[:], v)
+		case emv.TagCapabilities:
+			copy(c.Capabilities[:], v)
+		case emv.TagCVMResults:
+			copy(c.CVMResults[:], v)
+		case emv.TagDFName:
+			c.AID = v
+		case emv.TagDeviceSerial:
+			c.Serial = string(v)
+		case emv.TagProduct:
+			c.Product = v
+		case emv.TagECIssuerCode:
+			c.IssuerCode = v
+		case emv.TagPSN:
+			if len(v) == 1 {
+				c.PSN = v[0]>>4*10 + v[0]&15
+			}
+		}
+	}
+	fen, err1 := pboc.ParseAmount(amount[:])
+	more, err2 := pboc.ParseAmount(other[:])
+	c.Fen, c.Other = fen, more
+	c.Currency, c.Country = bcd3(currency[:2]), bcd3(country[:2])
+	const whole = 8 + 2 + 4 + 5 + 6 + 2 + 2 + 3
+	return c, got == whole && errors.Join(err1, err2) == nil && int64(c.Fen) == w.fen && c.Validate() == nil
+}
+
+// bcd3 reads three digits out of two bytes.
+func bcd3(v []byte) uint16 {
+	return uint16(v[0]&15)*100 + uint16(v[1]>>4)*10 + uint16(v[1]&15)
+}
+
+// tap books what a card paid offline, or gives it back.
+func (h *Host) tap(ctx context.Context, w *work) (string, error) {
+	var o Txn
+	back := w.kind.act == actTapBack
+	kind := pboc.ClearSale
+	if back {
+		kind = pboc.ClearRefund
+		err := h.store.Read(ctx, func(q *db.Query) (err error) {
+			o, err = h.originalOf(q, w)
+			return err
+		})
+		var r refusal
+		if errors.As(err, &r) {
+			return h.refused(ctx, w, r.code, r.why)
+		}
+		if err != nil {
+			return "", err
+		}
+		if w.fen != o.Due.Minor() {
+			return h.refused(ctx, w, "64", "a tap is given back whole")
+		}
+	}
+	c, ok := w.clearing(kind)
+	if !ok {
+		w.bad = 55
+		return "30", nil
+	}
+	w.route.Class = "ecash"
+	if w.route.Host != "" {
+		return h.tapAbroad(ctx, w, &o)
+	}
+	k, err := h.bank.Check(ctx, c, settlement.Payable(w.s.place.Shop))
+	if err != nil {
+		return "", err
+	}
+	var fate issuing.Fate
+	err = h.unit(ctx, w, func(tx *db.Tx) (err error) {
+		t := w.begin(tx)
+		t.Card, t.Counter, t.Auth = k.Card(), int(c.ATC), ""
+		var flaw issuing.Flaw
+		if fate, flaw, err = issuing.ClearTC(tx, k); err != nil {
+			return err
+		}
+		t.Why = string(flaw)
+		switch {
+		case back && fate != issuing.Cleared:
+			return refuse("12", "it cannot be given back: "+string(flaw))
+		case fate == issuing.Cleared:
+			t.State = Cleared
+		case fate == issuing.Known:
+			t.State, t.Why = Noted, "the bank has booked it before"
+		}
+		if back {
+			if err := w.returned(tx, t, &o); err != nil {
+				return err
+			}
+		}
+		if err := t.insert(tx); err != nil {
+			return err
+		}
+		return tell(tx, "sale.collected", t)
+	})
+	var r refusal
+	if errors.As(err, &r) {
+		return h.refused(ctx, w, r.code, r.why)
+	}
+	if err == nil && fate == issuing.Cleared {
+		err = h.bank.RetryCard(ctx, k.Card())
+	}
+	return "00", err
+}
+
+// returned marks a tap that was given back.
+func (w *work) returned(tx *db.Tx, t, o *Txn) error {
+	now, err := txnOf(tx, o.RRN)
+	if err != nil {
+		return err
+	}
+	t.Original, t.State = now.RRN, Cleared
+	was := now.State
+	if now.Refunded = now.Due; was != Cleared && was != Approved {
+		return refuse("12", "the tap is "+string(was))
+	}
+	return now.update(tx, was)
+}
+
+// tapAbroad books a tap of another issuer's card: its host pays for it.
+func (h *Host) tapAbroad(ctx context.Context, w *work, o *Txn) (string, error) {
+	err := h.unit(ctx, w, func(tx *db.Tx) error {
+		t := w.begin(tx)
+		t.Counter = w.chip.atc
+		var n int
+		err := tx.QueryRow(`SELECT COUNT(*) FROM switching_txn WHERE shop = $1 AND token = $2 AND counter = $3 AND kind = 'tap' AND state = 'cleared'`,
+			t.Shop, t.Token, t.Counter).Scan(&n)
+		switch {
+		case err != nil:
+			return err
+		case w.kind.act == actTapBack:
+			if err := w.returned(tx, t, o); err != nil {
+				return err
+			}
+			err = giveBack(tx, o, "refund:"+t.RRN, issuing.KindReturned, t.Amount, o.Due)
+		case n > 0:
+			t.State, t.Why = Noted, "the same tap was booked before"
+		default:
+			err = book(tx, t, 100)
+			t.State = Cleared
+		}
+		if err == nil {
+			err = t.insert(tx)
+		}
+		if err == nil {
+			err = tell(tx, "sale.collected", t)
+		}
+		return err
+	})
+	var r refusal
+	if errors.As(err, &r) {
+		return h.refused(ctx, w, r.code, r.why)
+	}
+	return "00", err
+}
+
+// takeChip keeps a chip item of a closed batch; an offline approval that has
+// not come yet is booked.
+func (h *Host) takeChip(ctx context.Context, w *work, stan int) (string, error) {
+	m := &w.in
+	w.kind, w.stan = kindNames["tap"], stan
+	if err := h.read(ctx, w); err != nil || w.bad != 0 {
+		return "30", err
+	}
+	code := "00"
+	var err error
+	if w.token, err = h.keys.Token(ctx, string(w.number)); err != nil {
+		return "", err
+	}
+	w.route, _ = h.routeOf(string(w.number))
+	if w.net == "203" && string(m.Get(60)[:2]) == w.kind.Type {
+		if code, err = h.repeated(ctx, w); err == nil && code == "" {
+			code, err = h.tap(ctx, w)
+		}
+		if err != nil || code != "00" {
+			return code, err
+		}
+	}
+	it := item{kind: string(m.Get(60)[:2]), stan: stan, token: w.token, masked: w.masked(), fen: w.fen}
+	w.txn = nil
+	return code, h.unit(ctx, w, func(tx *db.Tx) error { return keepItem(tx, w, it, w.net, m.Get(55)) })
+}
+
+// load puts money onto an e-cash card of the house, or undoes that.
+func (h *Host) load(ctx context.Context, w *work) (string, error) {
+	if w.kind.act == actUnload {
+		return h.undoLoad(ctx, w)
+	}
+	var payer *issuing.Prepared
+	if !w.chip.here || !w.asks() {
+		w.bad = 55
+		return "30", nil
+	}
+	o := issuing.Online{EMV: w.chip.raw, Text: w.s.place.Name}
+	if w.kind.Name == "load.other" {
+		number, err := pan.Parse(strings.TrimRight(w.in.Text(62), " "))
+		if err != nil {
+			w.bad = 62
+			return "30", nil
+		}
+		paying := w.number
+		w.number = number
+		w.readChip(w.in.Get(55)) // the chip is the other card's
+		w.number, o.EMV = paying, w.chip.raw
+	}
+	if r, ok := h.routeOf(string(w.number)); !ok || r.Host != "" {
+		return h.refused(ctx, w, "57", "not a card of the house")
+	}
+	pin, code, err := h.pinBlock(ctx, w, hsm.LabelZone)
+	if err != nil {
+		return "", err
+	}
+	if code != "" {
+		return h.refused(ctx, w, code, "PIN block")
+	}
+	if w.kind.Name != "load.other" {
+		o.PIN = pin
+	}
+	p, err := h.bank.Prepare(ctx, o)
+	if err == nil && w.kind.Name == "load.other" {
+		var x issuing.Prepared
+		x, err = h.bank.Prepare(ctx, issuing.Online{Track: w.track, Number: string(w.number), Expiry: w.expiry, Voice: w.track == "", PIN: pin, Fen: money.Fen(w.fen),
+			Payee: p.Account(), Text: "e-cash load"})
+		payer = &x
+	}
+	if err != nil {
+		return "", err
+	}
+	var d issuing.Decided
+	err = h.unit(ctx, w, func(tx *db.Tx) (err error) {
+		t := w.begin(tx)
+		if err := h.fund(tx, w, t, p, payer); err != nil {
+			return err
+		}
+		if d, err = h.bank.Decide(tx, p); err != nil {
+			return err
+		}
+		if d.Why != issuing.Approval && w.kind.Name != "load" {
+			return refuse(d.Why.Code(), string(d.Why))
+		}
+		return h.answered(tx, w, t, d)
+	})
+	var r refusal
+	if errors.As(err, &r) {
+		return h.refused(ctx, w, r.code, r.why)
+	}
+	if err == nil && !d.Replayed {
+		w.field55, err = h.bank.Reply(ctx, p, d)
+	}
+	if err != nil {
+		return "", err
+	}
+	return w.txn.Code, nil
+}
+
+// fund brings the money of a load to the account that it is taken from: cash
+// that the shop took, or what another card pays.
+func (h *Host) fund(tx *db.Tx, w *work, t *Txn, p issuing.Prepared, payer *issuing.Prepared) error {
+	switch {
+	case w.kind.Name == "load.cash":
+		if p.Account() == "" {
+			return nil // the bank knows no such card and says so
+		}
+		return h.cash(tx, t, "cash:"+t.RRN, settlement.Payable(t.Shop), p.Account(), t.Amount.Neg())
+	case payer != nil:
+		d, err := h.bank.Decide(tx, *payer)
+		if err != nil {
+			return err
+		}
+		if d.Why != issuing.Approval {
+			return refuse(d.Why.Code(), string(d.Why))
+		}
+		_, err = issuing.Book(tx, d.Card, d.Counter, t.Amount, 100)
+		t.Plan = string(d.Card)
+		return domain(err)
+	}
+	return nil
+}
+
+// cash books cash that a shop took or gave out: it owes what it took.
+func (h *Host) cash(tx *db.Tx, t *Txn, ref string, from, to ledger.AccountID, item money.Amount) error {
+	e := ledger.Move(ref, from, to, t.Amount)
+	e.Kind, e.Text = "card.cash", "cash for an e-cash load"
+	if _, err := ledger.Post(tx, e); err != nil {
+		return domain(err)
+	}
+	return settlement.Capture(tx, settlement.Item{Ref: ref, Payee: t.Shop, Amount: item, At: tx.Now(), Kind: "cash"})
+}
+
+// undoLoad takes a cash load back whose script never reached the card.
+func (h *Host) undoLoad(ctx context.Context, w *work) (string, error) {
+	err := h.unit(ctx, w, func(tx *db.Tx) error {
+		o, err := h.originalOf(tx, w)
+		if err == nil {
+			err = w.check(&o)
+		}
+		if err != nil {
+			return err
+		}
+		was := o.State
+		t := w.begin(tx)
+		t.Card, t.Counter, t.Original, t.Masked, t.Token = o.Card, o.Counter, o.RRN, o.Masked, o.Token
+		if err := domain(h.unwind(tx, &o)); err != nil {
+			return err
+		}
+		t.State, o.State = Cleared, Voided
+		if err := o.update(tx, was); err != nil {
+			return err
+		}
+		if err := t.insert(tx); err != nil {
+			return err
+		}
+		return tell(tx, "load.undone", t)
+	})
+	var r refusal
+	if errors.As(err, &r) {
+		return h.refused(ctx, w, r.code, r.why)
+	}
+	return "00", err
+}
+
+// unwind ends a load that did not reach the card, and gives back what funded it.
+func (h *Host) unwind(tx *db.Tx, t *Txn) error {
+	l, err := issuing.LoadAt(tx, t.Card, t.Counter)
+	if err != nil {
+		return err
+	}
+	if l.State == issuing.LoadPaid {
+		return refuse("12", "the card has it")
+	}
+	if err := issuing.UndoLoad(tx, t.Card, t.Counter); err != nil {
+		return err
+	}
+	if t.Kind != "load.cash" {
+		return nil // another card's money stays on the linked account
+	}
+	from, err := issuing.AccountOf(tx, t.Card)
+	if err != nil {
+		return err
+	}
+	return h.cash(tx, t, "cash-back:"+t.RRN, from, settlement.Payable(t.Shop), t.Amount)
+}
+
+// unload undoes a load that the terminal takes back. It had no answer, or the
+// script failed before the card took it; otherwise the card itself has to say.
+func (w *work) unload(tx *db.Tx, t *Txn, reason string) error {
+	script := scriptOf(w.in.Get(55))
+	if reason == "06" && (len(script) == 0 || script[0]>>4 == 2) {
+		return refuse("12", "the card may have it: its next transaction tells")
+	}
+	return w.h.unwind(tx, t)
+}
+
+// scriptOf finds what became of a script, DF31.
+func scriptOf(v []byte) []byte {
+	for len(v) > 0 {
+		tag, val, after, err := tlv.Next(v)
+		if err != nil {
+			return nil
+		}
+		if tag == tagScriptResult {
+			return val
+		}
+		v = after
+	}
+	return nil
+}
+
+// notice takes what became of an issuer's script.
+func (h *Host) notice(ctx context.Context, w *work) (string, error) {
+	f61 := w.in.Get(61)
+	script := scriptOf(w.in.Get(55))
+	if len(f61) < 12 || len(script) == 0 {
+		w.bad = 61
+		return "30", nil
+	}
+	var told []byte
+	var o Txn
+	err := h.store.Read(ctx, func(q *db.Query) (err error) {
+		o, err = txnAt(q, w.next.tid, number(f61[:6]), number(f61[6:12]))
+		return err
+	})
+	if errors.Is(err, ErrNotFound) {
+		return "25", h.unit(ctx, w, nil)
+	}
+	if err == nil && o.Host != "" {
+		w.adopt(&o)
+		w.fen, w.chip.here = o.Amount.Minor(), true
+		told, _, err = h.template(ctx, w, "0620", &o)
+	}
+	if err != nil {
+		return "", err
+	}
+	w.stan = 0
+	ran := script[0]>>4 == 2
+	return "00", h.unit(ctx, w, func(tx *db.Tx) error {
+		o, err := txnOf(tx, o.RRN)
+		if err != nil {
+			return err
+		}
+		if told != nil {
+			return enqueueOnce(tx, &o, queueNotice, told)
+		}
+		k := kindNames[o.Kind]
+		if k.act != actLoad || o.State != Approved || !ran {
+			return nil
+		}
+		l, err := issuing.LoadAt(tx, o.Card, o.Counter)
+		if err == nil {
+			_, err = issuing.ReportScript(tx, l.ID, iso7816.OK)
+		}
+		if err == nil {
+			o.State = Cleared
+			err = o.update(tx, Approved)
+		}
+		if err != nil {
+			return err
+		}
+		return tell(tx, "load.confirmed", &o)
+	})
+}

@@ -1,0 +1,209 @@
+package switching
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+
+	"golang.org/x/text/encoding/simplifiedchinese"
+
+	"koala/spec/emv"
+	"koala/spec/pboc"
+	"koala/spec/tlv"
+)
+
+// Objects of downloads in field 62.
+const (
+	tagExpiry   tlv.Tag = 0xDF05
+	tagHash     tlv.Tag = 0xDF06
+	tagSign     tlv.Tag = 0xDF07
+	tagModulus  tlv.Tag = 0xDF02
+	tagExponent tlv.Tag = 0xDF04
+	tagCheck    tlv.Tag = 0xDF03
+	tagIndex    tlv.Tag = 0x9F22
+)
+
+// download answers a terminal that asks for parameters, keys or lists.
+func (h *Host) download(ctx context.Context, w *work) (string, error) {
+	switch w.net {
+	case netParams:
+		w.field62 = parameters(w.s.place)
+		return "00", nil
+	case netCA, netCAList:
+		keys, err := h.bank.CAKeys(ctx)
+		if err != nil {
+			return "", err
+		}
+		keys = append(keys, emv.CAKeys()...)
+		if w.net == netCA {
+			w.field62 = caKey(keys, w.in.Get(62))
+		} else {
+			w.field62 = listed(w.in.Get(62), len(keys), func(i int) []byte { return caName(keys[i]) })
+		}
+		return "00", nil
+	case netAID:
+		w.field62 = aidParameter(w.in.Get(62))
+		return "00", nil
+	case netAIDList:
+		w.field62 = listed(w.in.Get(62), len(applications), func(i int) []byte { return tlv.Append(nil, emv.TagTerminalAID, applications[i].aid) })
+		return "00", nil
+	case netBlack:
+		return h.blackList(ctx, w)
+	}
+	return "40", nil
+}
+
+// parameters is field 62 of a parameter download.
+func parameters(p Place) []byte {
+	name, err := simplifiedchinese.GBK.NewEncoder().Bytes([]byte(p.Name))
+	if err != nil {
+		name = []byte(clean([]byte(p.Name), 40))
+	}
+	name = append(name, bytes.Repeat([]byte{' '}, 40)...)[:40]
+	tips := 0
+	if p.Tips > 0 {
+		tips = 1
+	}
+	out := fmt.Appendf(nil, "1260"+"133"+"18%d"+"19%02d"+"201"+"210"+"22", tips, min(p.Tips, 99))
+	out = append(out, name...)
+	return fmt.Appendf(out, "233"+"26%012d"+"27%04s", p.Single, p.Category)
+}
+
+// listSize is how many names one answer lists.
+const listSize = 20
+
+// listed is one piece of a list: the terminal says how many names it has.
+func listed(asked []byte, n int, name func(int) []byte) []byte {
+	from := number(rest(asked, 1, 3))
+	if n == 0 || from >= n {
+		return []byte("0")
+	}
+	to := min(from+listSize, n)
+	flag := byte('2')
+	switch {
+	case from == 0 && to == n:
+		flag = '1'
+	case to == n:
+		flag = '3'
+	}
+	out := []byte{flag}
+	for i := from; i < to; i++ {
+		out = append(out, name(i)...)
+	}
+	return out
+}
+
+// caExpiry is the last day of the CA keys; no list says one.
+const caExpiry = "20301231"
+
+// caName names a CA key: 9F06 RID, 9F22 index, DF05 its last day.
+func caName(k emv.CAKey) []byte {
+	out := tlv.Append(nil, emv.TagTerminalAID, k.RID[:])
+	out = tlv.Append(out, tagIndex, []byte{k.Index})
+	return tlv.Append(out, tagExpiry, []byte(caExpiry))
+}
+
+// caKey is the key that 9F06 and 9F22 name.
+func caKey(keys []emv.CAKey, asked []byte) []byte {
+	rid, index := object(asked, emv.TagTerminalAID), object(asked, tagIndex)
+	for _, k := range keys {
+		if !bytes.Equal(rid, k.RID[:]) || len(index) != 1 || index[0] != k.Index {
+			continue
+		}
+		out := append([]byte("1"), caName(k)...)
+		hash, sign, exponent := byte(1), byte(1), k.Exponent
+		if k.Algorithm == emv.SM2 {
+			hash, sign, exponent = 7, 4, []byte{0x11}
+		}
+		out = tlv.Append(out, tagHash, []byte{hash})
+		out = tlv.Append(out, tagSign, []byte{sign})
+		out = tlv.Append(out, tagModulus, k.Modulus)
+		out = tlv.Append(out, tagExponent, exponent)
+		return tlv.Append(out, tagCheck, k.Hash[:])
+	}
+	return []byte("0")
+}
+
+// object finds one object.
+func object(v []byte, want tlv.Tag) []byte {
+	for len(v) > 0 {
+		tag, val, after, err := tlv.Next(v)
+		if err != nil {
+			return nil
+		}
+		if tag == want {
+			return val
+		}
+		v = after
+	}
+	return nil
+}
+
+// An application is what terminals are told about an AID.
+type application struct {
+	aid                            []byte
+	version                        uint16
+	defaults, online, denial       [5]byte
+	ddol                           []byte
+	ecash, floor, limit, cvmAmount uint64 // fen
+}
+
+// applications are UnionPay's debit, credit and quasi-credit, with the limits of
+// offline Quickpass in 2015.
+var applications = func() (out []application) {
+	for _, last := range []byte{0x01, 0x02, 0x03} {
+		out = append(out, application{aid: []byte{0xA0, 0x00, 0x00, 0x03, 0x33, 0x01, 0x01, last}, version: 0x0030,
+			defaults: [5]byte{0xD8, 0x40, 0x00, 0xA8, 0x00}, online: [5]byte{0xD8, 0x40, 0x04, 0xF8, 0x00}, denial: [5]byte{0x00, 0x10, 0x00, 0x00, 0x00},
+			ddol: []byte{0x9F, 0x37, 0x04}, ecash: 1000_00, limit: 1000_00, cvmAmount: 300_00})
+	}
+	return out
+}()
+
+// aidParameter is field 62 for one AID.
+func aidParameter(asked []byte) []byte {
+	aid := object(asked, emv.TagTerminalAID)
+	for _, a := range applications {
+		if !bytes.Equal(a.aid, aid) {
+			continue
+		}
+		amount := func(fen uint64) []byte { b := pboc.Amount(fen); return b[:] }
+		out := tlv.Append([]byte("1"), emv.TagTerminalAID, a.aid)
+		for _, f := range []struct {
+			tag tlv.Tag
+			val []byte
+		}{
+			{0xDF01, []byte{0}}, {emv.TagTerminalVersion, binary.BigEndian.AppendUint16(nil, a.version)}, {0xDF11, a.defaults[:]}, {0xDF12, a.online[:]},
+			{0xDF13, a.denial[:]}, {emv.TagFloorLimit, []byte{0, 0, 0, 0}}, {0xDF15, []byte{0, 0, 0, 0}}, {0xDF16, []byte{99}}, {0xDF17, []byte{50}},
+			{0xDF14, a.ddol}, {0xDF18, []byte{1}}, {0x9F7B, amount(a.ecash)}, {0xDF19, amount(a.floor)}, {0xDF20, amount(a.limit)}, {0xDF21, amount(a.cvmAmount)},
+		} {
+			out = tlv.Append(out, f.tag, f.val)
+		}
+		return out
+	}
+	return []byte("0")
+}
+
+// pieceLen is how much of a list one answer carries.
+const pieceLen = 900
+
+// blackList is a piece of the bank's signed exception list.
+func (h *Host) blackList(ctx context.Context, w *work) (string, error) {
+	asked := w.in.Get(62)
+	if len(asked) != 20 {
+		w.bad = 62
+		return "30", nil
+	}
+	have, from := number(asked[:10]), number(asked[10:])
+	pack, err := h.bank.ExceptionList(ctx, uint32(have))
+	if err != nil {
+		return "", err
+	}
+	if pack == nil || from >= len(pack) {
+		w.field62 = []byte("0")
+		return "00", nil
+	}
+	w.field62 = fmt.Appendf(nil, "1%010d", len(pack))
+	w.field62 = append(w.field62, pack[from:min(from+pieceLen, len(pack))]...)
+	return "00", nil
+}

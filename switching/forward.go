@@ -1,0 +1,304 @@
+package switching
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"koala/calendar"
+	"koala/internal/db"
+	"koala/spec/iso8583"
+)
+
+// foreign has an issuer's host decide; o is the original, nil for none. What is
+// asked is stored before it is sent, and whatever happens then ends in one
+// state: approved, declined, or unknown with a reversal on its way.
+func (h *Host) foreign(ctx context.Context, w *work, o *Txn) (string, error) {
+	sealed, code, err := h.template(ctx, w, w.in.MTI(), o)
+	if err != nil {
+		return "", err
+	}
+	if code != "" {
+		return h.refused(ctx, w, code, "PIN block")
+	}
+	err = h.unit(ctx, w, func(tx *db.Tx) error {
+		t := w.begin(tx)
+		t.State, t.Code, t.Auth = Sent, "", ""
+		if o != nil {
+			t.Original, t.Masked, t.Plan = o.RRN, o.Masked, o.Plan
+		} else if w.kind.Name == "instalment" {
+			t.Plan, t.extra = string(w.in.Get(62)), string(w.field62)
+		}
+		if err := t.put(tx); err != nil {
+			return err
+		}
+		return enqueue(tx, t, queueAsked, sealed)
+	})
+	if err != nil {
+		return "", err
+	}
+	m, err := h.open(ctx, sealed)
+	if err != nil {
+		return "", err
+	}
+	answer, err := h.ask(ctx, w.txn, m)
+	ctx = context.WithoutCancel(ctx) // what was asked gets its end whoever has left
+	return h.concluded(ctx, w, o, answer, err)
+}
+
+// concluded writes down how the asking ended.
+func (h *Host) concluded(ctx context.Context, w *work, o *Txn, answer *iso8583.Message, asked error) (code string, err error) {
+	t := *w.txn
+	what, last := queueDone, ""
+	switch {
+	case errors.Is(asked, ErrDown) && h.standIn(w):
+		t.State, t.Code, t.StandIn, what = Approved, "00", true, queueAdvice
+		_, t.Auth = referenceOf(t.RRN)
+	case errors.Is(asked, ErrDown):
+		t.decline("91", "the issuer's host cannot be reached")
+	case asked != nil:
+		t.State, t.Code, t.Why, what, last = Unknown, "98", asked.Error(), queueReversal, "no answer"
+	case !iso8583.Approved(answer.Text(39)):
+		t.decline(answer.Text(39), "the issuer declined")
+		t.reply = answer.Get(55)
+	default:
+		t.State, t.Code, t.Auth, t.reply = Approved, answer.Text(39), answer.Text(38), answer.Get(55)
+		if w.kind.act == actAsk {
+			t.State, t.extra = Noted, answer.Text(54)
+		}
+	}
+	err = h.unit(ctx, w, func(tx *db.Tx) error { return h.conclude(tx, w, t, o, what, last) })
+	var r refusal
+	if errors.As(err, &r) { // the original has changed meanwhile: the issuer takes it back
+		t.decline(r.code, r.why)
+		err = h.unit(ctx, w, func(tx *db.Tx) error { return h.conclude(tx, w, t, nil, queueReversal, r.why) })
+	}
+	if err != nil {
+		return "", err
+	}
+	if w.kind.act == actAsk {
+		w.field54 = w.txn.extra
+	}
+	if w.txn.State == Approved && w.kind.Side == Debits {
+		h.sold(w.txn.Shop, w.fen)
+	}
+	w.field55 = w.txn.reply
+	return w.txn.Code, nil
+}
+
+func (h *Host) conclude(tx *db.Tx, w *work, t Txn, o *Txn, what, last string) error {
+	w.txn = &t
+	name := map[State]string{Approved: "sale.approved", Declined: "sale.declined", Unknown: "sale.unknown", Noted: "balance.asked"}[t.State]
+	if o != nil && t.State == Approved {
+		now, err := txnOf(tx, o.RRN)
+		if err == nil {
+			err = w.check(&now)
+		}
+		if err == nil {
+			err = w.apply(tx, &t, &now)
+		}
+		if err != nil {
+			return err
+		}
+		name = "sale." + happened[w.kind.act]
+	}
+	if err := requeue(tx, &t, what, last); err != nil {
+		return err
+	}
+	if err := t.update(tx, Sent); err != nil {
+		return err
+	}
+	return tell(tx, name, &t)
+}
+
+// referenceOf is the authorisation that goes with a reference number.
+func referenceOf(rrn string) (string, string) { return rrn, rrn[6:] }
+
+// standIn says whether the switch approves for a host that cannot be reached:
+// a sale with a chip that asked to go online, up to the route's limit.
+func (h *Host) standIn(w *work) bool {
+	return w.kind.Name == "sale" && w.chip.here && w.chip.cid&0xC0 == 0x80 && !w.pin && w.fen <= w.route.StandIn
+}
+
+// Tick does what has fallen due: it sends what issuers' hosts have to be told,
+// books what no terminal settled before the cut-off, ends pre-authorisations
+// that nobody completed, and forgets old messages. It may be called as often as
+// one likes.
+func (h *Host) Tick(ctx context.Context, now time.Time) error {
+	err := h.drain(ctx, now)
+	if err == nil {
+		err = h.cutOff(ctx, now)
+	}
+	if err == nil {
+		err = h.expire(ctx, now)
+	}
+	if err == nil {
+		err = h.store.Write(ctx, func(tx *db.Tx) error {
+			_, err := tx.Exec(`DELETE FROM switching_message WHERE at < $1`, now.Add(-h.cfg.Keep).UnixMicro())
+			return err
+		})
+	}
+	if err == nil {
+		err = h.flush(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("the switch at %s: %w", now.Format(time.DateTime), err)
+	}
+	return nil
+}
+
+// flush writes the lines of the log that wait.
+func (h *Host) flush(ctx context.Context) error {
+	h.mu.Lock()
+	late := h.late
+	h.late = nil
+	h.mu.Unlock()
+	if len(late) == 0 {
+		return nil
+	}
+	return h.store.Write(ctx, func(tx *db.Tx) error {
+		for _, l := range late {
+			if err := l.append(tx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// CutOff is when the sales of a day are the shops' though no terminal settled:
+// 23:00 Beijing.
+const CutOff = 23 * time.Hour
+
+// cutOff books what was approved before the last cut-off.
+func (h *Host) cutOff(ctx context.Context, now time.Time) error {
+	last := calendar.Of(now, calendar.Beijing).Start(calendar.Beijing).Add(CutOff)
+	if now.Before(last) {
+		last = last.AddDate(0, 0, -1)
+	}
+	return h.clearAll(ctx, `at < $1`, last.UnixMicro())
+}
+
+// expire ends pre-authorisations.
+func (h *Host) expire(ctx context.Context, now time.Time) error {
+	return h.store.Write(ctx, func(tx *db.Tx) error {
+		list, err := txns(tx, `state = $1 AND kind = 'preauth' AND at < $2 ORDER BY rrn LIMIT 100`, Approved, now.Add(-preauthLife).UnixMicro())
+		for i := range list {
+			if err == nil {
+				err = release(tx, &list[i])
+			}
+			if err == nil {
+				list[i].State = Expired
+				err = list[i].update(tx, Approved)
+			}
+			if err == nil {
+				err = tell(tx, "preauth.expired", &list[i])
+			}
+		}
+		return err
+	})
+}
+
+// A Queued is what an issuer's host has to be told.
+type Queued struct {
+	ID          int64
+	TID         string
+	Batch, STAN int
+	Host        string
+	What        string // reversal, advice
+	Attempts    int
+	Due         time.Time
+	Last        string // what the last attempt came to
+	At          time.Time
+	sealed      []byte
+}
+
+// Queue lists what waits to be told, oldest first, from the one after the given.
+func Queue(q db.Reader, after int64, limit int) ([]Queued, error) {
+	return queued(q, `id > $1 AND what IN ('reversal', 'advice', 'notice') ORDER BY id LIMIT $2`, after, min(max(limit, 1), maxPage))
+}
+
+func queued(q db.Reader, where string, args ...any) (out []Queued, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
+		var x Queued
+		var due, at int64
+		err := scan(&x.ID, &x.TID, &x.Batch, &x.STAN, &x.Host, &x.What, &x.sealed, &x.Attempts, &due, &x.Last, &at)
+		x.Due, x.At = db.Moment(due), db.Moment(at)
+		out = append(out, x)
+		return err
+	}, `SELECT id, tid, batch, stan, host, what, sealed, attempts, due, last, at FROM switching_queue WHERE `+where, args...)
+	return out, err
+}
+
+// maxDrain is how many messages one Tick sends.
+const maxDrain = 50
+
+// drain sends what is due, until a host has answered it.
+func (h *Host) drain(ctx context.Context, now time.Time) error {
+	var list []Queued
+	err := h.store.Read(ctx, func(q *db.Query) (err error) {
+		list, err = queued(q, `what IN ('reversal', 'advice', 'notice') AND due <= $1 ORDER BY id LIMIT $2`, now.UnixMicro(), maxDrain)
+		return err
+	})
+	down := map[string]bool{}
+	for _, x := range list {
+		if err != nil || down[x.Host] {
+			continue
+		}
+		var t Txn
+		err = h.store.Read(ctx, func(q *db.Query) (err error) {
+			t, err = txnAt(q, x.TID, x.Batch, x.STAN)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		last, done := h.forward(ctx, x, &t)
+		down[x.Host] = !done
+		err = h.store.Write(ctx, func(tx *db.Tx) error {
+			what, due := x.What, now.Add(backOff(x.Attempts))
+			if done {
+				what = queueDone
+			}
+			_, err := tx.Exec(`UPDATE switching_queue SET what = $2, attempts = attempts + 1, due = $3, last = $4, changed = $5 WHERE id = $1 AND what = $6`,
+				x.ID, what, due.UnixMicro(), last, tx.Now().UnixMicro(), x.What)
+			return err
+		})
+	}
+	return err
+}
+
+// backOff is the time to the next attempt: 30 s, twice as long each time, at
+// most 15 minutes.
+func backOff(attempts int) time.Duration {
+	return min(30*time.Second<<min(attempts, 10), 15*time.Minute)
+}
+
+// forward sends one reversal (0420) or advice (0220).
+func (h *Host) forward(ctx context.Context, x Queued, t *Txn) (last string, done bool) {
+	m, err := h.open(ctx, x.sealed)
+	if err != nil {
+		return "cannot be read: " + err.Error(), false
+	}
+	if x.What == queueReversal {
+		m.SetText(90, fmt.Sprintf("%s%s%s%011s%011s", m.MTI(), m.Text(11), m.Text(7), m.Text(32), m.Text(33)))
+		m.SetMTI("0420")
+		for _, f := range []int{35, 52, 53, 55} {
+			m.Delete(f)
+		}
+		if t.Auth != "" {
+			m.SetText(38, fmt.Sprintf("%-6.6s", t.Auth))
+		}
+	} else if x.What == queueAdvice {
+		m.SetMTI("0220")
+		m.Delete(52)
+		m.Delete(53)
+		m.SetText(38, fmt.Sprintf("%-6.6s", t.Auth))
+	}
+	answer, err := h.ask(ctx, t, m)
+	if err != nil {
+		return clean([]byte(err.Error()), 200), false
+	}
+	return "answered " + answer.Text(39), true
+}

@@ -1,0 +1,384 @@
+package switching
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"koala/hsm"
+	"koala/internal/db"
+	"koala/internal/outbox"
+	"koala/issuing"
+	"koala/ledger"
+	"koala/money"
+	"koala/spec/iso8583"
+)
+
+// The limits and times of the switch.
+const (
+	DefaultWait = 10 * time.Second    // for an issuer's host
+	DefaultKeep = 14 * 24 * time.Hour // messages in bytes
+	keysAsk     = 24 * time.Hour      // then a terminal is asked to sign on again
+	keysEnd     = 48 * time.Hour      // then it has to
+	preauthLife = 30 * 24 * time.Hour
+	placeLife   = 5 * time.Second // what a terminal stands in is looked up again after it
+	maxBad      = 3               // MACs in a row
+	maxItems    = 999             // transactions of a batch: its counts have three digits
+	maxPage     = 500
+)
+
+// A Place is what stands behind a terminal number.
+type Place struct {
+	TID, MID, Shop string
+	Name           string // of the shop, for statements and receipts
+	Category       string // merchant category code
+	Open           bool   // terminal, shop and merchant may trade
+	Single, Daily  int64  // fen: largest sale, and of all the shop's sales of a day; 0: no limit
+	Tips           int    // per cent, 0 none
+}
+
+// An Estate knows terminals: the merchants' side of the house.
+type Estate interface {
+	// Place finds a terminal; ErrNotFound when there is none.
+	Place(q db.Reader, tid string) (Place, error)
+	// SignedOn is told of every sign-on, in its unit.
+	SignedOn(tx *db.Tx, tid string) error
+}
+
+// A Peer is the way to an issuer's host, in the interchange dialect. An error
+// that wraps ErrDown says that nothing left; after any other the request may
+// have arrived.
+type Peer interface {
+	Ask(ctx context.Context, request []byte) (answer []byte, err error)
+}
+
+// Config says whom the switch works with. Zero values are defaults.
+type Config struct {
+	Acquirer string // field 32, at most 11 digits; empty: 00010344
+	Peers    map[string]Peer
+	Wait     time.Duration
+	Keep     time.Duration
+}
+
+// A Host is the switch. It is safe for concurrent use; one terminal's messages
+// are taken one after the other.
+type Host struct {
+	store  *db.Store
+	keys   *hsm.HSM
+	bank   *issuing.Bank
+	estate Estate
+	cfg    Config
+
+	sessions sync.Map // TID to *session
+	table    atomic.Pointer[routes]
+	peers    sync.Map // name to *health
+	spec     *iso8583.Spec
+	works    sync.Pool
+	trace    atomic.Int64 // of messages to issuers' hosts
+
+	mu   sync.Mutex
+	late []line          // of the message log, written with the next unit
+	days map[string]*day // what shops have sold today
+}
+
+// New makes the switch over a store that has this package's Schema and those of
+// issuing and settlement.
+func New(store *db.Store, keys *hsm.HSM, bank *issuing.Bank, estate Estate, cfg Config) *Host {
+	if cfg.Acquirer == "" {
+		cfg.Acquirer = "00010344"
+	}
+	if cfg.Wait == 0 {
+		cfg.Wait = DefaultWait
+	}
+	if cfg.Keep == 0 {
+		cfg.Keep = DefaultKeep
+	}
+	h := &Host{store: store, keys: keys, bank: bank, estate: estate, cfg: cfg, spec: iso8583.UnionPayPOS(), days: map[string]*day{}}
+	h.works.New = func() any { return new(work) }
+	return h
+}
+
+// Start makes the switch ready: it opens the accounts of issuers' hosts, and
+// takes back at them what was asked before a restart and has no answer.
+func (h *Host) Start(ctx context.Context) error {
+	err := h.store.Write(ctx, func(tx *db.Tx) error {
+		hosts, err := hostsOf(tx)
+		for _, host := range hosts {
+			if err == nil {
+				err = ledger.OpenAccount(tx, ledger.Account{ID: Receivable(host), Code: codeReceivable, Name: "due from " + host, Currency: money.CNY})
+			}
+		}
+		if err == nil {
+			err = recover1(tx)
+		}
+		return err
+	})
+	if err == nil {
+		err = h.reload(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("starting the switch: %w", err)
+	}
+	return nil
+}
+
+// codeReceivable is the chart code of what issuers' hosts owe.
+const codeReceivable = "1120"
+
+// Receivable is the account of what an issuer's host owes the house.
+func Receivable(host string) ledger.AccountID { return ledger.AccountID("receivable." + host) }
+
+// A day is what a shop has sold on one day.
+type day struct {
+	day string
+	fen int64
+}
+
+// A session is a terminal as the switch remembers it; the rows are the truth.
+type session struct {
+	mu     sync.Mutex // one message of a terminal at a time
+	loaded bool
+	row    terminalRow
+	place  Place
+	looked time.Time // when place was
+	top    int       // highest trace of the open batch
+	bad    int       // MACs that failed in a row
+}
+
+// Forget has the switch look a terminal up again once the unit is durable:
+// something about it, its shop or its merchant has changed.
+func (h *Host) Forget(tx *db.Tx, tids ...string) {
+	tx.After(func() {
+		for _, tid := range tids {
+			if s, ok := h.sessions.Load(tid); ok {
+				go s.(*session).forget()
+			}
+		}
+	})
+}
+
+func (s *session) forget() {
+	s.mu.Lock()
+	s.looked = time.Time{}
+	s.mu.Unlock()
+}
+
+// A line is one message of the log.
+type line struct {
+	tid         string
+	batch, stan int
+	way, mti    string
+	note        string
+	sealed      []byte
+	at          time.Time
+}
+
+func (l line) append(tx *db.Tx) error {
+	return tx.Append("switching_message", "seq, tid, batch, stan, way, mti, note, sealed, at",
+		tx.NewSeq(), l.tid, l.batch, l.stan, l.way, l.mti, l.note, full(l.sealed), l.at.UnixMicro())
+}
+
+// A work is one message on its way through the switch. It is used again and
+// again, so that a message costs few allocations.
+type work struct {
+	h       *Host
+	s       *session
+	in, out iso8583.Message
+	now     time.Time
+	under   hsm.Under // what the message verified under
+	keyed   bool      // the answer can be sealed
+	next    terminalRow
+	dirty   bool // next has to be written
+	lines   []line
+	message []byte // as it came
+	request
+}
+
+var errDialect = errors.New("switching: not a request of this dialect")
+
+// Handle answers one message of a terminal, without the length before it. An
+// error is for what is no message of the dialect: nothing answers it.
+func (h *Host) Handle(ctx context.Context, message []byte) (answer []byte, err error) {
+	w := h.works.Get().(*work)
+	defer h.works.Put(w)
+	w.reset(h)
+	w.message = message
+	if err := w.in.Unpack(h.spec, message); err != nil {
+		return nil, fmt.Errorf("%w: %w", errDialect, err)
+	}
+	tid := w.in.Text(41)
+	mti := w.in.MTI()
+	if len(tid) != 8 || len(w.in.Get(60)) < 8 || mti[0] != '0' || mti[3] != '0' || mti[2] != '0' && mti[2] != '2' {
+		return nil, errDialect
+	}
+	s, known := h.sessions.Load(tid)
+	if !known {
+		s, _ = h.sessions.LoadOrStore(tid, new(session))
+	}
+	w.s = s.(*session)
+	w.s.mu.Lock()
+	defer w.s.mu.Unlock()
+	code, err := h.ready(ctx, w, tid)
+	if err == nil && code == "" {
+		code, err = h.dispatch(ctx, w, mti)
+	} else if errors.Is(err, ErrNotFound) {
+		h.sessions.CompareAndDelete(tid, w.s) // a made-up number is not remembered
+		code, err = "97", nil
+	}
+	if err != nil {
+		w.s.loaded = false // what became of the unit is read again
+		code = "96"
+		w.note("failed: %v", err)
+	}
+	return h.seal(ctx, w, code)
+}
+
+func (w *work) reset(h *Host) {
+	lines := w.lines[:0]
+	w.h, w.s, w.now = h, nil, h.store.Now()
+	w.under, w.keyed, w.next, w.dirty, w.lines = hsm.Under{}, false, terminalRow{}, false, lines
+	w.request = request{}
+}
+
+// ready loads what is known of the terminal.
+func (h *Host) ready(ctx context.Context, w *work, tid string) (code string, err error) {
+	s := w.s
+	if !s.loaded || w.now.Sub(s.looked) > placeLife || w.now.Before(s.looked) {
+		err = h.store.Read(ctx, func(q *db.Query) (err error) {
+			if s.place, err = h.estate.Place(q, tid); err != nil || s.loaded {
+				return err
+			}
+			s.row, err = terminalAt(q, tid)
+			if errors.Is(err, ErrNotFound) {
+				s.row, err = terminalRow{tid: tid, batch: 1}, nil
+			}
+			if err == nil {
+				err = q.QueryRow(`SELECT COALESCE(MAX(stan), 0) FROM switching_txn WHERE tid = $1 AND batch = $2`, tid, s.row.batch).Scan(&s.top)
+			}
+			return err
+		})
+		if err != nil {
+			return "", err
+		}
+		s.loaded, s.looked = true, w.now
+	}
+	w.next = s.row
+	if w.in.Text(42) != s.place.MID {
+		return "03", nil
+	}
+	return "", nil
+}
+
+// unit runs f as one unit with what goes along: the terminal's row and the
+// message log. The session follows once it is durable.
+func (h *Host) unit(ctx context.Context, w *work, f func(tx *db.Tx) error) error {
+	h.mu.Lock()
+	late := h.late
+	h.late = nil
+	h.mu.Unlock()
+	err := h.store.Write(ctx, func(tx *db.Tx) error {
+		for _, l := range late {
+			if err := l.append(tx); err != nil {
+				return err
+			}
+		}
+		for _, l := range w.lines {
+			if err := l.append(tx); err != nil {
+				return err
+			}
+		}
+		if f != nil {
+			if err := f(tx); err != nil {
+				return err
+			}
+		}
+		if w.dirty {
+			return w.next.save(tx)
+		}
+		return nil
+	})
+	if err != nil {
+		h.mu.Lock()
+		h.late = append(late, h.late...)
+		h.mu.Unlock()
+		return err
+	}
+	if w.s.row.batch != w.next.batch {
+		w.s.top = 0
+	}
+	w.s.row, w.dirty, w.lines = w.next, false, w.lines[:0]
+	if w.stan > w.s.top && w.batch == w.next.batch {
+		w.s.top = w.stan
+	}
+	return nil
+}
+
+// record puts a message into the log, sealed.
+func (h *Host) record(ctx context.Context, w *work, way, mti, note string, message []byte) error {
+	sealed, err := h.keys.Seal(ctx, message)
+	if err == nil {
+		w.lines = append(w.lines, line{tid: w.next.tid, batch: w.batch, stan: w.stan, way: way, mti: mti, note: note, sealed: sealed, at: w.now})
+	}
+	return err
+}
+
+// note remembers what happened, for the log.
+func (w *work) note(format string, args ...any) {
+	w.lines = append(w.lines, line{tid: w.s.row.tid, batch: w.batch, stan: w.stan, way: "note", mti: w.in.MTI(), note: fmt.Sprintf(format, args...), at: w.now})
+}
+
+// maxLate bounds the lines of the log that wait for a unit.
+const maxLate = 4096
+
+// seal writes the answer: code and what the work has put into out, with a MAC
+// where there is a key.
+func (h *Host) seal(ctx context.Context, w *work, code string) ([]byte, error) {
+	if err := w.build(code); err != nil {
+		return nil, err
+	}
+	var out []byte
+	var err error
+	if w.keyed {
+		out, err = h.keys.SealMAC(ctx, w.under, make([]byte, 0, 512), &w.out)
+	} else {
+		out, err = w.out.AppendTo(make([]byte, 0, 256))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("answering terminal %s: %w", w.s.row.tid, err)
+	}
+	if w.s.loaded && w.keyed {
+		if err := h.record(ctx, w, "out", w.out.MTI(), code, out); err != nil {
+			return nil, err
+		}
+	}
+	h.mu.Lock()
+	if len(h.late) < maxLate {
+		h.late = append(h.late, w.lines...)
+	}
+	h.mu.Unlock()
+	w.lines = w.lines[:0]
+	return out, nil
+}
+
+// An Event is the data of this package's events: names of things, never a card
+// number.
+type Event struct {
+	TID    string `json:"tid"`
+	Shop   string `json:"shop"`
+	Batch  int    `json:"batch"`
+	STAN   int    `json:"stan,omitempty"`
+	Kind   string `json:"kind,omitempty"`
+	Fen    int64  `json:"fen,omitempty"`
+	Code   string `json:"code,omitempty"`
+	Host   string `json:"host,omitempty"`
+	Masked string `json:"card,omitempty"`
+}
+
+// tell puts an event of a transaction.
+func tell(tx *db.Tx, name string, t *Txn) error {
+	return outbox.Put(tx, outbox.Event{Name: name, Subject: t.RRN, Data: Event{TID: t.TID, Shop: t.Shop, Batch: t.Batch, STAN: t.STAN, Kind: t.Kind,
+		Fen: t.Due.Minor(), Code: t.Code, Host: t.Host, Masked: t.Masked}})
+}

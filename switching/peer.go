@@ -1,0 +1,429 @@
+package switching
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"koala/calendar"
+	"koala/internal/db"
+	"koala/issuing"
+	"koala/spec/iso8583"
+)
+
+// A Route says who decides about the cards of a range of numbers. The longest
+// prefix wins.
+type Route struct {
+	Prefix  string // digits
+	Length  int    // of the number; 0: any
+	Host    string // empty: our own bank
+	Class   string // fee class: debit, credit, prepaid
+	Foreign bool   // a card of another country: counted apart in settlement
+	StandIn int64  // fen that is approved, with a chip, when the host cannot be reached; 0: nothing
+	Source  string
+}
+
+// routes is the table in memory.
+type routes struct {
+	byPrefix map[string][]Route
+	longest  int
+}
+
+// routeOf finds the route of a card number.
+func (h *Host) routeOf(number string) (Route, bool) {
+	t := h.table.Load()
+	if t == nil {
+		return Route{}, false
+	}
+	for n := min(len(number), t.longest); n > 0; n-- {
+		var any Route
+		found := false
+		for _, r := range t.byPrefix[number[:n]] {
+			if r.Length == len(number) {
+				return r, true
+			}
+			if r.Length == 0 {
+				any, found = r, true
+			}
+		}
+		if found {
+			return any, true
+		}
+	}
+	return Route{}, false
+}
+
+// Routes lists the routes, from the prefix after the given.
+func Routes(q db.Reader, after string, limit int) (out []Route, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
+		var r Route
+		err := scan(&r.Prefix, &r.Length, &r.Host, &r.Class, &r.Foreign, &r.StandIn, &r.Source)
+		out = append(out, r)
+		return err
+	}, `SELECT prefix, length, host, class, abroad, standin, source FROM switching_route WHERE prefix > $1 ORDER BY prefix, length LIMIT $2`, after, max(limit, 1))
+	return out, err
+}
+
+// SetRoute writes a route; Reload makes the switch use it.
+func SetRoute(tx *db.Tx, r Route) error {
+	if r.Prefix == "" || len(r.Prefix) > 12 || strings.Trim(r.Prefix, "0123456789") != "" || len(r.Host) > 32 || r.StandIn < 0 {
+		return fmt.Errorf("route %q: %w", r.Prefix, ErrState)
+	}
+	_, err := tx.Exec(`INSERT INTO switching_route (prefix, length, host, class, abroad, standin, source) VALUES ($1, $2, $3, $4, $5, $6, $7)
+		ON CONFLICT (prefix, length) DO UPDATE SET host = excluded.host, class = excluded.class, abroad = excluded.abroad, standin = excluded.standin, source = excluded.source`,
+		r.Prefix, r.Length, r.Host, r.Class, r.Foreign, r.StandIn, r.Source)
+	return err
+}
+
+// classOf is the fee class of a range.
+func classOf(b issuing.BIN) string {
+	switch b.Type {
+	case "CC", "SCC":
+		return "credit"
+	case "PC":
+		return "prepaid"
+	}
+	return "debit"
+}
+
+// SeedRoutes writes the routes of the published ranges where there are none:
+// the house's own numbers to its bank, every other bank's to a host that has
+// the bank's code as its name.
+func SeedRoutes(tx *db.Tx) error {
+	var n int
+	if err := tx.QueryRow(`SELECT COUNT(*) FROM switching_route`).Scan(&n); err != nil || n > 0 {
+		return err
+	}
+	for _, b := range issuing.BINs() {
+		r := Route{Prefix: b.Prefix, Length: b.Length, Host: b.Bank, Class: classOf(b), Source: "card_bins.csv"}
+		if b.House() {
+			r.Host = ""
+		}
+		if err := SetRoute(tx, r); err != nil {
+			return err
+		}
+	}
+	return SetRoute(tx, Route{Prefix: issuing.HouseBIN, Class: "debit", Source: "the house's own numbers"})
+}
+
+func hostsOf(q db.Reader) (out []string, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
+		var host string
+		err := scan(&host)
+		out = append(out, host)
+		return err
+	}, `SELECT DISTINCT host FROM switching_route WHERE host <> '' ORDER BY host`)
+	return out, err
+}
+
+// reload reads the routes again.
+func (h *Host) reload(ctx context.Context) error {
+	t := &routes{byPrefix: map[string][]Route{}}
+	err := h.store.Read(ctx, func(q *db.Query) error {
+		list, err := Routes(q, "", 1<<20)
+		for _, r := range list {
+			t.byPrefix[r.Prefix] = append(t.byPrefix[r.Prefix], r)
+			t.longest = max(t.longest, len(r.Prefix))
+		}
+		return err
+	})
+	if err == nil {
+		h.table.Store(t)
+	}
+	return err
+}
+
+// A Health is how an issuer's host does.
+type Health struct {
+	Host     string
+	Here     bool // there is a way to it
+	Asked    int64
+	Answered int64
+	Silent   int64 // no answer in time
+	Down     int64 // could not be reached
+	Lies     int64 // answers that were none: another amount, a wrong MAC
+	Last     time.Duration
+	Since    time.Time // of the last answer
+}
+
+type health struct {
+	asked, answered, silent, down, lies, last, since atomic.Int64
+}
+
+func (h *Host) health(host string) *health {
+	v, ok := h.peers.Load(host)
+	if !ok {
+		v, _ = h.peers.LoadOrStore(host, new(health))
+	}
+	return v.(*health)
+}
+
+// Peers tells how the issuers' hosts do.
+func (h *Host) Peers() []Health {
+	var out []Health
+	for host := range h.cfg.Peers {
+		x := h.health(host)
+		out = append(out, Health{Host: host, Here: true, Asked: x.asked.Load(), Answered: x.answered.Load(), Silent: x.silent.Load(), Down: x.down.Load(),
+			Lies: x.lies.Load(), Last: time.Duration(x.last.Load()), Since: db.Moment(x.since.Load())})
+	}
+	slices.SortFunc(out, func(a, b Health) int { return strings.Compare(a.Host, b.Host) })
+	return out
+}
+
+// Labels of the keys shared with an issuer's host, usage hsm.ZoneKey.
+func pinLabel(host string) string { return "zone." + host + ".PIN" }
+func macLabel(host string) string { return "zone." + host + ".MAC" }
+
+// ZoneLabels are the labels of the keys that a host has to share with the
+// house: of PIN blocks and of MACs.
+func ZoneLabels(host string) (pin, mac string) { return pinLabel(host), macLabel(host) }
+
+// What the queue holds.
+const (
+	queueAsked    = "asked"    // the host is being asked
+	queueReversal = "reversal" // it has to take back what it was asked
+	queueAdvice   = "advice"   // it has to be told
+	queueNotice   = "notice"   // what became of its script
+	queueDone     = "done"
+)
+
+// enqueue keeps what a host is asked or has to be told of t.
+func enqueue(tx *db.Tx, t *Txn, what string, sealed []byte) error {
+	_, err := tx.Exec(`INSERT INTO switching_queue (id, tid, batch, stan, host, what, sealed, attempts, due, last, at, changed)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, 0, $8, '', $8, $8)`, tx.NewSeq(), t.TID, t.Batch, t.STAN, t.Host, what, sealed, tx.Now().UnixMicro())
+	return err
+}
+
+// enqueueOnce is enqueue for what a terminal may say several times.
+func enqueueOnce(tx *db.Tx, t *Txn, what string, sealed []byte) error {
+	_, err := tx.Exec(`INSERT INTO switching_queue (id, tid, batch, stan, host, what, sealed, attempts, due, last, at, changed)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, 0, $8, '', $8, $8) ON CONFLICT (tid, batch, stan, what) DO NOTHING`,
+		tx.NewSeq(), t.TID, t.Batch, t.STAN, t.Host, what, sealed, tx.Now().UnixMicro())
+	return err
+}
+
+// requeue changes what has to be done about t at its host.
+func requeue(tx *db.Tx, t *Txn, to, last string) error {
+	if t.Host == "" {
+		return nil
+	}
+	_, err := tx.Exec(`UPDATE switching_queue SET what = $4, due = $5, last = $6, changed = $5 WHERE tid = $1 AND batch = $2 AND stan = $3 AND what <> $7`,
+		t.TID, t.Batch, t.STAN, to, tx.Now().UnixMicro(), last, queueNotice)
+	return err
+}
+
+// recover1 takes back whatever was asked before a restart: nobody knows its end.
+func recover1(tx *db.Tx) error {
+	_, err := tx.Exec(`UPDATE switching_queue SET what = $2, due = $3, last = 'restart' WHERE what = $1`, queueAsked, queueReversal, tx.Now().UnixMicro())
+	if err == nil {
+		_, err = tx.Exec(`UPDATE switching_txn SET state = $2, code = '98', auth = '', why = 'the switch was started again before the issuer answered' WHERE state = $1`, Sent, Unknown)
+	}
+	return err
+}
+
+// template is a message to an issuer's host without reference number and MAC,
+// which are put in when it is sent.
+func (h *Host) template(ctx context.Context, w *work, mti string, o *Txn) (sealed []byte, code string, err error) {
+	m := new(iso8583.Message)
+	m.Reset(iso8583.UnionPayInterchange(), mti)
+	local := w.now.In(calendar.Beijing)
+	trace := (h.trace.Add(1)+w.now.UnixMilli())%999_999 + 1
+	for _, f := range []int{3, 22, 23, 25, 26, 41, 42, 49} {
+		if w.in.Has(f) {
+			m.SetText(f, w.in.Text(f))
+		}
+	}
+	if w.in.Has(4) {
+		m.SetText(4, fmt.Sprintf("%012d", w.fen))
+	}
+	m.SetText(7, local.Format("0102150405"))
+	m.SetText(11, fmt.Sprintf("%06d", trace))
+	m.SetText(12, local.Format("150405"))
+	m.SetText(13, local.Format("0102"))
+	m.SetText(18, fmt.Sprintf("%04s", w.s.place.Category))
+	m.SetText(32, h.cfg.Acquirer)
+	m.SetText(33, h.cfg.Acquirer)
+	m.SetText(43, fmt.Sprintf("%-40.40s", ascii(w.s.place.Name)))
+	m.SetText(60, "0000"+"0000000000000000")
+	number, track := string(w.number), w.track
+	if o != nil && number == "" {
+		if number, err = h.numberOf(ctx, o); err != nil {
+			return nil, "", err
+		}
+	}
+	if number != "" {
+		m.SetText(2, number)
+	}
+	if track != "" {
+		m.SetText(35, strings.ReplaceAll(track, "D", "="))
+	}
+	if w.expiry != "" {
+		m.SetText(14, w.expiry)
+	}
+	if w.chip.here {
+		m.Set(55, w.in.Get(55))
+	}
+	if o != nil {
+		m.SetText(38, fmt.Sprintf("%-6.6s", o.Auth))
+		m.SetText(90, fmt.Sprintf("%s%06d%s%011s%011s", originalMTI(o), o.STAN, o.At.In(calendar.Beijing).Format("0102150405"), h.cfg.Acquirer, h.cfg.Acquirer))
+	}
+	pin, code, err := h.pinBlock(ctx, w, pinLabel(w.route.Host))
+	if code != "" || err != nil {
+		return nil, code, err
+	}
+	if pin != nil {
+		m.Set(52, pin.Block[:])
+		m.SetText(53, "2600000000000000")
+	}
+	wire, err := m.AppendTo(nil)
+	if err == nil {
+		sealed, err = h.keys.Seal(ctx, wire)
+	}
+	return sealed, "", err
+}
+
+func originalMTI(o *Txn) string { return kindNames[o.Kind].MTI }
+
+// ascii is text with what is not ASCII left out.
+func ascii(s string) string { return clean([]byte(s), 40) }
+
+// numberOf takes a card number out of what its host was asked first.
+func (h *Host) numberOf(ctx context.Context, o *Txn) (string, error) {
+	m, err := h.asked(ctx, o)
+	if err != nil {
+		return "", err
+	}
+	return m.Text(2), nil
+}
+
+// asked reads what a host was asked about a transaction.
+func (h *Host) asked(ctx context.Context, t *Txn) (*iso8583.Message, error) {
+	var sealed []byte
+	err := h.store.Read(ctx, func(q *db.Query) error {
+		return q.QueryRow(`SELECT sealed FROM switching_queue WHERE tid = $1 AND batch = $2 AND stan = $3 ORDER BY id LIMIT 1`, t.TID, t.Batch, t.STAN).Scan(&sealed)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return h.open(ctx, sealed)
+}
+
+func (h *Host) open(ctx context.Context, sealed []byte) (*iso8583.Message, error) {
+	wire, err := h.keys.Unseal(ctx, sealed)
+	if err != nil {
+		return nil, err
+	}
+	m := new(iso8583.Message)
+	return m, m.Unpack(iso8583.UnionPayInterchange(), wire)
+}
+
+// advice is the template of what a host is told about a change at the house.
+func (h *Host) advice(ctx context.Context, w *work, o *Txn) ([]byte, error) {
+	sealed, _, err := h.template(ctx, w, "0220", o)
+	return sealed, err
+}
+
+// errSilent says that a request may have arrived and nothing is known of it.
+var errSilent = errors.New("switching: no answer that counts")
+
+// ask sends a template for t and waits for an answer that answers it.
+func (h *Host) ask(ctx context.Context, t *Txn, m *iso8583.Message) (*iso8583.Message, error) {
+	peer := h.cfg.Peers[t.Host]
+	x := h.health(t.Host)
+	if peer == nil {
+		return nil, ErrDown
+	}
+	m.SetText(37, t.RRN)
+	head := iso8583.InterchangeHeader{Version: 2, Reject: [5]byte([]byte("00000")), Transaction: [8]byte([]byte("00000000"))}
+	copy(head.Destination[:], fmt.Sprintf("%-11.11s", t.Host))
+	copy(head.Source[:], fmt.Sprintf("%-11.11s", h.cfg.Acquirer))
+	copy(head.Reserved[:], "   ")
+	m.SetHead(head.AppendTo(nil))
+	wire, err := h.keys.SealZone(ctx, macLabel(t.Host), nil, m)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDown, err)
+	}
+	h.logPeer(ctx, t, t.Host+">", m.MTI(), "", wire)
+	ctx, cancel := context.WithTimeout(ctx, h.cfg.Wait)
+	defer cancel()
+	start := h.store.Now()
+	x.asked.Add(1)
+	raw, err := peer.Ask(ctx, wire)
+	switch {
+	case errors.Is(err, ErrDown):
+		x.down.Add(1)
+		return nil, err
+	case err != nil:
+		x.silent.Add(1)
+		return nil, fmt.Errorf("%w: %w", errSilent, err)
+	}
+	answer := new(iso8583.Message)
+	why := h.answers(ctx, t, m, answer, raw)
+	h.logPeer(ctx, t, t.Host+"<", answer.MTI(), why, raw)
+	if why != "" {
+		x.lies.Add(1)
+		return nil, fmt.Errorf("%w: %s", errSilent, why)
+	}
+	x.answered.Add(1)
+	x.last.Store(int64(h.store.Now().Sub(start)))
+	x.since.Store(h.store.Now().UnixMicro())
+	return answer, nil
+}
+
+// answers says why raw does not answer m, empty when it does.
+func (h *Host) answers(ctx context.Context, t *Txn, m, answer *iso8583.Message, raw []byte) string {
+	if err := answer.Unpack(iso8583.UnionPayInterchange(), raw); err != nil {
+		return "not a message: " + err.Error()
+	}
+	if err := h.keys.VerifyZone(ctx, macLabel(t.Host), answer); err != nil {
+		return "its MAC is wrong"
+	}
+	want := []byte(m.MTI())
+	want[2]++
+	if answer.MTI() != string(want) {
+		return "it is a " + answer.MTI()
+	}
+	for _, f := range []int{2, 3, 4, 7, 11, 32, 37, 41, 42} {
+		if f == 4 && answer.Text(39) == "10" {
+			continue
+		}
+		if answer.Has(f) && answer.Text(f) != m.Text(f) || !answer.Has(f) && (f == 7 || f == 11) {
+			return fmt.Sprintf("its field %d is another one", f)
+		}
+	}
+	if len(answer.Get(39)) != 2 {
+		return "it has no response code"
+	}
+	return ""
+}
+
+// logPeer puts a message between hosts into the log.
+func (h *Host) logPeer(ctx context.Context, t *Txn, way, mti, note string, wire []byte) {
+	sealed, err := h.keys.Seal(ctx, wire)
+	if err == nil {
+		h.remember(line{tid: t.TID, batch: t.Batch, stan: t.STAN, way: way, mti: mti, note: note, sealed: sealed, at: h.store.Now()})
+	}
+}
+
+// Late takes a message of an issuer's host that answers nothing that waits: it
+// is kept in the log and never booked. What it is about has been taken back.
+func (h *Host) Late(ctx context.Context, host string, message []byte) {
+	var m iso8583.Message
+	note := "late or doubled"
+	if err := m.Unpack(iso8583.UnionPayInterchange(), message); err != nil {
+		note = "not a message"
+	}
+	t := Txn{Host: host}
+	_ = h.store.Read(ctx, func(q *db.Query) error {
+		x, err := txnOf(q, m.Text(37))
+		if err == nil {
+			t = x
+		}
+		return nil
+	})
+	h.logPeer(ctx, &t, host+"<", m.MTI(), note, message)
+}

@@ -1,0 +1,282 @@
+package switching
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"strings"
+
+	"koala/hsm"
+	"koala/internal/db"
+	"koala/money"
+	"koala/spec/emv"
+	"koala/spec/pan"
+	"koala/spec/pboc"
+	"koala/spec/poskey"
+	"koala/spec/tlv"
+)
+
+// A request is what a message says, as far as it was read, and what its answer
+// will.
+type request struct {
+	batch, stan int
+	net         string
+	keys        keySet // that the message verified under
+	again       bool   // a reader's serial number was used before: only a repeat may have it
+	kind        *Kind
+	fen         int64
+	number      pan.PAN
+	track       string // track 2 in clear
+	expiry      string
+	chip        chip
+	pin         bool
+	hash        string
+	route       Route
+	token       string
+
+	txn       *Txn // what the answer is about
+	demand    int
+	bad       int // field that is missing or malformed
+	field48   string
+	field54   string
+	field55   []byte
+	field62   []byte
+	settled60 string
+}
+
+// A chip is what field 55 says, read once.
+type chip struct {
+	raw       []byte // with number and sequence number, as an issuer wants it
+	cid, typ  byte
+	here      bool
+	hasType   bool
+	amount    [6]byte
+	hasAmount bool
+	atc       int
+	script    []byte // DF31
+}
+
+// tagScriptResult is what became of an issuer's script (terminals' dialect).
+const tagScriptResult tlv.Tag = 0xDF31
+
+// read takes a transaction's message apart; w.bad names what is wrong.
+func (h *Host) read(ctx context.Context, w *work) (err error) {
+	m := &w.in
+	w.hash = hashOf(w.message[len(m.Head()) : len(w.message)-8])
+	fail := func(field int) error { w.bad = field; return nil }
+	if w.stan == 0 {
+		return fail(11)
+	}
+	if w.batch == 0 || len(m.Get(60)) < 11 {
+		return fail(60)
+	}
+	if m.Text(49) != "156" && w.kind.act != actAsk {
+		return fail(49)
+	}
+	if v := m.Get(4); v != nil {
+		w.fen = int64(number(v))
+	}
+	if w.fen <= 0 && w.kind.act != actAsk {
+		return fail(4)
+	}
+	if w.track, err = h.clearTrack(ctx, w); err != nil || w.bad != 0 {
+		return err
+	}
+	digits := m.Text(2)
+	if before, after, found := strings.Cut(w.track, "D"); found {
+		if digits != "" && digits != before {
+			return fail(35)
+		}
+		if digits = before; len(after) >= 4 {
+			w.expiry = after[:4]
+		}
+	}
+	if v := m.Text(14); v != "" {
+		w.expiry = v
+	}
+	if digits != "" {
+		if w.number, err = pan.Parse(digits); err != nil {
+			return fail(2)
+		}
+	} else if w.kind.card {
+		return fail(2)
+	}
+	if w.pin = m.Has(52); w.pin && (len(m.Get(53)) < 3 || m.Get(53)[0] != '1' && m.Get(53)[0] != '2') {
+		return fail(53)
+	}
+	if v := m.Get(55); len(v) > 0 && !w.readChip(v) {
+		return fail(55)
+	}
+	return nil
+}
+
+// hashOf names a request's content.
+func hashOf(v []byte) string {
+	sum := sha256.Sum256(v)
+	return string(hex.AppendEncode(make([]byte, 0, 24), sum[:12]))
+}
+
+// clearTrack is track 2 in clear.
+func (h *Host) clearTrack(ctx context.Context, w *work) (string, error) {
+	v := w.in.Get(35)
+	sealed := rest(w.in.Get(53), 2, 3)
+	if len(v) == 0 || len(sealed) == 0 || sealed[0] != '1' {
+		return string(v), nil
+	}
+	under := w.under
+	if under.Sealed = w.keys.tdk; !w.in.Has(57) && len(under.Sealed) == 0 {
+		w.bad = 53
+		return "", nil
+	}
+	digits := strings.ReplaceAll(string(v), "D", "d")
+	if len(digits)%2 == 1 {
+		digits += "0"
+	}
+	packed, err := hex.DecodeString(digits)
+	if err == nil {
+		err = h.keys.DecipherTrack(ctx, under, packed)
+	}
+	if err != nil {
+		w.bad = 35
+		return "", nil //nolint: what cannot be deciphered is the terminal's mistake
+	}
+	clear := strings.ToUpper(hex.EncodeToString(packed))[:len(v)]
+	if strings.Trim(clear, "0123456789D") != "" {
+		w.bad = 35
+	}
+	return clear, nil
+}
+
+// maxObjects bounds field 55.
+const maxObjects = 48
+
+// readChip reads field 55; false when it is not what it should be.
+func (w *work) readChip(v []byte) bool {
+	c := &w.chip
+	var hasNumber, hasPSN bool
+	var seen [maxObjects]tlv.Tag
+	for in, n := v, 0; len(in) > 0; n++ {
+		tag, val, after, err := tlv.Next(in)
+		if err != nil || n == maxObjects || has(seen[:n], tag) {
+			return false
+		}
+		seen[n], in = tag, after
+		switch tag {
+		case emv.TagPAN, emv.TagTrack2:
+			hasNumber = true
+		case emv.TagPSN:
+			hasPSN = true
+		case emv.TagCID:
+			if len(val) == 1 {
+				c.cid = val[0]
+			}
+		case emv.TagType:
+			c.hasType = len(val) == 1
+			c.typ = first(val)
+		case emv.TagAmount:
+			c.hasAmount = copy(c.amount[:], val) == 6 && len(val) == 6
+		case emv.TagATC:
+			if len(val) == 2 {
+				c.atc = int(binary.BigEndian.Uint16(val))
+			}
+		case tagScriptResult:
+			c.script = val
+		}
+	}
+	c.here, c.raw = true, v
+	if !hasNumber && w.number != "" {
+		digits := string(w.number)
+		if len(digits)%2 == 1 {
+			digits += "F"
+		}
+		packed, _ := hex.DecodeString(digits)
+		c.raw = tlv.Append(bytes.Clone(c.raw), emv.TagPAN, packed)
+	}
+	if psn := w.in.Get(23); !hasPSN && len(psn) == 3 {
+		c.raw = tlv.Append(bytes.Clone(c.raw), emv.TagPSN, []byte{(psn[1]-'0')<<4 | psn[2] - '0'})
+	}
+	return true
+}
+
+func has(seen []tlv.Tag, tag tlv.Tag) bool {
+	for _, t := range seen {
+		if t == tag {
+			return true
+		}
+	}
+	return false
+}
+
+func first(v []byte) byte {
+	if len(v) == 0 {
+		return 0
+	}
+	return v[0]
+}
+
+// asks says that field 55 asks for what the message asks for: the same amount,
+// and a type that goes with its processing code.
+func (w *work) asks() bool {
+	c := w.chip
+	process := byte(w.kind.Process[0]-'0')<<4 | byte(w.kind.Process[1]-'0')
+	if fen, err := pboc.ParseAmount(c.amount[:]); err != nil || !c.hasAmount || int64(fen) != w.fen {
+		return false
+	}
+	return c.hasType && (c.typ == process || c.typ == 0 && w.kind.Process[0] == '0')
+}
+
+// pinBlock takes the PIN from under the terminal's key to under a zone's.
+func (h *Host) pinBlock(ctx context.Context, w *work, zone string) (*hsm.PINBlock, string, error) {
+	if !w.pin {
+		return nil, "", nil
+	}
+	under := w.under
+	if !w.in.Has(57) {
+		under.Sealed = w.keys.pik
+	}
+	b, err := h.keys.TranslatePIN(ctx, under, poskey.PINForm(w.in.Get(53)[0]-'0'), [8]byte(w.in.Get(52)), string(w.number), zone)
+	if errors.Is(err, hsm.ErrPINBlock) {
+		return nil, "99", nil
+	}
+	return &b, "", err
+}
+
+// masked is the first six and the last four digits.
+func (w *work) masked() string {
+	if w.number == "" {
+		return ""
+	}
+	return pboc.MaskPAN(string(w.number))
+}
+
+// references are letters and digits that cannot be taken for one another.
+var references = base32.NewEncoding("0123456789ABCDEFGHJKMNPQRSTVWXYZ").WithPadding(base32.NoPadding)
+
+// reference writes a number that rises with the commits as a reference number,
+// 12 characters, and its last 30 bits as an authorisation, 6 characters.
+func reference(seq int64) (rrn, auth string) {
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], uint64(seq)<<4)
+	rrn = references.EncodeToString(b[:])[:12]
+	return rrn, rrn[6:]
+}
+
+// begin is the row of the message's transaction.
+func (w *work) begin(tx *db.Tx) *Txn {
+	seq := tx.NewSeq()
+	rrn, auth := reference(seq)
+	t := &Txn{TID: w.next.tid, Batch: w.batch, STAN: w.stan, RRN: rrn, Auth: auth, Kind: w.kind.Name, State: Approved, MID: w.s.place.MID, Shop: w.s.place.Shop,
+		Host: w.route.Host, Counter: -1, Token: w.token, Masked: w.masked(), Class: w.route.Class, Foreign: w.route.Foreign, Amount: money.Fen(w.fen), Due: money.Fen(w.fen),
+		Refunded: money.Fen(0), Entry: w.in.Text(22), Code: "00", At: tx.Now(), Changed: tx.Now(), hash: w.hash}
+	w.txn = t
+	return t
+}
+
+// decline makes the row one that was refused.
+func (t *Txn) decline(code, why string) {
+	t.State, t.Code, t.Why, t.Auth = Declined, code, why, ""
+}

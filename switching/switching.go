@@ -1,0 +1,250 @@
+// Package switching is the acquirer's switch: it answers the terminals of shops
+// (docs/terminal-protocol.md), has the house's own bank or another issuer's
+// host decide, keeps what was decided under terminal, batch and trace, takes
+// back what a terminal takes back, and makes what a settled batch holds the
+// shop's.
+//
+// Start with New and Host.Handle, which takes one message and gives its answer;
+// Host.Tick does what has fallen due. What a kind of transaction is stands in
+// one table (Kinds); what a message does is one unit of work.
+package switching
+
+import (
+	"time"
+
+	"koala/internal/fail"
+	"koala/issuing"
+	"koala/money"
+)
+
+// What can go wrong for those who ask the switch from inside the house.
+// Terminals are answered with codes.
+var (
+	ErrNotFound = fail.Define(fail.NotFound, "switching.not_found", "there is no such transaction, batch or terminal")
+	ErrState    = fail.Define(fail.Conflict, "switching.state", "this cannot be done in its state")
+	ErrDown     = fail.Define(fail.Busy, "switching.peer_down", "the issuer's host cannot be reached; nothing was sent")
+)
+
+// A State is where a transaction is.
+type State string
+
+// The states, and who acts next.
+const (
+	Sent      State = "sent"      // the issuer's host: answer. Nobody did before a restart: the host takes it back
+	Approved  State = "approved"  // the terminal: settle, void or reverse it
+	Declined  State = "declined"  // nobody
+	Unknown   State = "unknown"   // the host: it takes it back at the issuer until that answers; nothing was booked
+	Reversed  State = "reversed"  // nobody: the terminal took it back, or said so before it came
+	Voided    State = "voided"    // nobody: a later transaction undid it
+	Cleared   State = "cleared"   // the shop: refund. The money has moved
+	Completed State = "completed" // nobody: a pre-authorisation that was used
+	Expired   State = "expired"   // nobody: a pre-authorisation nobody completed
+	Noted     State = "noted"     // nobody: it asked for nothing to be booked
+)
+
+// nextState is the table of what may follow what.
+var nextState = map[State][]State{
+	Sent:      {Approved, Cleared, Declined, Unknown, Noted},
+	Approved:  {Reversed, Voided, Cleared, Completed, Expired},
+	Cleared:   {Reversed, Voided},
+	Voided:    {Approved}, // its void was reversed
+	Completed: {Approved}, // its completion was reversed
+	Noted:     {Reversed},
+	Unknown:   {}, Declined: {}, Reversed: {}, Expired: {},
+}
+
+// May tells whether a transaction in state s may go to state to.
+func (s State) May(to State) bool {
+	for _, t := range nextState[s] {
+		if t == to {
+			return true
+		}
+	}
+	return false
+}
+
+var stateWords = map[State][2]string{Sent: {"waiting for the issuer", "等待发卡方"}, Approved: {"approved", "已批准"}, Declined: {"declined", "已拒绝"},
+	Unknown: {"no answer, taken back", "无应答，冲正中"}, Reversed: {"reversed", "已冲正"}, Voided: {"voided", "已撤销"}, Cleared: {"booked", "已入账"},
+	Completed: {"completed", "已完成"}, Expired: {"expired", "已过期"}, Noted: {"noted", "已记录"}}
+
+// Words says the state for people, in Chinese if zh.
+func (s State) Words(zh bool) string { return pick(stateWords[s], string(s), zh) }
+
+func pick(w [2]string, own string, zh bool) string {
+	switch {
+	case w[0] == "":
+		return own
+	case zh:
+		return w[1]
+	}
+	return w[0]
+}
+
+// A Txn is one transaction of a terminal.
+type Txn struct {
+	TID         string
+	Batch, STAN int
+	RRN         string // field 37, 12 characters
+	Kind        string // of Kinds
+	State       State
+	MID, Shop   string
+	Host        string         // route that decided; empty: our own bank
+	Card        issuing.CardID // of our own bank
+	Counter     int            // of the card, or of its request without a chip
+	Token       string         // keyed hash of the card number
+	Masked      string         // first six and last four digits
+	Class       string         // fee class: debit, credit, prepaid, ecash
+	Foreign     bool           // a card of another country
+	Amount      money.Amount   // asked for
+	Due         money.Amount   // after completion, adjustment or tip
+	Refunded    money.Amount   // given back so far
+	Entry       string         // field 22
+	Auth        string         // field 38
+	Code        string         // field 39
+	Why         string         // for people who look; empty when approved
+	Original    string         // reference number of what it refers to
+	Plan        string         // instalments: parts 2 | product 30 | fee mode 1
+	StandIn     bool           // approved by the switch for an issuer that could not be reached
+	At, Changed time.Time
+
+	hash  string // of the request
+	reply []byte // field 55 of an issuer's host
+	extra string // field 54 or 62 of the answer
+}
+
+// A Side is how a kind counts in a settlement's totals.
+type Side int
+
+// The sides.
+const (
+	Uncounted Side = 0
+	Debits    Side = 1
+	Credits   Side = -1
+)
+
+// An act is what the state machine does for a kind.
+type act int
+
+const (
+	actAsk      act = iota // asks the issuer, holds nothing
+	actPay                 // asks the issuer, holds the money
+	actVoid                // undoes an original of the same batch
+	actComplete            // books a pre-authorisation
+	actRefund
+	actAdjust // changes an amount that is not booked yet
+	actTap    // books what a card paid offline
+	actLoad
+	actUnload // undoes a cash load whose script never came
+	actTapBack
+)
+
+// A Kind is one line of the table of transactions.
+type Kind struct {
+	Name    string
+	EN, ZH  string
+	MTI     string // of the request
+	Process string // field 3
+	Point   string // field 25
+	Type    string // field 60.1
+	Side    Side
+	Of      []string // kinds of its original; empty: it has none
+	act     act
+	card    bool // the card or its number has to come
+	advice  bool // it is told afterwards: the issuer is informed, not asked
+	pin     bool // a stripe has to bring a PIN
+}
+
+var (
+	sold     = []string{"sale", "instalment", "points", "phone", "phone18"}
+	kindList = []Kind{
+		{Name: "balance", EN: "balance inquiry", ZH: "余额查询", MTI: "0200", Process: "310000", Point: "00", Type: "01", act: actAsk, card: true},
+		{Name: "sale", EN: "sale", ZH: "消费", MTI: "0200", Process: "000000", Point: "00", Type: "22", Side: Debits, act: actPay, card: true},
+		{Name: "void", EN: "void", ZH: "消费撤销", MTI: "0200", Process: "200000", Point: "00", Type: "23", Side: Credits, Of: []string{"sale"}, act: actVoid},
+		{Name: "refund", EN: "refund", ZH: "退货", MTI: "0220", Process: "200000", Point: "00", Type: "25", Side: Credits,
+			Of: append([]string{"completion", "advice", "offline", "reservation"}, sold...), act: actRefund, card: true, advice: true},
+		{Name: "preauth", EN: "pre-authorisation", ZH: "预授权", MTI: "0100", Process: "030000", Point: "06", Type: "10", act: actPay, card: true},
+		{Name: "preauth.cancel", EN: "pre-authorisation cancel", ZH: "预授权撤销", MTI: "0100", Process: "200000", Point: "06", Type: "11", Of: []string{"preauth"}, act: actVoid},
+		{Name: "completion", EN: "completion", ZH: "预授权完成", MTI: "0200", Process: "000000", Point: "06", Type: "20", Side: Debits, Of: []string{"preauth"}, act: actComplete},
+		{Name: "advice", EN: "completion advice", ZH: "预授权完成通知", MTI: "0220", Process: "000000", Point: "06", Type: "24", Side: Debits, Of: []string{"preauth"},
+			act: actComplete, advice: true},
+		{Name: "completion.cancel", EN: "completion cancel", ZH: "预授权完成撤销", MTI: "0200", Process: "200000", Point: "06", Type: "21", Side: Credits,
+			Of: []string{"completion", "advice"}, act: actVoid},
+		{Name: "offline", EN: "offline sale", ZH: "离线结算", MTI: "0220", Process: "000000", Point: "00", Type: "30", Side: Debits, act: actPay, card: true, advice: true},
+		{Name: "adjust", EN: "adjustment", ZH: "结算调整", MTI: "0220", Process: "000000", Point: "00", Type: "32", Of: []string{"offline"}, act: actAdjust, advice: true},
+		{Name: "tip", EN: "tip", ZH: "小费调整", MTI: "0220", Process: "000000", Point: "00", Type: "34", Of: []string{"sale", "offline"}, act: actAdjust, advice: true},
+		{Name: "instalment", EN: "sale in instalments", ZH: "分期付款", MTI: "0200", Process: "000000", Point: "64", Type: "22", Side: Debits, act: actPay, card: true},
+		{Name: "instalment.void", EN: "void of instalments", ZH: "分期付款撤销", MTI: "0200", Process: "200000", Point: "64", Type: "23", Side: Credits, Of: []string{"instalment"}, act: actVoid},
+		{Name: "points", EN: "sale for points", ZH: "积分消费", MTI: "0200", Process: "000000", Point: "65", Type: "22", Side: Debits, act: actPay, card: true},
+		{Name: "points.void", EN: "void of points", ZH: "积分消费撤销", MTI: "0200", Process: "200000", Point: "65", Type: "23", Side: Credits, Of: []string{"points"}, act: actVoid},
+		{Name: "phone", EN: "order by phone", ZH: "电话订购", MTI: "0200", Process: "000000", Point: "08", Type: "22", Side: Debits, act: actPay, card: true},
+		{Name: "phone.void", EN: "void of a phone order", ZH: "电话订购撤销", MTI: "0200", Process: "200000", Point: "08", Type: "23", Side: Credits, Of: []string{"phone"}, act: actVoid},
+		{Name: "phone18", EN: "order by phone", ZH: "电话订购", MTI: "0200", Process: "000000", Point: "18", Type: "22", Side: Debits, act: actPay, card: true},
+		{Name: "phone18.void", EN: "void of a phone order", ZH: "电话订购撤销", MTI: "0200", Process: "200000", Point: "18", Type: "23", Side: Credits, Of: []string{"phone18"}, act: actVoid},
+		{Name: "reservation", EN: "reservation", ZH: "预约消费", MTI: "0200", Process: "000000", Point: "67", Type: "54", Side: Debits, act: actPay, card: true},
+		{Name: "reservation.void", EN: "reservation cancel", ZH: "预约消费撤销", MTI: "0200", Process: "200000", Point: "67", Type: "53", Side: Credits,
+			Of: []string{"reservation"}, act: actVoid},
+		{Name: "tap", EN: "offline Quickpass payment", ZH: "电子现金脱机消费", MTI: "0200", Process: "000000", Point: "00", Type: "36", Side: Debits, act: actTap, card: true},
+		{Name: "load", EN: "load, linked account", ZH: "指定账户圈存", MTI: "0200", Process: "600000", Point: "91", Type: "45", act: actLoad, card: true},
+		{Name: "load.other", EN: "load, other account", ZH: "非指定账户圈存", MTI: "0200", Process: "620000", Point: "91", Type: "47", act: actLoad, card: true},
+		{Name: "load.cash", EN: "load with cash", ZH: "现金充值", MTI: "0200", Process: "630000", Point: "91", Type: "46", Side: Credits, act: actLoad, card: true},
+		{Name: "unload", EN: "undo of a cash load", ZH: "现金充值撤销", MTI: "0200", Process: "170000", Point: "91", Type: "51", Side: Debits, Of: []string{"load.cash"}, act: actUnload},
+		{Name: "tap.refund", EN: "e-cash refund", ZH: "电子现金脱机退货", MTI: "0220", Process: "200000", Point: "00", Type: "27", Side: Credits, Of: []string{"tap"}, act: actTapBack,
+			card: true, advice: true},
+	}
+)
+
+// Kinds lists the kinds of transactions there are.
+func Kinds() []Kind { return kindList }
+
+// KindNamed finds a kind, nil when there is none.
+func KindNamed(name string) *Kind { return kindNames[name] }
+
+// Words says the kind for people, in Chinese if zh.
+func (k Kind) Words(zh bool) string { return pick([2]string{k.EN, k.ZH}, k.Name, zh) }
+
+// kindKey is what a message says its kind by: fields 3, 25 and 60.1.
+type kindKey [10]byte
+
+var (
+	kindKeys  = map[kindKey][]*Kind{}
+	kindNames = map[string]*Kind{}
+)
+
+func init() { // a table that contradicts itself must not start
+	for i := range kindList {
+		k := &kindList[i]
+		key := kindKey([]byte(k.Process + k.Point + k.Type))
+		for _, other := range kindKeys[key] {
+			if other.MTI == k.MTI {
+				panic("switching: two kinds are coded alike: " + k.Name)
+			}
+		}
+		kindKeys[key], kindNames[k.Name] = append(kindKeys[key], k), k
+	}
+}
+
+// kindOf finds the kind that a request or, for a reversal, its original is of.
+func kindOf(mti, process, point, typ []byte) *Kind {
+	var key kindKey
+	if len(process)+len(point)+len(typ) != len(key) {
+		return nil
+	}
+	n := copy(key[:], process)
+	n += copy(key[n:], point)
+	copy(key[n:], typ)
+	for _, k := range kindKeys[key] {
+		if mti == nil || k.MTI == string(mti) {
+			return k
+		}
+	}
+	return nil
+}
+
+func (k *Kind) refersTo(name string) bool {
+	for _, x := range k.Of {
+		if x == name {
+			return true
+		}
+	}
+	return false
+}

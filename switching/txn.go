@@ -1,0 +1,584 @@
+package switching
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"koala/calendar"
+	"koala/hsm"
+	"koala/internal/db"
+	"koala/issuing"
+	"koala/ledger"
+	"koala/money"
+	"koala/settlement"
+	"koala/settlement/fee"
+)
+
+// A refusal is a code that ends a unit: nothing of it stays, and the refusal is
+// written down in a unit of its own.
+type refusal struct{ code, why string }
+
+// Error says the reason; it never leaves the package.
+func (r refusal) Error() string { return "switching: refused " + r.code + " " + r.why }
+
+func refuse(code, why string) error { return refusal{code, why} }
+
+// transact answers a transaction.
+func (h *Host) transact(ctx context.Context, w *work) (code string, err error) {
+	m := &w.in
+	w.kind = kindOf([]byte(m.MTI()), m.Get(3), m.Get(25), rest(m.Get(60), 0, 2))
+	if w.kind == nil {
+		return "40", nil
+	}
+	if err := h.read(ctx, w); err != nil || w.bad != 0 {
+		return "30", err
+	}
+	if code, err := h.repeated(ctx, w); code != "" || err != nil {
+		return code, err
+	}
+	switch p := w.s.place; {
+	case w.again:
+		return "A7", nil
+	case w.batch != w.next.batch, w.next.closed:
+		return "95", nil
+	case !p.Open && w.kind.act != actTap && (!w.kind.advice || w.kind.act == actRefund):
+		return h.refused(ctx, w, "58", "the terminal, its shop or its merchant is closed")
+	}
+	if code, err := h.lead(ctx, w); code != "" || err != nil {
+		return code, err
+	}
+	switch w.kind.act {
+	case actAsk, actPay:
+		return h.pay(ctx, w)
+	case actTap, actTapBack:
+		return h.tap(ctx, w)
+	case actLoad, actUnload:
+		return h.load(ctx, w)
+	}
+	return h.follow(ctx, w)
+}
+
+// repeated answers a trace that was used before in its batch: the same message
+// with the answer of then, another one with a refusal.
+func (h *Host) repeated(ctx context.Context, w *work) (code string, err error) {
+	if w.batch == w.next.batch && w.stan > w.s.top || w.batch > w.next.batch {
+		return "", nil
+	}
+	var t Txn
+	err = h.store.Read(ctx, func(q *db.Query) error {
+		t, err = txnAt(q, w.next.tid, w.batch, w.stan)
+		return err
+	})
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return "", nil
+	case err != nil:
+		return "", err
+	case t.hash == "": // it was reversed before it came
+		return "12", h.unit(ctx, w, nil)
+	case t.hash != w.hash:
+		return "94", h.unit(ctx, w, nil)
+	}
+	w.txn = &t
+	w.field55 = t.reply
+	switch t.Kind {
+	case "balance":
+		w.field54 = t.extra
+	case "instalment":
+		w.field62 = []byte(t.extra)
+	}
+	if t.State == Sent {
+		return "98", nil
+	}
+	if t.Host == "" && w.chip.here && t.Counter >= 0 && t.Code != "94" {
+		return t.Code, h.replay(ctx, w, &t)
+	}
+	return t.Code, nil
+}
+
+// replay makes the issuer's data for the chip again: the same as then.
+func (h *Host) replay(ctx context.Context, w *work, t *Txn) error {
+	var d issuing.Decided
+	p, err := h.bank.Prepare(ctx, issuing.Online{EMV: w.chip.raw})
+	if err != nil || p.Card() == "" {
+		return err
+	}
+	err = h.unit(ctx, w, func(tx *db.Tx) (err error) {
+		d, err = h.bank.Decide(tx, p)
+		return err
+	})
+	if err == nil && d.Replayed {
+		w.field55, err = h.bank.Reply(ctx, p, d)
+	}
+	return err
+}
+
+// refused writes a refusal down and gives its code.
+func (h *Host) refused(ctx context.Context, w *work, code, why string) (string, error) {
+	err := h.unit(ctx, w, func(tx *db.Tx) error {
+		t := w.begin(tx)
+		t.decline(code, why)
+		if err := t.insert(tx); err != nil {
+			return err
+		}
+		return tell(tx, "sale.declined", t)
+	})
+	return code, err
+}
+
+// lead finds who decides about the card.
+func (h *Host) lead(ctx context.Context, w *work) (code string, err error) {
+	if w.number == "" {
+		return "", nil
+	}
+	var ok bool
+	if w.route, ok = h.routeOf(string(w.number)); !ok && w.kind.card && len(w.kind.Of) == 0 {
+		return h.refused(ctx, w, "15", "no route for this card")
+	}
+	w.token, err = h.keys.Token(ctx, string(w.number))
+	return "", err
+}
+
+// fallback says that a chip card came by its stripe though its chip was not
+// tried: service codes 2 and 6 begin those of cards with a chip.
+func (w *work) fallback() bool {
+	_, after, _ := strings.Cut(w.track, "D")
+	f := w.in.Get(60)
+	if w.chip.here || len(after) < 5 || after[4] != '2' && after[4] != '6' || len(f) < 12 || f[11] < '5' {
+		return false
+	}
+	return len(f) < 13 || f[12] != '2'
+}
+
+// pay has the issuer asked for a payment, or for a balance.
+func (h *Host) pay(ctx context.Context, w *work) (string, error) {
+	entry := w.in.Text(22)
+	switch {
+	case w.fallback():
+		return h.refused(ctx, w, "45", "the chip was not tried")
+	case strings.HasPrefix(entry, "05") && !w.chip.here, strings.HasPrefix(entry, "07") && !w.chip.here:
+		w.bad = 55
+		return "30", nil
+	case w.chip.here && w.kind.act == actPay && !w.asks():
+		w.bad = 55
+		return "30", nil
+	case w.kind.Name == "offline" && len(w.in.Get(38)) != 6:
+		w.bad = 38
+		return "30", nil
+	case w.kind.Name == "instalment" && !w.plan():
+		w.bad = 62
+		return "30", nil
+	}
+	if w.kind.act == actPay {
+		over, err := h.overShop(ctx, w)
+		if err != nil {
+			return "", err
+		}
+		if over {
+			return h.refused(ctx, w, "61", "above a limit of the shop")
+		}
+	}
+	if w.route.Host != "" {
+		return h.foreign(ctx, w, nil)
+	}
+	return h.house(ctx, w)
+}
+
+// parts are the numbers of instalments there are.
+var parts = []int{3, 6, 9, 12, 18, 24}
+
+// planLen is field 62 of instalments: parts 2, product 30, fee mode 1.
+const planLen = 33
+
+// plan checks the instalments that are asked for and makes the answer's field 62.
+func (w *work) plan() bool {
+	v := w.in.Get(62)
+	if len(v) != planLen || v[32] != '0' && v[32] != '1' {
+		return false
+	}
+	n := number(v[:2])
+	if !slices.Contains(parts, n) {
+		return false
+	}
+	each := w.fen / int64(n)
+	w.field62 = fmt.Appendf(nil, "%012d%012d%012d", w.fen-each*int64(n-1), each, 0)
+	return true
+}
+
+// overShop applies the shop's limits.
+func (h *Host) overShop(ctx context.Context, w *work) (bool, error) {
+	p := w.s.place
+	if p.Single > 0 && w.fen > p.Single {
+		return true, nil
+	}
+	if p.Daily == 0 {
+		return false, nil
+	}
+	today := calendar.Of(w.now, calendar.Beijing)
+	h.mu.Lock()
+	d := h.days[p.Shop]
+	h.mu.Unlock()
+	if d == nil || d.day != today.String() {
+		d = &day{day: today.String()}
+		err := h.store.Read(ctx, func(q *db.Query) error {
+			return q.QueryRow(`SELECT CAST(COALESCE(SUM(due), 0) AS BIGINT) FROM switching_txn WHERE shop = $1 AND at >= $2 AND state IN ($3, $4, $5)
+				AND kind NOT LIKE '%void' AND kind NOT LIKE '%cancel' AND kind NOT LIKE '%refund'`,
+				p.Shop, today.Start(calendar.Beijing).UnixMicro(), Approved, Cleared, Completed).Scan(&d.fen)
+		})
+		if err != nil {
+			return false, err
+		}
+		h.mu.Lock()
+		h.days[p.Shop] = d
+		h.mu.Unlock()
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return d.fen+w.fen > p.Daily, nil
+}
+
+// sold counts an approved sale in its shop's day.
+func (h *Host) sold(shop string, fen int64) {
+	h.mu.Lock()
+	if d := h.days[shop]; d != nil {
+		d.fen += fen
+	}
+	h.mu.Unlock()
+}
+
+// online is the request as the house's own bank takes it.
+func (h *Host) online(ctx context.Context, w *work) (o issuing.Online, code string, err error) {
+	o = issuing.Online{Fen: money.Fen(w.fen), Payee: settlement.Payable(w.s.place.Shop), Text: w.s.place.Name, Voice: w.kind.Name == "offline"}
+	switch {
+	case w.chip.here:
+		o.EMV = w.chip.raw
+	case w.track != "":
+		o.Track = w.track
+	default:
+		o.Number, o.Expiry = string(w.number), w.expiry
+	}
+	switch w.kind.Name {
+	case "balance":
+		o.Type = issuing.TypeInquiry
+	case "preauth":
+		o.Type, o.Life = issuing.TypePreauth, preauthLife
+	}
+	o.PIN, code, err = h.pinBlock(ctx, w, hsm.LabelZone)
+	return o, code, err
+}
+
+// house has the house's own bank decide, in the unit that keeps the answer.
+func (h *Host) house(ctx context.Context, w *work) (code string, err error) {
+	if w.kind.Name == "points" || w.kind.Name == "instalment" && w.route.Class != "credit" {
+		return h.refused(ctx, w, "57", "the card does not offer this")
+	}
+	o, code, err := h.online(ctx, w)
+	if err != nil {
+		return "", err
+	}
+	if code != "" {
+		return h.refused(ctx, w, code, "PIN block")
+	}
+	p, err := h.bank.Prepare(ctx, o)
+	if err != nil {
+		return "", err
+	}
+	var d issuing.Decided
+	err = h.unit(ctx, w, func(tx *db.Tx) (err error) {
+		t := w.begin(tx)
+		if d, err = h.bank.Decide(tx, p); err != nil {
+			return err
+		}
+		return h.answered(tx, w, t, d)
+	})
+	if err != nil {
+		return "", err
+	}
+	if w.txn.Code == "00" && w.kind.Side == Debits {
+		h.sold(w.txn.Shop, w.fen)
+	}
+	if w.kind.act == actAsk {
+		w.field54 = w.txn.extra
+	}
+	if !d.Replayed {
+		w.field55, err = h.bank.Reply(ctx, p, d)
+	}
+	return w.txn.Code, err
+}
+
+// answered keeps what the house's bank has decided.
+func (h *Host) answered(tx *db.Tx, w *work, t *Txn, d issuing.Decided) error {
+	t.Card, t.Counter = d.Card, d.Counter
+	name := "sale.approved"
+	switch {
+	case d.Replayed: // the cryptogram asked before, under another trace
+		t.decline("94", "the card's counter was used before")
+		t.Counter = -1
+	case d.Why != issuing.Approval:
+		t.decline(d.Why.Code(), string(d.Why))
+	case w.kind.act == actAsk:
+		b, err := ledger.BalanceOf(tx, ledger.AccountID(d.Account))
+		if err != nil {
+			return err
+		}
+		t.State, t.extra = Noted, balanceField(b.Available)
+		name = "balance.asked"
+	case w.kind.Name == "instalment":
+		t.Plan, t.extra = string(w.in.Get(62)), string(w.field62)
+	case w.kind.Name == "offline":
+		t.Auth = w.in.Text(38)
+	}
+	if t.State == Declined {
+		w.field62, name = nil, "sale.declined"
+	}
+	if err := t.insert(tx); err != nil {
+		return err
+	}
+	return tell(tx, name, t)
+}
+
+// balanceField is field 54.
+func balanceField(a money.Amount) string {
+	sign := 'C'
+	if a.Sign() < 0 {
+		sign, a = 'D', a.Neg()
+	}
+	return fmt.Sprintf("1002156%c%012d", sign, a.Minor())
+}
+
+// originalOf finds what a message refers to: by field 61 at the same terminal,
+// or by field 37 at any of the shop.
+func (h *Host) originalOf(q db.Reader, w *work) (o Txn, err error) {
+	f61, f37, f38 := w.in.Get(61), w.in.Text(37), w.in.Text(38)
+	switch {
+	case f37 != "" && (w.kind.act == actRefund || w.kind.act == actTapBack || len(f61) < 12):
+		o, err = txnOf(q, f37)
+	case len(f61) >= 12:
+		o, err = txnAt(q, w.next.tid, number(f61[:6]), number(f61[6:12]))
+	default:
+		err = refuse("30", "no reference to the original")
+	}
+	if errors.Is(err, ErrNotFound) {
+		return o, refuse("25", "the original was not found")
+	}
+	if err != nil {
+		return o, err
+	}
+	same := o.TID == w.next.tid && o.Batch == w.batch
+	switch k := w.kind; {
+	case o.Shop != w.s.place.Shop, f37 != "" && f37 != o.RRN, f38 != "" && f38 != o.Auth, w.number != "" && w.token != o.Token:
+		return o, refuse("25", "the original is another one")
+	case !k.refersTo(o.Kind):
+		return o, refuse("40", "a "+o.Kind+" has no "+k.Name)
+	case !same && (k.act == actVoid && k.Name != "preauth.cancel" || k.act == actAdjust || k.act == actUnload):
+		return o, refuse("25", "the original is not of this batch")
+	}
+	return o, nil
+}
+
+// follow does what changes an earlier transaction.
+func (h *Host) follow(ctx context.Context, w *work) (string, error) {
+	var o Txn
+	err := h.store.Read(ctx, func(q *db.Query) (err error) {
+		o, err = h.originalOf(q, w)
+		return err
+	})
+	if err == nil && o.Host != "" && !w.kind.advice {
+		w.adopt(&o)
+		if err = w.check(&o); err == nil {
+			return h.foreign(ctx, w, &o)
+		}
+	}
+	if err == nil {
+		w.adopt(&o)
+		var told []byte
+		if o.Host != "" {
+			if told, err = h.advice(ctx, w, &o); err != nil {
+				return "", err
+			}
+		}
+		err = h.unit(ctx, w, func(tx *db.Tx) error {
+			o, err := txnOf(tx, o.RRN)
+			if err != nil {
+				return err
+			}
+			if err := w.check(&o); err != nil {
+				return err
+			}
+			t := w.begin(tx)
+			if err := w.apply(tx, t, &o); err != nil {
+				return err
+			}
+			if told != nil {
+				if err := enqueue(tx, t, queueAdvice, told); err != nil {
+					return err
+				}
+			}
+			if err := t.insert(tx); err != nil {
+				return err
+			}
+			return tell(tx, "sale."+happened[w.kind.act], t)
+		})
+	}
+	var r refusal
+	if errors.As(err, &r) {
+		w.txn = nil
+		return h.refused(ctx, w, r.code, r.why)
+	}
+	return "00", err
+}
+
+// happened names events.
+var happened = map[act]string{actVoid: "voided", actComplete: "completed", actRefund: "refunded", actAdjust: "adjusted", actPay: "approved", actAsk: "asked"}
+
+// adopt has the message's row stand where its original stands.
+func (w *work) adopt(o *Txn) {
+	w.route = Route{Host: o.Host, Class: o.Class, Foreign: o.Foreign}
+	w.token = o.Token
+}
+
+// check says whether the original allows what the message asks for.
+func (w *work) check(o *Txn) error {
+	left := o.Due.Sub(o.Refunded).Minor()
+	open := o.State == Approved || o.State == Cleared
+	switch k := w.kind; {
+	case k.act == actVoid && w.fen != o.Due.Minor(), k.act == actUnload && w.fen != o.Due.Minor():
+		return refuse("64", "another amount than the original's")
+	case k.act == actVoid && k.Name == "preauth.cancel" && o.State != Approved, !open, k.act == actVoid && !o.Refunded.IsZero():
+		return refuse("12", "the original is "+string(o.State))
+	case k.act == actComplete && (o.State != Approved || w.now.Sub(o.At) > preauthLife):
+		return refuse("12", "the pre-authorisation is over")
+	case k.act == actComplete && w.fen > o.Amount.Minor()*completionPercent/100:
+		return refuse("61", "more than 115 % of the pre-authorisation")
+	case k.act == actRefund && w.fen > left:
+		return refuse("64", "more than is left of the sale")
+	case k.act == actAdjust && o.State != Approved:
+		return refuse("12", "the sale is booked")
+	case k.act == actAdjust && (w.fen > o.Amount.Minor()*adjustPercent/100 || k.Name == "tip" && w.fen < o.Amount.Minor()):
+		return refuse("61", "beyond what an adjustment may be")
+	}
+	return nil
+}
+
+// How far an amount may go beyond what was approved, per cent.
+const (
+	completionPercent = 115
+	adjustPercent     = 120
+)
+
+// apply books what the message asks of its original, at the house.
+func (w *work) apply(tx *db.Tx, t, o *Txn) error {
+	was := o.State
+	t.Card, t.Counter, t.Original, t.Masked, t.Plan = o.Card, o.Counter, o.RRN, o.Masked, o.Plan
+	var err error
+	switch w.kind.act {
+	case actVoid:
+		if was == Approved {
+			err = release(tx, o)
+		} else {
+			t.extra = wasBooked
+			err = giveBack(tx, o, "void:"+t.RRN, issuing.KindReversal, o.Due, o.Due)
+		}
+		o.State, t.State = Voided, Cleared
+	case actComplete:
+		o.State, t.State = Completed, Approved
+		if err = book(tx, t, completionPercent); err == nil {
+			t.State = Cleared
+		}
+	case actRefund:
+		if was == Approved {
+			if err = clearTxn(tx, o); err != nil {
+				return err
+			}
+			was = Cleared
+		}
+		if err = giveBack(tx, o, "refund:"+t.RRN, issuing.KindReturned, t.Amount, o.Due.Sub(o.Refunded)); err == nil {
+			o.Refunded = o.Refunded.Add(t.Amount)
+		}
+		t.State = Cleared
+	case actAdjust:
+		if by := t.Amount.Sub(o.Due); by.Sign() > 0 && o.Host == "" {
+			err = issuing.Raise(tx, o.Card, o.Counter, "tip:"+t.RRN, by)
+		}
+		o.Due, t.State = t.Amount, Noted
+	}
+	if err == nil {
+		err = o.update(tx, was)
+	}
+	return domain(err)
+}
+
+// domain turns what the bank's books refuse into a refusal.
+func domain(err error) error {
+	switch {
+	case errors.Is(err, ledger.ErrInsufficient), errors.Is(err, ledger.ErrVelocity):
+		return refuse("51", "not enough money")
+	case errors.Is(err, issuing.ErrAmount):
+		return refuse("61", "more than was authorised")
+	case errors.Is(err, issuing.ErrNoAuth), errors.Is(err, issuing.ErrState), errors.Is(err, ErrState):
+		return refuse("12", "its state does not allow it")
+	}
+	return err
+}
+
+// book moves what a transaction is due to its shop: the hold of an own card, or
+// what an issuer's host owes.
+func book(tx *db.Tx, t *Txn, percent int64) error {
+	moved := true
+	var err error
+	if t.Host == "" {
+		moved, err = issuing.Book(tx, t.Card, t.Counter, t.Due, percent)
+	} else {
+		e := ledger.Move("sale:"+t.RRN, Receivable(t.Host), settlement.Payable(t.Shop), t.Due)
+		e.Kind, e.Text = "card.foreign", "card of another issuer"
+		_, err = ledger.Post(tx, e)
+	}
+	if err != nil || !moved { // a clearing record came before: its item stands
+		return err
+	}
+	return settlement.Capture(tx, settlement.Item{Ref: "sale:" + t.RRN, Payee: t.Shop, Amount: t.Due, At: t.At, Kind: "sale", Card: fee.Class(t.Class), Issuer: t.Host})
+}
+
+// clearTxn makes an approved transaction's money the shop's.
+func clearTxn(tx *db.Tx, t *Txn) error {
+	if err := book(tx, t, adjustPercent); err != nil {
+		return err
+	}
+	t.State = Cleared
+	if err := t.update(tx, Approved); err != nil {
+		return err
+	}
+	return tell(tx, "sale.cleared", t)
+}
+
+// giveBack moves part of a booked transaction back to where it came from.
+func giveBack(tx *db.Tx, o *Txn, ref, kind string, fen, remains money.Amount) error {
+	var err error
+	if o.Host == "" {
+		err = issuing.GiveBack(tx, o.Card, o.Counter, ref, kind, fen)
+	} else {
+		e := ledger.Move(ref, settlement.Payable(o.Shop), Receivable(o.Host), fen)
+		e.Kind, e.Text = "card.foreign_back", "card of another issuer"
+		_, err = ledger.Post(tx, e)
+	}
+	if err != nil {
+		return err
+	}
+	what := "refund"
+	if kind == issuing.KindReversal {
+		what = "reversal"
+	}
+	return settlement.Capture(tx, settlement.Item{Ref: ref, Payee: o.Shop, Amount: fen.Neg(), At: tx.Now(), Kind: what, Card: fee.Class(o.Class), Issuer: o.Host,
+		SaleAt: o.At, Remains: remains})
+}
+
+// release gives an approval up that was not booked.
+func release(tx *db.Tx, o *Txn) error {
+	if o.Host != "" || o.Card == "" {
+		return nil
+	}
+	return issuing.Release(tx, o.Card, o.Counter)
+}
