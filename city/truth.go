@@ -216,12 +216,13 @@ func (s shadow) meals(tills desfire.Key) (fen int64, ok bool) {
 	return int64(n), err == nil
 }
 
-// coupons lists the discount card.
-func (s shadow) coupons() []coupon.Coupon {
+// coupons lists the discount cards, one per issuer.
+func (s shadow) coupons() (all []coupon.Coupon) {
 	t := coupon.Till{Send: s.e.Transmit}
 	_, list, err := t.Open([]byte(catalog.CouponInstance))
-	if err != nil {
-		return nil
+	for err == nil {
+		all = append(all, list...)
+		_, list, err = t.OpenNext([]byte(catalog.CouponInstance))
 	}
-	return list
+	return all
 }
