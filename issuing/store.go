@@ -240,7 +240,8 @@ var Schema = db.Schema{Owner: "issuing", Steps: []string{
 	UPDATE issuing_bank SET spent_day = COALESCE((SELECT MAX(a.day) FROM issuing_auth a WHERE a.card = issuing_bank.card), '');
 	UPDATE issuing_bank SET spent = COALESCE((SELECT CAST(SUM(a.fen) AS BIGINT) FROM issuing_auth a WHERE a.card = issuing_bank.card
 		AND a.day = issuing_bank.spent_day AND a.kind = 'pay' AND a.state IN ('held', 'paid')), 0)`,
-	`ALTER TABLE issuing_auth ADD COLUMN again BIGINT NOT NULL DEFAULT 0 -- how often it was taken up again after it had ended`,
+	// How often a payment was taken up again after it had ended.
+	`ALTER TABLE issuing_auth ADD COLUMN again BIGINT NOT NULL DEFAULT 0`,
 }}
 
 const cardColumns = `id, kind, tail, customer, band, product, instance, state, was, deposit, valid_from, valid_to,
