@@ -58,7 +58,11 @@ func MonthBill(ctx context.Context, store *db.Store, payee string, month calenda
 		if err != nil {
 			return nil, err
 		}
-		if next := lastOf(month).AddDays(1).Start(calendar.Beijing).Add(latestCutOff); store.Now().Before(next) {
+		var closed int64
+		if err := q.QueryRow(`SELECT COUNT(*) FROM settlement_day WHERE day >= $1`, lastOf(month).String()).Scan(&closed); err != nil {
+			return nil, err
+		}
+		if closed == 0 {
 			return nil, ErrTooEarly
 		}
 		return s.CSV(), nil
