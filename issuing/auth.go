@@ -159,7 +159,11 @@ func (b *Bank) Prepare(ctx context.Context, r Online) (p Prepared, err error) {
 		return p, err
 	}
 	err = b.store.Read(ctx, func(q *db.Query) (err error) {
-		p.secret, err = byToken(q, token, p.c.PSN)
+		if p.chip {
+			p.secret, err = byToken(q, token, p.c.PSN)
+		} else {
+			p.secret, err = byNumber(q, token)
+		}
 		return err
 	})
 	if errors.Is(err, ErrNotFound) {

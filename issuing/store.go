@@ -430,6 +430,12 @@ func byToken(q db.Reader, token string, psn byte) (secret, error) {
 	return scanSecret(q.QueryRow(`SELECT `+secretColumns+` FROM issuing_bank WHERE token = $1 AND psn = $2`, token, psn).Scan)
 }
 
+// byNumber finds the newest card of a number, for who does not read its
+// sequence number.
+func byNumber(q db.Reader, token string) (secret, error) {
+	return scanSecret(q.QueryRow(`SELECT `+secretColumns+` FROM issuing_bank WHERE token = $1 ORDER BY psn DESC LIMIT 1`, token).Scan)
+}
+
 // A NewPIN is a PIN in the forms that are kept: nothing shows it.
 type NewPIN struct {
 	card              CardID

@@ -1,0 +1,50 @@
+package switching_test
+
+import (
+	"testing"
+
+	"koala/issuing"
+	"koala/spec/emv"
+	"koala/spec/pboc"
+)
+
+// TestDay is a terminal's day, from sign-on to a batch that balances.
+func TestDay(t *testing.T) {
+	h := open(t, true, nil)
+	c := h.card(issuing.DebitCard)
+	p := h.terminal("10000001")
+	if got := p.ask("sale", 100_00, c.chip(0, 100_00, pboc.ARQC)); got != "00" {
+		t.Fatalf("chip sale: %s", got)
+	}
+	if len(find(p.in.Get(55), emv.TagIssuerAuth)) != 10 || len(p.in.Get(38)) != 6 || len(p.in.Get(37)) != 12 {
+		t.Errorf("answer without its fields")
+	}
+	h.want("held", 5000_00, 100_00, 0)
+	chip := p.stan
+	if got := p.ask("sale", 50_00, p.swipe(c, "123456")); got != "00" {
+		t.Fatalf("stripe sale: %s", got)
+	}
+	stripe := p.stan
+	h.want("held", 5000_00, 150_00, 0)
+	if got := p.ask("void", 50_00, p.of(stripe)); got != "00" {
+		t.Fatalf("void: %s", got)
+	}
+	h.want("voided", 5000_00, 100_00, 0)
+	if got := p.ask("void", 50_00, p.of(stripe)); got != "12" {
+		t.Errorf("void again: %s", got)
+	}
+	if got := p.ask("sale", 60_00, p.swipe(c, "000000")); got != "55" {
+		t.Errorf("wrong PIN: %s", got)
+	}
+	_ = chip
+	if got := p.settle(150_00, 2, 50_00, 1); got != "11" {
+		t.Fatalf("settlement: %s %s", got, p.in.Text(48))
+	}
+	h.want("settled", 4900_00, 0, 100_00)
+	if got := p.end("207", 0); got != "00" || p.batch != 2 {
+		t.Errorf("end: %s, batch %d", got, p.batch)
+	}
+	if got := p.ask("sale", 1_00, c.chip(0, 1_00, pboc.ARQC)); got != "00" {
+		t.Errorf("a sale of the next batch: %s", got)
+	}
+}
