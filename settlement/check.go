@@ -54,36 +54,26 @@ func checkPayee(q db.Reader, p *payee, terms []Terms) (wrong []string, err error
 	pr := newPricer()
 	pr.of(terms)
 	at, kept, reserve := int64(0), int64(0), int64(0)
-	n := maxPage
-	for last := ""; n == maxPage; {
-		n = 0
-		var some []Payout
-		err := db.Each(q, func(scan func(...any) error) error {
-			o, err := scanPayout(scan)
-			n, last = n+1, o.ID
-			some = append(some, o)
-			return err
-		}, `SELECT `+payoutColumns+` FROM settlement_payout WHERE payee = $1 AND id > $2 ORDER BY id LIMIT $3`, p.id, last, maxPage)
+	some, err := inOrder(q, `payee = $1`, p.id)
+	if err != nil {
+		return wrong, err
+	}
+	for i := range some {
+		o := &some[i]
+		if o.after != at || o.upto < at {
+			say("payout %s of %s has captures %d to %d, the one before ended at %d", o.ID, p.id, o.after, o.upto, at)
+		}
+		at = o.upto
+		kept += o.Kept.Minor() - o.Brought.Minor() + o.Undone.Minor()
+		if o.State == Returned {
+			kept += o.Amount.Minor()
+		}
+		reserve += o.Reserved.Minor() - o.Released.Minor()
+		w, err := checkPayout(q, o, pr)
 		if err != nil {
 			return wrong, err
 		}
-		for i := range some {
-			o := &some[i]
-			if o.after != at || o.upto < at {
-				say("payout %s of %s has captures %d to %d, the one before ended at %d", o.ID, p.id, o.after, o.upto, at)
-			}
-			at = o.upto
-			kept += o.Kept.Minor() - o.Brought.Minor() + o.Undone.Minor()
-			if o.State == Returned {
-				kept += o.Amount.Minor()
-			}
-			reserve += o.Reserved.Minor() - o.Released.Minor()
-			if w, err := checkPayout(q, o, pr); err != nil {
-				return wrong, err
-			} else {
-				wrong = append(wrong, w...)
-			}
-		}
+		wrong = append(wrong, w...)
 	}
 	if at != p.mark {
 		say("payee %s is settled up to capture %d, its payouts up to %d", p.id, p.mark, at)

@@ -39,13 +39,18 @@ func closings(q db.Reader, payee, before string, least int64, limit int) (out []
 	return out, err
 }
 
-// ofDay reads the closings of a payee's day, oldest first.
-func ofDay(q db.Reader, payee string, first, last calendar.Date) (out []Payout, err error) {
+// ofDay reads the closings of a payee's days.
+func ofDay(q db.Reader, payee string, first, last calendar.Date) ([]Payout, error) {
+	return inOrder(q, `payee = $1 AND day >= $2 AND day <= $3`, payee, first.String(), last.String())
+}
+
+// inOrder reads closings of one payee in the order of their items.
+func inOrder(q db.Reader, where string, args ...any) (out []Payout, err error) {
 	err = db.Each(q, func(scan func(...any) error) error {
 		p, err := scanPayout(scan)
 		out = append(out, p)
 		return err
-	}, `SELECT `+payoutColumns+` FROM settlement_payout WHERE payee = $1 AND day >= $2 AND day <= $3 ORDER BY id`, payee, first.String(), last.String())
+	}, `SELECT `+payoutColumns+` FROM settlement_payout WHERE `+where+` ORDER BY upto, after, id`, args...)
 	return out, err
 }
 
