@@ -26,10 +26,11 @@ const (
 	Wearer   Role = "wearer"   // has a band and a wallet
 	Operator Role = "operator" // staff: sees orders, gates, books; repairs
 	Auditor  Role = "auditor"  // staff: sees everything, changes nothing
+	Trader   Role = "trader"   // works for a merchant: sees the merchant's console
 )
 
 // Roles lists every role there is, in the order pages show them.
-var Roles = []Role{Wearer, Operator, Auditor}
+var Roles = []Role{Wearer, Operator, Auditor, Trader}
 
 // A Customer is one person as everybody may see them.
 type Customer struct {

@@ -59,7 +59,8 @@ func NewHub(epoch string) *Hub {
 }
 
 // Publish sends data, as JSON, to everyone who shows topic. Topics are "city"
-// (public), "ops" or "ops:…" (staff) and "my:SUBJECT" (that person alone).
+// (public), "ops" or "ops:…" (staff), "my:SUBJECT" (that person alone) and
+// "trade:MERCHANT" (that merchant's staff).
 func (h *Hub) Publish(topic, name string, data any) {
 	body, err := json.Marshal(data)
 	if err != nil {
@@ -164,6 +165,8 @@ func mayHear(v *View, topic string) bool {
 		return v.In && v.Who.May(Staff, http.MethodGet)
 	case "my":
 		return v.In && rest != "" && rest == v.Who.Subject
+	case "trade":
+		return v.In && rest != "" && rest == v.Who.Merchant && v.Who.May(Trade, http.MethodGet)
 	}
 	return false
 }

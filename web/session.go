@@ -24,6 +24,7 @@ const (
 	Wearer   Role = "wearer"
 	Operator Role = "operator"
 	Auditor  Role = "auditor"
+	Trader   Role = "trader" // staff of a merchant; what it may do there is its role at the merchant
 )
 
 // An Audience is a group of pages with one set of rights.
@@ -34,12 +35,14 @@ const (
 	Public Audience = "public" // everybody, logged in or not
 	Person Audience = "person" // my band
 	Staff  Audience = "staff"  // operations
+	Trade  Audience = "trade"  // staff of a merchant
 )
 
 // rights is the one place that says who may see and who may change what.
 var rights = map[Audience]map[Role]struct{ see, change bool }{
 	Person: {Wearer: {true, true}},
 	Staff:  {Operator: {true, true}, Auditor: {true, false}},
+	Trade:  {Trader: {true, true}},
 }
 
 // Allowed reports whether role r may use audience a with an HTTP method.
@@ -56,10 +59,11 @@ func Allowed(a Audience, r Role, method string) bool {
 
 // A User is who is logged in.
 type User struct {
-	Name    string // the login name
-	Subject string // whom it stands for: a customer id
-	Shown   string // the name the top bar shows
-	Roles   []Role
+	Name     string // the login name
+	Subject  string // whom it stands for: a customer id
+	Shown    string // the name the top bar shows
+	Roles    []Role
+	Merchant string // of a Trader: whose staff it is
 }
 
 // May reports whether u may use audience a with an HTTP method.

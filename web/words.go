@@ -10,7 +10,7 @@ var words = struct {
 	Command, Answer, Meaning, Secret, Metre, Kilometre, Required, Optional,
 	StepDone, StepNow, StepTodo, StepFailed, Trend,
 	NotFound, NotAllowed, Refused, Busy, Broken, BackHome, FailureCode, NoRows, Receiver, Amount, Simulated, SimulatedHint,
-	Live, Paused, SkipMap Text
+	Live, Paused, SkipMap, ChartMost, AsTable Text
 }{
 	Product:       Text{"考拉", "koala"},
 	Skip:          Text{"跳到正文", "Skip to content"},
@@ -70,6 +70,8 @@ var words = struct {
 	Amount:        Text{"金额", "Amount"},
 	Simulated:     Text{"模拟", "simulated"},
 	SimulatedHint: Text{"这一部分由程序模拟，没有真实的设备或机构。", "This part is played by a program; no real device or institution stands behind it."},
+	ChartMost:     Text{"最高 %[1]s", "highest %[1]s"},
+	AsTable:       Text{"看表格", "As a table"},
 	Live:          Text{"实时", "live"},
 	Paused:        Text{"重新连接中", "reconnecting"},
 	SkipMap:       Text{"用方向键移动，加减号缩放；车站列表在图下方。", "Arrow keys move, plus and minus zoom; the list of stations follows below."},
@@ -381,6 +383,15 @@ var failuresZH = map[string]string{
 	"settlement.bill":            "对账单与账目或前一份对账单不符。",
 	"settlement.fee_rows":        "手续费规则表格式有误。",
 	"settlement.fee_unknown":     "没有适用于该类别、卡种和日期的手续费规则。",
+	"trade.role":                 "没有这个角色。",
+	"trade.elsewhere":            "此人在另一家商户任职。",
+	"trade.nobody":               "这里没有这位员工。",
+	"trade.last_owner":           "商户至少要有一位老板。",
+	"trade.code":                 "邀请码不对、已用过或已过期，请重新索取。",
+	"trade.paper":                "没有这个文件。",
+	"trade.form":                 "表单缺少内容，或内容不可能成立。",
+	"trade.may_not":              "您在这家商户的角色无权这样做。",
+	"trade.no_shop":              "该商户没有这家门店。",
 	"transit.batch":              "这不是一批刷卡记录。",
 	"transit.deny":               "黑名单不能这样改。",
 	"transit.device":             "设备须有终端号、种类、运营单位，以及车站或线路。",
