@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -95,6 +96,53 @@ func TestMigrateBeforeFees(t *testing.T) {
 	h.want("what waited, and new", "metro", 10_50, 0, 0)
 	h.want("below zero", "bus", 0, 0, -20)
 	h.check()
+}
+
+// TestMigrateRows moves the same kinds of rows on every store.
+func TestMigrateRows(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, s *db.Store) {
+		ctx := context.Background()
+		old := db.Schema{Owner: settlement.Schema.Owner, Steps: settlement.Schema.Steps[:4]}
+		if err := s.Migrate(ctx, old); err != nil {
+			t.Fatal(err)
+		}
+		err := s.Write(ctx, func(tx *db.Tx) error {
+			for _, sql := range []string{
+				`INSERT INTO settlement_payout (id, day, payee, n, fen, at) VALUES ('p1', '2015-09-16', 'metro', 2, 700, 50), ('p2', '2015-09-17', 'metro', 1, 400, 50), ('p0', '2015-09-16', 'bus', 2, 50, 50)`,
+				`INSERT INTO settlement_capture (ref, payee, kind, fen, at, booked, payout) VALUES ('d', 'metro', 'ride', 400, 1, 9, 'p2'), ('a', 'metro', 'ride', 800, 1, 7, 'p1'),
+					('b', 'metro', 'ride', -100, 1, 8, 'p1'), ('c', 'bus', 'ride', -50, 1, 9, 'p0'), ('e', 'bus', 'ride', 100, 1, 9, 'p0'), ('f', 'bus', 'ride', 5, 1, 3, ''), ('g', 'tram', 'ride', 5, 1, 3, '')`,
+			} {
+				if _, err := tx.Exec(sql); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Migrate(ctx, settlement.Schema); err != nil {
+			t.Fatal(err)
+		}
+		err = s.Read(ctx, func(q *db.Query) error {
+			wrong, err := settlement.Check(q)
+			if len(wrong) > 0 {
+				t.Errorf("check: %v", wrong)
+			}
+			open, err2 := settlement.Open(q)
+			if len(open) != 2 || open[0].Payee != "bus" || open[0].Amount.Minor() != 5 || open[1].Payee != "tram" {
+				t.Errorf("waiting: %+v", open)
+			}
+			items, err3 := settlement.ItemsOf(q, "p1", "", 10)
+			if len(items) != 2 || items[0].Ref != "a" || items[1].Ref != "b" {
+				t.Errorf("items of p1: %+v", items)
+			}
+			return errors.Join(err, err2, err3)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
 }
 
 // TestCheckFinds: each row changes the store behind the package's back.
