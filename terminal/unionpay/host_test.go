@@ -7,9 +7,11 @@ import (
 	"strconv"
 	"testing"
 
+	"koala/spec/emv"
 	"koala/spec/iso8583"
 	"koala/spec/iso9797"
 	"koala/spec/poskey"
+	"koala/spec/tlv"
 	"koala/terminal/unionpay"
 )
 
@@ -37,6 +39,7 @@ type host struct {
 	answers map[string][]byte
 	order   []string
 	never   map[string]bool // reversed before they came
+	taps    map[string]bool // by the card's counter
 	rrn     int
 	signed  bool
 	closed  bool
@@ -55,7 +58,7 @@ type host struct {
 }
 
 func newHost(t testing.TB) *host {
-	return &host{t: t, batch: 7, deals: map[string]*deal{}, answers: map[string][]byte{}, never: map[string]bool{}, items: map[string]uint64{}, fetch: map[string]func([]byte) []byte{}}
+	return &host{t: t, batch: 7, deals: map[string]*deal{}, answers: map[string][]byte{}, never: map[string]bool{}, taps: map[string]bool{}, items: map[string]uint64{}, fetch: map[string]func([]byte) []byte{}}
 }
 
 var errSilent = errors.New("no answer")
@@ -194,6 +197,12 @@ func (h *host) transact(m *iso8583.Message, name string, request []byte) []byte 
 		default:
 			o.undone = true
 		}
+	}
+	if atc, ok := tlv.Find(m.Get(55), emv.TagATC); d.kind == "36" && ok {
+		if h.taps[string(atc)] {
+			h.t.Errorf("the tap with counter %X comes as another transaction", atc)
+		}
+		h.taps[string(atc)] = true
 	}
 	if unionpay.Approves(d.code) {
 		d.auth = fmt.Sprintf("A%05d", h.rrn)

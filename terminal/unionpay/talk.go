@@ -1,7 +1,6 @@
 package unionpay
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
@@ -228,9 +227,3 @@ func (t *Terminal) host(a *iso8583.Message) (time.Time, bool) {
 
 // upper writes bytes as people read them.
 func upper(b []byte) string { return fmt.Sprintf("%X", b) }
-
-// unhex reads hexadecimal that was written by upper.
-func unhex(s string) []byte {
-	b, _ := hex.DecodeString(s)
-	return b
-}
