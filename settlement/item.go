@@ -12,15 +12,6 @@ import (
 	"koala/settlement/fee"
 )
 
-// Join opens the account on which what the payee earns will wait. The house's
-// own accounts beside it are not payees.
-func Join(tx *db.Tx, payee, name string) error {
-	if err := openPayable(tx, payee, name); err != nil {
-		return err
-	}
-	return ensure(tx, payee)
-}
-
 // Capture keeps c: once, however often it is delivered. Another body under a
 // known reference is ErrDiffers.
 func Capture(tx *db.Tx, c Item) error { return CaptureAll(tx, []Item{c}) }
