@@ -66,12 +66,19 @@ func halves(pan string, psn byte) ([]byte, error) {
 	return y, nil
 }
 
-// cardKey is a card's key of one kind.
+// cardKey is a card's key of one kind. One transaction asks for several, and
+// for some twice.
 func (h *HSM) cardKey(root string, c BankCard) (*pboc.Key, [16]byte, error) {
 	label, usage := c.label(root)
 	k, err := h.key(label, usage, c.DKI)
 	if err != nil {
 		return nil, [16]byte{}, err
+	}
+	var room [64]byte
+	name := append(append(room[:0], label...), k.info.Version, c.PSN)
+	name = append(name, c.PAN...)
+	if r := h.cards.get(name); r != nil {
+		return r.card, r.master, nil
 	}
 	mk, err := k.disperse(c)
 	if err != nil {
@@ -81,7 +88,9 @@ func (h *HSM) cardKey(root string, c BankCard) (*pboc.Key, [16]byte, error) {
 	if usage == CardRootSM {
 		alg = pboc.SM4
 	}
-	return pboc.NewKey(alg, mk), mk, nil
+	r := &ready{card: pboc.NewKey(alg, mk), master: mk}
+	h.cards.put(name, r)
+	return r.card, mk, nil
 }
 
 // Dispersal is how a new card's keys come about: the version (DKI) that its

@@ -72,6 +72,7 @@ type HSM struct {
 	keys   map[string][]*key // by label; version v is at v-1
 	pool   *primes           // fixed RSA keys; nil: they are made
 	recent recent            // terminals' keys ready for use
+	cards  recent            // cards' keys
 	certs  certificates      // issuers' certificates that were made
 }
 

@@ -139,6 +139,9 @@ type ready struct {
 	in    *iso8583.Key  // MAK: of requests
 	out   *iso8583.Key  // MAK: of answers
 	block *iso9797.TDES // PIK, TDK
+
+	card   *pboc.Key // of a card, with the key in clear
+	master [16]byte
 }
 
 // find gives the prepared key. The caller keeps the counters of readers, and

@@ -8,8 +8,9 @@ import (
 )
 
 // numbered rewrites $N to ?N, which SQLite binds by number ($N it binds by
-// first appearance), and returns the highest N. Quoted text and comments stay
-// as they are.
+// first appearance), and returns the highest N. The next higher number is a
+// plain ?, which means the same and has no name: the driver looks every name up
+// at every execution. Quoted text and comments stay as they are.
 func numbered(sql string) (lite string, params int) {
 	var b strings.Builder
 	for i := 0; i < len(sql); {
@@ -24,12 +25,14 @@ func numbered(sql string) (lite string, params int) {
 			b.WriteByte(c)
 			continue
 		}
-		n := 0
-		b.WriteByte('?')
+		n, from := 0, i
 		for i < len(sql) && sql[i] >= '0' && sql[i] <= '9' && n < maxParams {
 			n = n*10 + int(sql[i]-'0')
-			b.WriteByte(sql[i])
 			i++
+		}
+		b.WriteByte('?')
+		if n != params+1 {
+			b.WriteString(sql[from:i])
 		}
 		params = max(params, n)
 	}
