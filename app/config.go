@@ -10,6 +10,7 @@ import (
 	"koala/internal/clock"
 	"koala/internal/db"
 	"koala/internal/fail"
+	"koala/switching"
 )
 
 // ErrConfig is a configuration that means nothing.
@@ -18,16 +19,17 @@ var ErrConfig = fail.Define(fail.Invalid, "app.config", "the configuration is no
 // Config says what house to wire. The zero value is a house in ./koala-data
 // on the system's clock.
 type Config struct {
-	Data    string      // folder of the data file, the key file and device images; empty is koala-data
-	DB      string      // postgres://… ; empty is the embedded store in Data
-	KeyFile string      // empty is Data/koala.key
-	Clock   clock.Clock // nil is the system's
-	Rand    io.Reader   // nil is the system's entropy
-	Inline  bool        // no goroutine of its own: the city's deterministic runs
-	Chunk   int         // most commands in one script to a band; 0 is all (tsm.Config)
-	Primes  []byte      // a fixed pool of RSA keys, not secret (hsm.Config): deterministic runs; nil makes keys
-	Faults  db.Faults   // the city's and the tests' seam; nil in real use
-	Demo    bool        // print the demo's logins on the login page
+	Data    string                    // folder of the data file, the key file and device images; empty is koala-data
+	DB      string                    // postgres://… ; empty is the embedded store in Data
+	KeyFile string                    // empty is Data/koala.key
+	Clock   clock.Clock               // nil is the system's
+	Rand    io.Reader                 // nil is the system's entropy
+	Inline  bool                      // no goroutine of its own: the city's deterministic runs
+	Chunk   int                       // most commands in one script to a band; 0 is all (tsm.Config)
+	Primes  []byte                    // a fixed pool of RSA keys, not secret (hsm.Config): deterministic runs; nil makes keys
+	Peers   map[string]switching.Peer // the ways to other issuers' hosts, by the names routes give them
+	Faults  db.Faults                 // the city's and the tests' seam; nil in real use
+	Demo    bool                      // print the demo's logins on the login page
 	Log     *slog.Logger
 }
 

@@ -19,7 +19,9 @@ import (
 	"koala/internal/outbox"
 	"koala/issuing"
 	"koala/ledger"
+	"koala/merchant"
 	"koala/settlement"
+	"koala/switching"
 	"koala/transit"
 	"koala/transit/network"
 	"koala/tsm"
@@ -39,13 +41,15 @@ type House struct {
 	Bank      *issuing.Bank
 	TSM       *tsm.Manager
 	Acquiring *acquiring.Office
+	Merchants *merchant.Desk
+	Switch    *switching.Host
 	Transit   *transit.Office
 	Network   *network.Network
 }
 
 // schemas are the tables of the house, in the order they are made.
 var schemas = []db.Schema{outbox.Schema, customer.Schema, wallet.Schema,
-	settlement.Schema, issuing.Schema, tsm.Schema, acquiring.Schema, transit.Schema, activity.Schema, firmware.Schema, ops.Schema, once.Schema, open.Schema}
+	settlement.Schema, merchant.Schema, issuing.Schema, tsm.Schema, acquiring.Schema, switching.Schema, transit.Schema, activity.Schema, firmware.Schema, ops.Schema, once.Schema, open.Schema}
 
 // New opens the house: it makes what a fresh folder lacks and loads the rest.
 func New(ctx context.Context, cfg Config) (*House, error) {
@@ -84,6 +88,8 @@ func (h *House) wire(ctx context.Context) (err error) {
 	h.Desk = &customer.Desk{Store: h.Store, Seal: h.Keys.Seal, Salt: cfg.Rand}
 	h.Bank = issuing.NewBank(h.Store, h.Keys)
 	h.Acquiring = acquiring.NewOffice(h.Store, h.Keys, h.Bank, elements)
+	h.Merchants = &merchant.Desk{Store: h.Store, Seal: h.Keys.Seal, Token: h.Keys.Token}
+	h.Switch = switching.New(h.Store, h.Keys, h.Bank, estate{h.Store.Now}, switching.Config{Peers: cfg.Peers})
 	h.TSM = tsm.New(h.Store, h.Keys, tsm.Config{Chunk: cfg.Chunk, Changed: h.orderChanged})
 	h.Transit = transit.NewOffice(h.Store, h.Keys, h.Network)
 	if err := h.provision(ctx); err != nil {
@@ -92,7 +98,7 @@ func (h *House) wire(ctx context.Context) (err error) {
 	if err := h.Store.Write(ctx, h.seed); err != nil {
 		return fmt.Errorf("seeding the house: %w", err)
 	}
-	return nil
+	return h.Switch.Start(ctx)
 }
 
 // seed puts in what every house has; again it changes nothing.
@@ -104,6 +110,12 @@ func (h *House) seed(tx *db.Tx) error {
 		return err
 	}
 	if err := issuing.SeedBank(tx); err != nil {
+		return err
+	}
+	if err := settlement.OpenHouse(tx); err != nil {
+		return err
+	}
+	if err := switching.SeedRoutes(tx); err != nil {
 		return err
 	}
 	return h.Transit.Books().SetUp(tx)
@@ -137,6 +149,12 @@ func (h *House) Tick(ctx context.Context) error {
 	}
 	if err := h.Acquiring.Tick(ctx); err != nil {
 		return fmt.Errorf("what shops handed over: %w", err)
+	}
+	if err := h.Switch.Tick(ctx, now); err != nil {
+		return fmt.Errorf("the switch: %w", err)
+	}
+	if err := settlement.Tick(ctx, h.Store); err != nil {
+		return fmt.Errorf("settlement's deadlines: %w", err)
 	}
 	if _, err := settlement.Run(ctx, h.Store, settlement.LastDay(now)); err != nil {
 		return fmt.Errorf("settlement: %w", err)
