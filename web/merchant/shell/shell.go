@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"mime"
 	"net/http"
 	"slices"
 	"time"
@@ -193,6 +194,14 @@ func Sorry(w http.ResponseWriter, r *http.Request, back string, err error) error
 		return err
 	}
 	return web.Redirect(w, r, back, web.Toast{Tone: web.Bad, Text: web.FailureText(f.Code, f.Text).In(r.Context())})
+}
+
+// Download answers with a file, byte for byte: its hash may be known.
+func Download(w http.ResponseWriter, name, media string, body []byte) error {
+	w.Header().Set("Content-Type", media)
+	w.Header().Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": name}))
+	_, _ = w.Write(body) // the reader hung up: nothing is left to tell it
+	return nil
 }
 
 // Both makes a text of a domain's own words.
