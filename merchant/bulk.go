@@ -322,8 +322,8 @@ func writeRows(tx *db.Tx, by, why string, entries []*entry) error {
 		ev := Event{Seq: tx.NewSeq(), Merchant: e.m.ID, About: e.s.ID, What: "imported", To: string(e.m.State), By: by, Why: why, At: tx.Now()}
 		events = append(events, ev.row())
 		checks = append(checks, checkRow(tx, e.m.ID, by, e.checks))
-		for _, d := range e.Documents {
-			docs = append(docs, docRow(tx, e.m.ID, by, d))
+		if len(e.Documents) > 0 {
+			docs = append(docs, docRow(tx, e.m.ID, by, e.Documents))
 		}
 	}
 	for _, k := range order {

@@ -119,6 +119,21 @@ func FuzzReadChecks(f *testing.F) {
 	})
 }
 
+func FuzzReadDocuments(f *testing.F) {
+	f.Add("door " + strings.Repeat("0a", 32) + " 1000 image/jpeg\nlicence " + strings.Repeat("ff", 32) + " 1 ")
+	f.Add("")
+	f.Fuzz(func(t *testing.T, s string) {
+		list, err := readDocuments(s)
+		if err != nil {
+			return
+		}
+		again, err := readDocuments(writeDocuments(list)) // hexadecimal may be in capitals, sizes with a sign
+		if err != nil || !slices.Equal(again, list) {
+			t.Errorf("%q writes %q, %v", s, writeDocuments(list), err)
+		}
+	})
+}
+
 func FuzzCheckNumbers(f *testing.F) {
 	f.Add("91350200776049653A")
 	f.Add("11010519491231002X")

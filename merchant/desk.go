@@ -170,6 +170,52 @@ func (d *Desk) Apply(ctx context.Context, a Application) (m Merchant, err error)
 	return m, nil
 }
 
+// Again takes other papers of a merchant that is Applied: what it says now
+// counts, in the name and shop it has, and the checks are made anew.
+func (d *Desk) Again(ctx context.Context, id string, a Application) (m Merchant, err error) {
+	if err := a.shape(); err != nil {
+		return m, fmt.Errorf("other papers of %s: %w", id, err)
+	}
+	x, err := d.draw(ctx, a)
+	if err != nil {
+		return m, fmt.Errorf("other papers of %s: %w", id, err)
+	}
+	err = d.Store.Write(ctx, func(tx *db.Tx) error {
+		old, err := Of(tx, id)
+		if err != nil {
+			return err
+		}
+		if old.State != Applied || a.City != old.City {
+			return ErrState // a merchant of another city applies there
+		}
+		m = x.merchant()
+		m.ID, m.Made, m.Agent, m.Risk = id, old.Made, old.Agent, old.Risk
+		_, err = tx.Exec(`UPDATE merchant_party SET form = $2, name = $3, licence = $4, ident = $5, legal = $6, id_mask = $7, phone = $8,
+			bank = $9, holder = $10, account_mask = $11, account = $12, sealed = $13 WHERE id = $1`,
+			id, m.Form, m.Name, m.Licence, m.ident, m.Legal, m.IDMask, m.Phone, m.Bank, m.Holder, m.AccountMask, m.token, x.sealed)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(`UPDATE merchant_shop SET name_en = $2, name_zh = $3, mcc = $4, city = $5, address = $6 WHERE merchant = $1 AND mid = ''`,
+			id, a.Shop.NameEN, a.Shop.NameZH, a.Shop.MCC, a.Shop.City, a.Shop.Address)
+		if err != nil {
+			return err
+		}
+		if err := addDocuments(tx, id, "", a.Documents); err != nil {
+			return err
+		}
+		if err := screen(tx, m, x); err != nil {
+			return err
+		}
+		m.State = Checking
+		return nil
+	})
+	if err != nil {
+		return Merchant{}, fmt.Errorf("other papers of %s: %w", id, err)
+	}
+	return m, nil
+}
+
 // Approve closes the checks of a merchant with yes: every check it needs must
 // have passed or been waived. Its shops get merchant numbers and become payees
 // of settlement.

@@ -32,10 +32,10 @@ func tell(tx *db.Tx, e Event) error {
 	return eventSheet.insert(tx, e.row())
 }
 
-// ByLicence finds the newest merchant under a unified social credit code that
-// was not refused or closed.
+// ByLicence finds the merchant under a unified social credit code: one with a
+// contract before one that asks for it, and the newest of those.
 func ByLicence(q db.Reader, licence string) (Merchant, error) {
-	list, err := parties(q, `WHERE ident = $1 AND licence <> '' ORDER BY CASE WHEN state IN ('refused', 'closed') THEN 1 ELSE 0 END, id DESC LIMIT 1`, licence)
+	list, err := parties(q, `WHERE ident = $1 AND licence <> '' ORDER BY CASE WHEN state IN ('approved', 'active', 'suspended') THEN 0 WHEN state IN ('refused', 'closed') THEN 2 ELSE 1 END, id DESC LIMIT 1`, licence)
 	return one(list, err, "licence", licence)
 }
 

@@ -4,8 +4,10 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"koala/internal/db"
 )
@@ -50,7 +52,7 @@ var papers = map[Form][]DocKind{
 }
 
 func (d Document) shape() error {
-	if _, known := docWords[d.Kind]; !known || d.Hash == [32]byte{} || d.Size <= 0 || len(d.Media) > 60 {
+	if _, known := docWords[d.Kind]; !known || d.Hash == [32]byte{} || d.Size <= 0 || len(d.Media) > 60 || strings.ContainsFunc(d.Media, unicode.IsControl) {
 		return ErrDocument
 	}
 	return nil
@@ -69,17 +71,51 @@ func missingPapers(f Form, docs []Document) string {
 	return "missing: " + strings.Join(missing, ", ")
 }
 
-func docRow(tx *db.Tx, merchant, by string, d Document) []any {
-	return []any{merchant, tx.NewSeq(), d.Kind, d.Hash[:], d.Size, d.Media, by, micros(tx.Now())}
+// writeDocuments writes documents handed in at once as their row keeps them:
+// a line each of kind, hash, size and media.
+func writeDocuments(docs []Document) string {
+	b := make([]byte, 0, 100*len(docs))
+	for i, d := range docs {
+		if i > 0 {
+			b = append(b, '\n')
+		}
+		b = append(append(b, d.Kind...), ' ')
+		b = append(hex.AppendEncode(b, d.Hash[:]), ' ')
+		b = append(strconv.AppendInt(b, d.Size, 10), ' ')
+		b = append(b, d.Media...)
+	}
+	return string(b)
+}
+
+// readDocuments reads what writeDocuments wrote.
+func readDocuments(text string) (out []Document, err error) {
+	for line := range strings.SplitSeq(text, "\n") {
+		parts := strings.SplitN(line, " ", 4)
+		if len(parts) != 4 {
+			return nil, fmt.Errorf("line of documents %q: %w", line, ErrDocument)
+		}
+		d := Document{Kind: DocKind(parts[0]), Media: parts[3]}
+		hash, err := hex.DecodeString(parts[1])
+		if err == nil {
+			d.Size, err = strconv.ParseInt(parts[2], 10, 64)
+		}
+		if err != nil || copy(d.Hash[:], hash) != len(d.Hash) || len(hash) != len(d.Hash) || d.shape() != nil {
+			return nil, fmt.Errorf("line of documents %q: %w", line, ErrDocument)
+		}
+		out = append(out, d)
+	}
+	return out, nil
+}
+
+func docRow(tx *db.Tx, merchant, by string, docs []Document) []any {
+	return []any{merchant, tx.NewSeq(), by, micros(tx.Now()), writeDocuments(docs)}
 }
 
 func addDocuments(tx *db.Tx, merchant, by string, docs []Document) error {
-	for _, d := range docs {
-		if err := docSheet.insert(tx, docRow(tx, merchant, by, d)); err != nil {
-			return err
-		}
+	if len(docs) == 0 {
+		return nil
 	}
-	return nil
+	return docSheet.insert(tx, docRow(tx, merchant, by, docs))
 }
 
 // AddDocument keeps another document of a merchant and says again whether all
@@ -109,17 +145,18 @@ func AddDocument(tx *db.Tx, merchant, by string, d Document) error {
 // DocumentsOf reads the documents of a merchant, oldest first.
 func DocumentsOf(q db.Reader, merchant string) (out []Document, err error) {
 	err = db.Each(q, func(scan func(...any) error) error {
-		var d Document
-		var hash []byte
+		var by, text string
 		var at int64
-		err := scan(&d.Kind, &hash, &d.Size, &d.Media, &d.By, &at)
-		if err == nil && copy(d.Hash[:], hash) != len(d.Hash) {
-			err = fmt.Errorf("hash %s: %w", hex.EncodeToString(hash), ErrDocument)
+		if err := scan(&by, &at, &text); err != nil {
+			return err
 		}
-		d.At = db.Moment(at)
-		out = append(out, d)
+		docs, err := readDocuments(text)
+		for _, d := range docs {
+			d.By, d.At = by, db.Moment(at)
+			out = append(out, d)
+		}
 		return err
-	}, `SELECT kind, hash, size, media, who, at FROM merchant_document WHERE merchant = $1 ORDER BY seq`, merchant)
+	}, `SELECT who, at, lines FROM merchant_document WHERE merchant = $1 ORDER BY seq`, merchant)
 	return out, err
 }
 

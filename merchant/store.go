@@ -36,7 +36,7 @@ var Schema = db.Schema{Owner: "merchant", Steps: []string{
 	CREATE INDEX merchant_party_name ON merchant_party (name);
 	CREATE INDEX merchant_party_state ON merchant_party (state, id);
 	CREATE INDEX merchant_party_city ON merchant_party (city, id);
-	CREATE INDEX merchant_party_agent ON merchant_party (agent, id);
+	CREATE INDEX merchant_party_agent ON merchant_party (agent, id) WHERE agent <> '';
 	CREATE TABLE merchant_count (
 		city TEXT NOT NULL,
 		state TEXT NOT NULL,
@@ -75,12 +75,9 @@ var Schema = db.Schema{Owner: "merchant", Steps: []string{
 	`CREATE TABLE merchant_document (
 		merchant TEXT NOT NULL,
 		seq BIGINT NOT NULL,
-		kind TEXT NOT NULL,
-		hash BYTEA NOT NULL,          -- SHA-256
-		size BIGINT NOT NULL,
-		media TEXT NOT NULL,
 		who TEXT NOT NULL,
 		at BIGINT NOT NULL,
+		lines TEXT NOT NULL,          -- kind, SHA-256, size and media of each document handed in at once
 		PRIMARY KEY (merchant, seq)) /*without rowid*/;
 	CREATE TABLE merchant_check (
 		merchant TEXT NOT NULL,
@@ -152,7 +149,7 @@ type sheet struct {
 
 // manyPlaces bounds the places of one statement: the driver names each place
 // when it fills it, which costs the more the more there are.
-const manyPlaces = 200
+const manyPlaces = 90
 
 func newSheet(table, columns string) sheet {
 	s := sheet{table: table, columns: columns, width: strings.Count(columns, ",") + 1}
@@ -208,7 +205,7 @@ var (
 	partySheet = newSheet("merchant_party", partyColumns)
 	shopSheet  = newSheet("merchant_shop", shopColumns)
 	termSheet  = newSheet("merchant_terminal", termColumns)
-	docSheet   = newSheet("merchant_document", "merchant, seq, kind, hash, size, media, who, at")
+	docSheet   = newSheet("merchant_document", "merchant, seq, who, at, lines")
 	checkSheet = newSheet("merchant_check", "merchant, seq, who, at, lines")
 	eventSheet = newSheet("merchant_event", "merchant, seq, about, what, was, is_now, who, why, at")
 )

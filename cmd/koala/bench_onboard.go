@@ -13,6 +13,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -28,7 +30,7 @@ import (
 // The bounds of the onboarding bench.
 const (
 	maxOnboard  = 10_000_000
-	onboardUnit = 500 // lines of a register in one unit of work
+	onboardUnit = 100   // lines of a register in one unit of work
 	lookUps     = 2_000 // of each kind, after the load
 )
 
@@ -36,6 +38,7 @@ const (
 type onboardFlags struct {
 	benchFlags
 	merchants int
+	callers   int
 	dir       string
 	db        string
 }
@@ -56,6 +59,7 @@ by merchant number, terminal number, id, licence and beginning of the name.`,
 	c.Flags().BoolVar(&f.json, "json", false, "one JSON object per line instead of a table")
 	c.Flags().StringVar(&f.profile, "cpu-profile", "", "write a CPU profile to this file, for go tool pprof")
 	c.Flags().IntVar(&f.merchants, "merchants", 100_000, "how many merchants the register has")
+	c.Flags().IntVar(&f.callers, "callers", 8, "how many read the register at once")
 	c.Flags().StringVar(&f.db, "db", "sqlite", "sqlite, or postgres://user@host/database with an empty schema")
 	c.Flags().StringVar(&f.dir, "dir", ".", "folder on a real disk, for the embedded store while it is measured")
 	return c
@@ -64,6 +68,9 @@ by merchant number, terminal number, id, licence and beginning of the name.`,
 func (f onboardFlags) run(cmd *cobra.Command) error {
 	if f.merchants < 1 || f.merchants > maxOnboard {
 		return errUsage{fmt.Errorf("--merchants %d: between 1 and %d", f.merchants, maxOnboard)}
+	}
+	if err := checkCallers(f.callers); err != nil {
+		return err
 	}
 	if f.db != "sqlite" && !isPostgres(f.db) {
 		return errUsage{fmt.Errorf("--db %s: sqlite or postgres://…", f.db)}
@@ -133,11 +140,10 @@ func benchKeys() (seal func(context.Context, []byte) ([]byte, error), token func
 	if err != nil {
 		return nil, nil, err
 	}
-	n := uint64(0)
+	var n atomic.Uint64
 	seal = func(_ context.Context, plain []byte) ([]byte, error) {
 		nonce := make([]byte, gcm.NonceSize(), gcm.NonceSize()+len(plain)+gcm.Overhead())
-		n++
-		binary.BigEndian.PutUint64(nonce[4:], n)
+		binary.BigEndian.PutUint64(nonce[4:], n.Add(1))
 		return gcm.Seal(nonce, nonce, plain, nil), nil
 	}
 	token = func(_ context.Context, number string) (string, error) {
@@ -156,7 +162,7 @@ func (f onboardFlags) bench(ctx context.Context, p *benchProgress) ([]figure, er
 	defer r.close()
 	p.step(fmt.Sprintf("taking in %d merchants", f.merchants), float64(f.merchants)/10_000)
 	watch := newStopwatch(f.merchants/onboardUnit + 1)
-	kept, err := r.fill(ctx, f.merchants, watch)
+	kept, err := r.fill(ctx, f.merchants, f.callers, watch)
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +170,7 @@ func (f onboardFlags) bench(ctx context.Context, p *benchProgress) ([]figure, er
 	if f.db != "sqlite" {
 		store = "postgres"
 	}
-	x := watch.figure("onboard", store, 1)
+	x := watch.figure("onboard", store, f.callers)
 	x.Ops, x.PerSecond = int64(f.merchants), rounded(float64(f.merchants)/watch.Wall.Seconds(), 1)
 	x.CPU = rounded(watch.CPU.Seconds()*1e6/float64(f.merchants), 2)
 	var mem runtime.MemStats
@@ -185,35 +191,56 @@ type onboarded struct {
 	licence, name string
 }
 
-// fill takes the whole register in and keeps some merchants to look for. The
-// making of the lines does not count.
-func (r *intake) fill(ctx context.Context, merchants int, watch *stopwatch) (kept []onboarded, err error) {
+// fill takes the whole register in, several callers at once, and keeps some
+// merchants to look for.
+func (r *intake) fill(ctx context.Context, merchants, callers int, watch *stopwatch) (kept []onboarded, err error) {
 	g := newRegisterMaker(merchants)
 	every := max(1, merchants/lookUps)
-	for done := 0; done < merchants; {
-		list := make([]merchant.Import, min(onboardUnit, merchants-done))
+	var mu sync.Mutex // of the register, the watch, kept and err
+	var wg sync.WaitGroup
+	done := 0
+	page := func() (list []merchant.Import, from int) {
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil {
+			return nil, 0
+		}
+		list, from = make([]merchant.Import, min(onboardUnit, merchants-done)), done
 		for i := range list {
 			list[i] = g.next()
 		}
-		watch.start()
-		before := watch.now()
-		out, err := r.desk.Bulk(ctx, "bench", "register of the bench", list)
-		watch.times = append(watch.times, watch.now()-before)
-		watch.stop()
-		if err != nil {
-			return nil, err
-		}
+		done += len(list)
+		return list, from
+	}
+	keep := func(list []merchant.Import, from int, out []merchant.Imported, took time.Duration, failed error) {
+		mu.Lock()
+		defer mu.Unlock()
+		watch.times = append(watch.times, took)
 		for i, o := range out {
-			if o.Err != nil || o.Failed != nil {
-				return nil, fmt.Errorf("line %d of the register: %w %v", done+i+1, o.Err, o.Failed)
+			if failed == nil && (o.Err != nil || o.Failed != nil) {
+				failed = fmt.Errorf("line %d of the register: %w %v", from+i+1, o.Err, o.Failed)
 			}
-			if (done+i)%every == 0 {
+			if (from+i)%every == 0 {
 				kept = append(kept, onboarded{o, list[i].Licence, list[i].Name})
 			}
 		}
-		done += len(list)
+		if err == nil {
+			err = failed
+		}
 	}
-	return kept, nil
+	watch.start()
+	for range callers {
+		wg.Go(func() {
+			for list, from := page(); len(list) > 0; list, from = page() {
+				before := watch.now()
+				out, failed := r.desk.Bulk(ctx, "bench", "register of the bench", list)
+				keep(list, from, out, watch.now()-before, failed)
+			}
+		})
+	}
+	wg.Wait()
+	watch.stop()
+	return kept, err
 }
 
 // lookUp times single look-ups, each in a read of its own.
