@@ -446,7 +446,8 @@ func judge(out []verdict, open []Doubt, group []int, e Evidence, ripe time.Time)
 	}
 }
 
-// facts are what the books know of a card and a request, read in one statement.
+// facts are what the books know of a card and a request, read in one statement
+// for a counter above all that were heard, in two for another.
 type facts struct {
 	c                      Card // what deciding needs of it
 	tries, atc             int
@@ -458,31 +459,32 @@ type facts struct {
 	next                   int64  // counter of a request without a chip
 }
 
-const ruleNow = `COALESCE((SELECT r.value FROM issuing_rule r WHERE r.rule = '%s' AND r.scope IN (c.id, c.product, '') AND r.valid_from <= $5
-	AND (r.valid_to = 0 OR r.valid_to > $5) ORDER BY CASE WHEN r.scope = c.id THEN 0 WHEN r.scope = c.product THEN 1 ELSE 2 END, r.valid_from DESC LIMIT 1), -1)`
+const ruleNow = `COALESCE((SELECT r.value FROM issuing_rule r WHERE r.rule = '%s' AND r.scope IN (c.id, c.product, '') AND r.valid_from <= $3
+	AND (r.valid_to = 0 OR r.valid_to > $3) ORDER BY CASE WHEN r.scope = c.id THEN 0 WHEN r.scope = c.product THEN 1 ELSE 2 END, r.valid_from DESC LIMIT 1), -1)`
 
 var factsQuery = fmt.Sprintf(`SELECT c.kind, c.product, c.state, c.suspended, c.valid_from, c.valid_to, c.balance, b.tries, b.atc,
-	CASE WHEN b.spent_day = $4 THEN b.spent ELSE 0 END, `+ruleNow+`, `+ruleNow+`,
-	CASE WHEN x.ac IS NULL THEN 0 WHEN x.ac = $3 THEN 1 ELSE 2 END, COALESCE(x.arc, ''),
-	(SELECT COUNT(*) FROM issuing_clearing k WHERE k.card = c.id AND k.atc = $2),
-	(SELECT COUNT(*) FROM issuing_load l WHERE l.card = c.id AND l.open),
-	(SELECT COUNT(*) FROM issuing_doubt d WHERE d.card = c.id AND d.state = 'waiting'),
-	COALESCE((SELECT MAX(n.atc) FROM issuing_auth n WHERE n.card = c.id AND n.atc > 65535), 65535) + 1
-	FROM issuing_card c JOIN issuing_bank b ON b.card = c.id LEFT JOIN issuing_auth x ON x.card = c.id AND x.atc = $2 WHERE c.id = $1`, RuleOnce, RuleDay)
+	CASE WHEN b.spent_day = $2 THEN b.spent ELSE 0 END, `+ruleNow+`, `+ruleNow+`,
+	(SELECT COUNT(*) FROM issuing_load l WHERE l.card = c.id AND l.open), (SELECT COUNT(*) FROM issuing_doubt d WHERE d.card = c.id AND d.state = 'waiting')
+	FROM issuing_card c JOIN issuing_bank b ON b.card = c.id WHERE c.id = $1`, RuleOnce, RuleDay)
 
 // look reads the facts.
 func (p Prepared) look(tx *db.Tx) (f facts, err error) {
 	f.day, f.c.ID = calendar.Of(tx.Now(), calendar.Beijing).String(), p.secret.card
-	counter := int64(-1)
-	if p.chip {
-		counter = int64(p.c.ATC)
-	}
 	var suspended, from, to, balance int64
-	err = tx.QueryRow(factsQuery, f.c.ID, counter, p.c.AC[:], f.day, tx.Now().UnixMicro()).Scan(&f.c.Kind, &f.c.Product, &f.c.State, &suspended, &from, &to, &balance,
-		&f.tries, &f.atc, &f.spent, &f.once, &f.daily, &f.same, &f.arc, &f.cleared, &f.loads, &f.doubts, &f.next)
+	err = tx.QueryRow(factsQuery, f.c.ID, f.day, tx.Now().UnixMicro()).Scan(&f.c.Kind, &f.c.Product, &f.c.State, &suspended, &from, &to, &balance,
+		&f.tries, &f.atc, &f.spent, &f.once, &f.daily, &f.loads, &f.doubts)
 	f.c.Suspended, f.c.From, f.c.To, f.c.Known.Balance = db.Moment(suspended), db.Moment(from), db.Moment(to), money.Fen(balance)
-	if err == nil && (f.once < 0 || f.daily < 0) {
+	switch {
+	case err != nil:
+	case f.once < 0 || f.daily < 0:
 		err = fmt.Errorf("limits of card %s: %w", f.c.ID.Masked(), ErrNotFound)
+	case !p.chip:
+		err = tx.QueryRow(`SELECT COALESCE(MAX(atc), 65535) + 1 FROM issuing_auth WHERE card = $1 AND atc > 65535`, f.c.ID).Scan(&f.next)
+	case int(p.c.ATC) <= f.atc:
+		err = tx.QueryRow(`SELECT CASE WHEN x.ac IS NULL THEN 0 WHEN x.ac = $3 THEN 1 ELSE 2 END, COALESCE(x.arc, ''),
+			(SELECT COUNT(*) FROM issuing_clearing k WHERE k.card = b.card AND k.atc = $2)
+			FROM issuing_bank b LEFT JOIN issuing_auth x ON x.card = b.card AND x.atc = $2 WHERE b.card = $1`, f.c.ID, int(p.c.ATC), p.c.AC[:]).
+			Scan(&f.same, &f.arc, &f.cleared)
 	}
 	return f, err
 }

@@ -2,6 +2,7 @@ package switching
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
@@ -316,11 +317,18 @@ func (h *Host) unit(ctx context.Context, w *work, f func(tx *db.Tx) error) error
 	return nil
 }
 
-// record puts a message into the log, sealed.
-func (h *Host) record(ctx context.Context, w *work, way, mti, note string, message []byte) error {
-	sealed, err := h.keys.Seal(ctx, message)
+// record puts a message and its answer into the log, sealed together: length of
+// the message 2 | message | answer. The line is written with the next unit.
+func (h *Host) record(ctx context.Context, w *work, code string, answer []byte) error {
+	both := binary.BigEndian.AppendUint16(make([]byte, 0, len(w.message)+len(answer)+2), uint16(len(w.message)))
+	both = append(append(both, w.message...), answer...)
+	sealed, err := h.keys.Seal(ctx, both)
 	if err == nil {
-		w.lines = append(w.lines, line{tid: w.next.tid, batch: w.batch, stan: w.stan, way: way, mti: mti, note: note, sealed: sealed, at: w.now})
+		stan := w.stan
+		if stan == 0 {
+			stan = number(w.in.Get(11))
+		}
+		w.lines = append(w.lines, line{tid: w.s.row.tid, batch: w.batch, stan: stan, way: "terminal", mti: w.in.MTI(), note: code, sealed: sealed, at: w.now})
 	}
 	return err
 }
@@ -349,8 +357,8 @@ func (h *Host) seal(ctx context.Context, w *work, code string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("answering terminal %s: %w", w.s.row.tid, err)
 	}
-	if w.s.loaded && w.keyed {
-		if err := h.record(ctx, w, "out", w.out.MTI(), code, out); err != nil {
+	if w.s.loaded && w.verified {
+		if err := h.record(ctx, w, code, out); err != nil {
 			return nil, err
 		}
 	}

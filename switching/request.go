@@ -26,7 +26,8 @@ type request struct {
 	batch, stan int
 	net         string
 	keys        keySet // that the message verified under
-	again       bool   // a reader's serial number was used before: only a repeat may have it
+	verified    bool
+	again       bool // a reader's serial number was used before: only a repeat may have it
 	kind        *Kind
 	fen         int64
 	number      pan.PAN

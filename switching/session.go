@@ -51,9 +51,7 @@ func (h *Host) dispatch(ctx context.Context, w *work, mti string) (code string, 
 	if code, err := h.verify(ctx, w); code != "" || err != nil {
 		return code, err
 	}
-	if err := h.record(ctx, w, "in", mti, "", w.message); err != nil {
-		return "", err
-	}
+	w.verified = true
 	switch mti {
 	case "0800", "0820":
 		return h.manage(ctx, w)

@@ -2,10 +2,12 @@ package switching
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
 
+	"koala/hsm"
 	"koala/internal/db"
 	"koala/issuing"
 	"koala/money"
@@ -77,7 +79,7 @@ var Schema = db.Schema{Owner: "switching", Steps: []string{
 	CREATE UNIQUE INDEX switching_queue_txn ON switching_queue (tid, batch, stan, what);
 	CREATE TABLE switching_message (
 		seq BIGINT PRIMARY KEY, tid TEXT NOT NULL, batch BIGINT NOT NULL, stan BIGINT NOT NULL,
-		way TEXT NOT NULL,             -- in, out, or the name of a host and > or <
+		way TEXT NOT NULL,             -- terminal: message and answer; note; a host's name and > or <
 		mti TEXT NOT NULL, note TEXT NOT NULL, sealed BYTEA NOT NULL, at BIGINT NOT NULL);
 	CREATE INDEX switching_message_txn ON switching_message (tid, batch, stan, seq)`,
 }}
@@ -253,12 +255,12 @@ func (t Txn) Postings() []string {
 	return out
 }
 
-// A Message is one message of the log. Open shows its bytes.
+// A Message is one line of the log. Open gives its bytes.
 type Message struct {
 	Seq    int64
-	Way    string // in, out, note, or a host's name and > or <
+	Way    string // terminal: a message and its answer; note; a host's name and > (asked) or < (answered)
 	MTI    string
-	Note   string
+	Note   string // the answer's code, or what was wrong
 	At     time.Time
 	sealed []byte
 }
@@ -276,13 +278,22 @@ func Messages(q db.Reader, t Txn) (out []Message, err error) {
 	return out, err
 }
 
-// Open unseals a message: to be described with masking, not to be shown as it
-// is. Notes have none.
-func (h *Host) Open(ctx context.Context, m Message) ([]byte, error) {
+// Open unseals a line: a message, and its answer when a terminal sent it; nil
+// where there is none. They are to be described with masking, not shown as they
+// are.
+func (h *Host) Open(ctx context.Context, m Message) (message, answer []byte, err error) {
 	if len(m.sealed) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
-	return h.keys.Unseal(ctx, m.sealed)
+	both, err := h.keys.Unseal(ctx, m.sealed)
+	if err != nil || m.Way != "terminal" {
+		return both, nil, err
+	}
+	if len(both) < 2 || len(both) < 2+int(binary.BigEndian.Uint16(both)) {
+		return nil, nil, fmt.Errorf("message %d: %w", m.Seq, hsm.ErrSealed)
+	}
+	n := 2 + int(binary.BigEndian.Uint16(both))
+	return both[2:n], both[n:], nil
 }
 
 // A Batch is one batch of a terminal whose totals have come.
