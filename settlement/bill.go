@@ -45,7 +45,9 @@ func DayBill(ctx context.Context, store *db.Store, payee string, day calendar.Da
 			return nil, err
 		}
 		if p.day < day.String() {
-			return nil, ErrTooEarly
+			if over, err := closedDay(q, day); err != nil || !over {
+				return nil, errors.Join(err, ErrTooEarly)
+			}
 		}
 		return dayCSV(q, payee, day)
 	})
@@ -58,15 +60,18 @@ func MonthBill(ctx context.Context, store *db.Store, payee string, month calenda
 		if err != nil {
 			return nil, err
 		}
-		var closed int64
-		if err := q.QueryRow(`SELECT COUNT(*) FROM settlement_day WHERE day >= $1`, lastOf(month).String()).Scan(&closed); err != nil {
-			return nil, err
-		}
-		if closed == 0 {
-			return nil, ErrTooEarly
+		if over, err := closedDay(q, lastOf(month)); err != nil || !over {
+			return nil, errors.Join(err, ErrTooEarly)
 		}
 		return s.CSV(), nil
 	})
+}
+
+// closedDay says whether a day's file, or one of a later day, is closed.
+func closedDay(q db.Reader, day calendar.Date) (bool, error) {
+	var n int64
+	err := q.QueryRow(`SELECT COUNT(*) FROM settlement_day WHERE day >= $1`, day.String()).Scan(&n)
+	return n > 0, err
 }
 
 func makeBill(ctx context.Context, store *db.Store, payee, period string, sign func([]byte) ([]byte, error), render func(*db.Query) ([]byte, error)) (b Bill, err error) {

@@ -286,3 +286,49 @@ func (h *house) summary() string {
 	})
 	return b.String()
 }
+
+// TestWhileOthersWrite settles while sales come in and holds come and go: a
+// payee that changed between reading and writing is read again.
+func TestWhileOthersWrite(t *testing.T) {
+	ctx := context.Background()
+	h := openQueued(t, db.Config{URL: dbtest.File(t)})
+	const shops = 30
+	name := func(i int) string { return fmt.Sprintf("shop%02d", i) }
+	for i := range shops {
+		h.shop(name(i), nil)
+		h.sale(fmt.Sprint("a", i), name(i), 10_00)
+	}
+	h.now.Set(day.AddDays(1).Start(calendar.Beijing).Add(settlement.CutOff))
+	done := make(chan error)
+	go func() {
+		_, err := settlement.Run(ctx, h.store, day)
+		done <- err
+	}()
+	n := 0
+	for running := true; running; n++ {
+		select {
+		case err := <-done:
+			if running = false; err != nil {
+				t.Fatal(err)
+			}
+		default:
+			i := n % shops
+			h.do(func(tx *db.Tx) error {
+				x, err := settlement.PutHold(tx, settlement.Hold{Payee: name(i), Reason: settlement.ForRisk, Amount: money.Fen(1)})
+				if err == nil {
+					err = settlement.Release(tx, x.ID)
+				}
+				return err
+			})
+			h.sale(fmt.Sprint("b", n), name(i), 1_00)
+		}
+	}
+	h.check()
+	h.do(func(tx *db.Tx) error {
+		all, err := settlement.Payouts(tx, "", "", 500)
+		if len(all) != shops {
+			t.Errorf("%d payouts", len(all))
+		}
+		return err
+	})
+}

@@ -109,8 +109,9 @@ func ItemsOf(q db.Reader, payout, after string, limit int) (out []Item, err erro
 // A Priced is an item with its fee; below zero where it is given back.
 type Priced struct {
 	Item
-	Seq int64 // its place in the payee's list
-	Fee fee.Parts
+	Seq    int64 // its place in the payee's list
+	Booked time.Time
+	Fee    fee.Parts
 }
 
 // itemsBetween reads items of a payee by number, oldest first, with fees.
@@ -127,7 +128,7 @@ func itemsBetween(q db.Reader, payee string, after, upto int64, limit int) (out 
 			return err
 		}
 		f, err := pr.price(&r)
-		out = append(out, Priced{r.item(), r.seq, f})
+		out = append(out, Priced{r.item(), r.seq, db.Moment(r.booked), f})
 		return err
 	}, `SELECT `+itemColumns+` FROM settlement_item WHERE payee = $1 AND seq > $2 AND seq <= $3 ORDER BY seq LIMIT $4`, payee, after, upto, limit)
 	return out, err
@@ -138,8 +139,9 @@ const lastSeq = int64(1) << 62
 
 // ItemsOn reads the items of a payee's settlement day in the order they came,
 // with their fees, from the one after the given place (0: from the first): those
-// that were closed with it, or while it is not closed those that wait.
-func ItemsOn(q db.Reader, payee string, day calendar.Date, after int64, limit int) ([]Priced, error) {
+// that were closed with it, and those of it that wait.
+func ItemsOn(q db.Reader, payee string, day calendar.Date, after int64, limit int) (out []Priced, err error) {
+	limit = min(max(limit, 1), maxPage)
 	closed, err := ofDay(q, payee, day, day)
 	if err != nil {
 		return nil, err
@@ -148,16 +150,78 @@ func ItemsOn(q db.Reader, payee string, day calendar.Date, after int64, limit in
 	if err != nil {
 		return nil, err
 	}
-	from, upto := p.mark, int64(lastSeq)
-	if n := len(closed); n > 0 {
-		from = closed[0].after
-		if p.day >= day.String() {
-			upto = closed[n-1].upto
-		}
-	} else if p.day >= day.String() {
-		return nil, nil
+	if n := len(closed); n > 0 && after < closed[n-1].upto {
+		out, err = itemsBetween(q, payee, max(after, closed[0].after), closed[n-1].upto, limit)
 	}
-	return itemsBetween(q, payee, max(from, after), upto, min(max(limit, 1), maxPage))
+	all, err2 := AllTerms(q, payee)
+	if err = errors.Join(err, err2); err != nil {
+		return nil, err
+	}
+	for at := max(after, p.mark); len(out) < limit; {
+		some, err := itemsBetween(q, payee, at, lastSeq, limit)
+		if err != nil || len(some) == 0 {
+			return out, err
+		}
+		for _, i := range some {
+			at = i.Seq
+			t := inForce(all, calendar.Of(i.Booked, calendar.Beijing))
+			if of := t.today(i.Booked); day.Before(of) {
+				return out, nil
+			} else if of == day && len(out) < limit {
+				out = append(out, i)
+			}
+		}
+	}
+	return out, nil
+}
+
+// Price is the fee of an item at a payee with such terms, oldest first, with
+// its explanation; below zero where it is given back. It is pure: the run
+// prices in the same way.
+func Price(i Item, terms []Terms) (fee.Parts, []fee.Line, error) {
+	pr := newPricer()
+	pr.of(terms)
+	r := row{kind: i.Kind, card: string(i.Card), fen: i.Amount.Minor(), at: i.At.UnixMicro(), booked: lastSeq, saleAt: micros(i.SaleAt),
+		remains: i.Remains.Minor(), whole: i.whole, lo: i.lo, share: i.share}
+	f, err := pr.price(&r)
+	if err != nil || pr.tariff == nil {
+		return f, []fee.Line{{EN: "No card fee", ZH: "不收手续费", Fen: money.Fen(0)}}, err
+	}
+	whole := max(r.fen, -r.fen, r.whole)
+	lines := pr.tariff.Explain(whole, pr.last.cat, i.Card)
+	if r.fen < 0 {
+		left := max(whole, r.remains)
+		still := pr.tariff.Of(left-whole, i.Card).Fee
+		lines = append(pr.tariff.Explain(left, pr.last.cat, i.Card)[:1],
+			fee.Line{EN: "Fee of what is left of the sale", ZH: "剩余交易金额的手续费", Fen: money.Fen(still)},
+			fee.Line{EN: "Given back", ZH: "退还手续费", Fen: money.Fen(-f.Fee)})
+	}
+	if r.share != 0 && r.share != whole {
+		lines = append(lines, fee.Line{EN: "of it this share", ZH: "其中：本方份额", Fen: money.Fen(f.Fee)})
+	}
+	return f, lines, nil
+}
+
+// Explain reads an item with its fee and how that comes about.
+func Explain(q db.Reader, ref string) (Priced, []fee.Line, error) {
+	var r row
+	err := r.scan(q.QueryRow(`SELECT `+itemColumns+` FROM settlement_item WHERE ref = $1`, ref).Scan)
+	if errors.Is(err, db.ErrNoRows) {
+		err = ErrItem
+	}
+	if err != nil {
+		return Priced{}, nil, fmt.Errorf("item %s: %w", ref, err)
+	}
+	terms, err := AllTerms(q, r.payee)
+	if err != nil {
+		return Priced{}, nil, err
+	}
+	i := r.item()
+	if i.At.After(db.Moment(r.booked)) {
+		i.At = db.Moment(r.booked)
+	}
+	f, lines, err := Price(i, terms)
+	return Priced{r.item(), r.seq, db.Moment(r.booked), f}, lines, err
 }
 
 // Open reads what stands on each payee's account: items that wait, what was

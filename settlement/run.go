@@ -137,25 +137,32 @@ func sweep(ctx context.Context, store *db.Store, s span) error {
 	return ctx.Err()
 }
 
-// writePage closes a page; if a payee was changed since, it is read again.
-func writePage(ctx context.Context, store *db.Store, s span, p page, after string) (err error) {
-	for range maxTries {
-		if len(p.closings) == 0 {
-			return nil
+// writePage closes the payees of a page. If one was changed since, they are
+// read again, in as many pages as they now take: payees may have joined.
+func writePage(ctx context.Context, store *db.Store, s span, p page, after string) error {
+	for upto, tries := p.last, 0; ; tries++ {
+		err := error(nil)
+		if len(p.closings) > 0 {
+			err = store.Write(ctx, func(tx *db.Tx) error { return closePage(tx, s.day, p.closings) })
 		}
-		err = store.Write(ctx, func(tx *db.Tx) error { return closePage(tx, s.day, p.closings) })
-		if !errors.Is(err, errStale) {
+		switch {
+		case err == nil:
+			if after, tries = p.last, 0; after >= upto {
+				return nil
+			}
+		case !errors.Is(err, errStale) || tries == maxTries:
 			return err
 		}
 		again := s
 		again.after = after
-		upto := p.last
 		if p, err = readPage(ctx, store, again); err != nil {
 			return err
 		}
+		if !p.more {
+			p.last = max(p.last, upto)
+		}
 		p.keepThrough(upto)
 	}
-	return err
 }
 
 // keepThrough drops payees behind one: they belong to the page read ahead.

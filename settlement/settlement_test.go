@@ -45,9 +45,15 @@ type house struct {
 
 func open(t tester, cfg db.Config) *house {
 	t.Helper()
+	cfg.Inline = true
+	return openQueued(t, cfg)
+}
+
+// openQueued opens a house whose units wait in the writer's queue.
+func openQueued(t tester, cfg db.Config) *house {
+	t.Helper()
 	h := &house{t: t, now: clock.NewVirtual(noon)}
 	cfg.Clock = h.now
-	cfg.Inline = true
 	ctx := context.Background()
 	var err error
 	if h.store, err = db.Open(ctx, cfg); err != nil {
