@@ -3,9 +3,12 @@ package switching
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"koala/internal/db"
+	"koala/internal/fail"
 	"koala/issuing"
+	"koala/money"
 )
 
 // reverse takes back what a terminal does not know the end of. Whatever comes
@@ -126,3 +129,110 @@ func (w *work) restore(tx *db.Tx, t, o *Txn) error {
 
 // wasBooked marks a void whose original was the shop's already.
 const wasBooked = "booked"
+
+// What can go wrong with a refund that no terminal asks for.
+var (
+	ErrTooMuch = fail.Define(fail.Refused, "switching.too_much", "this is more than is left of the sale")
+	ErrDiffers = fail.Define(fail.Conflict, "switching.differs", "this refund was asked for before with other content")
+)
+
+// A GiveBack is a refund that a shop's people ask for at the house, without a
+// terminal and without the card.
+type GiveBack struct {
+	RRN    string // of the sale
+	Shop   string // whose sale it must be
+	Amount money.Amount
+	Key    string                       // idempotency key of the caller, any text
+	Also   func(tx *db.Tx, t Txn) error // done in the same unit, the first time only; may be nil
+}
+
+// GiveBack refunds part of a sale as a terminal's refund does: once for each
+// key. Its row stands under the sale's terminal in batch 0, which no terminal
+// has, so it is in no settlement's totals.
+func (h *Host) GiveBack(ctx context.Context, g GiveBack) (out Txn, err error) {
+	wrap := func(err error) (Txn, error) { return Txn{}, fmt.Errorf("refund of %s: %w", g.RRN, err) }
+	var o Txn
+	err = h.store.Read(ctx, func(q *db.Query) (err error) {
+		o, err = txnOf(q, g.RRN)
+		return err
+	})
+	if err == nil && o.Shop != g.Shop {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return wrap(err)
+	}
+	w := &work{h: h, s: &session{place: Place{TID: o.TID, MID: o.MID, Shop: o.Shop}}, now: h.store.Now(), next: terminalRow{tid: o.TID}}
+	w.kind, w.fen, w.hash = KindNamed("refund"), g.Amount.Minor(), hashOf([]byte("console "+g.Key))
+	w.adopt(&o)
+	var told []byte
+	if o.Host != "" {
+		w.in.Reset(h.spec, "0220")
+		for n, v := range map[int]string{3: w.kind.Process, 4: fmt.Sprintf("%012d", w.fen), 22: "012", 25: w.kind.Point, 41: o.TID, 42: o.MID, 49: "156"} {
+			w.in.SetText(n, v)
+		}
+		if told, err = h.advice(ctx, w, &o); err != nil {
+			return wrap(err)
+		}
+	}
+	err = h.store.Write(ctx, func(tx *db.Tx) (err error) {
+		out, err = w.giveBack(tx, g, told)
+		return err
+	})
+	var r refusal
+	switch {
+	case errors.As(err, &r) && r.code == "64":
+		err = ErrTooMuch
+	case errors.As(err, &r):
+		err = ErrState
+	}
+	if err != nil {
+		return wrap(err)
+	}
+	return out, nil
+}
+
+// giveBack is the unit of GiveBack.
+func (w *work) giveBack(tx *db.Tx, g GiveBack, told []byte) (Txn, error) {
+	known, err := scanTxn(tx.QueryRow(`SELECT `+txnColumns+` FROM switching_txn WHERE tid = $1 AND batch = 0 AND hash = $2`, w.next.tid, w.hash).Scan)
+	if err == nil {
+		if known.Original != g.RRN || known.Amount != g.Amount {
+			err = ErrDiffers
+		}
+		return known, err
+	}
+	if !errors.Is(err, ErrNotFound) {
+		return Txn{}, err
+	}
+	o, err := txnOf(tx, g.RRN)
+	if err != nil {
+		return Txn{}, err
+	}
+	if w.fen <= 0 || !w.kind.refersTo(o.Kind) {
+		return Txn{}, ErrState
+	}
+	if err := w.check(&o); err != nil {
+		return Txn{}, err
+	}
+	if err := tx.QueryRow(`SELECT COALESCE(MAX(stan), 0) + 1 FROM switching_txn WHERE tid = $1 AND batch = 0`, w.next.tid).Scan(&w.stan); err != nil {
+		return Txn{}, err
+	}
+	t := w.begin(tx)
+	if err := w.apply(tx, t, &o); err != nil {
+		return Txn{}, err
+	}
+	if told != nil {
+		if err := enqueue(tx, t, queueAdvice, told); err != nil {
+			return Txn{}, err
+		}
+	}
+	if err := t.put(tx); err != nil {
+		return Txn{}, err
+	}
+	if g.Also != nil {
+		if err := g.Also(tx, *t); err != nil {
+			return Txn{}, err
+		}
+	}
+	return *t, tell(tx, "sale.refunded", t)
+}

@@ -392,6 +392,8 @@ var failuresZH = map[string]string{
 	"settlement.bill":            "对账单与账目或前一份对账单不符。",
 	"settlement.fee_rows":        "手续费规则表格式有误。",
 	"settlement.fee_unknown":     "没有适用于该类别、卡种和日期的手续费规则。",
+	"switching.too_much":         "超过这笔交易可退的金额。",
+	"switching.differs":          "这次退款曾以别的内容申请过。",
 	"trade.role":                 "没有这个角色。",
 	"trade.elsewhere":            "此人在另一家商户任职。",
 	"trade.nobody":               "这里没有这位员工。",
