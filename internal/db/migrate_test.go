@@ -64,3 +64,22 @@ func TestMigrateChangesNothingWhenRefused(t *testing.T) {
 		}
 	})
 }
+
+// TestAddedBytesAreRead: rows that were there before a column of bytes was added
+// have its default, no bytes.
+func TestAddedBytesAreRead(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, s *db.Store) {
+		one := `CREATE TABLE m_a (id BIGINT PRIMARY KEY); INSERT INTO m_a (id) VALUES (1)`
+		two := `ALTER TABLE m_a ADD COLUMN mark BYTEA NOT NULL DEFAULT ''`
+		for _, steps := range [][]string{{one}, {one, two}} {
+			if err := s.Migrate(ctx, db.Schema{Owner: "m", Steps: steps}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		mark := []byte{1}
+		err := s.Read(ctx, func(q *db.Query) error { return q.QueryRow(`SELECT mark FROM m_a WHERE id = 1`).Scan(&mark) })
+		if err != nil || mark == nil || len(mark) != 0 {
+			t.Errorf("%x, %v", mark, err)
+		}
+	})
+}

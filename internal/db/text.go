@@ -161,6 +161,11 @@ func assign(dest, val any) error {
 				*d = []byte{}
 			}
 			return nil
+		case string: // SQLite gives rows from before an ADD COLUMN the text of its DEFAULT ''
+			if v == "" {
+				*d = []byte{}
+				return nil
+			}
 		}
 	case *bool:
 		switch v := val.(type) {
