@@ -199,7 +199,7 @@ func (h *Host) upload(ctx context.Context, w *work) (code string, err error) {
 	case w.again:
 		return "A7", nil
 	case w.batch == w.next.batch-1 && (w.net == "202" || w.net == "207"): // its end's answer was lost
-		w.ended()
+		w.sayBatch()
 		return "00", h.unit(ctx, w, nil)
 	case w.batch != w.next.batch || !w.next.closed:
 		return "95", nil
@@ -265,11 +265,6 @@ func keepItem(tx *db.Tx, w *work, it item, code string, chip []byte) error {
 	return err
 }
 
-// ended says the next batch in the answer.
-func (w *work) ended() {
-	w.settled60 = fmt.Sprintf("00%06d%s", w.next.batch, w.net)
-}
-
 // end closes a batch: what differs is written down, what agrees is the shop's.
 func (h *Host) end(ctx context.Context, w *work) (code string, err error) {
 	said := number(w.in.Get(48))
@@ -297,7 +292,7 @@ func (h *Host) end(ctx context.Context, w *work) (code string, err error) {
 		return code, err
 	}
 	w.next.batch, w.next.closed, w.dirty = old%999_999+1, false, true
-	w.ended()
+	w.sayBatch()
 	if err := h.unit(ctx, w, nil); err != nil {
 		return "", err
 	}

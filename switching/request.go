@@ -39,14 +39,14 @@ type request struct {
 	route       Route
 	token       string
 
-	txn       *Txn // what the answer is about
-	demand    int
-	bad       int // field that is missing or malformed
-	field48   string
-	field54   string
-	field55   []byte
-	field62   []byte
-	settled60 string
+	txn     *Txn // what the answer is about
+	demand  int
+	bad     int // field that is missing or malformed
+	field48 string
+	field54 string
+	field55 []byte
+	field62 []byte
+	batch60 string
 }
 
 // A chip is what field 55 says, read once.

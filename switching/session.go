@@ -166,6 +166,7 @@ func (h *Host) verifyReader(ctx context.Context, w *work) (code string, err erro
 	switch {
 	case w.in.IsMTI("0800") && (w.net == netDouble || w.net == netTrack):
 		w.next.signed = true
+		w.sayBatch()
 		return "00", h.unit(ctx, w, func(tx *db.Tx) error { return h.estate.SignedOn(tx, w.next.tid) })
 	case !w.next.signed:
 		return "77", nil
@@ -211,7 +212,13 @@ func (h *Host) signOn(ctx context.Context, w *work) (string, error) {
 		return outbox.Put(tx, outbox.Event{Name: "terminal.signed_on", Subject: r.tid, Data: Event{TID: r.tid, Shop: w.s.place.Shop, Batch: r.batch}})
 	})
 	w.stan, w.s.bad = stan, 0
+	w.sayBatch()
 	return "00", err
+}
+
+// sayBatch puts the open batch into the answer.
+func (w *work) sayBatch() {
+	w.batch60 = fmt.Sprintf("00%06d%s", w.next.batch, w.net)
 }
 
 // manage does what a signed-on terminal asks for beside transactions.
@@ -311,8 +318,8 @@ func (w *work) build(code string) error {
 	if w.field54 != "" {
 		w.out.SetText(54, w.field54)
 	}
-	if w.settled60 != "" {
-		w.out.SetText(60, w.settled60)
+	if w.batch60 != "" {
+		w.out.SetText(60, w.batch60)
 	}
 	if w.in.Has(63) && !w.out.Has(63) && w.in.IsMTI("0500") {
 		w.out.Set(63, w.in.Get(63))
