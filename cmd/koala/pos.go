@@ -53,6 +53,9 @@ The till trusts the schemes' published live keys and what --ca brings; --test-ke
 test keys and the authority of koala band new --test-cards, with which anybody can make cards.
 With --till it keeps its numbers, its approvals and what was torn in a file; without it forgets.
 
+The commands below are a terminal of an acquirer: they speak the UnionPay POS dialect to its host
+(docs/terminal-protocol.md).
+
 Exit code 0: approved; 1: not; 2: misused.`,
 		Example: `  koala pos --listen 127.0.0.1:35963 --amount 1250 --test-keys
   koala pos --reader "ACR122" --amount 100 --ca house.json --explain
@@ -72,6 +75,7 @@ Exit code 0: approved; 1: not; 2: misused.`,
 	c.Flags().StringVar(&f.lang, "lang", "en", "language of receipt and explanation: en or zh")
 	c.Flags().BoolVar(&f.explain, "explain", false, "also every command and answer, each field named")
 	c.Flags().BoolVar(&f.json, "json", false, "one JSON object instead of text")
+	c.AddCommand(posHostCommands()...)
 	return c
 }
 

@@ -138,7 +138,10 @@ func (t *Terminal) offline(chip Chip) (Result, error) {
 
 // tapEntry is what a receipt says of a card that the host was not asked about.
 func (t *Terminal) tapEntry(chip Chip) *Entry {
-	e := &Entry{Kind: t.act.order.Kind, State: Done, Batch: t.book.batch, CVM: chip.Outcome.CVM}
+	e := &Entry{Kind: t.act.order.Kind, Batch: t.book.batch, CVM: chip.Outcome.CVM}
+	if chip.Outcome.Result == kernel.Approved {
+		e.State = Done
+	}
 	e.set(4, fmt.Sprintf("%012d", t.act.order.Fen))
 	e.set(2, chip.Outcome.PAN)
 	t.stamp(e)

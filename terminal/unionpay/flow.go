@@ -107,7 +107,7 @@ func (t *Terminal) ask(e *Entry, s secret) (approved bool, err error) {
 	}
 	t.learn(e, a)
 	if !Approves(e.Get(39)) {
-		return false, t.journal.drop(e)
+		return false, t.decline(e)
 	}
 	return true, nil
 }
@@ -116,6 +116,13 @@ func full(err error) error {
 	if terminal.NoRoom(err) {
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	}
+	return err
+}
+
+// decline drops what the host declined: nothing came of it, in no state.
+func (t *Terminal) decline(e *Entry) error {
+	err := t.journal.drop(e)
+	e.State = 0
 	return err
 }
 
@@ -145,7 +152,10 @@ func (t *Terminal) inquire(e *Entry, s secret) (Result, error) {
 		return Result{Entry: e}, err
 	}
 	t.learn(e, a)
-	return Result{Entry: e, Approved: Approves(e.Get(39)), Code: e.Get(39)}, nil
+	if e.State = 0; Approves(e.Get(39)) {
+		e.State = Done
+	}
+	return Result{Entry: e, Approved: e.State == Done, Code: e.Get(39)}, nil
 }
 
 // heldBack says that a code is no word about the transaction: the message was
@@ -165,7 +175,7 @@ func (t *Terminal) repeat(e *Entry) (Result, error) {
 	}
 	t.learn(e, a)
 	if !Approves(e.Get(39)) {
-		return Result{Entry: e, Code: e.Get(39)}, t.journal.drop(e)
+		return Result{Entry: e, Code: e.Get(39)}, t.decline(e)
 	}
 	return t.approve(e)
 }
