@@ -236,23 +236,22 @@ func Confirm(tx *db.Tx, id string) error {
 // return.
 func ConfirmDay(ctx context.Context, store *db.Store, day calendar.Date) error {
 	for after, more := "", true; more; {
+		last, n := after, 0
 		err := store.Write(ctx, func(tx *db.Tx) error {
-			var n int
-			last := after
+			last, n = after, 0 // a unit may be run again
 			err := db.Each(tx, func(scan func(...any) error) error { n++; return scan(&last) },
 				`SELECT payee FROM settlement_payout WHERE day = $1 AND kind = 't1' AND payee > $2 ORDER BY payee LIMIT $3`, day.String(), after, maxExpress)
 			if err != nil || n == 0 {
-				more = false
 				return err
 			}
 			_, err = tx.Exec(`UPDATE settlement_payout SET state = 'confirmed', answered = $1
 				WHERE day = $2 AND kind = 't1' AND payee > $3 AND payee <= $4 AND state = 'sent'`, tx.Now().UnixMicro(), day.String(), after, last)
-			after, more = last, n == maxExpress
 			return err
 		})
 		if err != nil {
 			return fmt.Errorf("confirming %s: %w", day, err)
 		}
+		after, more = last, n == maxExpress
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 type pricer struct {
 	tariffs map[tariffKey]*fee.Tariff
 	terms   []Terms
+	first   int64 // when the first of terms begin, microseconds
 	last    tariffKey
 	tariff  *fee.Tariff // of last; nil: no fees
 }
@@ -27,6 +28,9 @@ func newPricer() *pricer { return &pricer{tariffs: map[tariffKey]*fee.Tariff{}} 
 // of turns to the next payee.
 func (p *pricer) of(terms []Terms) {
 	p.terms, p.last, p.tariff = terms, tariffKey{day: -1 << 40}, nil
+	if len(terms) > 0 {
+		p.first = terms[0].Since.Start(calendar.Beijing).UnixMicro()
+	}
 }
 
 const (
@@ -58,14 +62,15 @@ func (p *pricer) on(us int64) (*fee.Tariff, error) {
 
 // price is the fee of an item; what it gives back is below zero. The rules are
 // those of the sale's day, and no later than when it was captured: terms that
-// begin afterwards cannot change it.
+// begin afterwards cannot change it. A clock that is behind the first terms
+// does not make a sale free that was captured under them.
 func (p *pricer) price(r *row) (fee.Parts, error) {
 	if r.card == "" || len(p.terms) == 0 {
 		return fee.Parts{}, nil
 	}
-	at := r.at
-	if r.saleAt != 0 {
-		at = r.saleAt
+	at := r.saleAt
+	if at == 0 {
+		at = max(r.at, p.first)
 	}
 	t, err := p.on(min(at, r.booked))
 	if err != nil || t == nil {

@@ -52,23 +52,23 @@ type Payout struct {
 	Payee       string
 	Kind        Kind
 	State       State
-	Count       int          // items in it
-	Amount      money.Amount // paid, never below zero
-	At          time.Time    // when it was posted
-	Gross       money.Amount // what was earned
-	Refunds     money.Amount // zero or less
-	Chargebacks money.Amount // zero or less
-	Fee         fee.Parts    // fen
-	Reserved    money.Amount // kept as reserve
-	Released    money.Amount // reserve given back
-	Advance     money.Amount // price of being paid at once
-	Undone      money.Amount // of it given back: late is free
-	Brought     money.Amount // kept from before; below zero: recovered from this closing
-	Kept        money.Amount // left for the next closing: below the minimum, held, or a debt
-	Arrives     calendar.Date
-	Promised    time.Time // AtOnce: by when; zero for NextDay
-	Answered    time.Time // when the bank confirmed or returned it
-	File        string    // day or id of the payout file
+	Count       int           // items in it
+	Amount      money.Amount  // paid, never below zero
+	At          time.Time     // when it was posted
+	Gross       money.Amount  // what was earned
+	Refunds     money.Amount  // zero or less
+	Chargebacks money.Amount  // zero or less
+	Fee         fee.Parts     // fen
+	Reserved    money.Amount  // kept as reserve
+	Released    money.Amount  // reserve given back
+	Advance     money.Amount  // price of being paid at once
+	Undone      money.Amount  // of it given back: late is free
+	Brought     money.Amount  // kept from before; below zero: recovered from this closing
+	Kept        money.Amount  // left for the next closing: below the minimum, held, or a debt
+	Arrives     calendar.Date // bank day; AtOnce: when it would have come without
+	Promised    time.Time     // AtOnce: by when; zero for NextDay
+	Answered    time.Time     // when the bank confirmed or returned it
+	File        string        // day or id of the payout file
 
 	after, upto int64 // its items' numbers
 	late        int64

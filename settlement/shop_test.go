@@ -172,6 +172,20 @@ func TestRulesChange(t *testing.T) {
 	h.check()
 }
 
+// TestWrongClock: a terminal's clock neither stops a run nor makes a sale free.
+func TestWrongClock(t *testing.T) {
+	h := open(t, db.Config{URL: dbtest.File(t)})
+	h.shop("wok", nil)
+	for i, at := range []time.Time{time.Unix(86400, 0), noon.AddDate(5, 0, 0)} {
+		if err := h.sell(settlement.Item{Ref: fmt.Sprint("s", i), Payee: "wok", Amount: money.Fen(100_00), Kind: "sale", Card: fee.Credit, At: at}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.morning(day)
+	h.want("both by the rules of today", "wok", 197_50, 2_50, 0)
+	h.check()
+}
+
 func TestTermsOfPayouts(t *testing.T) {
 	h := open(t, db.Config{URL: dbtest.File(t)})
 	h.shop("least", func(t *settlement.Terms) { t.Category, t.Least = "", money.Fen(50_00) })
