@@ -50,6 +50,7 @@ var demoLogins = []demoLogin{
 // demoFlags are the flags of `koala demo`.
 type demoFlags struct {
 	houseFlags
+	linkFlags
 	listen string
 	seed   uint64
 	speed  int
@@ -64,7 +65,11 @@ func demoCommand() *cobra.Command {
 		Long: `Starts a house with an embedded store in --data, wakes a small city on it and prints one
 address with logins. The city's clock runs --speed times as fast as yours. Banks, the radio,
 people, shops and trains are simulated; cards, gates, tills, keys, books and pages are the
-real ones.`,
+real ones.
+
+Terminals of shops dial --terminals (koala terminal, koala pos). Cards of other banks are decided
+by simulated hosts of those banks, which the switch asks over TCP; --peer puts a real one in the
+place of one of them.`,
 		Example: "  koala demo\n  koala demo --listen 127.0.0.1:9000 --data /tmp/town --speed 10",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -75,7 +80,8 @@ real ones.`,
 			return d.serve(cmd.Context(), f.listen, cmd.OutOrStdout())
 		},
 	}
-	f.add(c)
+	f.houseFlags.add(c)
+	f.linkFlags.add(c, "127.0.0.1:7583")
 	c.Flags().StringVar(&f.listen, "listen", "127.0.0.1:8080", "address and port to listen on")
 	c.Flags().Uint64Var(&f.seed, "seed", 1, "what the residents do follows from it")
 	c.Flags().IntVar(&f.speed, "speed", 60, "city seconds per second: 0, 1, 10, 60 or 300")
@@ -85,9 +91,12 @@ real ones.`,
 
 // A demo is a house with a city around it.
 type demo struct {
-	house *app.House
-	kit   *web.Kit
-	city  *city.Live
+	house     *app.House
+	kit       *web.Kit
+	city      *city.Live
+	peers     *peers
+	banks     *banks
+	terminals *counter
 }
 
 func (f demoFlags) start(ctx context.Context, errs io.Writer) (*demo, error) {
@@ -102,14 +111,33 @@ func (f demoFlags) start(ctx context.Context, errs io.Writer) (*demo, error) {
 	now := clock.NewScaled(begin, float64(f.speed))
 	cfg.Clock, cfg.Chunk = now, demoChunk
 	d := &demo{}
-	if d.house, err = app.New(ctx, cfg); err != nil {
+	if d.peers, err = f.dial(); err != nil {
 		return nil, err
 	}
-	if err := f.wake(ctx, d, now, cfg.Log); err != nil {
-		d.house.Close()
+	if d.banks, err = openBanks(now, d.peers); err != nil {
+		return nil, err
+	}
+	cfg.Peers = d.peers.ways
+	if d.house, err = app.New(ctx, cfg); err == nil {
+		err = f.wake(ctx, d, now, cfg.Log)
+	}
+	if err != nil {
+		d.close()
 		return nil, err
 	}
 	return d, nil
+}
+
+// close gives back what start opened.
+func (d *demo) close() {
+	if d.terminals != nil {
+		d.terminals.l.Close()
+	}
+	d.peers.close()
+	d.banks.l.Close()
+	if d.house != nil {
+		d.house.Close()
+	}
 }
 
 func (f demoFlags) wake(ctx context.Context, d *demo, now *clock.Scaled, log *slog.Logger) (err error) {
@@ -129,6 +157,10 @@ func (f demoFlags) wake(ctx context.Context, d *demo, now *clock.Scaled, log *sl
 	}
 	d.city, err = city.NewLive(d.house, city.LiveConfig{People: people, Seed: f.seed, Clock: now, Hub: d.kit.Hub,
 		Dir: filepath.Join(f.data, "devices"), Log: log})
+	if err == nil {
+		d.peers.host.Store(d.house.Switch)
+		d.terminals, err = openCounter(f.terminals, d.house.Switch, log)
+	}
 	return err
 }
 
@@ -191,8 +223,12 @@ func (d *demo) enrol(ctx context.Context) error {
 }
 
 func (d *demo) serve(ctx context.Context, listen string, out io.Writer) error {
-	defer d.house.Close()
+	defer d.close()
 	run, stop := context.WithCancel(ctx)
+	log := d.house.Config.Log
+	play := d.banks.run(run, log)
+	answered := d.terminals.run(run, log)
+	go d.banks.share(run, d.house.Keys, log)
 	stopped := make(chan error, 1)
 	go func() { stopped <- d.city.Run(run) }()
 	go d.keepClock(run, filepath.Join(d.house.Config.Data, "city.clock"))
@@ -200,6 +236,8 @@ func (d *demo) serve(ctx context.Context, listen string, out io.Writer) error {
 	err := listenAndServe(ctx, listen, d.house.Handler(d.kit, app.Pages{City: d.city, Street: d.city, Wrist: d.city}),
 		func(url string) { d.welcome(out, url) })
 	stop()
+	answered()
+	play()
 	if ended := <-stopped; err == nil && !errors.Is(ended, context.Canceled) {
 		err = ended
 	}
@@ -210,6 +248,11 @@ func (d *demo) welcome(out io.Writer, url string) {
 	fmt.Fprintf(out, "\nkoala is at %s\n\n", url)
 	for _, l := range demoLogins {
 		fmt.Fprintf(out, "  %-5s %-14s %s, %s\n", l.Name, l.Password, l.Shown, l.Hint.EN)
+	}
+	if d.terminals != nil {
+		number := d.banks.sample()
+		fmt.Fprintf(out, "\nTerminals dial %s. A card of a simulated bank: koala pos sale --track2 %s=2512101 --pin %s\n",
+			d.terminals.where(), number, d.banks.pin(number))
 	}
 	fmt.Fprintf(out, "\nBooks in %s. It is %s in the city. Stop with Ctrl-C.\n", d.house.Store.Place(),
 		d.house.Now().In(calendar.Beijing).Format("2006-01-02 15:04"))

@@ -16,35 +16,66 @@ import (
 
 func serveCommand() *cobra.Command {
 	var f houseFlags
+	var links linkFlags
 	var listen string
 	c := &cobra.Command{
 		Use:   "serve",
 		Short: "The house alone, for real use",
 		Long: `Serves the consoles and the devices' door on a house in --data, or with its books in
-PostgreSQL. There is no city and no printed login: people are registered with koala person.`,
-		Example: "  koala serve --listen 127.0.0.1:8080 --data /var/lib/koala\n  koala serve --db postgres://koala@db/koala --data /var/lib/koala",
-		Args:    noArgs,
+PostgreSQL. There is no city and no printed login: people are registered with koala person.
+
+With --terminals shops' terminals are answered at that address too, as docs/terminal-protocol.md
+says; koala terminal registers them. Cards of other banks are decided by their issuers' hosts:
+each --peer is the way to one, and its two zone keys come in with koala key enter.`,
+		Example: "  koala serve --listen 127.0.0.1:8080 --data /var/lib/koala\n  koala serve --terminals 0.0.0.0:7583 --peer ICBC=10.1.0.7:5001\n" +
+			"  koala serve --db postgres://koala@db/koala --data /var/lib/koala",
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx := cmd.Context()
-			h, err := app.New(ctx, f.config(cmd.ErrOrStderr()))
-			if err != nil {
-				return err
-			}
-			defer h.Close()
-			kit, err := h.NewKit(ctx, clock.System().Now, nil)
-			if err != nil {
-				return err
-			}
-			go follow(ctx, func() error { return h.Announce(ctx, kit.Hub) })
-			go tick(ctx, h, time.Minute)
-			return listenAndServe(ctx, listen, h.Handler(kit, app.Pages{}), func(url string) {
-				fmt.Fprintf(cmd.OutOrStdout(), "koala is at %s, its books in %s\n", url, h.Store.Place())
-			})
+			return f.serve(cmd, links, listen)
 		},
 	}
 	f.add(c)
+	links.add(c, "")
 	c.Flags().StringVar(&listen, "listen", "127.0.0.1:8080", "address and port to listen on")
 	return c
+}
+
+func (f houseFlags) serve(cmd *cobra.Command, links linkFlags, listen string) error {
+	ctx := cmd.Context()
+	p, err := links.dial()
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	cfg := f.config(cmd.ErrOrStderr())
+	cfg.Peers = p.ways
+	h, err := app.New(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	if err := p.found(ctx, h); err != nil {
+		return err
+	}
+	kit, err := h.NewKit(ctx, clock.System().Now, nil)
+	if err != nil {
+		return err
+	}
+	terminals, err := openCounter(links.terminals, h.Switch, cfg.Log)
+	if err != nil {
+		return err
+	}
+	run, stop := context.WithCancel(ctx)
+	answered := terminals.run(run, cfg.Log)
+	defer func() { stop(); answered() }()
+	go follow(ctx, func() error { return h.Announce(ctx, kit.Hub) })
+	go tick(ctx, h, time.Minute)
+	return listenAndServe(ctx, listen, h.Handler(kit, app.Pages{}), func(url string) {
+		fmt.Fprintf(cmd.OutOrStdout(), "koala is at %s, its books in %s\n", url, h.Store.Place())
+		if terminals != nil {
+			fmt.Fprintf(cmd.OutOrStdout(), "terminals dial %s\n", terminals.where())
+		}
+	})
 }
 
 // follow runs f again after a failure, until ctx ends.
