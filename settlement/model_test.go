@@ -332,3 +332,60 @@ func TestWhileOthersWrite(t *testing.T) {
 		return err
 	})
 }
+
+// TestSplitsAddUp: shares sum to the sale, and refunds in any parts take each
+// back to nothing, none ever below.
+func TestSplitsAddUp(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		whole := rapid.Int64Range(1, 1_000_000).Draw(rt, "fen")
+		var s settlement.Split
+		fixed, bp := int64(0), int64(10_000)
+		for i := range rapid.IntRange(0, 3).Draw(rt, "fixed") {
+			n := rapid.Int64Range(0, whole-fixed).Draw(rt, "n")
+			if fixed += n; n > 0 {
+				s.Shares = append(s.Shares, settlement.Share{Payee: fmt.Sprint("f", i), Fixed: money.Fen(n)})
+			}
+		}
+		for i := range rapid.IntRange(0, 4).Draw(rt, "parts") {
+			n := rapid.Int64Range(1, bp-10).Draw(rt, "bp")
+			bp -= n
+			s.Shares = append(s.Shares, settlement.Share{Payee: fmt.Sprint("p", i), BP: n})
+			if bp < 100 {
+				break
+			}
+		}
+		s.Shares = append(s.Shares, settlement.Share{Payee: "rest", BP: bp})
+		left, err := s.Divide(money.Fen(whole))
+		if err != nil {
+			rt.Fatal(err)
+		}
+		sum := func() (fen int64) {
+			for i, n := range left {
+				if n.Sign() < 0 {
+					rt.Fatalf("share %d is %s", i, n)
+				}
+				fen += n.Minor()
+			}
+			return fen
+		}
+		if sum() != whole {
+			rt.Fatalf("shares %v of %d", left, whole)
+		}
+		for rest := whole; rest > 0; {
+			back := rapid.Int64Range(1, rest).Draw(rt, "back")
+			if rapid.Bool().Draw(rt, "all") {
+				back = rest
+			}
+			parts, err := s.Undo(left, money.Fen(back))
+			if err != nil {
+				rt.Fatal(err)
+			}
+			for i := range left {
+				left[i] = left[i].Sub(parts[i])
+			}
+			if rest -= back; sum() != rest {
+				rt.Fatalf("after %d back: %v, want %d", back, left, rest)
+			}
+		}
+	})
+}

@@ -152,11 +152,12 @@ type closing struct {
 // amount due; it may lower that. nil for the next bank day.
 func (c *closing) net(price func(pay int64) (int64, int64)) bool {
 	p, s, o := &c.p, &c.sum, &c.payout
-	if s.gross > 0 && c.terms.ReserveBP > 0 {
-		o.Reserved = money.Fen(s.gross).Portion(c.terms.ReserveBP, 10_000, money.Down)
+	have := p.kept + s.gross + s.refunds + s.chargebacks - s.fee.Fee + p.released
+	reserved := int64(0)
+	if s.gross > 0 && c.terms.ReserveBP > 0 { // never of what is not there
+		reserved = min(money.Fen(s.gross).Portion(c.terms.ReserveBP, 10_000, money.Down).Minor(), max(0, have))
 	}
-	reserved := o.Reserved.Minor()
-	have := p.kept + s.gross + s.refunds + s.chargebacks - s.fee.Fee - reserved + p.released
+	have -= reserved
 	pay, advance := int64(0), int64(0)
 	if p.stopped == 0 {
 		pay = max(0, have-p.held)
