@@ -7,6 +7,7 @@ import (
 
 	"koala/calendar"
 	"koala/internal/db"
+	"koala/internal/outbox"
 	"koala/ledger"
 	"koala/money"
 	"koala/settlement"
@@ -140,6 +141,9 @@ func (c Case) enter(tx *db.Tx, was State, who, why string) (_ Case, err error) {
 	}
 	if err == nil {
 		err = insertEvent(tx, c.ID, Event{At: c.At, Who: who, Was: was, Is: c.State, Why: why})
+	}
+	if err == nil {
+		err = outbox.Put(tx, outbox.Event{Name: "dispute." + string(c.State), Subject: c.ID, Data: map[string]string{"shop": c.Sale.Payee, "rrn": c.Sale.RRN, "next": string(c.State.Next())}})
 	}
 	if err != nil {
 		return c, fmt.Errorf("dispute %s to %s: %w", c.ID, c.State, err)

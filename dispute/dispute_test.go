@@ -17,6 +17,7 @@ import (
 	"koala/internal/clock"
 	"koala/internal/db"
 	"koala/internal/db/dbtest"
+	"koala/internal/outbox"
 	"koala/ledger"
 	"koala/money"
 	"koala/settlement"
@@ -58,7 +59,7 @@ func newHouse(t tester, cfg db.Config) *house {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { h.book.Close(); h.store.Close() })
-	if err := h.store.Migrate(ctx, settlement.Schema, Schema); err != nil {
+	if err := h.store.Migrate(ctx, outbox.Schema, settlement.Schema, Schema); err != nil {
 		t.Fatal(err)
 	}
 	h.must(func(tx *db.Tx) error {

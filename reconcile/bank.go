@@ -129,7 +129,7 @@ func (b bankLine) unknown(tx *db.Tx, h Host) error {
 
 // hold books a line between bank and suspense and makes it an exception.
 func (b bankLine) hold(tx *db.Tx, h Host, x Exception) error {
-	if err := post(tx, "reconcile:line:"+b.ref(), b.Reference, h.Bank, -b.Fen, Suspense(h.Name), b.Fen); err != nil {
+	if err := move(tx, "reconcile:line:"+b.ref(), b.Reference, h.Bank, Suspense(h.Name), b.Fen); err != nil {
 		return err
 	}
 	x.Host, x.Day, x.Held = h.Name, calendar.Of(b.Booked, calendar.Beijing), b.Fen
@@ -141,6 +141,10 @@ func raise(tx *db.Tx, x Exception) error {
 	x.ID, x.Next = tx.NewID("rexc"), x.Type.Next()
 	fresh, err := insertException(tx, x)
 	if err != nil || !fresh {
+		return err
+	}
+	x.State = Open
+	if err := tell(tx, x); err != nil {
 		return err
 	}
 	return audit(tx, x.ID, System, "", Open, "found on the statement")
@@ -171,7 +175,7 @@ func (b bankLine) payout(tx *db.Tx, h Host, id string) error {
 	if over == 0 {
 		return nil
 	}
-	if err := post(tx, "reconcile:line:"+b.ref(), b.Reference, h.Bank, -over, Suspense(h.Name), over); err != nil {
+	if err := move(tx, "reconcile:line:"+b.ref(), b.Reference, h.Bank, Suspense(h.Name), over); err != nil {
 		return err
 	}
 	return raise(tx, Exception{Host: h.Name, Day: calendar.Of(b.Booked, calendar.Beijing), Type: PayoutDiffers, Held: over, Payee: payee, Ref: string(PayoutDiffers) + "/" + id})
@@ -263,7 +267,7 @@ func settleWaiting(tx *db.Tx, h Host, r Report) error {
 // receivable: the file is the host's word.
 func clear(tx *db.Tx, h Host, r *Report) error {
 	ref := "reconcile:clearing:" + h.Name + ":" + r.Day.String()
-	err := post(tx, ref, "clearing file of "+r.Day.String(), h.Receivable, r.Theirs.Fen, h.Fees, -r.Theirs.Fee, h.Network, -r.Theirs.Network, Suspense(h.Name), -r.Net())
+	err := post(tx, ref, "clearing file of "+r.Day.String(), leg{h.Receivable, r.Theirs.Fen}, leg{h.Fees, -r.Theirs.Fee}, leg{h.Network, -r.Theirs.Network}, leg{Suspense(h.Name), -r.Net()})
 	if err != nil {
 		return err
 	}
@@ -273,7 +277,7 @@ func clear(tx *db.Tx, h Host, r *Report) error {
 }
 
 func receive(tx *db.Tx, h Host, r *Report, line string, fen int64) error {
-	if err := post(tx, "reconcile:line:"+line, "clearing of "+r.Day.String(), h.Bank, -fen, Suspense(h.Name), fen); err != nil {
+	if err := move(tx, "reconcile:line:"+line, "clearing of "+r.Day.String(), h.Bank, Suspense(h.Name), fen); err != nil {
 		return err
 	}
 	r.Received += fen

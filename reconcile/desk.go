@@ -9,6 +9,7 @@ import (
 
 	"koala/calendar"
 	"koala/internal/db"
+	"koala/internal/outbox"
 	"koala/ledger"
 	"koala/money"
 	"koala/settlement"
@@ -119,7 +120,15 @@ func step(tx *db.Tx, x Exception, to ExceptionState, who, why string) (Exception
 	if err := updateException(tx, was, x); err != nil {
 		return x, fmt.Errorf("exception %s: %w", x.ID, err)
 	}
-	return x, audit(tx, x.ID, who, was, to, why)
+	if err := audit(tx, x.ID, who, was, to, why); err != nil {
+		return x, err
+	}
+	return x, tell(tx, x)
+}
+
+// tell lets pages know that an exception is new or has moved.
+func tell(tx *db.Tx, x Exception) error {
+	return outbox.Put(tx, outbox.Event{Name: "exception." + string(x.State), Subject: x.ID, Data: map[string]string{"host": x.Host, "type": string(x.Type)}})
 }
 
 // Propose takes the type's proposal up. payee names the shop it is about, when
@@ -190,13 +199,13 @@ type Outcome string
 // The outcomes.
 const (
 	Nothing Outcome = "nothing" // nothing is held
-	ByBank  Outcome = "bank"    // paid or received through the bank account
 	ToShop  Outcome = "shop"    // the shop's: paid with its next settlement, or taken from it
 	ToLoss  Outcome = "loss"    // the house bears or keeps it
 )
 
 // Close ends an exception with a reason. What is on suspense for it is booked
-// where outcome says; above the limit not by the one who proposed.
+// where outcome says; above the limit not by the one who proposed. What the bank
+// received or paid for it is an exception of its own: see Offset.
 func Close(tx *db.Tx, id string, outcome Outcome, who, why string) (Exception, error) {
 	x, err := ExceptionOf(tx, id)
 	if err == nil {
@@ -261,7 +270,7 @@ func Offset(tx *db.Tx, id, other, who, why string) error {
 		err = ErrFourEyes
 	}
 	if err == nil && x.Host != y.Host {
-		err = post(tx, "reconcile:"+id+":offset", why, Suspense(x.Host), -x.Held, Suspense(y.Host), x.Held)
+		err = move(tx, "reconcile:"+id+":offset", why, Suspense(x.Host), Suspense(y.Host), x.Held)
 	}
 	for _, e := range []*Exception{&x, &y} {
 		if err == nil {
@@ -305,7 +314,7 @@ var errAgain = errors.New("reconcile: what earlier days left has changed")
 // host's suspense account, and says how much that is.
 func (x Exception) suspend(tx *db.Tx, h Host) (held int64, err error) {
 	held = x.net()
-	return held, post(tx, "reconcile:"+x.ID, string(x.Type), h.Receivable, -x.Gross, h.Fees, x.Fee, h.Network, x.Network, Suspense(h.Name), held)
+	return held, post(tx, "reconcile:"+x.ID, string(x.Type), leg{h.Receivable, -x.Gross}, leg{h.Fees, x.Fee}, leg{h.Network, x.Network}, leg{Suspense(h.Name), held})
 }
 
 // oweAgain gives a payout that came back to the shop: as settlement does with
@@ -323,7 +332,7 @@ func (x *Exception) oweAgain(tx *db.Tx, h Host) error {
 	}
 	// Settlement's own entry takes it from the bank: there it has to be. What
 	// the shop's bank kept of it stays on suspense.
-	if err := post(tx, "reconcile:"+x.ID, string(x.Type), Suspense(x.Host), -p.Amount.Minor(), h.Bank, p.Amount.Minor()); err != nil {
+	if err := move(tx, "reconcile:"+x.ID, string(x.Type), Suspense(x.Host), h.Bank, p.Amount.Minor()); err != nil {
 		return err
 	}
 	x.Held -= p.Amount.Minor()
@@ -335,7 +344,7 @@ func (x Exception) capture(tx *db.Tx, ref string, from ledger.AccountID) error {
 	if x.Payee == "" {
 		return ErrOutcome
 	}
-	if err := post(tx, ref, string(x.Type), from, -x.Held, settlement.Payable(x.Payee), x.Held); err != nil {
+	if err := move(tx, ref, string(x.Type), from, settlement.Payable(x.Payee), x.Held); err != nil {
 		return err
 	}
 	return settlement.Capture(tx, settlement.Item{Ref: ref, Payee: x.Payee, Amount: money.Fen(x.Held), At: x.At, Kind: "correction"})
@@ -347,10 +356,8 @@ func (x Exception) release(tx *db.Tx, h Host, outcome Outcome) error {
 	switch outcome {
 	case Nothing:
 		return nil
-	case ByBank:
-		return post(tx, ref, string(x.Type), Suspense(h.Name), -x.Held, h.Bank, x.Held)
 	case ToLoss:
-		return post(tx, ref, string(x.Type), Suspense(h.Name), -x.Held, Loss, x.Held)
+		return move(tx, ref, string(x.Type), Suspense(h.Name), Loss, x.Held)
 	case ToShop:
 		return x.capture(tx, ref, Suspense(h.Name))
 	}

@@ -109,9 +109,12 @@ func readLine(text []byte, day calendar.Date, class ClassOf) (x Item, moves bool
 // sent reads MMDDhhmmss of Beijing: the last such moment before the end of the
 // day after the settlement day, for the file has no year.
 func sent(s string, day calendar.Date) (time.Time, error) {
-	for _, year := range []int{day.Year + 1, day.Year, day.Year - 1} {
-		t, err := time.ParseInLocation("20060102150405", fmt.Sprintf("%04d%s", year, s), calendar.Beijing)
-		if err == nil && t.Before(day.AddDays(2).Start(calendar.Beijing)) {
+	two := func(i int) int { return int(s[i]-'0')*10 + int(s[i+1]-'0') }
+	month, dom, hour, minute, second := two(0), two(2), two(4), two(6), two(8)
+	end := day.AddDays(2).Start(calendar.Beijing)
+	for year := day.Year + 1; year > day.Year-4 && hour < 24 && minute < 60 && second < 60; year-- { // to the last leap year
+		t := time.Date(year, time.Month(month), dom, hour, minute, second, 0, calendar.Beijing)
+		if t.Before(end) && int(t.Month()) == month && t.Day() == dom {
 			return t.UTC(), nil
 		}
 	}

@@ -73,7 +73,7 @@ func Match(ours, theirs iter.Seq2[Item, error], cutOff time.Time, carried Carrie
 			m.Theirs.add(&t[i])
 		}
 		m.group(o, t)
-		if len(m.Differences)+len(m.lonely)+len(m.unknown) > MaxExceptions {
+		if !m.Ours.sane() || !m.Theirs.sane() || len(m.Differences)+len(m.lonely)+len(m.unknown) > MaxExceptions {
 			return Result{}, ErrMany
 		}
 	}

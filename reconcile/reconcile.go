@@ -103,6 +103,11 @@ type Sum struct {
 // Net is what is left of the sum when the fees are kept, in fen.
 func (s Sum) Net() int64 { return s.Fen - s.Fee - s.Network }
 
+// sane tells whether the sum is one that books can take.
+func (s *Sum) sane() bool {
+	return max(abs(s.Fen), abs(s.Fee), abs(s.Network)) <= money.MaxMinor/4
+}
+
 func (s *Sum) add(x *Item) { s.Count++; s.Fen += x.Fen; s.Fee += x.Fee; s.Network += x.Network }
 
 // Type names what is wrong.
@@ -228,6 +233,6 @@ var (
 	ErrState    = fail.Define(fail.Refused, "reconcile.state", "the exception is not in a state for this")
 	ErrWhy      = fail.Define(fail.Invalid, "reconcile.why", "say who acts and why, in up to 500 bytes")
 	ErrFourEyes = fail.Define(fail.Refused, "reconcile.four_eyes", "above the limit somebody else has to sign")
-	ErrOutcome  = fail.Define(fail.Invalid, "reconcile.outcome", "money on suspense must go somewhere: bank, shop or loss")
+	ErrOutcome  = fail.Define(fail.Invalid, "reconcile.outcome", "money on suspense must go somewhere: to the shop, to the house's loss, or against a bank line")
 	ErrPayout   = fail.Define(fail.Invalid, "reconcile.payout", "a payout needs an id, a payee, an amount above zero and a day")
 )

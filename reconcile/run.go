@@ -13,6 +13,7 @@ import (
 
 	"koala/calendar"
 	"koala/internal/db"
+	"koala/internal/outbox"
 	"koala/ledger"
 	"koala/money"
 )
@@ -64,7 +65,7 @@ func Join(tx *db.Tx, h Host) error {
 type Day struct {
 	Host  string
 	Day   calendar.Date
-	Ours  iter.Seq2[Item, error] // in any order
+	Ours  iter.Seq2[Item, error] // in any order; read while the file is
 	File  io.Reader              // the clearing file, spec/clearing
 	Name  string                 // of the file
 	Class ClassOf                // may be nil
@@ -101,17 +102,13 @@ func Run(ctx context.Context, store *db.Store, d Day) (Report, error) {
 
 func run(ctx context.Context, store *db.Store, d Day) (Report, error) {
 	hash := sha256.New()
-	theirs, err := Sort(ReadClearing(io.TeeReader(d.File, hash), d.Day, d.Class), d.Dir)
-	if err != nil {
-		return Report{}, err
-	}
-	defer theirs.Close()
-	sum := hex.EncodeToString(hash.Sum(nil))
-	ours, err := Sort(d.Ours, d.Dir)
+	ours, theirs, err := SortBoth(d.Ours, ReadClearing(io.TeeReader(d.File, hash), d.Day, d.Class), d.Dir)
 	if err != nil {
 		return Report{}, err
 	}
 	defer ours.Close()
+	defer theirs.Close()
+	sum := hex.EncodeToString(hash.Sum(nil))
 	for {
 		var h Host
 		var carried Carried
@@ -191,6 +188,10 @@ func keep(tx *db.Tx, h Host, d Day, hash string, found Result) (Report, error) {
 	if err := missed(tx, found.Missed, d.Day); err != nil {
 		return r, err
 	}
+	err := outbox.Put(tx, outbox.Event{Name: "day.reconciled", Subject: h.Name + "/" + d.Day.String(), Data: map[string]int64{"differs": r.Differs, "theirs": r.Theirs.Count}})
+	if err != nil {
+		return r, err
+	}
 	for i, x := range found.Differences {
 		if err := find(tx, h.Name, d.Day, x, i); err != nil {
 			return r, err
@@ -233,16 +234,31 @@ func find(tx *db.Tx, host string, day calendar.Date, d Difference, nth int) erro
 	if _, err := insertException(tx, x); err != nil {
 		return err
 	}
+	x.State = Open
+	if err := tell(tx, x); err != nil {
+		return err
+	}
 	return audit(tx, x.ID, System, "", Open, "found by comparison")
 }
 
-// post books legs given as pairs of account and fen; those of nothing are left
-// out, and an entry of nothing is no entry.
-func post(tx *db.Tx, ref, text string, legs ...any) error {
+// A leg is fen that an account gets.
+type leg struct {
+	account ledger.AccountID
+	fen     int64
+}
+
+// move books fen from one account to another, or back when they are negative.
+func move(tx *db.Tx, ref, text string, from, to ledger.AccountID, fen int64) error {
+	return post(tx, ref, text, leg{from, -fen}, leg{to, fen})
+}
+
+// post books legs; those of nothing are left out, and an entry of nothing is no
+// entry.
+func post(tx *db.Tx, ref, text string, legs ...leg) error {
 	e := ledger.Entry{Ref: ref, Kind: "reconcile", Text: text}
-	for i := 0; i < len(legs); i += 2 {
-		if fen := legs[i+1].(int64); fen != 0 {
-			e.Legs = append(e.Legs, ledger.Leg{Account: legs[i].(ledger.AccountID), Amount: money.Fen(fen)})
+	for _, l := range legs {
+		if l.fen != 0 {
+			e.Legs = append(e.Legs, ledger.Leg{Account: l.account, Amount: money.Fen(l.fen)})
 		}
 	}
 	if len(e.Legs) == 0 {

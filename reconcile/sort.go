@@ -32,6 +32,27 @@ func Sort(items iter.Seq2[Item, error], dir string) (*Sorted, error) {
 	return sortBy(items, dir, chunk)
 }
 
+// SortBoth sorts two sides at once, each read on a goroutine of its own. Close
+// both of what it returns.
+func SortBoth(ours, theirs iter.Seq2[Item, error], dir string) (o, t *Sorted, err error) {
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		t, err = Sort(theirs, dir)
+		done <- err
+	}()
+	o, err = Sort(ours, dir)
+	if err = errors.Join(err, <-done); err != nil {
+		for _, s := range []*Sorted{o, t} {
+			if s != nil {
+				s.Close()
+			}
+		}
+		return nil, nil, err
+	}
+	return o, t, nil
+}
+
 func sortBy(items iter.Seq2[Item, error], dir string, room int) (s *Sorted, err error) {
 	s = &Sorted{}
 	defer func() {

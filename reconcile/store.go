@@ -306,6 +306,26 @@ func OfDay(q db.Reader, host string, day calendar.Date) ([]Exception, error) {
 	return exceptions(q, `host = $1 AND day = $2 ORDER BY id`, host, day.String())
 }
 
+// A Tally counts the exceptions of a host and type that are not closed.
+type Tally struct {
+	Host  string
+	Type  Type
+	Count int64
+	Net   int64 // fen that the books are off by, or that is on suspense
+}
+
+// Count sums the exceptions that are not closed, by host and type.
+func Count(q db.Reader) (out []Tally, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
+		var t Tally
+		err := scan(&t.Host, &t.Type, &t.Count, &t.Net)
+		out = append(out, t)
+		return err
+	}, `SELECT host, type, COUNT(*), CAST(SUM(CASE WHEN held <> 0 THEN held ELSE gross - fee - network END) AS BIGINT)
+		FROM reconcile_exception WHERE state <> $1 GROUP BY host, type ORDER BY host, type`, string(Closed))
+	return out, err
+}
+
 func audit(tx *db.Tx, id, who string, was, became ExceptionState, why string) error {
 	_, err := tx.Exec(`INSERT INTO reconcile_audit (id, exception, at, who, was, became, why) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
 		tx.NewID("raud"), id, tx.Now().UnixMicro(), who, string(was), string(became), why)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"koala/internal/db"
+	"koala/internal/outbox"
 )
 
 // CaseState is where a case stands.
@@ -90,7 +91,15 @@ func (e *Engine) report(tx *db.Tx, f Fact, d Decision) error {
 		}
 		c.Holding = true
 	}
-	return updateCase(tx, c, c.State)
+	if err := updateCase(tx, c, c.State); err != nil {
+		return err
+	}
+	return c.tell(tx)
+}
+
+// tell lets pages know that a case is new or has moved.
+func (c *Case) tell(tx *db.Tx) error {
+	return outbox.Put(tx, outbox.Event{Name: "risk_case." + string(c.State), Subject: c.ID, Data: map[string]any{"shop": c.Shop, "score": c.Score, "action": c.Action}})
 }
 
 // reason is a judgement in one line.
@@ -189,7 +198,10 @@ func (c *Case) step(tx *db.Tx, to CaseState, who, why string) error {
 	if err := updateCase(tx, *c, was); err != nil {
 		return fmt.Errorf("case %s: %w", c.ID, err)
 	}
-	return insertAct(tx, c.ID, Act{At: tx.Now(), Who: who, Was: was, Is: to, Why: why})
+	if err := insertAct(tx, c.ID, Act{At: tx.Now(), Who: who, Was: was, Is: to, Why: why}); err != nil {
+		return err
+	}
+	return c.tell(tx)
 }
 
 func insertEvidence(tx *db.Tx, id string, f Fact, d Decision) (fresh bool, err error) {

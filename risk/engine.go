@@ -93,7 +93,7 @@ func (f *Fact) check() error {
 }
 
 // Keep writes a fact and its judgement down with the unit that did what it is
-// about. What is not allowed outright becomes part of the shop's case. Memory
+// about; one that was refused, too, with Declined set. What is not allowed outright becomes part of the shop's case. Memory
 // learns it when the unit is durable.
 func (e *Engine) Keep(tx *db.Tx, f Fact, d Decision) error {
 	if err := f.check(); err != nil {

@@ -14,6 +14,7 @@ import (
 	"koala/internal/clock"
 	"koala/internal/db"
 	"koala/internal/db/dbtest"
+	"koala/internal/outbox"
 )
 
 var ctx = context.Background()
@@ -59,7 +60,7 @@ func newDesk(t tester, cfg db.Config) *desk {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { d.store.Close() })
-	if err := d.store.Migrate(ctx, Schema); err != nil {
+	if err := d.store.Migrate(ctx, outbox.Schema, Schema); err != nil {
 		t.Fatal(err)
 	}
 	if d.engine, err = Open(ctx, d.store, d); err != nil {
@@ -94,12 +95,24 @@ func (d *desk) cases(state CaseState) (out []Case) {
 	return out
 }
 
+func (d *desk) queue() (out []Case) {
+	d.t.Helper()
+	err := d.store.Read(ctx, func(q *db.Query) (err error) { out, err = Queue(q, 10); return err })
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return out
+}
+
 func TestCaseDesk(t *testing.T) {
 	dbtest.EachConfig(t, func(t *testing.T, cfg db.Config) {
 		d := newDesk(t, cfg)
 		alone := func(f *Fact) { f.Kind, f.Fen = Refund, 1_000_00 }
 		if got := d.sell(sale(1, alone)); got.Action != Review {
 			t.Fatalf("%+v", got)
+		}
+		if q := d.queue(); len(q) != 1 || q[0].Score != 40 {
+			t.Errorf("queue %+v", q)
 		}
 		got := d.sell(sale(2, func(f *Fact) { alone(f); f.Place = shanghai }))
 		if got.Action != Hold {

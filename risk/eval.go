@@ -161,7 +161,7 @@ func newTerminal(r *Rule, f *Fact, _ *Window) (int, string, string) {
 	if !f.sells() || f.Since.IsZero() || age < 0 || age >= r.window() || f.Fen < r.Fen {
 		return 0, "", ""
 	}
-	return r.Points, fmt.Sprintf("%s yuan %.0f h after the terminal was bound", yuan(f.Fen), age.Hours()), fmt.Sprintf("终端绑定 %[2].0f 小时后交易 %[1]s 元", yuan(f.Fen), age.Hours())
+	return r.Points, fmt.Sprintf("%s yuan %.0f h after the terminal was bound", yuan(f.Fen), age.Hours()), fmt.Sprintf("终端绑定 %.0[2]f 小时后交易 %[1]s 元", yuan(f.Fen), age.Hours())
 }
 
 func movedTerminal(r *Rule, f *Fact, _ *Window) (int, string, string) {

@@ -101,7 +101,7 @@ func TestEveryRule(t *testing.T) {
 			t.Errorf("%s: %+v, want %s and %d", tt.name, d, tt.code, tt.score)
 		}
 		for _, h := range d.Hits {
-			if h.En == "" || h.Zh == "" || h.En == h.Zh {
+			if h.En == "" || h.Zh == "" || h.En == h.Zh || strings.Contains(h.En+h.Zh, "%!") {
 				t.Errorf("%s is not explained: %+v", tt.name, h)
 			}
 		}

@@ -258,6 +258,16 @@ func Cases(q db.Reader, state CaseState, shop, before string, limit int) (out []
 	return out, err
 }
 
+// Queue reads the cases that nobody has taken, highest score first, then oldest.
+func Queue(q db.Reader, limit int) (out []Case, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
+		c, err := scanCase(scan)
+		out = append(out, c)
+		return err
+	}, `SELECT `+caseColumns+` FROM risk_case WHERE state = $1 ORDER BY score DESC, id LIMIT $2`, string(Opened), page(limit))
+	return out, err
+}
+
 func insertAct(tx *db.Tx, id string, a Act) error {
 	_, err := tx.Exec(`INSERT INTO risk_act (id, risk_case, at, who, was, became, why) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
 		tx.NewID("ract"), id, a.At.UnixMicro(), a.Who, string(a.Was), string(a.Is), a.Why)

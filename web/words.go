@@ -124,7 +124,7 @@ var failuresZH = map[string]string{
 	"reconcile.state":            "差异目前的状态不允许这样做。",
 	"reconcile.why":              "请写明经办人和原因，不超过 500 字节。",
 	"reconcile.four_eyes":        "超过限额，须由另一人复核。",
-	"reconcile.outcome":          "挂账金额必须有去向：银行、商户或损益。",
+	"reconcile.outcome":          "挂账金额必须有去向：给商户、计入损益或与银行流水核销。",
 	"reconcile.payout":           "付款须有编号、收款方、大于零的金额和日期。",
 	"dispute.bad_claim":          "差错须有编号、交易、已知原因码，金额不超过交易剩余金额。",
 	"dispute.differs":            "这个编号曾以别的内容立案。",

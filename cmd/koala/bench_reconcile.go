@@ -154,15 +154,11 @@ func (f reconcileFlags) bench(ctx context.Context, p *benchProgress) ([]figure, 
 
 // compareDay is what a night's run does before it writes anything down.
 func compareDay(ours, theirs iter.Seq2[reconcile.Item, error], dir string) (reconcile.Result, error) {
-	t, err := reconcile.Sort(theirs, dir)
-	if err != nil {
-		return reconcile.Result{}, err
-	}
-	defer t.Close()
-	o, err := reconcile.Sort(ours, dir)
+	o, t, err := reconcile.SortBoth(ours, theirs, dir)
 	if err != nil {
 		return reconcile.Result{}, err
 	}
 	defer o.Close()
+	defer t.Close()
 	return reconcile.Match(o.All(), t.All(), time.Time{}, reconcile.Carried{})
 }
