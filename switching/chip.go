@@ -465,7 +465,8 @@ func (h *Host) notice(ctx context.Context, w *work) (string, error) {
 			return err
 		}
 		if told != nil {
-			return enqueueOnce(tx, &o, queueNotice, told)
+			_, err := h.enqueue(tx, &o, queueNotice, told)
+			return err
 		}
 		k := kindNames[o.Kind]
 		if k.act != actLoad || o.State != Approved || !ran {

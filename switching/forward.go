@@ -22,7 +22,8 @@ func (h *Host) foreign(ctx context.Context, w *work, o *Txn) (string, error) {
 	if code != "" {
 		return h.refused(ctx, w, code, "PIN block")
 	}
-	err = h.unit(ctx, w, func(tx *db.Tx) error {
+	trace := 0
+	err = h.unit(ctx, w, func(tx *db.Tx) (err error) {
 		t := w.begin(tx)
 		t.State, t.Code, t.Auth = Sent, "", ""
 		if o != nil {
@@ -33,7 +34,8 @@ func (h *Host) foreign(ctx context.Context, w *work, o *Txn) (string, error) {
 		if err := t.put(tx); err != nil {
 			return err
 		}
-		return enqueue(tx, t, queueAsked, sealed)
+		trace, err = h.enqueue(tx, t, queueAsked, sealed)
+		return err
 	})
 	if err != nil {
 		return "", err
@@ -42,7 +44,7 @@ func (h *Host) foreign(ctx context.Context, w *work, o *Txn) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	answer, err := h.ask(ctx, w.txn, m)
+	answer, err := h.ask(ctx, w.txn, trace, m)
 	ctx = context.WithoutCancel(ctx) // what was asked gets its end whoever has left
 	return h.concluded(ctx, w, o, answer, err)
 }
@@ -58,7 +60,7 @@ func (h *Host) concluded(ctx context.Context, w *work, o *Txn, answer *iso8583.M
 	case errors.Is(asked, ErrDown):
 		t.decline("91", "the issuer's host cannot be reached")
 	case asked != nil:
-		t.State, t.Code, t.Why, what, last = Unknown, "98", asked.Error(), queueReversal, "no answer"
+		t.State, t.Code, t.Why, what, last = Unknown, "98", clean([]byte(asked.Error()), 200), queueReversal, "no answer"
 	case !iso8583.Approved(answer.Text(39)):
 		t.decline(answer.Text(39), "the issuer declined")
 		t.reply = answer.Get(55)
@@ -212,6 +214,7 @@ type Queued struct {
 	Last        string // what the last attempt came to
 	At          time.Time
 	sealed      []byte
+	trace       int
 }
 
 // Queue lists what waits to be told, oldest first, from the one after the given.
@@ -223,11 +226,11 @@ func queued(q db.Reader, where string, args ...any) (out []Queued, err error) {
 	err = db.Each(q, func(scan func(...any) error) error {
 		var x Queued
 		var due, at int64
-		err := scan(&x.ID, &x.TID, &x.Batch, &x.STAN, &x.Host, &x.What, &x.sealed, &x.Attempts, &due, &x.Last, &at)
+		err := scan(&x.ID, &x.TID, &x.Batch, &x.STAN, &x.Host, &x.What, &x.sealed, &x.Attempts, &due, &x.Last, &at, &x.trace)
 		x.Due, x.At = db.Moment(due), db.Moment(at)
 		out = append(out, x)
 		return err
-	}, `SELECT id, tid, batch, stan, host, what, sealed, attempts, due, last, at FROM switching_queue WHERE `+where, args...)
+	}, `SELECT id, tid, batch, stan, host, what, sealed, attempts, due, last, at, trace FROM switching_queue WHERE `+where, args...)
 	return out, err
 }
 
@@ -282,7 +285,7 @@ func (h *Host) forward(ctx context.Context, x Queued, t *Txn) (last string, done
 		return "cannot be read: " + err.Error(), false
 	}
 	if x.What == queueReversal {
-		m.SetText(90, fmt.Sprintf("%s%s%s%011s%011s", m.MTI(), m.Text(11), m.Text(7), m.Text(32), m.Text(33)))
+		m.SetText(90, fmt.Sprintf("%s%06d%s%011s%011s", m.MTI(), x.trace, m.Text(7), m.Text(32), m.Text(33)))
 		m.SetMTI("0420")
 		for _, f := range []int{35, 52, 53, 55} {
 			m.Delete(f)
@@ -296,7 +299,7 @@ func (h *Host) forward(ctx context.Context, x Queued, t *Txn) (last string, done
 		m.Delete(53)
 		m.SetText(38, fmt.Sprintf("%-6.6s", t.Auth))
 	}
-	answer, err := h.ask(ctx, t, m)
+	answer, err := h.ask(ctx, t, x.trace, m)
 	if err != nil {
 		return clean([]byte(err.Error()), 200), false
 	}

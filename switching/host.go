@@ -118,6 +118,14 @@ func (h *Host) Start(ctx context.Context) error {
 		return err
 	})
 	if err == nil {
+		err = h.store.Read(ctx, func(q *db.Query) error {
+			var last int64
+			err := q.QueryRow(`SELECT COALESCE(MAX(trace), 0) FROM switching_queue WHERE id = (SELECT MAX(id) FROM switching_queue)`).Scan(&last)
+			h.trace.Store(last)
+			return err
+		})
+	}
+	if err == nil {
 		err = h.reload(ctx)
 	}
 	if err != nil {

@@ -191,19 +191,14 @@ const (
 	queueDone     = "done"
 )
 
-// enqueue keeps what a host is asked or has to be told of t.
-func enqueue(tx *db.Tx, t *Txn, what string, sealed []byte) error {
-	_, err := tx.Exec(`INSERT INTO switching_queue (id, tid, batch, stan, host, what, sealed, attempts, due, last, at, changed)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, 0, $8, '', $8, $8)`, tx.NewSeq(), t.TID, t.Batch, t.STAN, t.Host, what, sealed, tx.Now().UnixMicro())
-	return err
-}
-
-// enqueueOnce is enqueue for what a terminal may say several times.
-func enqueueOnce(tx *db.Tx, t *Txn, what string, sealed []byte) error {
-	_, err := tx.Exec(`INSERT INTO switching_queue (id, tid, batch, stan, host, what, sealed, attempts, due, last, at, changed)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, 0, $8, '', $8, $8) ON CONFLICT (tid, batch, stan, what) DO NOTHING`,
-		tx.NewSeq(), t.TID, t.Batch, t.STAN, t.Host, what, sealed, tx.Now().UnixMicro())
-	return err
+// enqueue keeps what a host is asked or has to be told of t, once, and gives its
+// trace number at that host.
+func (h *Host) enqueue(tx *db.Tx, t *Txn, what string, sealed []byte) (trace int, err error) {
+	trace = int(h.trace.Add(1)-1)%999_999 + 1
+	_, err = tx.Exec(`INSERT INTO switching_queue (id, tid, batch, stan, host, what, sealed, attempts, due, last, at, changed, trace)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, 0, $8, '', $8, $8, $9) ON CONFLICT (tid, batch, stan, what) DO NOTHING`,
+		tx.NewSeq(), t.TID, t.Batch, t.STAN, t.Host, what, sealed, tx.Now().UnixMicro(), trace)
+	return trace, err
 }
 
 // requeue changes what has to be done about t at its host.
@@ -225,13 +220,12 @@ func recover1(tx *db.Tx) error {
 	return err
 }
 
-// template is a message to an issuer's host without reference number and MAC,
-// which are put in when it is sent.
+// template is a message to an issuer's host without trace, reference number and
+// MAC, which are put in when it is sent.
 func (h *Host) template(ctx context.Context, w *work, mti string, o *Txn) (sealed []byte, code string, err error) {
 	m := new(iso8583.Message)
 	m.Reset(iso8583.UnionPayInterchange(), mti)
 	local := w.now.In(calendar.Beijing)
-	trace := (h.trace.Add(1)+w.now.UnixMilli())%999_999 + 1
 	for _, f := range []int{3, 22, 23, 25, 26, 41, 42, 49} {
 		if w.in.Has(f) {
 			m.SetText(f, w.in.Text(f))
@@ -241,7 +235,6 @@ func (h *Host) template(ctx context.Context, w *work, mti string, o *Txn) (seale
 		m.SetText(4, fmt.Sprintf("%012d", w.fen))
 	}
 	m.SetText(7, local.Format("0102150405"))
-	m.SetText(11, fmt.Sprintf("%06d", trace))
 	m.SetText(12, local.Format("150405"))
 	m.SetText(13, local.Format("0102"))
 	m.SetText(18, fmt.Sprintf("%04s", w.s.place.Category))
@@ -331,12 +324,13 @@ func (h *Host) advice(ctx context.Context, w *work, o *Txn) ([]byte, error) {
 var errSilent = errors.New("switching: no answer that counts")
 
 // ask sends a template for t and waits for an answer that answers it.
-func (h *Host) ask(ctx context.Context, t *Txn, m *iso8583.Message) (*iso8583.Message, error) {
+func (h *Host) ask(ctx context.Context, t *Txn, trace int, m *iso8583.Message) (*iso8583.Message, error) {
 	peer := h.cfg.Peers[t.Host]
 	x := h.health(t.Host)
 	if peer == nil {
 		return nil, ErrDown
 	}
+	m.SetText(11, fmt.Sprintf("%06d", trace))
 	m.SetText(37, t.RRN)
 	head := iso8583.InterchangeHeader{Version: 2, Reject: [5]byte([]byte("00000")), Transaction: [8]byte([]byte("00000000"))}
 	copy(head.Destination[:], fmt.Sprintf("%-11.11s", t.Host))
@@ -405,7 +399,7 @@ func (h *Host) answers(ctx context.Context, t *Txn, m, answer *iso8583.Message, 
 func (h *Host) logPeer(ctx context.Context, t *Txn, way, mti, note string, wire []byte) {
 	sealed, err := h.keys.Seal(ctx, wire)
 	if err == nil {
-		h.remember(line{tid: t.TID, batch: t.Batch, stan: t.STAN, way: way, mti: mti, note: note, sealed: sealed, at: h.store.Now()})
+		h.remember(line{tid: t.TID, batch: t.Batch, stan: t.STAN, way: way, mti: clean([]byte(mti), 4), note: clean([]byte(note), 200), sealed: sealed, at: h.store.Now()})
 	}
 }
 

@@ -8,8 +8,11 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 
+	"koala/calendar"
 	"koala/hsm"
 	"koala/internal/db"
 	"koala/money"
@@ -280,4 +283,77 @@ func (w *work) begin(tx *db.Tx) *Txn {
 // decline makes the row one that was refused.
 func (t *Txn) decline(code, why string) {
 	t.State, t.Code, t.Why, t.Auth = Declined, code, why, ""
+}
+
+// fallback says that a chip card came by its stripe though its chip was not
+// tried: service codes 2 and 6 begin those of cards with a chip.
+func (w *work) fallback() bool {
+	_, after, _ := strings.Cut(w.track, "D")
+	f := w.in.Get(60)
+	if w.chip.here || len(after) < 5 || after[4] != '2' && after[4] != '6' || len(f) < 12 || f[11] < '5' {
+		return false
+	}
+	return len(f) < 13 || f[12] != '2'
+}
+
+// parts are the numbers of instalments there are.
+var parts = []int{3, 6, 9, 12, 18, 24}
+
+// planLen is field 62 of instalments: parts 2, product 30, fee mode 1.
+const planLen = 33
+
+// plan checks the instalments that are asked for and makes the answer's field 62.
+func (w *work) plan() bool {
+	v := w.in.Get(62)
+	if len(v) != planLen || v[32] != '0' && v[32] != '1' || clean(v, planLen) != string(v) {
+		return false
+	}
+	n := number(v[:2])
+	if !slices.Contains(parts, n) {
+		return false
+	}
+	each := w.fen / int64(n)
+	w.field62 = fmt.Appendf(nil, "%012d%012d%012d", w.fen-each*int64(n-1), each, 0)
+	return true
+}
+
+// overShop applies the shop's limits.
+func (h *Host) overShop(ctx context.Context, w *work) (bool, error) {
+	p := w.s.place
+	if p.Single > 0 && w.fen > p.Single {
+		return true, nil
+	}
+	if p.Daily == 0 {
+		return false, nil
+	}
+	today := calendar.Of(w.now, calendar.Beijing)
+	h.mu.Lock()
+	d := h.days[p.Shop]
+	h.mu.Unlock()
+	if d == nil || d.day != today.String() {
+		d = &day{day: today.String()}
+		err := h.store.Read(ctx, func(q *db.Query) error {
+			return q.QueryRow(`SELECT CAST(COALESCE(SUM(due), 0) AS BIGINT) FROM switching_txn WHERE shop = $1 AND at >= $2 AND state IN ($3, $4, $5)
+				AND kind NOT LIKE '%void' AND kind NOT LIKE '%cancel' AND kind NOT LIKE '%refund'`,
+				p.Shop, today.Start(calendar.Beijing).UnixMicro(), Approved, Cleared, Completed).Scan(&d.fen)
+		})
+		if err != nil {
+			return false, err
+		}
+		h.mu.Lock()
+		h.days[p.Shop] = d
+		h.mu.Unlock()
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return d.fen+w.fen > p.Daily, nil
+}
+
+// sold counts an approved sale in its shop's day.
+func (h *Host) sold(shop string, fen int64) {
+	h.mu.Lock()
+	if d := h.days[shop]; d != nil {
+		d.fen += fen
+	}
+	h.mu.Unlock()
 }

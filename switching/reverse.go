@@ -8,7 +8,10 @@ import (
 	"koala/internal/db"
 	"koala/internal/fail"
 	"koala/issuing"
+	"koala/ledger"
 	"koala/money"
+	"koala/settlement"
+	"koala/settlement/fee"
 )
 
 // reverse takes back what a terminal does not know the end of. Whatever comes
@@ -222,7 +225,7 @@ func (w *work) giveBack(tx *db.Tx, g GiveBack, told []byte) (Txn, error) {
 		return Txn{}, err
 	}
 	if told != nil {
-		if err := enqueue(tx, t, queueAdvice, told); err != nil {
+		if _, err := w.h.enqueue(tx, t, queueAdvice, told); err != nil {
 			return Txn{}, err
 		}
 	}
@@ -235,4 +238,63 @@ func (w *work) giveBack(tx *db.Tx, g GiveBack, told []byte) (Txn, error) {
 		}
 	}
 	return *t, tell(tx, "sale.refunded", t)
+}
+
+// book moves what a transaction is due to its shop: the hold of an own card, or
+// what an issuer's host owes.
+func book(tx *db.Tx, t *Txn, percent int64) error {
+	moved := true
+	var err error
+	if t.Host == "" {
+		moved, err = issuing.Book(tx, t.Card, t.Counter, t.Due, percent)
+	} else {
+		e := ledger.Move("sale:"+t.RRN, Receivable(t.Host), settlement.Payable(t.Shop), t.Due)
+		e.Kind, e.Text = "card.foreign", "card of another issuer"
+		_, err = ledger.Post(tx, e)
+	}
+	if err != nil || !moved { // a clearing record came before: its item stands
+		return err
+	}
+	return settlement.Capture(tx, settlement.Item{Ref: "sale:" + t.RRN, Payee: t.Shop, Amount: t.Due, At: t.At, Kind: "sale", Card: fee.Class(t.Class), Issuer: t.Host})
+}
+
+// clearTxn makes an approved transaction's money the shop's.
+func clearTxn(tx *db.Tx, t *Txn) error {
+	if err := book(tx, t, adjustPercent); err != nil {
+		return err
+	}
+	t.State = Cleared
+	if err := t.update(tx, Approved); err != nil {
+		return err
+	}
+	return tell(tx, "sale.cleared", t)
+}
+
+// giveBack moves part of a booked transaction back to where it came from.
+func giveBack(tx *db.Tx, o *Txn, ref, kind string, fen, remains money.Amount) error {
+	var err error
+	if o.Host == "" {
+		err = issuing.GiveBack(tx, o.Card, o.Counter, ref, kind, fen)
+	} else {
+		e := ledger.Move(ref, settlement.Payable(o.Shop), Receivable(o.Host), fen)
+		e.Kind, e.Text = "card.foreign_back", "card of another issuer"
+		_, err = ledger.Post(tx, e)
+	}
+	if err != nil {
+		return err
+	}
+	what := "refund"
+	if kind == issuing.KindReversal {
+		what = "reversal"
+	}
+	return settlement.Capture(tx, settlement.Item{Ref: ref, Payee: o.Shop, Amount: fen.Neg(), At: tx.Now(), Kind: what, Card: fee.Class(o.Class), Issuer: o.Host,
+		SaleAt: o.At, Remains: remains})
+}
+
+// release gives an approval up that was not booked.
+func release(tx *db.Tx, o *Txn) error {
+	if o.Host != "" || o.Card == "" {
+		return nil
+	}
+	return issuing.Release(tx, o.Card, o.Counter)
 }

@@ -4,17 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
-	"koala/calendar"
 	"koala/hsm"
 	"koala/internal/db"
 	"koala/issuing"
 	"koala/ledger"
 	"koala/money"
 	"koala/settlement"
-	"koala/settlement/fee"
 )
 
 // A refusal is a code that ends a unit: nothing of it stays, and the refusal is
@@ -142,17 +139,6 @@ func (h *Host) lead(ctx context.Context, w *work) (code string, err error) {
 	return "", err
 }
 
-// fallback says that a chip card came by its stripe though its chip was not
-// tried: service codes 2 and 6 begin those of cards with a chip.
-func (w *work) fallback() bool {
-	_, after, _ := strings.Cut(w.track, "D")
-	f := w.in.Get(60)
-	if w.chip.here || len(after) < 5 || after[4] != '2' && after[4] != '6' || len(f) < 12 || f[11] < '5' {
-		return false
-	}
-	return len(f) < 13 || f[12] != '2'
-}
-
 // pay has the issuer asked for a payment, or for a balance.
 func (h *Host) pay(ctx context.Context, w *work) (string, error) {
 	entry := w.in.Text(22)
@@ -185,68 +171,6 @@ func (h *Host) pay(ctx context.Context, w *work) (string, error) {
 		return h.foreign(ctx, w, nil)
 	}
 	return h.house(ctx, w)
-}
-
-// parts are the numbers of instalments there are.
-var parts = []int{3, 6, 9, 12, 18, 24}
-
-// planLen is field 62 of instalments: parts 2, product 30, fee mode 1.
-const planLen = 33
-
-// plan checks the instalments that are asked for and makes the answer's field 62.
-func (w *work) plan() bool {
-	v := w.in.Get(62)
-	if len(v) != planLen || v[32] != '0' && v[32] != '1' {
-		return false
-	}
-	n := number(v[:2])
-	if !slices.Contains(parts, n) {
-		return false
-	}
-	each := w.fen / int64(n)
-	w.field62 = fmt.Appendf(nil, "%012d%012d%012d", w.fen-each*int64(n-1), each, 0)
-	return true
-}
-
-// overShop applies the shop's limits.
-func (h *Host) overShop(ctx context.Context, w *work) (bool, error) {
-	p := w.s.place
-	if p.Single > 0 && w.fen > p.Single {
-		return true, nil
-	}
-	if p.Daily == 0 {
-		return false, nil
-	}
-	today := calendar.Of(w.now, calendar.Beijing)
-	h.mu.Lock()
-	d := h.days[p.Shop]
-	h.mu.Unlock()
-	if d == nil || d.day != today.String() {
-		d = &day{day: today.String()}
-		err := h.store.Read(ctx, func(q *db.Query) error {
-			return q.QueryRow(`SELECT CAST(COALESCE(SUM(due), 0) AS BIGINT) FROM switching_txn WHERE shop = $1 AND at >= $2 AND state IN ($3, $4, $5)
-				AND kind NOT LIKE '%void' AND kind NOT LIKE '%cancel' AND kind NOT LIKE '%refund'`,
-				p.Shop, today.Start(calendar.Beijing).UnixMicro(), Approved, Cleared, Completed).Scan(&d.fen)
-		})
-		if err != nil {
-			return false, err
-		}
-		h.mu.Lock()
-		h.days[p.Shop] = d
-		h.mu.Unlock()
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return d.fen+w.fen > p.Daily, nil
-}
-
-// sold counts an approved sale in its shop's day.
-func (h *Host) sold(shop string, fen int64) {
-	h.mu.Lock()
-	if d := h.days[shop]; d != nil {
-		d.fen += fen
-	}
-	h.mu.Unlock()
 }
 
 // online is the request as the house's own bank takes it.
@@ -413,7 +337,7 @@ func (h *Host) follow(ctx context.Context, w *work) (string, error) {
 				return err
 			}
 			if told != nil {
-				if err := enqueue(tx, t, queueAdvice, told); err != nil {
+				if _, err := h.enqueue(tx, t, queueAdvice, told); err != nil {
 					return err
 				}
 			}
@@ -522,63 +446,4 @@ func domain(err error) error {
 		return refuse("12", "its state does not allow it")
 	}
 	return err
-}
-
-// book moves what a transaction is due to its shop: the hold of an own card, or
-// what an issuer's host owes.
-func book(tx *db.Tx, t *Txn, percent int64) error {
-	moved := true
-	var err error
-	if t.Host == "" {
-		moved, err = issuing.Book(tx, t.Card, t.Counter, t.Due, percent)
-	} else {
-		e := ledger.Move("sale:"+t.RRN, Receivable(t.Host), settlement.Payable(t.Shop), t.Due)
-		e.Kind, e.Text = "card.foreign", "card of another issuer"
-		_, err = ledger.Post(tx, e)
-	}
-	if err != nil || !moved { // a clearing record came before: its item stands
-		return err
-	}
-	return settlement.Capture(tx, settlement.Item{Ref: "sale:" + t.RRN, Payee: t.Shop, Amount: t.Due, At: t.At, Kind: "sale", Card: fee.Class(t.Class), Issuer: t.Host})
-}
-
-// clearTxn makes an approved transaction's money the shop's.
-func clearTxn(tx *db.Tx, t *Txn) error {
-	if err := book(tx, t, adjustPercent); err != nil {
-		return err
-	}
-	t.State = Cleared
-	if err := t.update(tx, Approved); err != nil {
-		return err
-	}
-	return tell(tx, "sale.cleared", t)
-}
-
-// giveBack moves part of a booked transaction back to where it came from.
-func giveBack(tx *db.Tx, o *Txn, ref, kind string, fen, remains money.Amount) error {
-	var err error
-	if o.Host == "" {
-		err = issuing.GiveBack(tx, o.Card, o.Counter, ref, kind, fen)
-	} else {
-		e := ledger.Move(ref, settlement.Payable(o.Shop), Receivable(o.Host), fen)
-		e.Kind, e.Text = "card.foreign_back", "card of another issuer"
-		_, err = ledger.Post(tx, e)
-	}
-	if err != nil {
-		return err
-	}
-	what := "refund"
-	if kind == issuing.KindReversal {
-		what = "reversal"
-	}
-	return settlement.Capture(tx, settlement.Item{Ref: ref, Payee: o.Shop, Amount: fen.Neg(), At: tx.Now(), Kind: what, Card: fee.Class(o.Class), Issuer: o.Host,
-		SaleAt: o.At, Remains: remains})
-}
-
-// release gives an approval up that was not booked.
-func release(tx *db.Tx, o *Txn) error {
-	if o.Host != "" || o.Card == "" {
-		return nil
-	}
-	return issuing.Release(tx, o.Card, o.Counter)
 }

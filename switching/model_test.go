@@ -1,0 +1,239 @@
+package switching_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"koala/internal/db"
+	"koala/issuing"
+	"koala/ledger"
+	"koala/money"
+	"koala/settlement"
+	"koala/spec/pboc"
+	"koala/switching"
+	"koala/wallet"
+)
+
+// An entry is a line of a terminal's journal.
+type entry struct {
+	kind string
+	stan int
+	fen  int64
+	far  bool
+	stands,
+	void bool // undone by a later void
+	rrn string
+}
+
+// A till is a terminal with a journal, over a line that loses and doubles.
+type till struct {
+	*terminal
+	journal []*entry
+	due     *entry // to be reversed before anything else
+}
+
+// deliver sends wire and says whether the answer came back.
+func (p *till) deliver(t *rapid.T, wire []byte) (came bool) {
+	switch rapid.SampledFrom([]string{"", "", "", "", "doubled", "no answer", "lost"}).Draw(t, "line") {
+	case "lost":
+		return false
+	case "no answer":
+		p.exchange(wire)
+		return false
+	case "doubled":
+		p.exchange(wire)
+	}
+	p.take(p.exchange(wire))
+	return p.in.Verify(p.key) == nil
+}
+
+// settleDue sends the reversal that waits; it stays when no answer comes.
+func (p *till) settleDue(t *rapid.T, sure bool) bool {
+	if p.due == nil {
+		return true
+	}
+	k := switching.KindNamed(p.due.kind)
+	wire, err := p.message("0400", fields{3: k.Process, 4: fmt.Sprintf("%012d", p.due.fen), 11: fmt.Sprintf("%06d", p.due.stan), 25: k.Point, 39: "98", 49: "156",
+		60: fmt.Sprintf("%s%06d00020", k.Type, p.batch)}).Seal(nil, p.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sure {
+		p.take(p.exchange(wire))
+	} else if !p.deliver(t, wire) {
+		return false
+	}
+	if got := p.in.Text(39); got != "00" {
+		t.Fatalf("reversal of %s %d: %s", p.due.kind, p.due.stan, got)
+	}
+	p.due = nil
+	return true
+}
+
+// act does one transaction as a terminal does.
+func (p *till) act(t *rapid.T, e *entry, f fields) {
+	k := switching.KindNamed(e.kind)
+	e.stan = p.stan + 1
+	all := fields{3: k.Process, 4: fmt.Sprintf("%012d", e.fen), 11: p.next(), 22: "021", 25: k.Point, 49: "156", 60: fmt.Sprintf("%s%06d00020", k.Type, p.batch)}
+	for n, v := range f {
+		all[n] = v
+	}
+	wire, err := p.message(k.MTI, all).Seal(nil, p.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !p.deliver(t, wire) {
+		p.due = e
+		return
+	}
+	switch code := p.in.Text(39); code {
+	case "00":
+		e.stands, e.rrn = true, p.in.Text(37)
+		p.journal = append(p.journal, e)
+	case "98", "96":
+		p.due = e
+	}
+}
+
+// TestModel: any order of sales, voids, losses, doubled and late messages,
+// restarts, and an issuer's host in any mood: in the end terminal, shop,
+// cardholder and issuer have the same, and every trace is there once.
+func TestModel(t *testing.T) {
+	f := newFar()
+	h := open(t, true, map[string]switching.Peer{"FAR": f})
+	c := h.card(issuing.DebitCard)
+	n := 0
+	rapid.Check(t, func(t *rapid.T) {
+		n++
+		f.held, f.mood = map[string]int64{}, ""
+		p := &till{terminal: h.terminal(fmt.Sprintf("1%07d", n))}
+		heldBefore := h.balance(wallet.Account(holder)).Held
+		holderBefore, shopBefore := h.balance(wallet.Account(holder)).Available.Minor(), h.balance(settlement.Payable(shop)).Posted.Minor()
+		var late [][]byte
+		for range rapid.IntRange(1, 20).Draw(t, "steps") {
+			f.mood = rapid.SampledFrom([]string{"", "", "", "silent", "amount", "mac", "down", "51", "garbage"}).Draw(t, "mood")
+			if !p.settleDue(t, false) {
+				continue
+			}
+			fen := rapid.Int64Range(1, 20).Draw(t, "fen")
+			switch rapid.SampledFrom([]string{"own", "own", "far", "far", "void", "restart", "tick", "late"}).Draw(t, "do") {
+			case "own":
+				p.act(t, &entry{kind: "sale", fen: fen}, c.chip(0, fen, pboc.ARQC))
+			case "far":
+				p.act(t, &entry{kind: "sale", fen: fen, far: true}, p.far())
+			case "void":
+				for _, o := range p.journal {
+					if o.kind == "sale" && o.stands && !o.void {
+						v := &entry{kind: "void", fen: o.fen, far: o.far}
+						o.void = true
+						p.act(t, v, p.of(o.stan))
+						if !v.stands {
+							o.void = p.due != nil && false
+							if p.due == nil {
+								break
+							}
+							if p.settleDue(t, true) {
+								o.void = false
+							}
+						}
+						break
+					}
+				}
+			case "restart":
+				h.boot()
+			case "tick":
+				h.now.Advance(time.Minute)
+				if err := h.host.Tick(ctx, h.now.Now()); err != nil {
+					t.Fatal(err)
+				}
+			case "late":
+				if len(p.sent) > 0 {
+					late = append(late, p.sent)
+				}
+			}
+		}
+		f.mood = ""
+		p.settleDue(t, true)
+		for range 3 {
+			h.now.Advance(20 * time.Minute)
+			p.signOn()
+			if err := h.host.Tick(ctx, h.now.Now()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var debits, credits int64
+		var dn, cn int
+		for _, e := range p.journal {
+			switch {
+			case e.kind == "sale":
+				debits, dn = debits+e.fen, dn+1
+			default:
+				credits, cn = credits+e.fen, cn+1
+			}
+		}
+		if got := p.settle(debits, dn, credits, cn); got != "11" {
+			t.Fatalf("settlement %s: host %s", got, p.in.Text(48))
+		}
+		b := h.balance(wallet.Account(holder))
+		own, shopGot := holderBefore-b.Available.Minor(), h.balance(settlement.Payable(shop)).Posted.Minor()-shopBefore
+		if net := debits - credits; shopGot != net || own+f.sum() != net || b.Held != heldBefore {
+			t.Fatalf("terminal %d, shop %d, holder %d (held %d), far %d", net, shopGot, own, b.Held.Minor(), f.sum())
+		}
+		h.stands(t)
+	})
+}
+
+// stands proves the books.
+func (h *house) stands(t *rapid.T) {
+	err := h.store.Read(ctx, func(q *db.Query) error {
+		var open int
+		err := q.QueryRow(`SELECT COUNT(*) FROM switching_txn WHERE state = 'sent'`).Scan(&open)
+		if open != 0 {
+			t.Errorf("%d transactions have no end", open)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = ledger.Debit, money.CNY
+}
+
+// FuzzHandle: whatever comes is answered or refused, nothing panics, and
+// nothing is booked for a message whose MAC does not verify.
+func FuzzHandle(f *testing.F) {
+	h := open(f, true, nil)
+	c, p := h.card(issuing.DebitCard), h.terminal("10000001")
+	if got := p.ask("sale", 10_00, c.chip(0, 10_00, pboc.ARQC)); got != "00" {
+		f.Fatal(got)
+	}
+	f.Add(p.sent)
+	p.reverse("sale", p.stan, 10_00, "98")
+	f.Add(p.sent)
+	p.settle(0, 0, 0, 0)
+	f.Add(p.sent)
+	p.end("207", 0)
+	f.Add(p.sent)
+	p.ask("refund", 1_00, fields{2: c.number, 37: "000000000000"})
+	f.Add(p.sent)
+	f.Add([]byte{0x60, 0, 3, 0, 0, 0x60})
+	count := func() (n int) {
+		h.read(func(q *db.Query) error { return q.QueryRow(`SELECT COUNT(*) FROM switching_txn`).Scan(&n) })
+		return n
+	}
+	before, held := count(), h.balance(wallet.Account(holder))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		h.t = t
+		_, _ = h.host.Handle(ctx, in)
+		if b := h.balance(wallet.Account(holder)); b != held || count() != before {
+			var m = p.in
+			if m.Unpack(p.in.Spec(), in) != nil || m.Verify(p.key) != nil {
+				t.Errorf("%X changed the books", in)
+			}
+			before, held = count(), b
+		}
+	})
+}
