@@ -19,7 +19,6 @@ func LastDay(now time.Time) calendar.Date { return calendar.ServiceDay(now).AddD
 const (
 	pagePayees = 1_024
 	pageItems  = 20_000
-	maxTries   = 8
 )
 
 // A span says which payees a page is of, and what of their items.
@@ -138,31 +137,33 @@ func sweep(ctx context.Context, store *db.Store, s span) error {
 }
 
 // writePage closes the payees of a page. If one was changed since, they are
-// read again, in as many pages as they now take: payees may have joined.
+// read again by the units that close them, in as many pages as they now take:
+// payees may have joined.
 func writePage(ctx context.Context, store *db.Store, s span, p page, after string) error {
-	for upto, tries := p.last, 0; ; tries++ {
-		err := error(nil)
-		if len(p.closings) > 0 {
-			err = store.Write(ctx, func(tx *db.Tx) error { return closePage(tx, s.day, p.closings) })
-		}
-		switch {
-		case err == nil:
-			if after, tries = p.last, 0; after >= upto {
-				return nil
-			}
-		case !errors.Is(err, errStale) || tries == maxTries:
-			return err
-		}
-		again := s
-		again.after = after
-		if p, err = readPage(ctx, store, again); err != nil {
-			return err
-		}
-		if !p.more {
-			p.last = max(p.last, upto)
-		}
-		p.keepThrough(upto)
+	if len(p.closings) == 0 {
+		return nil
 	}
+	err := store.Write(ctx, func(tx *db.Tx) error { return closePage(tx, s.day, p.closings) })
+	if !errors.Is(err, errStale) {
+		return err
+	}
+	for s.after = after; s.after < p.last; {
+		var again page
+		err := store.Write(ctx, func(tx *db.Tx) (err error) {
+			if again, err = pageOf(tx, s); err != nil {
+				return err
+			}
+			again.keepThrough(p.last)
+			return closePage(tx, s.day, again.closings)
+		})
+		if err != nil {
+			return err
+		}
+		if s.after = again.last; !again.more {
+			return nil
+		}
+	}
+	return nil
 }
 
 // keepThrough drops payees behind one: they belong to the page read ahead.
