@@ -58,21 +58,35 @@ var keys = sync.OnceValue(func() (k struct{ ca, issuer, card *emv.PrivateKey }) 
 // A purchaser has a chip card with 100 yuan of e-cash.
 type purchaser struct{ e *cardtest.Element }
 
-func issue(t testing.TB) *purchaser {
-	t.Helper()
-	c := pboc.Card{
+func issue(t testing.TB) *purchaser { return issueCard(t, func(*pboc.Card) {}) }
+
+// paper is a card before its certificates.
+func paper() pboc.Card {
+	return pboc.Card{
 		Label: "KOALA E-CASH", Priority: 1, PAN: number, PSN: 1, Effective: [3]byte{0x24, 1, 1}, Expiry: [3]byte{0x34, 0x12, 0x31}, Service: "220",
 		Country: [2]byte{1, 0x56}, Currency: [2]byte{1, 0x56}, AIP: [2]byte{0x7C, 0}, DKI: 1, CVN: pboc.CVN01, Alg: pboc.TripleDES,
 		Report: pboc.ReportBalance, AC: keyAC, MAC: keyMAC, ENC: keyENC, CA: caIndex,
 		Processing: pboc.ProcECash | pboc.ProcAvailable | pboc.ProcLog | pboc.ProcSignature,
 		Balance:    100_00, BalanceLimit: 1000_00, SingleLimit: 500_00, CVMLimit: 300_00,
 	}
+}
+
+// certify adds the chain under the test's authority.
+func certify(c *pboc.Card) {
 	k := keys()
-	issuer := must(emv.MakeIssuerCertificate(k.ca, emv.KeyInfo{Owner: "622800", Expiry: [2]byte{0x12, 0x35}, Serial: [3]byte{0, 0, 1}, Key: k.issuer.Public()}))
+	issuer := must(emv.MakeIssuerCertificate(k.ca, emv.KeyInfo{Owner: c.PAN[:6], Expiry: [2]byte{0x12, 0x35}, Serial: [3]byte{0, 0, 1}, Key: k.issuer.Public()}))
 	icc := must(emv.MakeICCCertificate(k.issuer, emv.KeyInfo{Owner: c.PAN, Expiry: [2]byte{0x12, 0x35}, Key: k.card.Public()}, c.Static()))
 	c.IssuerCertificate, c.IssuerRemainder, c.IssuerExponent = issuer.Certificate, issuer.Remainder, issuer.Exponent
 	c.ICCCertificate, c.ICCRemainder, c.ICCExponent = icc.Certificate, icc.Remainder, icc.Exponent
 	c.Private = k.card.CRT()
+}
+
+// issueCard is a chip with its chain.
+func issueCard(t testing.TB, change func(*pboc.Card)) *purchaser {
+	t.Helper()
+	c := paper()
+	change(&c)
+	certify(&c)
 	e := cardtest.New(t, card.Config{Rand: clock.Random(3)}, cardtest.Modules{pboc.AIDDebit: qpboc.Module(), directory.PPSEName: directory.PPSE(), directory.PSEName: directory.PSE()})
 	e.Install(card.Entry{AID: directory.PPSEName})
 	e.Install(card.Entry{AID: directory.PSEName})

@@ -243,11 +243,12 @@ func (t *Terminal) accepted(m *iso8583.Message) error {
 var errOver = errors.New("unionpay: the batch is over")
 
 // sendChips sends the certificates of online approvals (206) and the taps that
-// took money for nothing (204), one by one.
+// took money for nothing (204), one by one. A card that only a reader has seen
+// has no number to go with its certificate.
 func (t *Terminal) sendChips(s *Settlement) error {
 	for _, e := range t.journal.list {
 		v, _ := tlv.Find(e.fields[55], emv.TagCID)
-		if e.State != Done || len(v) != 1 || v[0] != emv.TC || t.journal.by[e.key()].undone != nil {
+		if e.State != Done || e.Get(2) == "" || len(v) != 1 || v[0] != emv.TC || t.journal.by[e.key()].undone != nil {
 			continue
 		}
 		m := t.chipItem(e, table[e.Kind].code, netTC)
@@ -282,6 +283,7 @@ func (t *Terminal) chipItem(e *Entry, kind, code string) *iso8583.Message {
 			m.SetText(n, v)
 		}
 	}
+	m.SetText(49, "156")
 	m.Set(55, pick(e.fields[55], append(append([]tlv.Tag{}, chipRequest...), emv.TagECIssuerCode)))
 	m.SetText(60, fmt.Sprintf("%s%06d%s", kind, e.Batch, code))
 	return m
