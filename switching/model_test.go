@@ -180,6 +180,20 @@ func TestModel(t *testing.T) {
 		b := h.balance(wallet.Account(holder))
 		own, shopGot := holderBefore-b.Available.Minor(), h.balance(settlement.Payable(shop)).Posted.Minor()-shopBefore
 		if net := debits - credits; shopGot != net || own+f.sum() != net || b.Held != heldBefore {
+			h.read(func(q *db.Query) error {
+				w, err := switching.Queue(q, 0, 10)
+				x, _ := switching.Live(q, switching.Filter{TID: p.tid, Host: "FAR", Limit: 50})
+				for _, x := range x {
+					m, _ := switching.Messages(q, x)
+					t.Logf("%d %s %s %v %s", x.STAN, x.State, x.Code, x.Amount, x.Why)
+					for _, m := range m {
+						t.Logf("   %s %s %s", m.Way, m.MTI, m.Note)
+					}
+				}
+				t.Logf("%+v", w)
+				t.Logf("%v %v", f.held, f.seen)
+				return err
+			})
 			t.Fatalf("terminal %d, shop %d, holder %d (held %d), far %d", net, shopGot, own, b.Held.Minor(), f.sum())
 		}
 		h.stands(t)

@@ -63,7 +63,7 @@ func (f *far) Ask(ctx context.Context, request []byte) ([]byte, error) {
 	code := "00"
 	name := m.Text(11) + m.Text(7)
 	switch {
-	case f.mood == "51":
+	case f.mood == "51" && !m.IsMTI("0420"):
 		code = "51"
 	case m.IsMTI("0420"):
 		delete(f.held, m.Text(90)[4:20])

@@ -83,6 +83,7 @@ var Schema = db.Schema{Owner: "switching", Steps: []string{
 		mti TEXT NOT NULL, note TEXT NOT NULL, sealed BYTEA NOT NULL, at BIGINT NOT NULL);
 	CREATE INDEX switching_message_txn ON switching_message (tid, batch, stan, seq)`,
 	`ALTER TABLE switching_queue ADD COLUMN trace BIGINT NOT NULL DEFAULT 0`,
+	transportStep,
 }}
 
 const txnColumns = `tid, batch, stan, rrn, kind, state, mid, shop, host, card, counter, token, masked, class, abroad, fen, due, refunded,
