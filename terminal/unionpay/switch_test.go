@@ -59,6 +59,7 @@ type bank struct {
 	n     int
 	days  int
 	hold  int64 // that stays of days before
+	cash  int64 // on cards
 	funds int64 // of the holder, ever
 }
 
@@ -238,6 +239,10 @@ func (b *bank) day(s *shop, c banked, lost int) {
 	if gone.Approved {
 		try(s.pos.Void(gone.STAN))
 	}
+	try(s.pos.Tap(c.present(card.Contactless), unionpay.Order{Kind: unionpay.Load, Fen: 10_00}))
+	if c.holds() > 0 {
+		try(s.pos.Tap(c.present(card.Contactless), unionpay.Order{Kind: unionpay.Sale, Fen: 3_00}))
+	}
 	auth := try(s.pos.Insert(c.present(card.Contact), unionpay.Order{Kind: unionpay.PreAuth, Fen: 30_00}))
 	if auth.Approved {
 		try(s.pos.Do(unionpay.Order{Kind: unionpay.Completion, Fen: 32_00, STAN: auth.STAN}))
@@ -250,15 +255,20 @@ func (b *bank) day(s *shop, c banked, lost int) {
 		t.Fatalf("message %d: %v", lost, err)
 	}
 	b.fault = nil
+	prove(s, c.purchaser)
+	if err := s.pos.Ready(); err != nil {
+		t.Fatalf("message %d: %v", lost, err)
+	}
+	b.cash += int64(c.holds())
 	posted, held, payable := b.sums()
-	if posted+payable != b.funds {
-		t.Fatalf("message %d: holder %d, held %d, shop %d", lost, posted, held, payable)
+	if posted+payable+b.cash != b.funds {
+		t.Fatalf("message %d: holder %d, held %d, shop %d, e-cash %d of %d", lost, posted, held, payable, b.cash, b.funds)
 	}
 	if held != b.hold && !(held == b.hold+30_00 && auth.Approved) { // a pre-authorisation whose completion was reversed still holds
 		t.Fatalf("message %d: %d is held", lost, held)
 	}
 	b.hold = held
-	if lost == 0 && payable != 11_50+20_00+32_00 {
+	if lost == 0 && payable != 11_50+20_00+32_00+3_00 {
 		t.Fatalf("the shop has %d", payable)
 	}
 	if list, err := s.pos.Pending(); err != nil || len(list) > 0 {
