@@ -53,12 +53,14 @@ const (
 	maxPage  = 500
 )
 
-// A Shop is a payee of settlement.
+// A Shop is a payee of settlement, and a shop of package merchant, which keeps
+// all of it but the site.
 type Shop struct {
 	ID             string // shop_…
 	NameEN, NameZH string
+	MID            string // merchant number; empty at AddShop: the next one
 	MCC            string // merchant category, four digits (ISO 18245)
-	City           string
+	City           string // its English name; at AddShop any that merchant.FindCity knows
 	Site           string // whose canteen it is; empty: nobody's
 	Made           time.Time
 }

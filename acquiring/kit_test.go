@@ -23,6 +23,7 @@ import (
 	"koala/internal/outbox"
 	"koala/issuing"
 	"koala/ledger"
+	"koala/merchant"
 	"koala/money"
 	"koala/settlement"
 	"koala/spec/desfire"
@@ -112,7 +113,7 @@ func open(t tester, dir string) *house {
 	}
 	_, err = h.keys.Import(ctx, hsm.LabelCanteen+".2", hsm.AESRoot, hostRoot[:])
 	h.must(errors.Join(err, h.keys.Provision(ctx), h.keys.ProvisionBank(ctx),
-		h.store.Migrate(ctx, outbox.Schema, wallet.Schema, settlement.Schema, issuing.Schema, acquiring.Schema)))
+		h.store.Migrate(ctx, outbox.Schema, wallet.Schema, settlement.Schema, merchant.Schema, issuing.Schema, acquiring.Schema)))
 	h.bank = issuing.NewBank(h.store, h.keys)
 	h.office = acquiring.NewOffice(h.store, h.keys, h.bank, acquiring.Elements{Cards: h.cardsIn, UID: h.uidOf})
 	h.packs, err = h.keys.PublicKey(ctx, hsm.LabelPack)
@@ -142,7 +143,7 @@ func (h *house) furnish(tx *db.Tx) error {
 	err := errors.Join(issuing.Seed(tx), issuing.SeedBank(tx), wallet.Open(tx, lin),
 		acquiring.AddFirm(tx, acquiring.Firm{ID: employer, NameEN: "Yard Works", NameZH: "大院工厂"}),
 		acquiring.AddSite(tx, acquiring.Site{ID: yard, Number: 7, Owner: "cust_boss", Firm: employer, NameEN: "The Yard", NameZH: "大院"}),
-		acquiring.AddShop(tx, acquiring.Shop{ID: tea, NameEN: "Tea House", NameZH: "茶馆", MCC: "5812", City: "Beijing"}),
+		acquiring.AddShop(tx, acquiring.Shop{ID: tea, NameEN: "Tea House", NameZH: "茶馆", MID: merchantID, MCC: "5812", City: "Beijing"}),
 		acquiring.AddShop(tx, acquiring.Shop{ID: kitchen, NameEN: "Yard Canteen", NameZH: "大院食堂", MCC: "5814", City: "Beijing", Site: yard}),
 		acquiring.AddDevice(tx, acquiring.Device{TID: teaTill, Kind: acquiring.POS, MID: merchantID, Shop: tea, PlaceEN: "counter", PlaceZH: "柜台"}),
 		acquiring.AddDevice(tx, acquiring.Device{TID: teaDesk, Kind: acquiring.Coupon, Shop: tea}),

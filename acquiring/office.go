@@ -14,6 +14,7 @@ import (
 	"koala/internal/db"
 	"koala/issuing"
 	"koala/ledger"
+	"koala/merchant"
 	"koala/settlement"
 	"koala/spec/coupon"
 	"koala/spec/desfire"
@@ -158,12 +159,12 @@ func (o *Office) inject(ctx context.Context, in *Installation, transport []byte)
 		in.Keys, in.master = []hsm.Injected{k}, master
 		return err
 	}
-	merchant := coupon.ID{}
+	owner := coupon.ID{}
 	if in.Device.Kind == Coupon {
-		merchant = in.Shop.Merchant()
+		owner = in.Shop.Merchant()
 	}
 	for _, use := range uses[in.Device.Kind] {
-		k, err := o.keys.Inject(ctx, hsm.TerminalKey{Use: use, TID: in.Device.TID, Merchant: merchant}, transport)
+		k, err := o.keys.Inject(ctx, hsm.TerminalKey{Use: use, TID: in.Device.TID, Merchant: owner}, transport)
 		if err != nil {
 			return err
 		}
@@ -201,12 +202,45 @@ func transportOf(q db.Reader, tid string) (sealed []byte, err error) {
 func installed(tx *db.Tx, tid string, transport []byte) error {
 	n, err := tx.Exec(`DELETE FROM acquiring_transport WHERE tid = $1 AND sealed = $2`, tid, transport)
 	if err == nil && n == 1 {
+		var d Device
+		if d, err = DeviceOf(tx, tid); err == nil && d.Kind == POS {
+			return injected(tx, d)
+		}
+	}
+	if err == nil && n == 1 {
 		n, err = tx.Exec(`UPDATE acquiring_device SET state = $2, seen = $3 WHERE tid = $1 AND state = $4`, tid, Active, micros(tx.Now()), Registered)
 	}
 	if err == nil && n == 0 {
 		err = ErrInstalled
 	}
 	return err
+}
+
+// injected tells package merchant that a till has its keys.
+func injected(tx *db.Tx, d Device) error {
+	if d.State != Registered {
+		return ErrInstalled
+	}
+	if _, err := tx.Exec(`UPDATE acquiring_device SET seen = $2 WHERE tid = $1`, d.TID, micros(tx.Now())); err != nil {
+		return err
+	}
+	return merchant.Live(tx, d.TID, merchant.Injected, "", "")
+}
+
+// spoke notes that a device did; a till that was only injected is in use from
+// then on.
+func spoke(tx *db.Tx, d Device) error {
+	if _, err := tx.Exec(`UPDATE acquiring_device SET seen = $2 WHERE tid = $1`, d.TID, micros(tx.Now())); err != nil || d.Kind != POS {
+		return err
+	}
+	t, err := merchant.TerminalOf(tx, d.TID)
+	if err == nil && t.Life == merchant.Injected {
+		err = merchant.Live(tx, d.TID, merchant.InUse, "", "")
+	}
+	if err != nil {
+		return err
+	}
+	return merchant.Saw(tx, d.TID, "")
 }
 
 // tillOf is the number that a canteen's till puts into its sales: its eight
@@ -241,8 +275,7 @@ func (o *Office) heard(ctx context.Context, tid string, kind Kind) (d Device, er
 		case d.State == Registered && d.Seen.IsZero():
 			return fmt.Errorf("device %s is not installed: %w", tid, ErrState)
 		}
-		_, err = tx.Exec(`UPDATE acquiring_device SET seen = $2 WHERE tid = $1`, tid, micros(tx.Now()))
-		return err
+		return spoke(tx, d)
 	})
 	return d, err
 }

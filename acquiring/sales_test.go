@@ -217,7 +217,7 @@ func TestRequests(t *testing.T) {
 	if a, err := h.office.Authorise(ctx, teaTill, number(ours, 1)); err != nil || a.ARC != "30" {
 		t.Errorf("the next day: %+v %v", a, err)
 	}
-	h.do(func(tx *db.Tx) error { return acquiring.SetState(tx, teaTill, acquiring.Suspended) })
+	h.do(func(tx *db.Tx) error { return acquiring.SetState(tx, teaTill, acquiring.Suspended, "wang", "test") })
 	if _, err := h.office.Authorise(ctx, teaTill, number(ours, 9)); !errors.Is(err, acquiring.ErrState) {
 		t.Error(err)
 	}
@@ -432,16 +432,16 @@ func TestRegistry(t *testing.T) {
 		want error
 	}{
 		{"shop without a category", func(tx *db.Tx) error {
-			return acquiring.AddShop(tx, acquiring.Shop{ID: "shop_x", NameEN: "x", NameZH: "x", City: "x"})
+			return acquiring.AddShop(tx, acquiring.Shop{ID: "shop_x", NameEN: "x", NameZH: "x", City: "Beijing"})
 		}, acquiring.ErrShop},
 		{"shop under another's id", func(tx *db.Tx) error {
-			return acquiring.AddShop(tx, acquiring.Shop{ID: tea, NameEN: "x", NameZH: "x", MCC: "5812", City: "x"})
+			return acquiring.AddShop(tx, acquiring.Shop{ID: tea, NameEN: "x", NameZH: "x", MCC: "5812", City: "Beijing"})
 		}, acquiring.ErrDiffers},
 		{"shop of no site", func(tx *db.Tx) error {
-			return acquiring.AddShop(tx, acquiring.Shop{ID: "shop_x", NameEN: "x", NameZH: "x", MCC: "5812", City: "x", Site: "site_x"})
+			return acquiring.AddShop(tx, acquiring.Shop{ID: "shop_x", NameEN: "x", NameZH: "x", MCC: "5812", City: "Beijing", Site: "site_x"})
 		}, acquiring.ErrNotFound},
-		{"till without a merchant number", func(tx *db.Tx) error {
-			return acquiring.AddDevice(tx, acquiring.Device{TID: "30008909", Kind: acquiring.POS, Shop: tea})
+		{"till under another merchant number", func(tx *db.Tx) error {
+			return acquiring.AddDevice(tx, acquiring.Device{TID: "30008909", Kind: acquiring.POS, MID: "900100058129999", Shop: tea})
 		}, acquiring.ErrDevice},
 		{"door in a shop", func(tx *db.Tx) error {
 			return acquiring.AddDevice(tx, acquiring.Device{TID: "00000306", Kind: acquiring.Door, Shop: tea, Site: yard})
@@ -481,7 +481,7 @@ func TestRegistry(t *testing.T) {
 	if _, err := h.office.Transport(ctx, teaTill); !errors.Is(err, acquiring.ErrState) {
 		t.Errorf("a transport key for a device in use: %v", err)
 	}
-	h.do(func(tx *db.Tx) error { return acquiring.SetState(tx, teaTill, acquiring.Registered) })
+	h.do(func(tx *db.Tx) error { return acquiring.SetState(tx, teaTill, acquiring.Registered, "wang", "test") })
 	if _, err := h.office.Install(ctx, teaTill); !errors.Is(err, acquiring.ErrTransport) {
 		t.Errorf("installed under a used transport key: %v", err)
 	}
@@ -492,8 +492,8 @@ func TestRegistry(t *testing.T) {
 	if _, err := h.office.CollectSales(ctx, lunchTill, b); !errors.Is(err, acquiring.ErrKind) {
 		t.Errorf("a canteen's till sends sales: %v", err)
 	}
-	h.do(func(tx *db.Tx) error { return acquiring.SetState(tx, teaTill, acquiring.Retired) })
-	if err := write(func(tx *db.Tx) error { return acquiring.SetState(tx, teaTill, acquiring.Active) }); !errors.Is(err, acquiring.ErrState) {
+	h.do(func(tx *db.Tx) error { return acquiring.SetState(tx, teaTill, acquiring.Retired, "wang", "test") })
+	if err := write(func(tx *db.Tx) error { return acquiring.SetState(tx, teaTill, acquiring.Active, "wang", "test") }); !errors.Is(err, acquiring.ErrState) {
 		t.Error(err)
 	}
 }

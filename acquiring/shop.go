@@ -8,8 +8,8 @@ import (
 
 	"koala/internal/db"
 	"koala/ledger"
+	"koala/merchant"
 	"koala/money"
-	"koala/settlement"
 )
 
 // codeFunding is the chart code of what firms have paid in.
@@ -99,26 +99,112 @@ func AddSite(tx *db.Tx, s Site) error {
 	return nil
 }
 
-// AddShop registers a shop as a payee of settlement. The same again changes
-// nothing.
+// AddShop registers a shop: with package merchant, which makes it a payee of
+// settlement, and here with its site. The same again changes nothing.
 func AddShop(tx *db.Tx, s Shop) error {
+	bad := func(err error) error { return fmt.Errorf("shop %q: %w", s.ID, err) }
 	if !named(s.ID, s.NameEN, s.NameZH) || !strings.HasPrefix(s.ID, "shop_") || len(s.MCC) != 4 || strings.Trim(s.MCC, "0123456789") != "" ||
 		s.City == "" || len(s.City) > MaxName {
-		return fmt.Errorf("shop %q: %w", s.ID, ErrShop)
+		return bad(ErrShop)
 	}
 	if s.Site != "" {
 		if _, err := SiteOf(tx, s.Site); err != nil {
-			return fmt.Errorf("shop %s: %w", s.ID, err)
+			return bad(err)
 		}
 	}
-	err := once(tx, `INSERT INTO acquiring_shop (id, name_en, name_zh, mcc, city, site, made) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id) DO NOTHING`,
-		`SELECT COUNT(*) FROM acquiring_shop WHERE id = $1 AND name_en = $2 AND name_zh = $3 AND mcc = $4 AND city = $5 AND site = $6`,
-		s.ID, s.NameEN, s.NameZH, s.MCC, s.City, s.Site)
+	city, err := merchant.FindCity(s.City)
+	if err != nil {
+		return bad(err)
+	}
+	_, err = merchant.Adopt(tx, merchant.Shop{ID: s.ID, NameEN: s.NameEN, NameZH: s.NameZH, MID: s.MID, MCC: s.MCC, City: city.Code}, "acquiring", "registered with its devices")
+	if errors.Is(err, merchant.ErrDiffers) {
+		err = errors.Join(ErrDiffers, err)
+	}
 	if err == nil {
-		err = settlement.Join(tx, s.ID, s.NameEN)
+		err = once(tx, `INSERT INTO acquiring_shop (id, site, name_en, name_zh, mcc, city, made) VALUES ($1, $2, '', '', '', '', $3) ON CONFLICT (id) DO NOTHING`,
+			`SELECT COUNT(*) FROM acquiring_shop WHERE id = $1 AND site = $2`, s.ID, s.Site)
 	}
 	if err != nil {
-		return fmt.Errorf("shop %s: %w", s.ID, err)
+		return bad(err)
+	}
+	return nil
+}
+
+// CarryOver gives the shops and tills of an older store to package merchant,
+// which keeps them now; here only their sites and the rows of what they hand
+// over stay. It may be called at every start: what was given stays given.
+func CarryOver(tx *db.Tx) error {
+	type old struct{ id, en, zh, mcc, city string }
+	var list []old
+	err := db.Each(tx, func(scan func(...any) error) error {
+		var o old
+		err := scan(&o.id, &o.en, &o.zh, &o.mcc, &o.city)
+		list = append(list, o)
+		return err
+	}, `SELECT id, name_en, name_zh, mcc, city FROM acquiring_shop WHERE name_en <> '' ORDER BY id`)
+	if err != nil {
+		return err
+	}
+	for _, o := range list {
+		tills, err := devices(tx, `WHERE shop = $1 AND kind = 'pos' ORDER BY tid`, o.id)
+		if err != nil {
+			return err
+		}
+		if err := carryShop(tx, Shop{ID: o.id, NameEN: o.en, NameZH: o.zh, MCC: o.mcc, City: o.city}, tills); err != nil {
+			return fmt.Errorf("carrying shop %s over: %w", o.id, err)
+		}
+	}
+	return nil
+}
+
+const carried = "kept by acquiring before"
+
+func carryShop(tx *db.Tx, s Shop, tills []Device) error {
+	if len(tills) > 0 {
+		s.MID = tills[0].MID
+	}
+	city, err := merchant.FindCity(s.City)
+	if err != nil {
+		return err
+	}
+	_, err = merchant.Adopt(tx, merchant.Shop{ID: s.ID, NameEN: s.NameEN, NameZH: s.NameZH, MID: s.MID, MCC: s.MCC, City: city.Code}, "koala", carried)
+	for _, d := range tills {
+		if err == nil {
+			err = merchant.AdoptTerminal(tx, d.terminal(), "koala", carried)
+		}
+	}
+	if err == nil {
+		_, err = tx.Exec(`UPDATE acquiring_shop SET name_en = '', name_zh = '', mcc = '', city = '' WHERE id = $1`, s.ID)
+	}
+	if err == nil {
+		_, err = tx.Exec(`UPDATE acquiring_device SET mid = '', place_en = '', place_zh = '', state = '' WHERE shop = $1 AND kind = 'pos'`, s.ID)
+	}
+	return err
+}
+
+// lives are the states of a till as package merchant keeps them.
+var lives = map[State]merchant.Life{Registered: merchant.Registered, Active: merchant.InUse, Suspended: merchant.Stopped, Retired: merchant.Retired}
+
+// terminal is a till as package merchant keeps it. Tills say no serial number
+// at their registration: their terminal number stands for it.
+func (d Device) terminal() merchant.Terminal {
+	return merchant.Terminal{TID: d.TID, Serial: d.TID, Kind: merchant.POS, Shop: d.Shop, PlaceEN: d.PlaceEN, PlaceZH: d.PlaceZH, Life: lives[d.State]}
+}
+
+// fill gives a till what package merchant keeps of it.
+func (d *Device) fill(q db.Reader) error {
+	s, err := merchant.StandingOf(q, d.TID)
+	if errors.Is(err, merchant.ErrNotFound) {
+		return nil // of an older store, before CarryOver
+	}
+	if err != nil {
+		return err
+	}
+	d.MID, d.PlaceEN, d.PlaceZH = s.Shop.MID, s.Terminal.PlaceEN, s.Terminal.PlaceZH
+	for state, life := range lives {
+		if life == s.Terminal.Life || life == merchant.InUse && s.Terminal.Life == merchant.Injected {
+			d.State = state
+		}
 	}
 	return nil
 }
@@ -141,6 +227,12 @@ func AddDevice(tx *db.Tx, d Device) error {
 			return bad(err)
 		}
 		d.Site = s.Site
+		if d.Kind == POS && d.MID == "" {
+			d.MID = s.MID
+		}
+		if d.Kind == POS && d.MID != s.MID {
+			return bad(fmt.Errorf("its shop has another merchant number: %w", ErrDevice))
+		}
 	}
 	known, err := DeviceOf(tx, d.TID)
 	if err == nil {
@@ -153,8 +245,15 @@ func AddDevice(tx *db.Tx, d Device) error {
 	if !errors.Is(err, ErrNotFound) {
 		return bad(err)
 	}
+	state := Registered
+	if d.Kind == POS {
+		if _, err := merchant.AddTerminal(tx, d.terminal()); err != nil {
+			return bad(err)
+		}
+		d.MID, d.PlaceEN, d.PlaceZH, state = "", "", "", ""
+	}
 	_, err = tx.Exec(`INSERT INTO acquiring_device (tid, kind, mid, shop, site, place_en, place_zh, state, seen, high) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, 0)`,
-		d.TID, d.Kind, d.MID, d.Shop, d.Site, d.PlaceEN, d.PlaceZH, Registered)
+		d.TID, d.Kind, d.MID, d.Shop, d.Site, d.PlaceEN, d.PlaceZH, state)
 	return err
 }
 
@@ -167,7 +266,7 @@ func (d Device) check() error {
 	}
 	switch d.Kind {
 	case POS:
-		if len(d.MID) == 15 && plain(d.MID) {
+		if d.MID == "" || len(d.MID) == 15 && plain(d.MID) {
 			return nil
 		}
 	case Canteen, Door:
@@ -184,7 +283,8 @@ func (d Device) check() error {
 
 // SetState suspends a device, lets it work again, retires it, or opens it for
 // another installation (Registered), for which it needs another transport key.
-func SetState(tx *db.Tx, tid string, to State) error {
+// by decides, why is the reason.
+func SetState(tx *db.Tx, tid string, to State, by, why string) error {
 	d, err := DeviceOf(tx, tid)
 	if err != nil || d.State == to {
 		return err
@@ -192,19 +292,49 @@ func SetState(tx *db.Tx, tid string, to State) error {
 	if !d.State.May(to) {
 		return fmt.Errorf("device %s from %s to %s: %w", tid, d.State, to, ErrState)
 	}
-	if _, err = tx.Exec(`DELETE FROM acquiring_transport WHERE tid = $1`, tid); err == nil {
+	if _, err = tx.Exec(`DELETE FROM acquiring_transport WHERE tid = $1`, tid); err != nil {
+		return err
+	}
+	if d.Kind == POS {
+		err = merchant.Live(tx, tid, lives[to], by, why)
+	} else {
 		_, err = tx.Exec(`UPDATE acquiring_device SET state = $2 WHERE tid = $1`, tid, to)
 	}
 	return err
 }
 
-// ShopOf reads one shop.
+// ShopOf reads one shop; one that package merchant alone knows has no site.
 func ShopOf(q db.Reader, id string) (Shop, error) {
 	list, err := shops(q, `WHERE id = $1`, id)
-	return one(list, err, "shop "+id)
+	if err != nil || len(list) == 1 {
+		return one(list, err, "shop "+id)
+	}
+	s := Shop{ID: id}
+	if err := s.fill(q); err != nil {
+		return Shop{}, fmt.Errorf("shop %s: %w", id, err)
+	}
+	return s, nil
 }
 
-// Shops reads all shops by id, from the one after the given.
+// fill gives a shop what package merchant keeps of it.
+func (s *Shop) fill(q db.Reader) error {
+	m, err := merchant.ShopOf(q, s.ID)
+	switch {
+	case errors.Is(err, merchant.ErrNotFound) && s.NameEN != "": // of an older store, before CarryOver
+		return nil
+	case errors.Is(err, merchant.ErrNotFound):
+		return ErrNotFound
+	case err != nil:
+		return err
+	}
+	s.NameEN, s.NameZH, s.MID, s.MCC, s.City = m.NameEN, m.NameZH, m.MID, m.MCC, m.Place().NameEN
+	if s.Made.IsZero() {
+		s.Made = m.Made
+	}
+	return nil
+}
+
+// Shops reads the shops registered here by id, from the one after the given.
 func Shops(q db.Reader, after string, limit int) ([]Shop, error) {
 	return shops(q, `WHERE id > $1 ORDER BY id LIMIT $2`, after, limited(limit))
 }
@@ -218,6 +348,11 @@ func shops(q db.Reader, where string, args ...any) (out []Shop, err error) {
 		out = append(out, s)
 		return err
 	}, `SELECT id, name_en, name_zh, mcc, city, site, made FROM acquiring_shop `+where, args...)
+	for i := range out {
+		if err == nil {
+			err = out[i].fill(q)
+		}
+	}
 	return out, err
 }
 
@@ -288,6 +423,11 @@ func devices(q db.Reader, where string, args ...any) (out []Device, err error) {
 		out = append(out, d)
 		return err
 	}, `SELECT tid, kind, mid, shop, site, place_en, place_zh, state, seen, high FROM acquiring_device `+where, args...)
+	for i := range out {
+		if err == nil && out[i].Kind == POS {
+			err = out[i].fill(q)
+		}
+	}
 	return out, err
 }
 

@@ -118,6 +118,9 @@ func (h *House) seed(tx *db.Tx) error {
 	if err := switching.SeedRoutes(tx); err != nil {
 		return err
 	}
+	if err := acquiring.CarryOver(tx); err != nil {
+		return err
+	}
 	return h.Transit.Books().SetUp(tx)
 }
 

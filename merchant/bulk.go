@@ -2,8 +2,10 @@ package merchant
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"koala/calendar"
 	"koala/internal/db"
@@ -336,6 +338,110 @@ func writeRows(tx *db.Tx, by, why string, entries []*entry) error {
 		rows  [][]any
 	}{{partySheet, parties}, {shopSheet, shops}, {termSheet, terminals}, {eventSheet, events}, {checkSheet, checks}, {docSheet, docs}} {
 		if err := w.sheet.insert(tx, w.rows...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// MaxAdopted is how many bytes a name of an adopted shop has at most.
+const MaxAdopted = 80
+
+// Adopt takes in a shop that the house has kept without papers, with the id
+// that its money waits under: it becomes the only shop of a merchant of its own
+// whose checks all stand open. It gets the given merchant number, or the next
+// one. The same again changes nothing; other content under its id is
+// ErrDiffers. It is paid at the times it was, and has the fee category of its
+// trade.
+func Adopt(tx *db.Tx, s Shop, by, why string) (Shop, error) {
+	bad := func(err error) (Shop, error) { return Shop{}, fmt.Errorf("adopting shop %q: %w", s.ID, err) }
+	switch {
+	case by == "" || why == "" || len(why) > MaxWhy:
+		return bad(ErrStaff)
+	case s.NameEN == "" || s.NameZH == "" || len(s.NameEN) > MaxAdopted || len(s.NameZH) > MaxAdopted:
+		return bad(ErrName)
+	case categoryOf[s.MCC].MCC == "":
+		return bad(ErrCategory)
+	case cityOf[s.City].Code == "":
+		return bad(ErrCity)
+	}
+	known, err := ShopOf(tx, s.ID)
+	if err == nil {
+		if known.NameEN != s.NameEN || known.NameZH != s.NameZH || known.MCC != s.MCC || known.City != s.City || s.MID != "" && known.MID != s.MID {
+			return bad(ErrDiffers)
+		}
+		return known, nil
+	}
+	if !errors.Is(err, ErrNotFound) {
+		return bad(err)
+	}
+	if s.MID, err = givenMID(tx, s); err != nil {
+		return bad(err)
+	}
+	m := Merchant{ID: tx.NewID("merchant"), Form: Adopted, Name: s.NameZH, City: s.City, State: Approved, Risk: RiskB, Made: tx.Now(), Changed: tx.Now(),
+		ident: "adopted:" + s.ID, token: "adopted:" + s.ID}
+	s.Merchant, s.State, s.Made = m.ID, Approved, tx.Now()
+	if err := partySheet.insert(tx, m.row([]byte{})); err != nil {
+		return bad(err)
+	}
+	if err := shopSheet.insert(tx, s.row()); err != nil {
+		return bad(err)
+	}
+	if err := count(tx, m.City, m.State, 1); err != nil {
+		return bad(err)
+	}
+	if err := tell(tx, Event{Merchant: m.ID, About: s.ID, What: "adopted", To: string(m.State), By: by, Why: why}); err != nil {
+		return bad(err)
+	}
+	if err := adoptedPayee(tx, s); err != nil {
+		return bad(err)
+	}
+	return s, nil
+}
+
+// givenMID is the number a shop brings, if it can be, or the next one.
+func givenMID(tx *db.Tx, s Shop) (string, error) {
+	if s.MID == "" {
+		return newMID(tx, s.City, s.MCC)
+	}
+	if _, err := ParseMID(s.MID); err != nil {
+		return "", err
+	}
+	taken, err := exists(tx, `SELECT COUNT(*) FROM merchant_shop WHERE mid = $1 AND mid <> ''`, s.MID)
+	if err == nil && taken {
+		err = ErrDiffers
+	}
+	return s.MID, err
+}
+
+// adoptedPayee makes the shop a payee that is paid as one without terms; days
+// that were closed stay as they are.
+func adoptedPayee(tx *db.Tx, s Shop) error {
+	since := calendar.Of(tx.Now(), calendar.Beijing)
+	closed, err := settlement.Closings(tx, s.ID, "", 1)
+	if err != nil {
+		return err
+	}
+	if len(closed) > 0 {
+		since = since.AddDays(1)
+	}
+	terms := termsOf(s, since)
+	for i := range terms {
+		terms[i].CutOff, terms[i].Holidays = 24*time.Hour+settlement.CutOff, true
+	}
+	return settlement.OpenAll(tx, []settlement.Opening{{Payee: s.ID, Name: s.NameEN, Terms: terms}})
+}
+
+// AdoptTerminal takes in a terminal of an adopted shop in the life it is in;
+// what it was before is not told.
+func AdoptTerminal(tx *db.Tx, t Terminal, by, why string) error {
+	life := t.Life
+	if _, err := AddTerminal(tx, t); err != nil {
+		return err
+	}
+	way := map[Life][]Life{Injected: {Injected}, InUse: {Injected, InUse}, Stopped: {Injected, InUse, Stopped}, Retired: {Retired}}
+	for _, l := range way[life] {
+		if err := Live(tx, t.TID, l, by, why); err != nil {
 			return err
 		}
 	}

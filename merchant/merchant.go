@@ -59,9 +59,11 @@ const (
 	Enterprise Form = "enterprise" // a company: licence, legal person, business account
 	Individual Form = "individual" // 个体工商户: licence, owner, business or owner's account
 	Micro      Form = "micro"      // 小微: no licence; the owner's identity and account
+	Adopted    Form = "adopted"    // kept from before there were papers: none is known
 )
 
-var formWords = map[Form][2]string{Enterprise: {"enterprise", "企业"}, Individual: {"individual business", "个体工商户"}, Micro: {"small or micro", "小微商户"}}
+var formWords = map[Form][2]string{Enterprise: {"enterprise", "企业"}, Individual: {"individual business", "个体工商户"}, Micro: {"small or micro", "小微商户"},
+	Adopted: {"adopted, papers to come", "存量商户，资料待补"}}
 
 // Words says the form for people, in Chinese if zh.
 func (f Form) Words(zh bool) string { return pick(formWords[f], string(f), zh) }

@@ -174,7 +174,9 @@ func (s *Street) equip(ctx context.Context, a *Acceptor) error {
 				return a.setup.read(raw)
 			}
 		}
-		again := s.House().Store.Write(ctx, func(tx *db.Tx) error { return acquiring.SetState(tx, tid, acquiring.Registered) })
+		again := s.House().Store.Write(ctx, func(tx *db.Tx) error {
+			return acquiring.SetState(tx, tid, acquiring.Registered, staff, "its installation was interrupted")
+		})
 		if again == nil && (errors.Is(err, ErrHouse) || errors.Is(err, acquiring.ErrState)) {
 			err = fmt.Errorf("%w: %w", ErrWire, err)
 		}

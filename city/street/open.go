@@ -71,7 +71,7 @@ func openShops(tx *db.Tx) error {
 		return err
 	}
 	for _, x := range Shops() {
-		shop := acquiring.Shop{ID: x.Payee(), NameEN: x.EN, NameZH: x.ZH, MCC: fmt.Sprintf("%04d", x.Category), City: "Beijing"}
+		shop := acquiring.Shop{ID: x.Payee(), NameEN: x.EN, NameZH: x.ZH, MID: x.MID(), MCC: fmt.Sprintf("%04d", x.Category), City: "Beijing"}
 		if x == kesi {
 			shop.Site = siteID
 		}
@@ -95,12 +95,16 @@ func openShops(tx *db.Tx) error {
 // Payee is the shop's name in the books.
 func (s *Shop) Payee() string { return "shop_" + s.ID }
 
+// MID is the shop's merchant number: institution 3, region 4, category 4 and
+// its place in the list.
+func (s *Shop) MID() string { return fmt.Sprintf("9001000%04d%04d", s.Category, s.number()) }
+
 // device is how the acquirer knows the device of a post.
 func (p Post) device() acquiring.Device {
 	d := acquiring.Device{TID: p.TID(), Shop: p.Payee(), PlaceEN: p.EN, PlaceZH: p.ZH}
 	switch p.Kind {
 	case Till:
-		d.Kind, d.MID = acquiring.POS, fmt.Sprintf("9001000%04d%04d", p.Category, p.number())
+		d.Kind, d.MID = acquiring.POS, p.MID()
 	case CanteenTill:
 		d.Kind = acquiring.Canteen
 	case CouponDesk:

@@ -34,7 +34,7 @@ func (d *door) furnish() {
 				return acquiring.AddSite(tx, acquiring.Site{ID: "site_yard", Number: 7, Owner: "boss", NameEN: "The Yard", NameZH: "大院"})
 			},
 			func() error {
-				return acquiring.AddShop(tx, acquiring.Shop{ID: "shop_tea", NameEN: "Tea House", NameZH: "茶馆", MCC: "5812", City: "Beijing", Site: "site_yard"})
+				return acquiring.AddShop(tx, acquiring.Shop{ID: "shop_tea", NameEN: "Tea House", NameZH: "茶馆", MID: shopMID, MCC: "5812", City: "Beijing", Site: "site_yard"})
 			},
 			func() error {
 				return acquiring.AddDevice(tx, acquiring.Device{TID: shopTill, Kind: acquiring.POS, MID: shopMID, Shop: "shop_tea"})

@@ -78,7 +78,7 @@ func (h *house) shopsOf(tx *db.Tx) error {
 	return errors.Join(
 		acquiring.AddFirm(tx, acquiring.Firm{ID: "jiahe", NameEN: "Jiahe", NameZH: "嘉和"}),
 		acquiring.AddSite(tx, acquiring.Site{ID: "site_yard", Number: 7, Owner: string(h.lin), Firm: "jiahe", NameEN: "The Yard", NameZH: "大院"}),
-		acquiring.AddShop(tx, acquiring.Shop{ID: "shop_tea", NameEN: "Tea House", NameZH: "茶馆", MCC: "5812", City: "Beijing"}),
+		acquiring.AddShop(tx, acquiring.Shop{ID: "shop_tea", NameEN: "Tea House", NameZH: "茶馆", MID: shopMID, MCC: "5812", City: "Beijing"}),
 		acquiring.AddDevice(tx, acquiring.Device{TID: shopTill, Kind: acquiring.POS, MID: shopMID, Shop: "shop_tea", PlaceEN: "counter", PlaceZH: "柜台"}),
 		acquiring.AddDevice(tx, acquiring.Device{TID: "0000000A", Kind: acquiring.Canteen, Shop: "shop_tea", PlaceEN: "kitchen", PlaceZH: "厨房"}),
 		acquiring.AddDevice(tx, acquiring.Device{TID: "C0000001", Kind: acquiring.Coupon, Shop: "shop_tea", PlaceEN: "desk", PlaceZH: "前台"}),

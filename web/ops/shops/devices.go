@@ -200,10 +200,20 @@ func (d Deps) setState(w http.ResponseWriter, r *http.Request) error {
 			if err != nil {
 				return err
 			}
-			return acquiring.SetState(tx, tid, a.to)
+			return setState(tx, r, tid, a.to)
 		})
 	}
 	return fmt.Errorf("act %q on a device: %w", act, web.ErrNoPage)
+}
+
+// setState moves a device on by a decision of who looks at the page.
+func setState(tx *db.Tx, r *http.Request, tid string, to acquiring.State) error {
+	reason, err := shell.Why(r)
+	if err != nil {
+		return err
+	}
+	u, _ := web.Who(r.Context())
+	return acquiring.SetState(tx, tid, to, u.Name, reason)
 }
 
 // reinstall opens a device for installation and shows the transport key that its
@@ -216,7 +226,7 @@ func (d Deps) reinstall(w http.ResponseWriter, r *http.Request, tid, at string) 
 	t, err := d.Office.DrawTransport(r.Context(), tid)
 	if err == nil {
 		err = d.Desk.Store.Write(r.Context(), func(tx *db.Tx) error {
-			if err := acquiring.SetState(tx, tid, acquiring.Registered); err != nil {
+			if err := setState(tx, r, tid, acquiring.Registered); err != nil {
 				return err
 			}
 			if err := t.Keep(tx); err != nil {

@@ -24,6 +24,7 @@ import (
 	"koala/internal/db/dbtest"
 	"koala/issuing"
 	"koala/ledger"
+	"koala/merchant"
 	"koala/money"
 	"koala/settlement"
 	release "koala/spec/firmware"
@@ -73,7 +74,7 @@ func open(t *testing.T) *house {
 		t.Fatal(err)
 	}
 	h.tsm, h.keys = tsm.New(h.store, keys, tsm.Config{}), keys
-	err = errors.Join(h.store.Migrate(ctx, wallet.Schema, settlement.Schema, issuing.Schema, tsm.Schema, transit.Schema, acquiring.Schema, activity.Schema, firmware.Schema, partners.Schema),
+	err = errors.Join(h.store.Migrate(ctx, wallet.Schema, settlement.Schema, merchant.Schema, issuing.Schema, tsm.Schema, transit.Schema, acquiring.Schema, activity.Schema, firmware.Schema, partners.Schema),
 		keys.Provision(ctx), keys.ProvisionBank(ctx))
 	if err != nil {
 		t.Fatal(err)

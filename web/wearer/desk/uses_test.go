@@ -10,6 +10,7 @@ import (
 	"koala/internal/db/dbtest"
 	"koala/issuing"
 	"koala/ledger"
+	"koala/merchant"
 	"koala/settlement"
 	"koala/spec/coupon"
 	"koala/spec/desfire"
@@ -30,10 +31,10 @@ func TestUsesInWords(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { book.Close(); store.Close() })
-	if err := store.Migrate(ctx, settlement.Schema, issuing.Schema, acquiring.Schema); err != nil {
+	if err := store.Migrate(ctx, settlement.Schema, merchant.Schema, issuing.Schema, acquiring.Schema); err != nil {
 		t.Fatal(err)
 	}
-	shop := acquiring.Shop{ID: "shop_tea", NameEN: "Tea House", NameZH: "茶铺", MCC: "5814", City: "1000"}
+	shop := acquiring.Shop{ID: "shop_tea", NameEN: "Tea House", NameZH: "茶铺", MCC: "5814", City: "Beijing"}
 	site := acquiring.Site{ID: "site_hq", Number: 7, Owner: "cust_own", NameEN: "Headquarters", NameZH: "总部"}
 	door := acquiring.Device{TID: "D0000001", Kind: acquiring.Door, Site: "site_hq", PlaceEN: "main door", PlaceZH: "大门"}
 	err = store.Write(ctx, func(tx *db.Tx) error {
