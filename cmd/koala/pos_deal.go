@@ -29,8 +29,8 @@ func posSignOnCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "sign-on",
 		Short: "Get working keys, batch and time from the host",
-		Long: `Signs the terminal on: the host sends working keys under the master key, the open batch and the time.
-The master key goes in once, with --tmk-file. Every other command signs on by itself where that is due.
+		Long: `Signs the terminal on: the host sends working keys under the master key, the open batch and the time;
+what it then asks for (parameters, CA keys, AID parameters, black list, status) is done at once. The master key goes in once, with --tmk-file. Every other command signs on by itself where that is due.
 
 Exit code 0: done; 1: refused or no answer; 2: misused.`,
 		Example: "  koala pos sign-on " + terminalExample + " --tmk-file tmk.hex\n  koala pos sign-on --off " + terminalExample,
@@ -46,7 +46,11 @@ Exit code 0: done; 1: refused or no answer; 2: misused.`,
 				case echo:
 					act = t.Echo
 				}
-				if err := act(); err != nil {
+				err := act()
+				if err == nil && !off && !echo { // what the host wants of a terminal that starts its day
+					err = t.Obey("koala pos")
+				}
+				if err != nil {
 					return err
 				}
 				return f.tellStatus(cmd.OutOrStdout(), t)

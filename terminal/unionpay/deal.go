@@ -288,6 +288,14 @@ func (t *Terminal) original(e *Entry, o Order) (s secret, err error) {
 		return s, ErrUndone
 	}
 	was := f.entry
+	if was.State == Due && f.told == "" && table[e.Kind].flow != advise || e.Kind == CashRefund && f.told == "" {
+		if _, _, err := t.flush(); err != nil { // the host has to know it first
+			return s, err
+		}
+		if f.refused() {
+			return s, ErrOriginal
+		}
+	}
 	for _, n := range []int{2, 14, 23, 34, 37, 38} {
 		e.set(n, was.Get(n))
 	}

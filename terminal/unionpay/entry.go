@@ -103,7 +103,7 @@ var table = [kinds]row{
 	LoadOther:         {"0200", "620000", "91", "47", ask, neither, true, nil, terminal.Words{"e-cash load from another account", "非指定账户圈存"}},
 	LoadCash:          {"0200", "630000", "91", "46", ask, credit, false, nil, terminal.Words{"e-cash load with cash", "现金充值"}},
 	LoadCashUndo:      {"0200", "170000", "91", "51", ask, debit, false, []Kind{LoadCash}, terminal.Words{"undo of a load with cash", "现金充值撤销"}},
-	CashRefund:        {"0220", "200000", "00", "27", advise, credit, false, nil, terminal.Words{"e-cash refund", "电子现金退货"}},
+	CashRefund:        {"0220", "200000", "00", "27", advise, credit, false, []Kind{TapSale}, terminal.Words{"e-cash refund", "电子现金退货"}},
 }
 
 // Words names the kind, in Chinese if zh.

@@ -212,6 +212,29 @@ func (t *Terminal) Download(w Want) (err error) {
 	return nil
 }
 
+// maxWants bounds how much a host can want in a row.
+const maxWants = 8
+
+// Obey does what the host asks for in the headers of its answers, until it asks
+// for nothing more: downloads, a new sign-on, the status that is given.
+func (t *Terminal) Obey(status string) error {
+	for range maxWants {
+		var err error
+		switch w := t.Wants(); w {
+		case WantNothing:
+			return nil
+		case WantStatus:
+			err = t.Status(status)
+		default:
+			err = t.Download(w)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (t *Terminal) getParameters() error {
 	v, err := t.fetch("0800", netParameters, nil)
 	if err != nil {

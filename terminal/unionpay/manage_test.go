@@ -184,6 +184,11 @@ func TestManagement(t *testing.T) {
 	if s.pos.Wants() != unionpay.WantParameters || s.pos.Batch() != 7 || s.pos.Now().Format("150405") != "120001" {
 		t.Error(s.pos.Wants(), s.pos.Batch(), s.pos.Now())
 	}
+	s.host.fetch["360"] = func([]byte) []byte { s.host.state = 2; return []byte("131") }
+	if err := s.pos.Obey("paper out"); err != nil || s.pos.Parameters().Redial != 1 || s.host.asked[len(s.host.asked)-1].Text(62) != "paper out" {
+		t.Error(err)
+	}
+	s.host.state = 0
 	if err := s.pos.SignOff(); err != nil || s.pos.SignedOn() {
 		t.Error(err)
 	}

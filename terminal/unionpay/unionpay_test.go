@@ -1,11 +1,14 @@
 package unionpay_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 
 	"koala/card"
+	"koala/spec/iso7816"
+	"koala/spec/iso8583"
 	"koala/terminal/kernel"
 	"koala/terminal/unionpay"
 )
@@ -182,5 +185,70 @@ func TestLoad(t *testing.T) {
 	}
 	if unsure == 0 {
 		t.Error("no load was ever in doubt")
+	}
+}
+
+// Loads with cash and from another card, the e-cash refund of a tap, instalments
+// by chip: what goes over the wire.
+func TestChipKinds(t *testing.T) {
+	s, p := newShop(t), issue(t)
+	s.pin = "1234"
+	last := func() *iso8583.Message { return s.host.asked[len(s.host.asked)-1] }
+	insert := func(o unionpay.Order) unionpay.Result {
+		t.Helper()
+		r, err := s.pos.Insert(p.present(card.Contact), o)
+		if p.e.PowerOff(); err != nil || !r.Approved {
+			t.Fatalf("%v: %v %v", o.Kind, r, err)
+		}
+		return r
+	}
+	r := insert(unionpay.Order{Kind: unionpay.LoadOther, Fen: 20_00, Card: unionpay.Card{Track2: stripe}})
+	if m := last(); m.Text(3) != "620000" || m.Text(2) != "6228880100000000178" || strings.TrimSpace(m.Text(62)) != number || m.Text(22) != "051" || under(m.Get(52), m.Text(2)) != "1234" || p.holds() != 120_00 {
+		t.Errorf("%v, holds %d", r.Entry, p.holds())
+	}
+	insert(unionpay.Order{Kind: unionpay.LoadCash, Fen: 30_00})
+	if m := last(); m.Text(3) != "630000" || m.Text(60)[:2] != "46" || p.holds() != 150_00 || s.pos.Totals().CreditFen != 30_00 {
+		t.Errorf("holds %d, %+v", p.holds(), s.pos.Totals())
+	}
+	insert(unionpay.Order{Kind: unionpay.Instalment, Fen: 60_00, Terms: unionpay.Terms{Parts: 12, Product: "PHONE", Spread: true}})
+	if m := last(); m.Text(62) != "12PHONE"+strings.Repeat(" ", 25)+"1" || m.Text(25) != "64" {
+		t.Errorf("%q", m.Text(62))
+	}
+	tap, err := s.pos.Tap(p.present(card.Contactless), unionpay.Order{Kind: unionpay.Sale, Fen: 9_00})
+	if p.e.PowerOff(); err != nil || tap.Kind != unionpay.TapSale {
+		t.Fatal(tap, err)
+	}
+	back := s.do(unionpay.Order{Kind: unionpay.CashRefund, STAN: tap.STAN})
+	if m := last(); !back.Approved || m.Text(60)[:2] != "27" || m.Text(61)[:12] != fmt.Sprintf("%06d%06d", tap.Batch, tap.STAN) || len(m.Get(55)) == 0 || back.Fen() != 9_00 {
+		t.Errorf("%v %s", back.Entry, m.Text(61))
+	}
+	if _, err := s.pos.Do(unionpay.Order{Kind: unionpay.CashRefund, STAN: tap.STAN}); !errors.Is(err, unionpay.ErrUndone) {
+		t.Error(err)
+	}
+	s.equal("chip kinds")
+	if x := s.settle(); !x.Balanced {
+		t.Errorf("%+v", x)
+	}
+}
+
+// A stripe stands in for a chip only after the chip failed, and says so.
+func TestFallback(t *testing.T) {
+	s := newShop(t)
+	swipe := unionpay.Order{Kind: unionpay.Sale, Fen: 5, Card: unionpay.Card{Track2: chipped}}
+	if _, err := s.pos.Do(swipe); !errors.Is(err, unionpay.ErrUseChip) {
+		t.Error(err)
+	}
+	broken := func(iso7816.Command) (iso7816.Response, error) {
+		return iso7816.Response{SW: iso7816.SWFileNotFound}, nil
+	}
+	if r, err := s.pos.Insert(broken, unionpay.Order{Kind: unionpay.Sale, Fen: 5}); err != nil || r.Approved {
+		t.Fatal(r, err)
+	}
+	s.do(swipe)
+	if m := s.host.asked[len(s.host.asked)-1]; m.Text(22) != "802" || m.Text(60)[12] != '2' {
+		t.Errorf("%s %s", m.Text(22), m.Text(60))
+	}
+	if _, err := s.pos.Do(swipe); !errors.Is(err, unionpay.ErrUseChip) { // once
+		t.Error(err)
 	}
 }
