@@ -125,5 +125,5 @@ var elements = acquiring.Elements{
 }
 
 func newDeviceDoor(h *House) http.Handler {
-	return device.New(device.Deps{Store: h.Store, TSM: h.TSM, Terminals: terminals{h}, Office: h.Acquiring, Devices: h, Log: h.Config.Log})
+	return device.New(device.Deps{Store: h.Store, TSM: h.TSM, Terminals: terminals{h}, Office: h.Acquiring, Merchants: counters{h}, Devices: h, Log: h.Config.Log})
 }

@@ -372,7 +372,7 @@ const (
 	maxParts = 3
 )
 
-// A Ceremony brings in a root under split custody: each custodian enters one
+// A Ceremony brings in a root, or a key shared with another institution, under split custody: each custodian enters one
 // part with its check value, nobody sees the whole, and the key is the exclusive
 // or of the parts. The parts stay in memory until Finish or Abandon.
 type Ceremony struct {
@@ -390,7 +390,7 @@ func (h *HSM) Begin(label string, usage Usage, parts int) (*Ceremony, error) {
 	if parts < minParts || parts > maxParts {
 		return nil, fmt.Errorf("%s in %d parts: %w", label, parts, ErrParts)
 	}
-	if usage != PurseRoot && usage != ChannelRoot {
+	if usage != PurseRoot && usage != ChannelRoot && usage != ZoneKey {
 		return nil, fmt.Errorf("%s as %s: %w", label, usage, ErrUsage)
 	}
 	return &Ceremony{h: h, label: label, usage: usage, parts: parts, sum: make([]byte, usage.length())}, nil

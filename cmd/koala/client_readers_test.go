@@ -189,9 +189,9 @@ func TestClientJavaEMVReader(t *testing.T) {
 	}
 }
 
-// foreign are names that OpenSC's drivers select to see whether a card is
+// stranger are names that OpenSC's drivers select to see whether a card is
 // theirs, and commands they send unasked.
-var foreign = []string{
+var stranger = []string{
 	"00A4040009A0000003080000100000", "00A404000BA000000308000010000100", "00A4040006D2760001240100", "00A4040C06D27600012401",
 	"00A4040007A000000079030000", "00A4040007A000000079010000", "00A404000BA0000003974349445F010000", "00A404000CA0000003974254465900000000", "00A404000BE82B0601040181C31F020100",
 	"00A4040005A00000011600", "00A4040006A0000000010100", "00A4040007A0000001160300", "00A404000CF276A288BCFBA69D34F31001", "00A4040C08A000000018434D0000", "00A404000CA0000000180C000001634200",
@@ -213,7 +213,7 @@ func TestClientOpenSC(t *testing.T) {
 			if n > 0 { // on a card that somebody has selected
 				g.do([]string{"00A4040000", "00A4040008A000000632010105", "00A4040008A000000333010101"}[n-1])
 			}
-			for _, apdu := range foreign {
+			for _, apdu := range stranger {
 				data, sw := g.do(apdu)
 				if strings.HasPrefix(apdu, "00A4040") && (sw == iso7816.OK || len(data) > 0) {
 					t.Errorf("%s: %s: %X %v", personality, apdu, data, sw)

@@ -44,6 +44,7 @@ type Deps struct {
 	TSM       *tsm.Manager
 	Terminals Terminals
 	Office    *acquiring.Office // of tills, doors and coupon desks
+	Merchants Merchants         // of terminals that speak to the switch; nil: there are none
 	Devices   Registry
 	Log       *slog.Logger // of what the house is to blame for; nil keeps none
 }

@@ -89,6 +89,7 @@ type (
 		Site   uint32         `json:"site,omitempty"`     // of a door
 		Holder string         `json:"merchant,omitempty"` // of a coupon till, as cards name it
 		Packs  string         `json:"packs"`              // Ed25519 public key of packs
+		Serial string         `json:"ksn,omitempty"`      // of a reader with a key per transaction, its counter 0
 		CA     []ca           `json:"ca,omitempty"`
 		Keys   []keyBlock     `json:"keys,omitempty"`
 	}
@@ -116,6 +117,9 @@ type (
 
 // install hands the wrapped keys out, once.
 func (d Deps) install(w http.ResponseWriter, r *http.Request, id string) error {
+	if done, err := d.fit(w, r, id); done || err != nil {
+		return err
+	}
 	in, err := d.Office.Install(r.Context(), id)
 	if err != nil {
 		return err
@@ -123,7 +127,7 @@ func (d Deps) install(w http.ResponseWriter, r *http.Request, id string) error {
 	out := installation{TID: id, Kind: in.Device.Kind, MID: in.Device.MID, Place: names{in.Device.PlaceEN, in.Device.PlaceZH},
 		Names: names{in.Shop.NameEN, in.Shop.NameZH}, MCC: in.Shop.MCC, Packs: hex.EncodeToString(in.Packs)}
 	for _, k := range in.CA {
-		out.CA = append(out.CA, ca{hex.EncodeToString(k.RID[:]), k.Index, hex.EncodeToString(k.Modulus), hex.EncodeToString(k.Exponent), hex.EncodeToString(k.Hash[:]), byte(k.Algorithm)})
+		out.CA = append(out.CA, caOf(k))
 	}
 	switch in.Device.Kind {
 	case acquiring.Door:

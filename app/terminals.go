@@ -1,0 +1,114 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/big"
+
+	"koala/hsm"
+	"koala/internal/db"
+	"koala/merchant"
+	"koala/spec/dukpt"
+	"koala/web/device"
+)
+
+// NewTerminal registers a device in a merchant's shop and draws the transport
+// key for its installation, which the installer brings to it.
+func (h *House) NewTerminal(ctx context.Context, t merchant.Terminal) (merchant.Terminal, hsm.TransportForm, error) {
+	err := h.Store.Write(ctx, func(tx *db.Tx) (err error) {
+		t, err = merchant.AddTerminal(tx, t)
+		return err
+	})
+	if err != nil {
+		return t, hsm.TransportForm{}, err
+	}
+	form, err := h.OpenTerminal(ctx, t.TID, "", "")
+	return t, form, err
+}
+
+// OpenTerminal draws the transport key for a terminal's installation. One that
+// has been installed is opened for another one: by whom, and why. What it had
+// before goes on working until it is installed.
+func (h *House) OpenTerminal(ctx context.Context, tid, by, why string) (hsm.TransportForm, error) {
+	t, err := h.Switch.DrawTransport(ctx, tid)
+	if err != nil {
+		return hsm.TransportForm{}, err
+	}
+	err = h.Store.Write(ctx, func(tx *db.Tx) error {
+		if err := merchant.Live(tx, tid, merchant.Registered, by, why); err != nil {
+			return err
+		}
+		h.Switch.Forget(tx, tid)
+		return t.Keep(tx)
+	})
+	return t.Form, err
+}
+
+// MoveTerminal suspends a terminal, lets it work again or retires it.
+func (h *House) MoveTerminal(ctx context.Context, tid string, to merchant.Life, by, why string) error {
+	return h.Store.Write(ctx, func(tx *db.Tx) error {
+		h.Switch.Forget(tx, tid)
+		return merchant.Live(tx, tid, to, by, why)
+	})
+}
+
+// counters are the merchants' terminals at the devices' door.
+type counters struct{ house *House }
+
+// Install hands a merchant's terminal its keys, once.
+func (c counters) Install(ctx context.Context, tid string) (f device.Fitting, ok bool, err error) {
+	h := c.house
+	var s merchant.Standing
+	err = h.Store.Read(ctx, func(q *db.Query) (err error) {
+		s, err = merchant.StandingOf(q, tid)
+		return err
+	})
+	if errors.Is(err, merchant.ErrNotFound) {
+		return f, false, nil
+	}
+	if err == nil {
+		f, err = h.fitting(ctx, s)
+	}
+	if err != nil {
+		return f, true, fmt.Errorf("installing terminal %s: %w", tid, err)
+	}
+	return f, true, nil
+}
+
+// fitting draws what a terminal is installed with. The public parts come first:
+// once its transport key is used there is no second try.
+func (h *House) fitting(ctx context.Context, s merchant.Standing) (f device.Fitting, err error) {
+	t := s.Terminal
+	f = device.Fitting{Kind: string(t.Kind), MID: s.Shop.MID, MCC: s.Shop.MCC, NameEN: s.Shop.NameEN, NameZH: s.Shop.NameZH, PlaceEN: t.PlaceEN, PlaceZH: t.PlaceZH}
+	if f.Packs, err = h.Keys.PublicKey(ctx, hsm.LabelPack); err != nil {
+		return f, err
+	}
+	if f.CA, err = h.Bank.CAKeys(ctx); err != nil {
+		return f, err
+	}
+	var serial *dukpt.KSN
+	if t.Kind == merchant.Reader {
+		k := SerialOf(t.TID)
+		serial, f.Serial = &k, k.String()
+	}
+	in, err := h.Switch.InstallOnce(ctx, t.TID, serial, func(tx *db.Tx) error { return merchant.Live(tx, t.TID, merchant.Injected, "", "") })
+	f.Use, f.Version, f.KCV, f.Block = string(in.Use), in.Version, in.KCV, in.Block
+	return f, err
+}
+
+// readerSet is how the serial numbers of this house's readers begin: 16 bits of
+// their 59.
+const readerSet = 0xFFFF
+
+// SerialOf is the key serial number of a reader, its counter 0: FFFF, then its
+// terminal number as a number of base 36 in 43 bits.
+func SerialOf(tid string) (k dukpt.KSN) {
+	n, ok := new(big.Int).SetString(tid, 36)
+	if !ok {
+		return k // merchant takes digits and capital letters only
+	}
+	n.Add(n, new(big.Int).Lsh(big.NewInt(readerSet), 43))
+	n.Lsh(n, 21).FillBytes(k[:])
+	return k
+}
