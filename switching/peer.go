@@ -262,7 +262,11 @@ func (h *Host) template(ctx context.Context, w *work, mti string, o *Txn) (seale
 	}
 	if o != nil {
 		m.SetText(38, fmt.Sprintf("%-6.6s", o.Auth))
-		m.SetText(90, fmt.Sprintf("%s%06d%s%011s%011s", originalMTI(o), o.STAN, o.At.In(calendar.Beijing).Format("0102150405"), h.cfg.Acquirer, h.cfg.Acquirer))
+		first, err := h.asked(ctx, o) // the host knows it by the trace and time it was asked under
+		if err != nil {
+			return nil, "", err
+		}
+		m.SetText(90, fmt.Sprintf("%s%s%s%011s%011s", first.MTI(), first.Text(11), first.Text(7), h.cfg.Acquirer, h.cfg.Acquirer))
 	}
 	pin, code, err := h.pinBlock(ctx, w, pinLabel(w.route.Host))
 	if code != "" || err != nil {
@@ -279,8 +283,6 @@ func (h *Host) template(ctx context.Context, w *work, mti string, o *Txn) (seale
 	return sealed, "", err
 }
 
-func originalMTI(o *Txn) string { return kindNames[o.Kind].MTI }
-
 // ascii is text with what is not ASCII left out.
 func ascii(s string) string { return clean([]byte(s), 40) }
 
@@ -296,13 +298,18 @@ func (h *Host) numberOf(ctx context.Context, o *Txn) (string, error) {
 // asked reads what a host was asked about a transaction.
 func (h *Host) asked(ctx context.Context, t *Txn) (*iso8583.Message, error) {
 	var sealed []byte
+	var trace int
 	err := h.store.Read(ctx, func(q *db.Query) error {
-		return q.QueryRow(`SELECT sealed FROM switching_queue WHERE tid = $1 AND batch = $2 AND stan = $3 ORDER BY id LIMIT 1`, t.TID, t.Batch, t.STAN).Scan(&sealed)
+		return q.QueryRow(`SELECT sealed, trace FROM switching_queue WHERE tid = $1 AND batch = $2 AND stan = $3 ORDER BY id LIMIT 1`, t.TID, t.Batch, t.STAN).Scan(&sealed, &trace)
 	})
 	if err != nil {
 		return nil, err
 	}
-	return h.open(ctx, sealed)
+	m, err := h.open(ctx, sealed)
+	if err == nil {
+		m.SetText(11, fmt.Sprintf("%06d", trace))
+	}
+	return m, err
 }
 
 func (h *Host) open(ctx context.Context, sealed []byte) (*iso8583.Message, error) {
