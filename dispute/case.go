@@ -184,6 +184,9 @@ func (c *Case) place(tx *db.Tx) error {
 		if err := settlement.Capture(tx, settlement.Item{Ref: ref, Payee: c.Sale.Payee, Amount: sign(c.Amount), At: c.At, Kind: kind, Issuer: c.Sale.Issuer}); err != nil {
 			return err
 		}
+		if err := insertMove(tx, c, sign(c.Amount).Minor()); err != nil {
+			return err
+		}
 	}
 	if held && !c.Held {
 		_, err := settlement.PutHold(tx, settlement.Hold{ID: c.holdID(), Payee: c.Sale.Payee, Reason: settlement.ForDispute, Amount: c.Amount, Text: c.Ref})

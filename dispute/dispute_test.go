@@ -240,6 +240,14 @@ func TestWholeWay(t *testing.T) {
 				t.Errorf("%s twice: %v", step.name, err)
 			}
 		}
+		var moves []Movement
+		h.must(func(tx *db.Tx) (err error) {
+			moves, err = Movements(tx, "unionpay", sold, sold.AddDate(1, 0, 0))
+			return err
+		})
+		if len(moves) != 4 || moves[0].Fen != -6_000 || moves[1].Fen != 6_000 || moves[3].Fen != 6_000 || moves[0].RRN != c.Sale.RRN {
+			t.Errorf("%+v", moves)
+		}
 		again, err := PackOf(ctx, h.store, seal{}, c.ID)
 		if err != nil || again.Hash != p.Hash || again.Text != p.Text || !bytes.Equal(again.JSON, p.JSON) {
 			t.Errorf("the kept pack differs: %v", err)

@@ -69,6 +69,13 @@ var Schema = db.Schema{Owner: "dispute", Steps: []string{
 		source TEXT NOT NULL,
 		PRIMARY KEY (rule, valid_from));
 	` + rules,
+	`CREATE TABLE dispute_move (
+		dispute TEXT NOT NULL,
+		nth BIGINT NOT NULL,
+		fen BIGINT NOT NULL,         -- below zero: to the issuer
+		at BIGINT NOT NULL,
+		PRIMARY KEY (dispute, nth));
+	CREATE INDEX dispute_move_at ON dispute_move (at)`,
 }}
 
 const caseColumns = `id, ref, rrn, payee, counter, issuer, class, sale_fen, sale_at, fen, reason, state, moves, held, due, pack, opened, at`
@@ -180,6 +187,35 @@ func Count(q db.Reader, payee string) (out []Tally, err error) {
 		return err
 	}, `SELECT state, COUNT(*), CAST(SUM(fen) AS BIGINT) FROM dispute_case WHERE payee = $1 OR $1 = '' GROUP BY state ORDER BY state`, payee)
 	return out, err
+}
+
+// A Movement is one time that disputed money moved between a shop and an issuer.
+type Movement struct {
+	Case  string
+	RRN   string
+	Payee string
+	Fen   int64 // below zero: to the issuer
+	At    time.Time
+}
+
+// Movements reads what moved with an issuer's host (empty: our own bank) from
+// from until before to, oldest first: what the host's own lines are compared with.
+func Movements(q db.Reader, issuer string, from, to time.Time) (out []Movement, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
+		var m Movement
+		var at int64
+		err := scan(&m.Case, &m.RRN, &m.Payee, &m.Fen, &at)
+		m.At = db.Moment(at)
+		out = append(out, m)
+		return err
+	}, `SELECT m.dispute, c.rrn, c.payee, m.fen, m.at FROM dispute_move m JOIN dispute_case c ON c.id = m.dispute
+		WHERE c.issuer = $1 AND m.at >= $2 AND m.at < $3 ORDER BY m.at, m.dispute, m.nth`, issuer, from.UnixMicro(), to.UnixMicro())
+	return out, err
+}
+
+func insertMove(tx *db.Tx, c *Case, fen int64) error {
+	_, err := tx.Exec(`INSERT INTO dispute_move (dispute, nth, fen, at) VALUES ($1, $2, $3, $4)`, c.ID, c.Moves, fen, tx.Now().UnixMicro())
+	return err
 }
 
 // History reads the steps of a case and what was said about it, oldest first.

@@ -48,16 +48,7 @@ var stateWords = map[ExceptionState][2]string{
 }
 
 // Words says the state for people, in Chinese if zh.
-func (s ExceptionState) Words(zh bool) string {
-	w, ok := stateWords[s]
-	switch {
-	case !ok:
-		return string(s)
-	case zh:
-		return w[1]
-	}
-	return w[0]
-}
+func (s ExceptionState) Words(zh bool) string { return pick(stateWords, s, zh) }
 
 // An Exception is one thing that does not agree. Amounts are fen.
 type Exception struct {
@@ -202,6 +193,16 @@ const (
 	ToShop  Outcome = "shop"    // the shop's: paid with its next settlement, or taken from it
 	ToLoss  Outcome = "loss"    // the house bears or keeps it
 )
+
+var outcomeWords = map[Outcome][2]string{
+	Nothing: {"nothing is held", "无挂账"}, ToShop: {"to the shop", "给商户"}, ToLoss: {"to the house's loss", "计入损益"},
+}
+
+// Outcomes lists the outcomes in the order of pages.
+var Outcomes = []Outcome{Nothing, ToShop, ToLoss}
+
+// Words says the outcome for people, in Chinese if zh.
+func (o Outcome) Words(zh bool) string { return pick(outcomeWords, o, zh) }
 
 // Close ends an exception with a reason. What is on suspense for it is booked
 // where outcome says; above the limit not by the one who proposed. What the bank

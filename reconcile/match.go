@@ -133,7 +133,7 @@ type matcher struct {
 
 // group compares the items under one key.
 func (m *matcher) group(o, t []Item) {
-	if len(o) == 1 && len(t) == 1 && t[0].Kind != Reversal && o[0].Key() != "" { // nearly all of a day
+	if len(o) == 1 && len(t) == 1 && alike(o[0].Kind, t[0].Kind) && o[0].Key() != "" { // nearly all of a day
 		m.pair(&o[0], &t[0])
 		return
 	}
@@ -199,17 +199,18 @@ func (m *matcher) duplicates(t []Item) (first []Item) {
 	return first
 }
 
-// counterpart finds the line for x: of its kind, or the only one there is.
+// counterpart finds the line for x: of its kind, or else of one alike.
 func counterpart(x *Item, t []Item) int {
+	found := -1
 	for j := range t {
 		if t[j].Kind == x.Kind {
 			return j
 		}
+		if alike(t[j].Kind, x.Kind) {
+			found = j
+		}
 	}
-	if len(t) == 1 && t[0].Kind != Reversal {
-		return 0
-	}
-	return -1
+	return found
 }
 
 func (m *matcher) differ(d Difference) { m.Differences = append(m.Differences, d) }
@@ -322,7 +323,7 @@ func names(x *Item) (out []string) {
 func (p *pool) take(x *Item) (*Item, string) {
 	for _, k := range names(x) {
 		for _, y := range p.by[k] {
-			if !p.gone[y] && (y.Kind == x.Kind || x.Kind != Reversal && y.Kind != Reversal && k == x.RRN) {
+			if !p.gone[y] && alike(y.Kind, x.Kind) {
 				p.gone[y] = true
 				return y, p.id[y]
 			}

@@ -63,6 +63,10 @@ func TestEveryDifference(t *testing.T) {
 		{"reversed on both sides, never in the file", []Item{with(one("1", 100), func(x *Item) { x.State = Reversed })}, nil, "", 0},
 		{"their reversal only", []Item{one("1", 100)}, []Item{one("1", 100), with(one("1", -100), func(x *Item) { x.Kind = Reversal })}, MissingAtNetwork, -100},
 		{"no reference: found by terminal and trace", []Item{one("1", 100)}, []Item{with(one("1", 100), func(x *Item) { x.RRN = "" })}, "", 0},
+		{"a completion is a sale in the file", []Item{with(one("1", 100), func(x *Item) { x.Kind = Completion })}, []Item{one("1", 100)}, "", 0},
+		{"a chargeback of the sale", []Item{one("1", 100), with(one("1", -100), func(x *Item) { x.Kind = Chargeback })},
+			[]Item{one("1", 100), with(one("1", -100), func(x *Item) { x.Kind = Chargeback })}, "", 0},
+		{"a chargeback we do not know", []Item{one("1", 100)}, []Item{one("1", 100), with(one("1", -100), func(x *Item) { x.Kind = Chargeback })}, MissingHere, -100},
 		{"nothing to go by", nil, []Item{with(bare("1"), func(x *Item) { x.RRN, x.TID = "", "" })}, MissingHere, 100},
 	} {
 		r := compare(t, tt.ours, tt.theirs, noon.Add(10*time.Hour), Carried{})

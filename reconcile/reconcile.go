@@ -28,7 +28,17 @@ const (
 	Refund     Kind = "refund"
 	Completion Kind = "completion" // of a pre-authorisation
 	Reversal   Kind = "reversal"   // takes back the line of the same reference
+	Chargeback Kind = "chargeback" // an issuer takes a sale's money back in a dispute
+	Presented  Kind = "presented"  // and we get it again
 )
+
+// alike tells whether two halves of one transaction may be called so: the file
+// knows a completion and a void by other marks than the switch does.
+func alike(a, b Kind) bool {
+	sells := func(k Kind) bool { return k == Sale || k == Completion }
+	backs := func(k Kind) bool { return k == Void || k == Refund }
+	return a == b || sells(a) && sells(b) || backs(a) && backs(b)
+}
 
 // State is how the switch sees a transaction. A host's lines are all Cleared.
 type State string
@@ -144,6 +154,24 @@ const (
 	BankRep Actor = "bank"    // the custody bank
 	ShopRep Actor = "shop"    // the shop: a new account
 )
+
+var actorWords = map[Actor][2]string{
+	Nobody: {"nobody", "无"}, Desk: {"reconciliation desk", "对账岗"}, Network: {"the host's desk", "对方机构"}, BankRep: {"the bank", "银行"}, ShopRep: {"the shop", "商户"},
+}
+
+// Words says the actor for people, in Chinese if zh.
+func (a Actor) Words(zh bool) string { return pick(actorWords, a, zh) }
+
+func pick[K ~string](words map[K][2]string, k K, zh bool) string {
+	w, ok := words[k]
+	switch {
+	case !ok:
+		return string(k)
+	case zh:
+		return w[1]
+	}
+	return w[0]
+}
 
 // A Meaning is what is known of a type: what happened, who acts and what is
 // proposed, in both languages.

@@ -68,6 +68,7 @@ type Day struct {
 	Ours  iter.Seq2[Item, error] // in any order; read while the file is
 	File  io.Reader              // the clearing file, spec/clearing
 	Name  string                 // of the file
+	More  iter.Seq2[Item, error] // the host's lines that stand elsewhere: chargebacks; may be nil
 	Class ClassOf                // may be nil
 	Dir   string                 // for what does not fit into memory; empty: the system's
 }
@@ -102,7 +103,7 @@ func Run(ctx context.Context, store *db.Store, d Day) (Report, error) {
 
 func run(ctx context.Context, store *db.Store, d Day) (Report, error) {
 	hash := sha256.New()
-	ours, theirs, err := SortBoth(d.Ours, ReadClearing(io.TeeReader(d.File, hash), d.Day, d.Class), d.Dir)
+	ours, theirs, err := SortBoth(d.Ours, both(ReadClearing(io.TeeReader(d.File, hash), d.Day, d.Class), d.More), d.Dir)
 	if err != nil {
 		return Report{}, err
 	}
@@ -144,6 +145,22 @@ func run(ctx context.Context, store *db.Store, d Day) (Report, error) {
 		})
 		if !errors.Is(err, errAgain) {
 			return r, err
+		}
+	}
+}
+
+// both reads one sequence and then the other, if there is one.
+func both(a, b iter.Seq2[Item, error]) iter.Seq2[Item, error] {
+	if b == nil {
+		return a
+	}
+	return func(yield func(Item, error) bool) {
+		for _, s := range []iter.Seq2[Item, error]{a, b} {
+			for x, err := range s {
+				if !yield(x, err) {
+					return
+				}
+			}
 		}
 	}
 }

@@ -431,6 +431,23 @@ func TestSettlementsOwnPayout(t *testing.T) {
 	})
 }
 
+// TestChargebacks: what a host takes back is compared with the disputes, and the
+// bank's line is the file's net less it.
+func TestChargebacks(t *testing.T) {
+	h := open(t, db.Config{URL: dbtest.File(t)})
+	a, back := one("000000000001", 10_000), Item{RRN: "000000000009", Kind: Chargeback, State: Cleared, Fen: -3_000, At: noon}
+	h.clear(a, back)
+	r, err := Run(context.Background(), h.store, Day{Host: host, Day: testDay, Ours: List([]Item{a, back}), File: bytes.NewReader(file(t, record(a.RRN, 10_000, 5, 1))), More: List([]Item{back})})
+	if err != nil || r.Differs != 0 || r.Matched.Count != 2 || r.Net() != 6_994 {
+		t.Fatalf("%v %+v", err, r)
+	}
+	h.take(line("1", 6_994, "clearing unionpay 2015-09-16"))
+	h.check()
+	if h.balance(receivable) != 0 || len(h.all()) != 0 {
+		t.Errorf("receivable %d, %+v", h.balance(receivable), h.all())
+	}
+}
+
 // TestAbsurdSums: a file that sums to more than books can take is refused.
 func TestAbsurdSums(t *testing.T) {
 	h := open(t, db.Config{URL: dbtest.File(t)})
@@ -628,7 +645,17 @@ func TestMachine(t *testing.T) {
 	if len(meaningOf) != 16 || Type("x").Words(true) != "x" || ExceptionState("x").Words(false) != "x" {
 		t.Errorf("%d types", len(meaningOf))
 	}
+	for _, o := range Outcomes {
+		if o.Words(true) == o.Words(false) {
+			t.Errorf("%s has no words", o)
+		}
+	}
 	for _, m := range Meanings {
+		for _, a := range []Actor{m.Next, m.Afterward} {
+			if a.Words(true) == a.Words(false) {
+				t.Errorf("%s has no words", a)
+			}
+		}
 		if m.Type.Words(true) == "" || m.Type.Words(false) == "" || m.Type.Proposal(true) == "" || m.Type.Proposal(false) == "" || m.Next == "" {
 			t.Errorf("%s has no words", m.Type)
 		}

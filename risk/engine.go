@@ -179,6 +179,11 @@ const (
 	Rejected SetState = "rejected" // nobody
 )
 
+var setWords = map[SetState][2]string{Proposed: {"proposed", "待批准"}, Active: {"in force", "已生效"}, Rejected: {"rejected", "已驳回"}}
+
+// Words says the state for people, in Chinese if zh.
+func (s SetState) Words(zh bool) string { return pick(setWords, s, zh) }
+
 // A SetInfo is a rule set with what happened to it.
 type SetInfo struct {
 	Set

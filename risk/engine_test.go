@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -197,7 +198,8 @@ func (d *desk) evidence(t *testing.T, id string) {
 	}
 }
 
-// TestStartAgain: an engine built from rows judges as the one that lived.
+// TestStartAgain: an engine built from rows judges as the one that lived, and a
+// replay of the set in force finds what was found then.
 func TestStartAgain(t *testing.T) {
 	checks := flag.Lookup("rapid.checks").Value
 	was := checks.String()
@@ -209,11 +211,17 @@ func TestStartAgain(t *testing.T) {
 		d := newDesk(rt, db.Config{URL: dbtest.File(t), Rebuildable: true})
 		facts := drawFacts(rt)
 		last := facts[len(facts)-1]
+		live := map[Action]int64{}
 		for _, f := range facts[:len(facts)-1] {
 			if f.At.After(d.now.Now()) {
 				d.now.Set(f.At)
 			}
-			d.sell(f)
+			live[d.sell(f).Action]++
+		}
+		house := House()
+		r, err := Replay(History(ctx, d.store, time.Time{}, time.Time{}), &house, &house)
+		if err != nil || !maps.Equal(r.Old.Actions, live) || !maps.Equal(r.New.Actions, live) || r.Added+r.Dropped != 0 || len(r.Shops) != 0 {
+			rt.Fatalf("%v: replayed %v, lived %v", err, r.Old.Actions, live)
 		}
 		d.now.Set(last.At)
 		again, err := Open(ctx, d.store, nil)

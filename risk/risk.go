@@ -47,6 +47,18 @@ const (
 	HighRisk   Level = "high"
 )
 
+var levelWords = map[Level][2]string{LowRisk: {"low risk", "低风险"}, NormalRisk: {"normal", "一般"}, HighRisk: {"high risk", "高风险"}}
+
+// Words says the level for people, in Chinese if zh.
+func (l Level) Words(zh bool) string { return pick(levelWords, l, zh) }
+
+var entryWords = map[Entry][2]string{
+	Chip: {"chip", "插卡"}, Tap: {"tap", "挥卡"}, Stripe: {"stripe", "刷卡"}, Manual: {"keyed in", "手工输入"}, QR: {"code", "扫码"},
+}
+
+// Words says the entry for people, in Chinese if zh.
+func (e Entry) Words(zh bool) string { return pick(entryWords, e, zh) }
+
 // A Place is a point on the map in 1/10,000 degree; zero: not known.
 type Place struct{ Lat, Lon int32 }
 

@@ -170,6 +170,15 @@ func TestCheck(t *testing.T) {
 			t.Errorf("%s has no need or words", c)
 		}
 	}
+	for _, words := range [][2]string{
+		{LowRisk.Words(true), LowRisk.Words(false)}, {NormalRisk.Words(true), NormalRisk.Words(false)}, {HighRisk.Words(true), HighRisk.Words(false)},
+		{Proposed.Words(true), Proposed.Words(false)}, {Active.Words(true), Active.Words(false)}, {Rejected.Words(true), Rejected.Words(false)},
+		{Manual.Words(true), Manual.Words(false)},
+	} {
+		if words[0] == words[1] {
+			t.Errorf("%s has no Chinese", words[1])
+		}
+	}
 	for a := range actionRank {
 		if a.Words(true) == a.Words(false) {
 			t.Errorf("%s has no words", a)
@@ -305,7 +314,32 @@ func TestDistance(t *testing.T) {
 	}
 }
 
-// BenchmarkAssess judges among 100,000 facts of 2,000 cards.
+// BenchmarkAssessCalm judges sales that no rule minds, at busy shops.
+func BenchmarkAssessCalm(b *testing.B) {
+	e := &Engine{memory: newMemory(), sets: []dated{{House(), 0}}}
+	var facts []Fact
+	for i := range 100_000 {
+		f := sale(i, func(f *Fact) {
+			f.Shop, f.Terminal = fmt.Sprint("shop_", i%500), fmt.Sprint("t", i%500)
+			f.At = noon.Add(time.Duration(i) * 100 * time.Millisecond)
+		})
+		e.memory.learn(&f)
+		facts = append(facts, f)
+	}
+	for i := range facts {
+		facts[i].At, facts[i].Ref = noon.Add(3*time.Hour), fmt.Sprint("new", i)
+	}
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		if d := e.Assess(facts[i%len(facts)]); len(d.Hits) > 0 {
+			b.Fatalf("%+v", d)
+		}
+		i++
+	}
+}
+
+// BenchmarkAssess judges cash-out and worse among 100,000 facts of 2,000 cards.
 func BenchmarkAssess(b *testing.B) {
 	e := &Engine{memory: newMemory(), sets: []dated{{House(), 0}}}
 	var facts []Fact

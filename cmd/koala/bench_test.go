@@ -51,6 +51,7 @@ func TestBenchJSON(t *testing.T) {
 		{"tap --seconds 0.1", "tap", 1, "model"},
 		{"tap --card quickpass --seconds 0.1", "tap", 1, "model"},
 		{"band --bands 3", "band", 1, "bytes_per_band"},
+		{"reconcile --items 30000", "reconcile", 1, "differences"},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
 			dir := t.TempDir()
