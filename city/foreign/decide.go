@@ -55,7 +55,7 @@ func (h *Host) decide(q *iso8583.Message) *act {
 		return known
 	}
 	now := h.cfg.Clock.Now()
-	a := &act{record: record(q), extra: map[int]string{}, day: settlementDay(now)}
+	a := &act{record: record(q), extra: map[int]string{}, at: now, day: settlementDay(now)}
 	a.record.Receiver, a.record.Issuer = h.cfg.Institution, h.cfg.Institution
 	a.code = stepOf(q)(h, q, a)
 	a.record.Response = a.code
@@ -148,9 +148,19 @@ func (h *Host) pay(q *iso8583.Message, a *act) string {
 	return code
 }
 
-// advise books what was approved without asking, whatever the card has.
+// advise books what was approved without asking, whatever the card has. One that
+// names a sale says that it came to another amount: a tip.
 func (h *Host) advise(q *iso8583.Message, a *act) string {
-	h.card(q.Text(2)).fen -= a.record.Amount
+	c := h.card(q.Text(2))
+	if _, was := h.original(q); was != nil {
+		if was.ended || was.back > 0 || was.code != "00" || was.record.Kind() != clearing.Sale {
+			return "25"
+		}
+		c.fen += was.record.Amount - a.record.Amount
+		was.record.Amount, a.empty, a.ended = a.record.Amount, true, true
+		return "00"
+	}
+	c.fen -= a.record.Amount
 	return "00"
 }
 
@@ -187,7 +197,7 @@ func (h *Host) undo(q *iso8583.Message, a *act) string {
 	case was.record.Amount != a.record.Amount:
 		return "64"
 	}
-	a.of, was.ended = was, true
+	a.of, a.left, was.ended = was, was.record.Amount, true
 	h.card(q.Text(2)).fen += was.record.Amount
 	return "00"
 }
@@ -199,7 +209,7 @@ func (h *Host) refund(q *iso8583.Message, a *act) string {
 		if was.ended || was.code != "00" || was.record.Kind() != clearing.Sale || was.back+a.record.Amount > was.record.Amount {
 			return "61"
 		}
-		a.of = was
+		a.of, a.left = was, was.record.Amount-was.back
 		was.back += a.record.Amount
 	}
 	h.card(q.Text(2)).fen += a.record.Amount
@@ -224,6 +234,7 @@ func (h *Host) takeBack(q *iso8583.Message, a *act) string {
 	}
 	was.ended, a.empty = true, was.record.Kind() == clearing.Other
 	a.record.Amount, a.record.Processing = was.record.Amount, was.record.Processing
+	a.of, a.left = was, max(was.left, was.record.Amount)
 	c := h.card(string(was.record.PAN))
 	switch back := strings.HasPrefix(was.record.Processing, "20"); {
 	case was.record.Kind() == clearing.Refund:

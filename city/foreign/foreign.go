@@ -36,8 +36,15 @@ type Config struct {
 	Fault func(nth uint64) Fault
 	Delay time.Duration // of a slow answer
 	// Fees are what the acquirer pays for a transaction to the issuer and to
-	// the switch, fen; nil: nothing.
-	Fees func(r clearing.Record) (issuer, network int64)
+	// the switch, fen; of one that gives back, what it gets. nil: nothing.
+	Fees func(d Deal) (issuer, network int64)
+}
+
+// A Deal is a line of the clearing file with what its fee depends on beside it.
+type Deal struct {
+	clearing.Record
+	At   time.Time // of the sale
+	Left int64     // of one that gives back: what was left of the sale before, fen
 }
 
 // A Fault is something that goes wrong with one message.
@@ -101,7 +108,9 @@ type act struct {
 	code   string
 	extra  map[int]string // fields of the answer beyond what it repeats
 	day    calendar.Date
-	of     *act  // the original of a void, refund or completion
+	of     *act // the original of a void, refund or completion
+	at     time.Time
+	left   int64 // of the original before this gave back
 	held   int64 // kept by a pre-authorisation
 	back   int64 // given back by refunds
 	ended  bool  // voided, reversed or completed
@@ -242,10 +251,7 @@ func (h *Host) ClearingFile(day calendar.Date) ([]byte, error) {
 		if a.day != day || a.code != "00" || a.empty || a.record.Kind() == clearing.Other {
 			continue
 		}
-		r := a.record
-		if h.cfg.Fees != nil {
-			r.Payable, r.SwitchFee = h.cfg.Fees(r)
-		}
+		r := a.priced(h.cfg.Fees)
 		var err error
 		if out, err = r.Append(out); err != nil {
 			return nil, fmt.Errorf("trace %s: %w", r.Trace, err)
@@ -253,6 +259,41 @@ func (h *Host) ClearingFile(day calendar.Date) ([]byte, error) {
 		out = append(out, '\n')
 	}
 	return out, nil
+}
+
+// priced is an act's line with its fees.
+func (a *act) priced(fees func(Deal) (issuer, network int64)) clearing.Record {
+	r := a.record
+	if fees == nil {
+		return r
+	}
+	d := Deal{Record: r, At: a.at, Left: a.left}
+	for o := a.of; o != nil; o = o.of {
+		d.At = o.at
+	}
+	issuer, network := fees(d)
+	if r.Fen() < 0 {
+		r.Receivable, r.SwitchFee = issuer, -network
+	} else {
+		r.Payable, r.SwitchFee = issuer, network
+	}
+	return r
+}
+
+// Correct takes back what the institution booked and should not have, by its
+// reference number: its cardholder has the money again. No clearing line says
+// so, because it is settled between the banks. It gives how much that was.
+func (h *Host) Correct(rrn string) (fen int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, a := range h.order {
+		if a.record.RRN == rrn && a.record.Kind() == clearing.Sale && a.code == "00" && !a.ended {
+			a.ended = true
+			fen += a.record.Amount
+			h.card(string(a.record.PAN)).fen += a.record.Amount
+		}
+	}
+	return fen
 }
 
 // settlementDay is the day that a transaction at t belongs to.

@@ -324,3 +324,24 @@ func reach(b *band.Band, contact bool) (iso7816.Transmit, error) {
 func (a *Acceptor) chance() io.Reader {
 	return a.s.rand(fmt.Sprintf("%s/%d", a.ID, a.flash[0].Writes()))
 }
+
+// Contact brings a band to a reader that is not one of the street's own devices:
+// serve has the contact while it lasts. inserted is by contacts, as a
+// dual-interface card is.
+func (s *Street) Contact(bandID string, inserted bool, f band.Fault, serve func(card iso7816.Transmit) error) error {
+	held, err := s.band(bandID)
+	if err != nil {
+		return err
+	}
+	held.mu.Lock()
+	defer held.mu.Unlock()
+	b := held.band
+	b.Suffer(f)
+	defer b.Suffer(band.Fault{})
+	field, err := reach(b, inserted)
+	if err != nil { // the element's own recovery was cut: there is nothing to read
+		field = func(iso7816.Command) (iso7816.Response, error) { return iso7816.Response{}, iso7816.ErrTorn }
+	}
+	defer b.Leave()
+	return errors.Join(serve(field), s.keepBand(held))
+}
