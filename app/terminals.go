@@ -1,11 +1,13 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math/big"
 
+	"koala/acquiring"
 	"koala/hsm"
 	"koala/internal/db"
 	"koala/merchant"
@@ -56,11 +58,15 @@ func (h *House) MoveTerminal(ctx context.Context, tid string, to merchant.Life, 
 // counters are the merchants' terminals at the devices' door.
 type counters struct{ house *House }
 
-// Install hands a merchant's terminal its keys, once.
+// Install hands a merchant's terminal its keys, once. A device that hands its
+// records over to acquiring is installed there.
 func (c counters) Install(ctx context.Context, tid string) (f device.Fitting, ok bool, err error) {
 	h := c.house
 	var s merchant.Standing
 	err = h.Store.Read(ctx, func(q *db.Query) (err error) {
+		if _, err := acquiring.DeviceOf(q, tid); !errors.Is(err, acquiring.ErrNotFound) {
+			return cmp.Or(err, error(merchant.ErrNotFound))
+		}
 		s, err = merchant.StandingOf(q, tid)
 		return err
 	})
