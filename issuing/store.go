@@ -242,6 +242,7 @@ var Schema = db.Schema{Owner: "issuing", Steps: []string{
 		AND a.day = issuing_bank.spent_day AND a.kind = 'pay' AND a.state IN ('held', 'paid')), 0)`,
 	// How often a payment was taken up again after it had ended.
 	`ALTER TABLE issuing_auth ADD COLUMN again BIGINT NOT NULL DEFAULT 0`,
+	`DROP INDEX issuing_auth_day`,
 }}
 
 const cardColumns = `id, kind, tail, customer, band, product, instance, state, was, deposit, valid_from, valid_to,

@@ -76,6 +76,9 @@ func BenchmarkSale(b *testing.B) {
 	b.StopTimer()
 	b.ReportMetric(float64((cpu()-before).Microseconds())/float64(per*n), "cpu-µs/sale")
 	b.ReportMetric(float64(per*n)/b.Elapsed().Seconds(), "sales/s")
+	var commits int
+	h.read(func(q *db.Query) error { return q.QueryRow(`SELECT COUNT(*) FROM ledger_journal`).Scan(&commits) })
+	b.ReportMetric(float64(per*n)/float64(commits), "sales/commit")
 	terminals[0].take(terminals[0].exchange(wires[0][per-1]))
 	if got := terminals[0].in.Text(39); got != "00" || wrong.Load() > 0 {
 		b.Fatalf("%s, %d wrong", got, wrong.Load())

@@ -84,7 +84,30 @@ var Schema = db.Schema{Owner: "switching", Steps: []string{
 	CREATE INDEX switching_message_txn ON switching_message (tid, batch, stan, seq)`,
 	`ALTER TABLE switching_queue ADD COLUMN trace BIGINT NOT NULL DEFAULT 0`,
 	transportStep,
+	inOrder,
 }}
+
+// inOrder has transactions lie in the order in which they came: what one commit
+// writes then fills few pages.
+const inOrder = `ALTER TABLE switching_txn RENAME TO switching_txn_old;
+	DROP INDEX switching_txn_rrn;
+	DROP INDEX switching_txn_shop;
+	CREATE TABLE switching_txn (
+		tid TEXT NOT NULL, batch BIGINT NOT NULL, stan BIGINT NOT NULL,
+		rrn TEXT PRIMARY KEY,
+		kind TEXT NOT NULL, state TEXT NOT NULL,
+		mid TEXT NOT NULL, shop TEXT NOT NULL, host TEXT NOT NULL,
+		card TEXT NOT NULL, counter BIGINT NOT NULL, token TEXT NOT NULL, masked TEXT NOT NULL, class TEXT NOT NULL, abroad BOOLEAN NOT NULL,
+		fen BIGINT NOT NULL, due BIGINT NOT NULL, refunded BIGINT NOT NULL,
+		entry TEXT NOT NULL, auth TEXT NOT NULL, code TEXT NOT NULL, why TEXT NOT NULL,
+		original TEXT NOT NULL,        -- rrn
+		plan TEXT NOT NULL, standin BOOLEAN NOT NULL,
+		hash TEXT NOT NULL, reply BYTEA NOT NULL, extra TEXT NOT NULL,
+		at BIGINT NOT NULL, changed BIGINT NOT NULL) /*without rowid*/;
+	INSERT INTO switching_txn SELECT * FROM switching_txn_old;
+	DROP TABLE switching_txn_old;
+	CREATE UNIQUE INDEX switching_txn_name ON switching_txn (tid, batch, stan);
+	CREATE INDEX switching_txn_shop ON switching_txn (shop, rrn)`
 
 const txnColumns = `tid, batch, stan, rrn, kind, state, mid, shop, host, card, counter, token, masked, class, abroad, fen, due, refunded,
 	entry, auth, code, why, original, plan, standin, hash, reply, extra, at, changed`
