@@ -80,6 +80,10 @@ func (x Exception) net() int64 { return x.Gross - x.Fee - x.Network }
 
 func abs(n int64) int64 { return max(n, -n) }
 
+// differs tells whether receivable or fee accounts are off by it until it is
+// booked or its other half turns up.
+func (x Exception) differs() bool { return x.Gross != 0 || x.Fee != 0 || x.Network != 0 }
+
 // An Act is one row of the audit.
 type Act struct {
 	At          time.Time
@@ -122,12 +126,15 @@ func tell(tx *db.Tx, x Exception) error {
 	return outbox.Put(tx, outbox.Event{Name: "exception." + string(x.State), Subject: x.ID, Data: map[string]string{"host": x.Host, "type": string(x.Type)}})
 }
 
-// Propose takes the type's proposal up. payee names the shop it is about, when
+// Propose takes the type's proposal up; what is late has none. payee names the shop it is about, when
 // the exception does not.
 func Propose(tx *db.Tx, id, who, why, payee string) (Exception, error) {
 	x, err := ExceptionOf(tx, id)
 	if err == nil {
 		err = checkWho(who, why)
+	}
+	if err == nil && x.Type == Late {
+		err = fmt.Errorf("exception %s waits for the next file: %w", id, ErrState)
 	}
 	if err != nil {
 		return x, err
@@ -219,10 +226,11 @@ func Close(tx *db.Tx, id string, outcome Outcome, who, why string) (Exception, e
 	if err != nil {
 		return x, err
 	}
-	plain := x.Gross == 0 && x.Fee == 0 && x.Network == 0 && x.Held == 0 && (x.State == Open || x.State == Rejected)
+	unsigned := x.State == Open || x.State == Rejected
 	switch {
-	case !plain && x.State != Booked && (x.State != Signed || meaningOf[x.Type].Books):
-		// A difference in the books is signed and booked before it may be closed.
+	case x.State != Booked && (x.differs() || unsigned && x.Held != 0 || !unsigned && (x.State != Signed || meaningOf[x.Type].Books)):
+		// A difference in the books is signed and booked before it may be closed,
+		// and what is on suspense is signed for.
 		return x, fmt.Errorf("closing exception %s in state %s: %w", id, x.State, ErrState)
 	case (x.Held == 0) != (outcome == Nothing):
 		return x, fmt.Errorf("exception %s: %w", id, ErrOutcome)
@@ -298,7 +306,7 @@ func selfClose(tx *db.Tx, id, why string) error {
 	if x.State == Closed {
 		return errAgain
 	}
-	if x.State == Booked && x.Held != 0 {
+	if x.State == Booked && x.differs() {
 		if _, err := ledger.Reverse(tx, "reconcile:"+id+":undo", "reconcile:"+id, money.Amount{}); err != nil {
 			return fmt.Errorf("exception %s: %w", id, err)
 		}
