@@ -126,7 +126,7 @@ func (h *Host) Start(ctx context.Context) error {
 		})
 	}
 	if err == nil {
-		err = h.reload(ctx)
+		err = h.Reload(ctx)
 	}
 	if err != nil {
 		return fmt.Errorf("starting the switch: %w", err)
@@ -153,8 +153,9 @@ type session struct {
 	row    terminalRow
 	place  Place
 	looked time.Time // when place was
-	top    int       // highest trace of the open batch
-	bad    int       // MACs that failed in a row
+	stale  atomic.Bool
+	top    int // highest trace of the open batch
+	bad    int // MACs that failed in a row
 }
 
 // Forget has the switch look a terminal up again once the unit is durable:
@@ -163,16 +164,10 @@ func (h *Host) Forget(tx *db.Tx, tids ...string) {
 	tx.After(func() {
 		for _, tid := range tids {
 			if s, ok := h.sessions.Load(tid); ok {
-				go s.(*session).forget()
+				s.(*session).stale.Store(true)
 			}
 		}
 	})
-}
-
-func (s *session) forget() {
-	s.mu.Lock()
-	s.looked = time.Time{}
-	s.mu.Unlock()
 }
 
 // A line is one message of the log.
@@ -255,7 +250,7 @@ func (w *work) reset(h *Host) {
 // ready loads what is known of the terminal.
 func (h *Host) ready(ctx context.Context, w *work, tid string) (code string, err error) {
 	s := w.s
-	if !s.loaded || w.now.Sub(s.looked) > placeLife || w.now.Before(s.looked) {
+	if s.stale.Swap(false) || !s.loaded || w.now.Sub(s.looked) > placeLife || w.now.Before(s.looked) {
 		err = h.store.Read(ctx, func(q *db.Query) (err error) {
 			if s.place, err = h.estate.Place(q, tid); err != nil || s.loaded {
 				return err

@@ -120,8 +120,8 @@ func hostsOf(q db.Reader) (out []string, err error) {
 	return out, err
 }
 
-// reload reads the routes again.
-func (h *Host) reload(ctx context.Context) error {
+// Reload reads the routes again.
+func (h *Host) Reload(ctx context.Context) error {
 	t := &routes{byPrefix: map[string][]Route{}}
 	err := h.store.Read(ctx, func(q *db.Query) error {
 		list, err := Routes(q, "", 1<<20)

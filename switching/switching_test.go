@@ -6,6 +6,7 @@ import (
 	"koala/issuing"
 	"koala/spec/emv"
 	"koala/spec/pboc"
+	"koala/switching"
 )
 
 // TestDay is a terminal's day, from sign-on to a batch that balances.
@@ -46,5 +47,36 @@ func TestDay(t *testing.T) {
 	}
 	if got := p.ask("sale", 1_00, c.chip(0, 1_00, pboc.ARQC)); got != "00" {
 		t.Errorf("a sale of the next batch: %s", got)
+	}
+}
+
+// TestTables: every state has words and a place in the table of what follows,
+// every kind an original that there is, and no message means two kinds.
+func TestTables(t *testing.T) {
+	states := []switching.State{switching.Sent, switching.Approved, switching.Declined, switching.Unknown, switching.Reversed, switching.Voided, switching.Cleared,
+		switching.Completed, switching.Expired, switching.Noted}
+	for _, s := range states {
+		if s.Words(true) == string(s) {
+			t.Errorf("state %s has no words", s)
+		}
+		if s.May(switching.Sent) || switching.Declined.May(s) || switching.Reversed.May(s) || switching.Unknown.May(s) {
+			t.Errorf("%s: an end is none", s)
+		}
+	}
+	codes := map[string]string{}
+	for _, k := range switching.Kinds() {
+		code := k.MTI + k.Process + k.Point + k.Type
+		if codes[code] != "" {
+			t.Errorf("%s is %s", k.Name, codes[code])
+		}
+		codes[code] = k.Name
+		for _, o := range k.Of {
+			if switching.KindNamed(o) == nil {
+				t.Errorf("%s refers to %s", k.Name, o)
+			}
+		}
+		if k.Words(true) == k.Name {
+			t.Errorf("%s has no words", k.Name)
+		}
 	}
 }
