@@ -60,6 +60,11 @@ func TestExamples(t *testing.T) {
 		{last2013, fee.Living, "", fee.ECash, 100_00, fee.Parts{38, 26, 4, 8}},
 		{last2013, fee.Living, "", fee.Debit, 1_00, fee.Parts{}}, // 0.38 fen rounds to nothing
 		{last2013, fee.Welfare, "", fee.Credit, 10_000_00, fee.Parts{}},
+		// The acquirer's part may be a tenth lower: 1.228 %, at most 78.59.
+		{last2013, fee.Dining, "favoured", fee.Credit, 1000_00, fee.Parts{1228, 900, 130, 198}},
+		{last2013, fee.Property, "favoured", fee.Credit, 100_000_00, fee.Parts{7859, 5760, 832, 1267}},
+		{last2013, fee.Wholesale, "favoured", fee.Credit, 100_000_00, fee.Parts{2550, 1833, 267, 450}},
+		{first2016, fee.Dining, "favoured", fee.Debit, 1000_00, fee.Parts{450, 318, 65, 67}},
 		// 2016: debit 0.5 % at most 20 yuan; issuer 0.35 % at most 13, less its half of the network's 0.065 %.
 		{first2016, fee.Dining, "", fee.Debit, 1000_00, fee.Parts{500, 318, 65, 117}},
 		{first2016, fee.Dining, "", fee.Debit, 10_000_00, fee.Parts{2000, 975, 650, 375}},
@@ -114,6 +119,16 @@ func TestTariffRefuses(t *testing.T) {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 	}
+	for _, price := range []string{"", "keep", "favoured"} {
+		for _, cat := range fee.Categories {
+			if err := s.Covers(on(t, first2013), cat, price); err != nil {
+				t.Errorf("price %q: %v", price, err)
+			}
+		}
+	}
+	if err := s.Covers(on(t, "2013-02-24"), fee.Dining, ""); !errors.Is(err, fee.ErrTerms) {
+		t.Errorf("before the rules: %v", err)
+	}
 	if s.Known("cheap") || !s.Known("") || !s.Known("keep") {
 		t.Error("the price cards known are not those of price.csv")
 	}
@@ -130,7 +145,7 @@ func draw(t *rapid.T) drawn {
 	s := fee.House()
 	day := on(t, first2013).AddDays(rapid.IntRange(0, 2500).Draw(t, "day"))
 	cat := rapid.SampledFrom(fee.Categories).Draw(t, "category")
-	price := rapid.SampledFrom([]string{"", "keep"}).Draw(t, "price")
+	price := rapid.SampledFrom([]string{"", "keep", "favoured"}).Draw(t, "price")
 	tariff, err := s.Tariff(day, cat, price)
 	if err != nil {
 		t.Fatal(err)

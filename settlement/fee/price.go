@@ -68,6 +68,27 @@ func (s *Statutes) Tariff(day calendar.Date, cat Category, price string) (Tariff
 	return t, nil
 }
 
+// Covers says why a price card would fail some day from a day on: every change
+// of the rules that are kept is tried. nil: it never does.
+func (s *Statutes) Covers(from calendar.Date, cat Category, price string) error {
+	days := []calendar.Date{from}
+	for _, c := range s.Costs {
+		days = append(days, c.From)
+	}
+	for _, p := range s.Prices {
+		days = append(days, p.From)
+	}
+	for _, d := range days {
+		if d.Before(from) {
+			continue
+		}
+		if _, err := s.Tariff(d, cat, price); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Known says whether a price card has any row.
 func (s *Statutes) Known(price string) bool {
 	for _, p := range s.Prices {
