@@ -195,3 +195,6 @@ func (d Denied) names() (out []string) {
 	}
 	return out
 }
+
+// Papers lists which documents a form must show before its approval.
+func Papers(f Form) []DocKind { return slices.Clone(papers[f]) }
