@@ -385,6 +385,9 @@ func (f *hostFlags) tellStatus(out io.Writer, t *unionpay.Terminal) error {
 			d := dealOf(e, zh)
 			*list.to = append(*list.to, d)
 			lines = append(lines, fmt.Sprintf("%06d  %s  %s  %s  %s", d.Trace, d.Kind, money.Fen(int64(d.Fen)).Yuan(), d.Card, d.State))
+			if t.NeedsHelp(e) { // the slip for a person
+				lines = append(lines, t.Receipt(e, false, zh)...)
+			}
 		}
 	}
 	return f.tellLines(out, lines, s)

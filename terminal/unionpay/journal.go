@@ -130,7 +130,15 @@ func (j *journal) keep(e *Entry) error {
 	return j.store(wire)
 }
 
-func (j *journal) note(n note) error { return j.store(n.bytes()) }
+// note keeps what became of an entry. In a journal that is full it is only
+// remembered until the next start: what the host was told is then told again,
+// and its answer is the same. The last room is for the release.
+func (j *journal) note(n note) error {
+	if err := j.shelf.Room(); terminal.NoRoom(err) && n.mark != markPiece && n.mark != markSigned {
+		return j.learn(n.bytes())
+	}
+	return j.store(n.bytes())
+}
 
 func (j *journal) store(wire []byte) error {
 	key, err := recordKey(wire)

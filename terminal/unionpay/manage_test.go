@@ -152,6 +152,34 @@ func TestUnbalanced(t *testing.T) {
 	}
 }
 
+// A journal that is full of what the host does not know takes nothing more, and
+// settles all the same.
+func TestFull(t *testing.T) {
+	s := newShop(t)
+	s.cfg.Journal = terminal.NewFlash(4)
+	s.boot()
+	n := 0
+	for ; ; n++ {
+		_, err := s.pos.Do(unionpay.Order{Kind: unionpay.OfflineSale, Fen: 5, Card: unionpay.Card{Track2: stripe}, Auth: "V00001"})
+		if errors.Is(err, unionpay.ErrFull) {
+			break
+		}
+		if err != nil || n > 1000 {
+			t.Fatal(n, err)
+		}
+	}
+	if n < 60 {
+		t.Errorf("full after %d", n)
+	}
+	s.boot()
+	for range 2 {
+		if x := s.settle(); !x.Balanced || len(s.host.deals) < n {
+			t.Errorf("%+v of %d", x, n)
+		}
+		s.sell(5)
+	}
+}
+
 // What the host refuses of what was decided here is told to the shop and not
 // counted.
 func TestRefused(t *testing.T) {
