@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"koala/calendar"
 	"koala/hsm"
@@ -219,6 +220,7 @@ func (h *Host) signOn(ctx context.Context, w *work) (string, error) {
 
 // sayBatch puts the open batch into the answer.
 func (w *work) sayBatch() {
+	w.s.looked = time.Time{} // the first sign-on puts the terminal to use
 	w.batch60 = fmt.Sprintf("00%06d%s", w.next.batch, w.net)
 }
 

@@ -77,7 +77,7 @@ docs/benchmarks.md has the figures to reach and those that were measured.`,
 		Args:    noArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	c.AddCommand(benchLedgerCommand(), benchTapCommand(), benchIssueCommand(), benchBandCommand(), benchSettleCommand(), benchReconcileCommand(), benchOnboardCommand())
+	c.AddCommand(benchLedgerCommand(), benchTapCommand(), benchIssueCommand(), benchBandCommand(), benchSettleCommand(), benchReconcileCommand(), benchOnboardCommand(), benchAuthCommand())
 	return c
 }
 
