@@ -128,6 +128,9 @@ func hashOf(v []byte) string {
 func (h *Host) clearTrack(ctx context.Context, w *work) (string, error) {
 	v := w.in.Get(35)
 	sealed := rest(w.in.Get(53), 2, 3)
+	if data := w.in.Get(59); len(v) == 0 && len(data) > 0 && len(sealed) > 0 && sealed[0] == '2' && w.in.Has(57) {
+		return h.cardData(ctx, w, data)
+	}
 	if len(v) == 0 || len(sealed) == 0 || sealed[0] != '1' {
 		return string(v), nil
 	}
@@ -153,6 +156,20 @@ func (h *Host) clearTrack(ctx context.Context, w *work) (string, error) {
 		w.bad = 35
 	}
 	return clear, nil
+}
+
+// cardData is track 2 as a reader enciphers it whose phone sees no card.
+func (h *Host) cardData(ctx context.Context, w *work, data []byte) (string, error) {
+	clear, err := h.keys.DecipherData(ctx, w.under, data)
+	if errors.Is(err, hsm.ErrUsage) {
+		w.bad = 59
+		return "", nil
+	}
+	track := strings.TrimRight(strings.ToUpper(hex.EncodeToString(clear)), "F")
+	if err == nil && strings.Trim(track, "0123456789D") != "" {
+		w.bad = 59
+	}
+	return track, err
 }
 
 // maxObjects bounds field 55.
