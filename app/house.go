@@ -12,6 +12,7 @@ import (
 	"koala/acquiring"
 	"koala/activity"
 	"koala/customer"
+	"koala/dispute"
 	"koala/firmware"
 	"koala/hsm"
 	"koala/internal/db"
@@ -20,12 +21,15 @@ import (
 	"koala/issuing"
 	"koala/ledger"
 	"koala/merchant"
+	"koala/reconcile"
+	"koala/risk"
 	"koala/settlement"
 	"koala/switching"
 	"koala/transit"
 	"koala/transit/network"
 	"koala/tsm"
 	"koala/wallet"
+	"koala/web/merchant/shell"
 	"koala/web/open"
 	"koala/web/ops"
 )
@@ -49,7 +53,7 @@ type House struct {
 
 // schemas are the tables of the house, in the order they are made.
 var schemas = []db.Schema{outbox.Schema, customer.Schema, wallet.Schema,
-	settlement.Schema, merchant.Schema, issuing.Schema, tsm.Schema, acquiring.Schema, switching.Schema, transit.Schema, activity.Schema, firmware.Schema, ops.Schema, once.Schema, open.Schema}
+	settlement.Schema, merchant.Schema, reconcile.Schema, dispute.Schema, risk.Schema, issuing.Schema, tsm.Schema, acquiring.Schema, switching.Schema, transit.Schema, activity.Schema, firmware.Schema, ops.Schema, once.Schema, open.Schema, shell.Schema}
 
 // New opens the house: it makes what a fresh folder lacks and loads the rest.
 func New(ctx context.Context, cfg Config) (*House, error) {
@@ -119,6 +123,9 @@ func (h *House) seed(tx *db.Tx) error {
 		return err
 	}
 	if err := acquiring.CarryOver(tx); err != nil {
+		return err
+	}
+	if err := h.openDesks(tx); err != nil {
 		return err
 	}
 	return h.Transit.Books().SetUp(tx)

@@ -1,0 +1,128 @@
+package market_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"koala/app"
+	"koala/calendar"
+	"koala/city/market"
+	"koala/city/street"
+	"koala/internal/clock"
+	"koala/terminal/unionpay"
+)
+
+var ctx = context.Background()
+
+// A town is a house with a market beside it.
+type town struct {
+	*testing.T
+	now *clock.Virtual
+	h   *app.House
+	m   *market.Market
+}
+
+func open(t *testing.T, f market.Faults) *town {
+	t.Helper()
+	primes, err := os.ReadFile("../primes.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &town{T: t, now: clock.NewVirtual(time.Date(2015, 9, 16, 9, 0, 0, 0, calendar.Beijing))}
+	w.m, err = market.New(nil, market.Config{Clock: w.now, Rand: street.Chance(1, clock.Random), Faults: f, Hosts: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.h, err = app.New(ctx, app.Config{Data: filepath.Join(t.TempDir(), "house"), Clock: w.now, Rand: clock.Random(1), Inline: true, Primes: primes, Peers: w.m.Peers()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.h.Close() })
+	w.m.Move(w.h)
+	if err := w.m.Open(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// do carries out an order that must be approved.
+func (w *town) do(till string, o market.Order) market.Outcome {
+	w.Helper()
+	w.now.Advance(time.Minute)
+	out, err := w.m.Do(ctx, till, o)
+	if err != nil || out.Err != nil || !out.Approved {
+		w.Fatalf("%s, %s: %v, %v, %v", till, o.Kind, out.Words, err, out.Err)
+	}
+	return out
+}
+
+// days lets nights pass until nothing waits.
+func (w *town) days(n int) {
+	w.Helper()
+	for range n {
+		day := calendar.Of(w.now.Now(), calendar.Beijing)
+		w.now.Set(day.AddDays(1).Start(calendar.Beijing).Add(5 * time.Hour))
+		if err := w.h.Tick(ctx); err != nil {
+			w.Fatal(err)
+		}
+		if err := w.m.Night(ctx, day); err != nil {
+			w.Fatal(err)
+		}
+	}
+}
+
+func (w *town) settle() {
+	w.Helper()
+	if err := w.h.Tick(ctx); err != nil {
+		w.Fatal(err)
+	}
+	for _, t := range w.m.Tills() {
+		if _, done, err := w.m.Settle(ctx, t.ID); err != nil || !done {
+			w.Fatalf("%s does not settle: %v", t.ID, err)
+		}
+	}
+}
+
+func (w *town) end() {
+	w.Helper()
+	if err := w.m.End(ctx); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// TestAQuietDay: every way without a chip at every shop, and everything agrees.
+func TestAQuietDay(t *testing.T) {
+	w := open(t, market.Faults{})
+	card := func(i, n int) (market.Card, market.Order) {
+		c := w.m.Institutions()[i].Cards[n]
+		return c, market.Order{Order: unionpay.Order{Kind: unionpay.Sale, Fen: 123_45, Card: unionpay.Card{Track2: c.Track2}}, PIN: c.PIN}
+	}
+	for n, till := range w.m.Tills() {
+		_, o := card(n%3, n)
+		w.do(till.ID, o)
+	}
+	c, o := card(0, 20)
+	sale := w.do("jialian.1", o)
+	w.do("jialian.1", market.Order{Void: sale.STAN})
+	back := w.do("jialian.2", o)
+	o.Kind = unionpay.PreAuth
+	held := w.do("hubin.1", o)
+	w.do("hubin.1", market.Order{Order: unionpay.Order{Kind: unionpay.Completion, STAN: held.STAN, Fen: 130_00}})
+	o.Kind = unionpay.Sale
+	tip := w.do("chuanxiang.1", o)
+	w.do("chuanxiang.1", market.Order{Order: unionpay.Order{Kind: unionpay.Tip, STAN: tip.STAN, Fen: 135_00}})
+	w.settle()
+	w.days(1)
+	w.do("jialian.2", market.Order{Order: unionpay.Order{Kind: unionpay.Refund, RRN: back.Get(37), Fen: 23_45, Card: unionpay.Card{PAN: c.Number, Expiry: c.Expiry}}})
+	w.settle()
+	w.days(3)
+	w.end()
+	for name, n := range w.m.Counts() {
+		if len(name) > 9 && (name[:9] == "exception" || name[:9] == "differenc") {
+			t.Errorf("%d of %s", n, name)
+		}
+	}
+}

@@ -1,0 +1,425 @@
+package market
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"koala/calendar"
+	"koala/internal/db"
+	"koala/money"
+	"koala/reconcile"
+	"koala/settlement"
+	"koala/settlement/fee"
+	"koala/switching"
+)
+
+// A PaperFault is what happens to a line of a clearing file.
+type PaperFault byte
+
+// The faults.
+const (
+	AsItIs      PaperFault = iota
+	LineTwice              // the host has it twice in the file
+	LineForgot             // it is in the file of the next day
+	WrongFee               // the host keeps a yuan more
+	WrongAmount            // the host clears a yuan less
+)
+
+// Name says the fault, for counts.
+func (f PaperFault) Name() string {
+	return [...]string{"", "file line twice", "file line forgotten", "file fee wrong", "file amount wrong"}[f]
+}
+
+// yuan is what a line is wrong by, fen.
+const yuan = 100
+
+// Night closes a settlement day: for each institution its clearing file is
+// compared with the switch, the bank writes its statement, and the desk works on
+// what differs. Again it changes nothing.
+func (m *Market) Night(ctx context.Context, day calendar.Date) error {
+	for _, name := range m.names {
+		if err := m.reconcile(ctx, m.abroad[name], day); err != nil {
+			return err
+		}
+	}
+	if err := m.payouts(ctx, day); err != nil {
+		return err
+	}
+	if err := m.statement(ctx, day); err != nil {
+		return err
+	}
+	if err := m.write(ctx, "overdue", func(tx *db.Tx) error { return reconcile.Tick(tx, tx.Now()) }); err != nil {
+		return err
+	}
+	if err := m.desk(ctx); err != nil {
+		return err
+	}
+	return m.batches(ctx)
+}
+
+func (m *Market) write(ctx context.Context, what string, f func(tx *db.Tx) error) error {
+	return m.insist(ctx, what, func() error { return m.House().Store.Write(ctx, f) })
+}
+
+func (m *Market) read(ctx context.Context, f func(q *db.Query) error) error {
+	return m.House().Store.Read(ctx, f)
+}
+
+// reconcile compares a day of an institution.
+func (m *Market) reconcile(ctx context.Context, i *Institution, day calendar.Date) error {
+	if m.through[i.Name+day.String()] {
+		return nil
+	}
+	ours, err := m.ours(ctx, i.Name, day)
+	if err != nil {
+		return err
+	}
+	file, err := i.host.ClearingFile(day)
+	if err != nil {
+		return err
+	}
+	file = append(i.carried, m.paper(i, file)...)
+	i.carried, i.forgot = i.forgot, nil
+	var r reconcile.Report
+	err = m.insist(ctx, "reconciling", func() (err error) {
+		r, err = reconcile.Run(ctx, m.House().Store, reconcile.Day{Host: i.Name, Day: day, Ours: reconcile.List(ours), File: bytes.NewReader(file), Name: i.Name + " " + day.String()})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	m.through[i.Name+day.String()] = true
+	m.count("files compared", 1)
+	if net := r.Net(); net != 0 {
+		m.bank.pay(m, fmt.Sprintf("clearing %s %s", i.Name, day), i.Name, net)
+	}
+	return nil
+}
+
+// paper bends lines of a file.
+func (m *Market) paper(i *Institution, file []byte) (out []byte) {
+	for _, line := range bytes.SplitAfter(file, []byte{'\n'}) {
+		if len(line) == 0 {
+			continue
+		}
+		fault := AsItIs
+		if m.cfg.Faults.Paper != nil {
+			fault = m.cfg.Faults.Paper()
+		}
+		r, ok := sale(line)
+		if fault != AsItIs && (!ok || r.Amount < 10*yuan) {
+			fault = AsItIs
+		}
+		if fault != AsItIs {
+			m.note(fault.Name())
+		}
+		switch fault {
+		case LineTwice:
+			out = append(append(out, line...), line...)
+		case LineForgot:
+			i.forgot = append(i.forgot, line...)
+		case WrongFee, WrongAmount:
+			if r.Payable += yuan; fault == WrongAmount {
+				r.Payable -= yuan
+				r.Amount -= yuan
+			}
+			bent, err := r.Append(nil)
+			if err != nil {
+				bent = bytes.TrimRight(line, "\n")
+			}
+			out = append(append(out, bent...), '\n')
+		default:
+			out = append(out, line...)
+		}
+	}
+	return out
+}
+
+// ours is what the switch has of a settlement day of a host: from cut-off to
+// cut-off.
+func (m *Market) ours(ctx context.Context, host string, day calendar.Date) (out []reconcile.Item, err error) {
+	to := day.Start(calendar.Beijing).Add(switching.CutOff)
+	from := to.AddDate(0, 0, -1)
+	err = m.read(ctx, func(q *db.Query) error {
+		for before := ""; ; {
+			list, err := switching.Live(q, switching.Filter{Host: host, Before: before, Limit: page})
+			if err != nil {
+				return err
+			}
+			for _, t := range list {
+				before = t.RRN
+				if t.At.Before(from) {
+					return nil
+				}
+				if !t.At.Before(to) {
+					continue
+				}
+				x, is, err := itemOf(q, t)
+				if err != nil {
+					return err
+				}
+				if is {
+					out = append(out, x)
+				}
+			}
+			if len(list) < page {
+				return nil
+			}
+		}
+	})
+	return out, err
+}
+
+const page = 500
+
+// itemOf is a transaction as the desk compares it; false when it moves nothing.
+func itemOf(q db.Reader, t switching.Txn) (x reconcile.Item, is bool, err error) {
+	k := switching.KindNamed(t.Kind)
+	if k == nil || k.Side == switching.Uncounted {
+		return x, false, nil
+	}
+	x = reconcile.Item{RRN: t.RRN, TID: t.TID, STAN: fmt.Sprintf("%06d", t.STAN), Date: calendar.Of(t.At, calendar.Beijing), Kind: reconcile.Sale, State: reconcile.Cleared,
+		Fen: t.Due.Minor(), Currency: money.CNY, Class: t.Class, At: t.At, Payee: t.Shop}
+	if t.Kind == "completion" || t.Kind == "advice" {
+		x.Kind = reconcile.Completion
+	}
+	if k.Side == switching.Credits {
+		x.Fen = -x.Fen
+		if x.Kind = reconcile.Void; t.Kind == "refund" {
+			x.Kind = reconcile.Refund
+		}
+	}
+	switch t.State {
+	case switching.Declined:
+		x.State = reconcile.Declined
+	case switching.Reversed, switching.Unknown, switching.Sent:
+		x.State = reconcile.Reversed
+	}
+	x.Fee, x.Network, err = priceOf(q, t, x.Fen)
+	return x, true, err
+}
+
+// priceOf is what issuer and network keep of a transaction by the house's own
+// price list, below zero where it is given back.
+func priceOf(q db.Reader, t switching.Txn, fen int64) (issuer, network int64, err error) {
+	terms, err := settlement.AllTerms(q, t.Shop)
+	if err != nil {
+		return 0, 0, err
+	}
+	i := settlement.Item{Ref: t.RRN, Payee: t.Shop, Amount: money.Fen(fen), At: t.At, Kind: "sale", Card: fee.Class(t.Class), Issuer: t.Host}
+	if fen < 0 {
+		o, err := switching.Transaction(q, t.Original)
+		if errors.Is(err, switching.ErrNotFound) {
+			return 0, 0, nil // it was declined
+		}
+		if err != nil {
+			return 0, 0, err
+		}
+		i.SaleAt, i.Remains = o.At, o.Due
+		all, err := switching.Transactions(q, o)
+		if err != nil {
+			return 0, 0, err
+		}
+		for _, x := range all { // what other refunds took before
+			if x.Kind == "refund" && x.State == switching.Cleared && x.RRN < t.RRN {
+				i.Remains = i.Remains.Sub(x.Due)
+			}
+		}
+	}
+	p, _, err := settlement.Price(i, terms)
+	return p.Issuer, p.Network, err
+}
+
+// payouts tells the desk what the bank was ordered to pay, and the bank pays.
+func (m *Market) payouts(ctx context.Context, day calendar.Date) error {
+	var list []settlement.Payout
+	err := m.read(ctx, func(q *db.Query) error {
+		for _, s := range m.shops {
+			all, err := settlement.Payouts(q, s.Payee, "", page)
+			if err != nil {
+				return err
+			}
+			for _, p := range all {
+				if p.State == settlement.Sent && !m.bank.ordered[p.ID] {
+					list = append(list, p)
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	slices.SortFunc(list, func(a, b settlement.Payout) int { return bytes.Compare([]byte(a.ID), []byte(b.ID)) })
+	err = m.write(ctx, "payouts", func(tx *db.Tx) error {
+		for _, p := range list {
+			if err := reconcile.Expect(tx, reconcile.Payout{ID: p.ID, Payee: p.Payee, Fen: p.Amount.Minor(), Day: calendar.Of(tx.Now(), calendar.Beijing)}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, p := range list {
+		m.bank.order(m, p)
+	}
+	m.count("payouts", int64(len(list)))
+	return nil
+}
+
+// statement is what the bank wrote since the last one.
+func (m *Market) statement(ctx context.Context, day calendar.Date) error {
+	lines := m.bank.due(m.cfg.Clock.Now())
+	if len(lines) == 0 {
+		return nil
+	}
+	m.bank.statements++
+	raw := reconcile.AppendStatement(nil, reconcile.Statement{Account: account, From: day, To: day.AddDays(1), Lines: lines})
+	s, err := reconcile.ParseStatement(raw)
+	if err != nil {
+		return err
+	}
+	return m.insist(ctx, "statement", func() error {
+		_, err := reconcile.Import(ctx, m.House().Store, s, fmt.Sprintf("statement %d", m.bank.statements))
+		return err
+	})
+}
+
+// desk works on every exception as people would: one proposes, another signs,
+// what a later line paid for is set off against it, and for the rest the bank
+// moves the money that is owed.
+func (m *Market) desk(ctx context.Context) error {
+	list, err := m.exceptions(ctx)
+	if err != nil {
+		return err
+	}
+	for _, x := range list {
+		if x.State != reconcile.Open || x.Type == reconcile.Late {
+			continue
+		}
+		m.count("exception "+string(x.Type), 1)
+		if err := m.write(ctx, "proposal", func(tx *db.Tx) error { return m.sign(tx, x) }); err != nil {
+			return fmt.Errorf("exception %s of %s: %w", x.Type, x.Host, err)
+		}
+	}
+	if list, err = m.exceptions(ctx); err != nil {
+		return err
+	}
+	gone := map[string]bool{}
+	for n, x := range list {
+		if x.Held == 0 || gone[x.ID] {
+			continue
+		}
+		for _, y := range list[n+1:] {
+			if gone[x.ID] || gone[y.ID] || x.Held+y.Held != 0 || x.Held == 0 {
+				continue
+			}
+			if err := m.write(ctx, "offset", func(tx *db.Tx) error { return reconcile.Offset(tx, x.ID, y.ID, second+"-2", "they are one payment") }); err != nil {
+				return fmt.Errorf("exceptions %s and %s: %w", x.Type, y.Type, err)
+			}
+			gone[x.ID], gone[y.ID] = true, true
+		}
+	}
+	for _, x := range list {
+		if gone[x.ID] {
+			continue
+		}
+		if err := m.end(ctx, x); err != nil {
+			return fmt.Errorf("exception %s of %s: %w", x.Type, x.Host, err)
+		}
+	}
+	return nil
+}
+
+// sign has one person propose and another sign. The payout that came back goes
+// to an account that was mended.
+func (m *Market) sign(tx *db.Tx, x reconcile.Exception) error {
+	now, err := reconcile.ExceptionOf(tx, x.ID)
+	if err != nil || now.State != reconcile.Open {
+		return err
+	}
+	if _, err = reconcile.Propose(tx, x.ID, staff, "as the type proposes", ""); err != nil {
+		return err
+	}
+	if _, err = reconcile.Sign(tx, x.ID, second, "seen"); err != nil || x.Type != reconcile.PayoutReturned {
+		return err
+	}
+	a, err := settlement.AccountOf(tx, x.Payee)
+	if err == nil {
+		err = settlement.SetAccount(tx, x.Payee, a)
+	}
+	return err
+}
+
+// end closes what holds nothing, and has the bank move what is held.
+func (m *Market) end(ctx context.Context, x reconcile.Exception) error {
+	switch {
+	case x.Type == reconcile.Late, x.Type == reconcile.StatementMissing, x.Type == reconcile.PayoutMissing:
+		return nil // the other half ends it
+	case x.State == reconcile.Open:
+		return nil
+	case x.Held == 0:
+		return m.write(ctx, "closing", func(tx *db.Tx) error {
+			_, err := reconcile.Close(tx, x.ID, reconcile.Nothing, second, "nothing is held for it")
+			return err
+		})
+	case m.bank.asked[x.ID]:
+		return nil
+	case x.Type == reconcile.MissingAtNetwork && x.Ours != nil:
+		if m.cfg.Clock.Now().Sub(x.At) < 36*time.Hour {
+			return nil // the file of the next day may have it
+		}
+	}
+	m.bank.correct(m, x)
+	if x.Type == reconcile.DeclinedCleared || x.Type == reconcile.ReversedCleared {
+		if i := m.abroad[x.Host]; i != nil && x.Ours != nil {
+			i.host.Correct(x.Ours.RRN)
+		}
+	}
+	return nil
+}
+
+// exceptions are those that are not closed.
+func (m *Market) exceptions(ctx context.Context) (out []reconcile.Exception, err error) {
+	err = m.read(ctx, func(q *db.Query) error {
+		for after := ""; ; {
+			list, err := reconcile.Exceptions(q, "", "", after, page)
+			if err != nil {
+				return err
+			}
+			out = append(out, list...)
+			if len(list) < page {
+				return nil
+			}
+			after = list[len(list)-1].ID
+		}
+	})
+	return out, err
+}
+
+// batches decides what terminals and switch do not agree on: the shop is paid
+// for what it gave.
+func (m *Market) batches(ctx context.Context) error {
+	var list []switching.Difference
+	err := m.read(ctx, func(q *db.Query) (err error) {
+		list, err = switching.Differences(q, true, "", page)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, d := range list {
+		m.count("difference "+d.What, 1)
+		pay := m.gave(d.TID, d.Batch, d.STAN)
+		if err := m.write(ctx, "difference", func(tx *db.Tx) error { return switching.Resolve(tx, d.ID, pay, staff, "by the terminal's own journal") }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
