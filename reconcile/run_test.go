@@ -265,6 +265,9 @@ func TestLateItemsCloseThemselves(t *testing.T) {
 			if err := h.write(func(tx *db.Tx) error { _, err := Close(tx, x.ID, Nothing, "li", "away with it"); return err }); !errors.Is(err, ErrState) {
 				t.Errorf("closing by hand: %v", err)
 			}
+			if err := h.write(func(tx *db.Tx) error { _, err := Propose(tx, x.ID, "li", "do something", ""); return err }); !errors.Is(err, ErrState) {
+				t.Errorf("proposing: %v", err)
+			}
 		}
 		h.check()
 		if _, err := h.run(testDay.AddDays(1), nil, file(t, record(late.RRN, 10_000, 5, 1))); err != nil {
@@ -429,6 +432,35 @@ func TestSettlementsOwnPayout(t *testing.T) {
 			t.Errorf("%+v", x)
 		}
 	})
+}
+
+// TestAllFee: a sale that is all fee leaves nothing on suspense when it is
+// booked as missing, and its booking is undone like any other.
+func TestAllFee(t *testing.T) {
+	h := open(t, db.Config{URL: dbtest.File(t)})
+	a := one("000000000001", 6)
+	h.clear(a)
+	if _, err := h.run(testDay, []Item{a}, nil); err != nil {
+		t.Fatal(err)
+	}
+	x := h.only(MissingAtNetwork)
+	h.must(func(tx *db.Tx) error {
+		_, err := Propose(tx, x.ID, "li", "claim it", "")
+		if err == nil {
+			x, err = Sign(tx, x.ID, "wang", "as proposed")
+		}
+		return err
+	})
+	if h.check(); x.State != Booked || x.Held != 0 || h.balance(receivable) != 0 || h.balance(issuers) != 0 {
+		t.Errorf("%+v, receivable %d", x, h.balance(receivable))
+	}
+	if _, err := h.run(testDay.AddDays(1), nil, file(t, record(a.RRN, 6, 5, 1))); err != nil {
+		t.Fatal(err)
+	}
+	h.check()
+	if len(h.all()) != 1 || h.all()[0].State != Closed || h.balance(receivable) != 0 || h.balance(network) != 0 {
+		t.Errorf("%+v, receivable %d", h.all(), h.balance(receivable))
+	}
 }
 
 // TestChargebacks: what a host takes back is compared with the disputes, and the
