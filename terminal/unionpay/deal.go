@@ -288,8 +288,8 @@ func (t *Terminal) original(e *Entry, o Order) (s secret, err error) {
 		return s, ErrUndone
 	}
 	was := f.entry
-	if was.State == Due && f.told == "" && table[e.Kind].flow != advise || e.Kind == CashRefund && f.told == "" {
-		if _, _, err := t.flush(); err != nil { // the host has to know it first
+	if f.untold() && (table[e.Kind].flow != advise || e.Kind.refund()) { // the host has to know it first
+		if _, _, err := t.flush(); err != nil {
 			return s, err
 		}
 		if f.refused() {

@@ -181,6 +181,12 @@ func (j *journal) release() error {
 // refused says that the host did not take what was decided here.
 func (f *fate) refused() bool { return f.told != "" && !Approves(f.told) }
 
+// untold says that the host does not know an entry, or its amount, as it is here.
+func (f *fate) untold() bool {
+	due := func(f *fate) bool { return f.entry.State == Due && f.told == "" }
+	return due(f) || slices.ContainsFunc(f.changes, due)
+}
+
 // counts says whether an entry is part of the batch's totals: approved by the
 // host, at once or when it was told.
 func (f *fate) counts() bool {

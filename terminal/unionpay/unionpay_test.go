@@ -231,6 +231,19 @@ func TestChipKinds(t *testing.T) {
 	}
 }
 
+// A sale whose tip the host has not been told is voided with its tip.
+func TestVoidAfterTip(t *testing.T) {
+	s := newShop(t)
+	r := s.sell(100_00)
+	s.do(unionpay.Order{Kind: unionpay.Tip, STAN: r.STAN, Fen: 110_00})
+	if v := s.do(unionpay.Order{Kind: unionpay.SaleVoid, STAN: r.STAN}); !v.Approved || v.Fen() != 110_00 {
+		t.Errorf("%v %s", v.Entry, v.Code)
+	}
+	if s.equal("tip"); s.pos.Totals().Net() != 0 {
+		t.Errorf("%+v", s.pos.Totals())
+	}
+}
+
 // A stripe stands in for a chip only after the chip failed, and says so.
 func TestFallback(t *testing.T) {
 	s := newShop(t)
