@@ -113,9 +113,12 @@ func bulk(tx *db.Tx, by, why string, entries []*entry) error {
 		return err
 	}
 	payees := make([]settlement.Opening, len(passed))
-	today := calendar.Of(tx.Now(), calendar.Beijing)
+	terms := map[string][]settlement.Terms{} // by category
 	for i, e := range passed {
-		payees[i] = e.m.opening(e.s, e.sealed, today)
+		if terms[e.s.MCC] == nil {
+			terms[e.s.MCC] = termsOf(e.s, calendar.Of(tx.Now(), calendar.Beijing))
+		}
+		payees[i] = e.m.opening(e.s, e.sealed, terms[e.s.MCC])
 	}
 	if err := settlement.OpenAll(tx, payees); err != nil {
 		return err

@@ -278,11 +278,11 @@ func opening(tx *db.Tx, s Shop) (settlement.Opening, error) {
 		return settlement.Opening{}, err
 	}
 	sealed, err := Sealed(tx, s.Merchant)
-	return m.opening(s, sealed, calendar.Of(tx.Now(), calendar.Beijing)), err
+	return m.opening(s, sealed, termsOf(s, calendar.Of(tx.Now(), calendar.Beijing))), err
 }
 
-func (m Merchant) opening(s Shop, sealed []byte, day calendar.Date) settlement.Opening {
-	return settlement.Opening{Payee: s.ID, Name: s.NameEN, Terms: termsOf(s, day),
+func (m Merchant) opening(s Shop, sealed []byte, terms []settlement.Terms) settlement.Opening {
+	return settlement.Opening{Payee: s.ID, Name: s.NameEN, Terms: terms,
 		Account: settlement.BankAccount{Bank: m.Bank, Masked: m.AccountMask, Sealed: sealed}}
 }
 

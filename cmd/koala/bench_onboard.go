@@ -59,7 +59,7 @@ by merchant number, terminal number, id, licence and beginning of the name.`,
 	c.Flags().BoolVar(&f.json, "json", false, "one JSON object per line instead of a table")
 	c.Flags().StringVar(&f.profile, "cpu-profile", "", "write a CPU profile to this file, for go tool pprof")
 	c.Flags().IntVar(&f.merchants, "merchants", 100_000, "how many merchants the register has")
-	c.Flags().IntVar(&f.callers, "callers", 8, "how many read the register at once")
+	c.Flags().IntVar(&f.callers, "callers", 32, "how many read the register at once")
 	c.Flags().StringVar(&f.db, "db", "sqlite", "sqlite, or postgres://user@host/database with an empty schema")
 	c.Flags().StringVar(&f.dir, "dir", ".", "folder on a real disk, for the embedded store while it is measured")
 	return c
