@@ -160,7 +160,7 @@ func (h *Host) clearAll(ctx context.Context, where string, args ...any) error {
 		for i := range todo { // one of them: each by itself
 			if err := h.clearList(ctx, todo[i:i+1]); err != nil {
 				failed[todo[i].RRN] = true
-				h.remember(line{tid: todo[i].TID, batch: todo[i].Batch, stan: todo[i].STAN, way: "note", note: "not booked: " + err.Error(), at: h.store.Now()})
+				h.remember(line{tid: todo[i].TID, batch: todo[i].Batch, stan: todo[i].STAN, rrn: todo[i].RRN, way: "note", note: "not booked: " + err.Error(), at: h.store.Now()})
 			}
 		}
 	}

@@ -136,10 +136,7 @@ func (h *Host) Tick(ctx context.Context, now time.Time) error {
 		err = h.expire(ctx, now)
 	}
 	if err == nil {
-		err = h.store.Write(ctx, func(tx *db.Tx) error {
-			_, err := tx.Exec(`DELETE FROM switching_message WHERE at < $1`, now.Add(-h.cfg.Keep).UnixMicro())
-			return err
-		})
+		err = h.trim(ctx, now.Add(-h.cfg.Keep))
 	}
 	if err == nil {
 		err = h.flush(ctx)
@@ -148,6 +145,33 @@ func (h *Host) Tick(ctx context.Context, now time.Time) error {
 		return fmt.Errorf("the switch at %s: %w", now.Format(time.DateTime), err)
 	}
 	return nil
+}
+
+// trimChunk is how many old messages one unit drops.
+const trimChunk = 500
+
+// trim drops messages of before a moment, oldest first.
+func (h *Host) trim(ctx context.Context, before time.Time) error {
+	for {
+		var oldest int64
+		err := h.store.Read(ctx, func(q *db.Query) error {
+			err := q.QueryRow(`SELECT at FROM switching_message ORDER BY seq LIMIT 1`).Scan(&oldest)
+			if errors.Is(err, db.ErrNoRows) {
+				oldest, err = before.UnixMicro(), nil
+			}
+			return err
+		})
+		if err != nil || oldest >= before.UnixMicro() {
+			return err
+		}
+		err = h.store.Write(ctx, func(tx *db.Tx) error {
+			_, err := tx.Exec(`DELETE FROM switching_message WHERE seq IN (SELECT seq FROM switching_message WHERE at < $1 ORDER BY seq LIMIT $2)`, before.UnixMicro(), trimChunk)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // flush writes the lines of the log that wait.
@@ -185,7 +209,7 @@ func (h *Host) cutOff(ctx context.Context, now time.Time) error {
 // expire ends pre-authorisations.
 func (h *Host) expire(ctx context.Context, now time.Time) error {
 	return h.store.Write(ctx, func(tx *db.Tx) error {
-		list, err := txns(tx, `state = $1 AND kind = 'preauth' AND at < $2 ORDER BY rrn LIMIT 100`, Approved, now.Add(-preauthLife).UnixMicro())
+		list, err := txns(tx, `state = 'approved' AND at < $1 AND kind = 'preauth' ORDER BY at, rrn LIMIT 100`, now.Add(-preauthLife).UnixMicro())
 		for i := range list {
 			if err == nil {
 				err = release(tx, &list[i])

@@ -174,6 +174,7 @@ func (h *Host) Forget(tx *db.Tx, tids ...string) {
 type line struct {
 	tid         string
 	batch, stan int
+	rrn         string // what it is about, empty for nothing
 	way, mti    string
 	note        string
 	sealed      []byte
@@ -181,8 +182,8 @@ type line struct {
 }
 
 func (l line) append(tx *db.Tx) error {
-	return tx.Append("switching_message", "seq, tid, batch, stan, way, mti, note, sealed, at",
-		tx.NewSeq(), l.tid, l.batch, l.stan, l.way, l.mti, l.note, full(l.sealed), l.at.UnixMicro())
+	return tx.Append("switching_message", "seq, tid, batch, stan, rrn, way, mti, note, sealed, at",
+		tx.NewSeq(), l.tid, l.batch, l.stan, l.rrn, l.way, l.mti, l.note, full(l.sealed), l.at.UnixMicro())
 }
 
 // A work is one message on its way through the switch. It is used again and
@@ -331,7 +332,11 @@ func (h *Host) record(ctx context.Context, w *work, code string, answer []byte) 
 		if stan == 0 {
 			stan = number(w.in.Get(11))
 		}
-		w.lines = append(w.lines, line{tid: w.s.row.tid, batch: w.batch, stan: stan, way: "terminal", mti: w.in.MTI(), note: code, sealed: sealed, at: w.now})
+		rrn := ""
+		if w.txn != nil {
+			rrn = w.txn.RRN
+		}
+		w.lines = append(w.lines, line{tid: w.s.row.tid, batch: w.batch, stan: stan, rrn: rrn, way: "terminal", mti: w.in.MTI(), note: code, sealed: sealed, at: w.now})
 	}
 	return err
 }

@@ -406,7 +406,7 @@ func (h *Host) answers(ctx context.Context, t *Txn, m, answer *iso8583.Message, 
 func (h *Host) logPeer(ctx context.Context, t *Txn, way, mti, note string, wire []byte) {
 	sealed, err := h.keys.Seal(ctx, wire)
 	if err == nil {
-		h.remember(line{tid: t.TID, batch: t.Batch, stan: t.STAN, way: way, mti: clean([]byte(mti), 4), note: clean([]byte(note), 200), sealed: sealed, at: h.store.Now()})
+		h.remember(line{tid: t.TID, batch: t.Batch, stan: t.STAN, rrn: t.RRN, way: way, mti: clean([]byte(mti), 4), note: clean([]byte(note), 200), sealed: sealed, at: h.store.Now()})
 	}
 }
 

@@ -85,6 +85,13 @@ var Schema = db.Schema{Owner: "switching", Steps: []string{
 	`ALTER TABLE switching_queue ADD COLUMN trace BIGINT NOT NULL DEFAULT 0`,
 	transportStep,
 	inOrder,
+	// Messages are found by what they are about, what is open by its age.
+	`ALTER TABLE switching_message ADD COLUMN rrn TEXT NOT NULL DEFAULT '';
+	UPDATE switching_message SET rrn = COALESCE((SELECT t.rrn FROM switching_txn t WHERE t.tid = switching_message.tid
+		AND t.batch = switching_message.batch AND t.stan = switching_message.stan), '');
+	DROP INDEX switching_message_txn;
+	CREATE INDEX switching_message_rrn ON switching_message (rrn, seq);
+	CREATE INDEX switching_txn_open ON switching_txn (at) WHERE state = 'approved'`,
 }}
 
 // inOrder has transactions lie in the order in which they came: what one commit
@@ -299,7 +306,7 @@ func Messages(q db.Reader, t Txn) (out []Message, err error) {
 		m.At = db.Moment(at)
 		out = append(out, m)
 		return err
-	}, `SELECT seq, way, mti, note, sealed, at FROM switching_message WHERE tid = $1 AND batch = $2 AND stan = $3 ORDER BY seq LIMIT 100`, t.TID, t.Batch, t.STAN)
+	}, `SELECT seq, way, mti, note, sealed, at FROM switching_message WHERE rrn = $1 ORDER BY seq LIMIT 100`, t.RRN)
 	return out, err
 }
 
