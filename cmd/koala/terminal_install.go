@@ -79,7 +79,7 @@ func terminalInstallCommand() *cobra.Command {
 them under the transport key, and writes the master key into a file, with its check value behind
 it, as koala pos --tmk-file reads it. Of a mobile reader it is the initial key and the serial
 number. --card is what koala terminal add --json printed; - reads it from the input.`,
-		Example: "  koala terminal add --trial Noodles --json > till.json\n  koala terminal install --door http://127.0.0.1:8080 --card till.json --tmk-file till.tmk",
+		Example: "  koala terminal install --door http://127.0.0.1:8080 --card till.json --tmk-file till.tmk",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.read(cmd.InOrStdin()); err != nil {
