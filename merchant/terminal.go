@@ -195,7 +195,7 @@ func Move(tx *db.Tx, tid, shop, by, why string) (Terminal, error) {
 	if t.Life == Retired || t.Shop == shop {
 		return bad(ErrState)
 	}
-	if err := Live(tx, tid, Retired, by, "moved: "+why[:min(len(why), MaxWhy-8)]); err != nil {
+	if err := Live(tx, tid, Retired, by, why); err != nil {
 		return bad(err)
 	}
 	fresh, err := AddTerminal(tx, Terminal{Serial: t.Serial, Kind: t.Kind, Shop: shop, Moves: t.Moves + 1})
