@@ -158,8 +158,9 @@ type rowset struct {
 	table, cols string
 	width       int
 	vals        []any
-	mark        int  // length before the unit in progress
-	touched     bool // by the unit in progress
+	mark        int            // length before the unit in progress
+	touched     bool           // by the unit in progress
+	texts       map[int]string // statements by their number of rows
 }
 
 // Append adds a row that no statement of a unit reads back: it is written with
@@ -192,7 +193,7 @@ func (w *writer) rowset(table, cols string, width int) *rowset {
 			return r
 		}
 	}
-	r := &rowset{table: table, cols: cols, width: width}
+	r := &rowset{table: table, cols: cols, width: width, texts: map[int]string{}}
 	w.rowsets = append(w.rowsets, r)
 	return r
 }
@@ -250,6 +251,9 @@ func (w *writer) sendRows() error {
 
 // insert is the statement for n rows.
 func (r *rowset) insert(n int) string {
+	if text, made := r.texts[n]; made {
+		return text
+	}
 	var b strings.Builder
 	b.WriteString("INSERT INTO " + r.table + " (" + r.cols + ") VALUES ")
 	for i := range n * r.width {
@@ -264,5 +268,6 @@ func (r *rowset) insert(n int) string {
 		b.WriteString("$" + itoa(i+1))
 	}
 	b.WriteString(")")
-	return b.String()
+	r.texts[n] = b.String()
+	return r.texts[n]
 }
