@@ -31,7 +31,10 @@ func CaptureAll(tx *db.Tx, items []Item) error {
 		}
 		rows = append(rows, c.Payee, tx.NewSeq(), c.Ref, c.Kind, string(c.Card), c.Issuer, c.Amount.Minor(), c.At.UnixMicro(),
 			tx.Now().UnixMicro(), micros(c.SaleAt), c.Remains.Minor(), c.whole, c.lo, c.share)
-		if i == 0 || items[i-1].Payee != c.Payee {
+		if i == 0 || items[i-1].Payee != c.Payee || items[i-1].Issuer != c.Issuer {
+			if err := c.accounts(tx); err != nil {
+				return err
+			}
 			joined = append(joined, c.Payee, 0, "", 0, 0, 0, 0, 0, 0, 0)
 		}
 	}
@@ -60,6 +63,18 @@ func (c *Item) check() error {
 		return fmt.Errorf("capture %q: %w", c.Ref, ErrItem)
 	}
 	return nil
+}
+
+// accounts refuses an item that no run could book, or it would keep
+// everybody's money back. An issuer's account is opened with its first item.
+func (c *Item) accounts(tx *db.Tx) error {
+	if _, err := ledger.BalanceOf(tx, Payable(c.Payee)); err != nil {
+		return fmt.Errorf("capture %s: %w", c.Ref, err)
+	}
+	if c.Issuer == "" {
+		return nil // opened with the first terms that have fees
+	}
+	return OpenIssuer(tx, c.Issuer, "fees owed to "+c.Issuer)
 }
 
 // same compares what was captured under a reference before.

@@ -181,9 +181,29 @@ func TestWrongClock(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := h.sell(settlement.Item{Ref: "foreign", Payee: "wok", Amount: money.Fen(100_00), Card: fee.Credit, Issuer: "nobank"}); err != nil {
+		t.Fatal(err) // its account is opened with it
+	}
 	h.morning(day)
-	h.want("both by the rules of today", "wok", 197_50, 2_50, 0)
+	h.want("all by the rules of today", "wok", 296_25, 3_75, 0)
 	h.check()
+}
+
+// TestNoAccount: what could not be booked is not captured.
+func TestNoAccount(t *testing.T) {
+	h := open(t, db.Config{URL: dbtest.File(t)})
+	h.shop("wok", nil)
+	for _, i := range []settlement.Item{
+		{Ref: "s2", Payee: "nobody", Amount: money.Fen(1)},
+		{Ref: "s3", Payee: "wok", Amount: money.Fen(1), Card: "gold"},
+		{Ref: "s4", Payee: "wok", Amount: money.Fen(1), Remains: money.Fen(1)},
+		{Ref: "s5", Payee: "wok", Amount: money.Fen(-2), Remains: money.Fen(1)},
+	} {
+		err := h.store.Write(context.Background(), func(tx *db.Tx) error { return settlement.Capture(tx, i) })
+		if !errors.Is(err, ledger.ErrNoAccount) && !errors.Is(err, settlement.ErrItem) {
+			t.Errorf("%s: %v", i.Ref, err)
+		}
+	}
 }
 
 func TestTermsOfPayouts(t *testing.T) {

@@ -287,8 +287,11 @@ func IssuerAccount(host string) ledger.AccountID {
 	return ledger.AccountID("payable.issuer." + host)
 }
 
-// OpenIssuer opens the account of a foreign issuer's host: before the first
-// item with its name is captured.
+// OpenIssuer opens the account of a foreign issuer's host, if it is not there.
+// Capture does it under a name of its own.
 func OpenIssuer(tx *db.Tx, host, name string) error {
+	if _, err := ledger.BalanceOf(tx, IssuerAccount(host)); !errors.Is(err, ledger.ErrNoAccount) {
+		return err
+	}
 	return ledger.OpenAccount(tx, ledger.Account{ID: IssuerAccount(host), Code: codeIssuer, Name: name, Currency: money.CNY})
 }
