@@ -108,7 +108,7 @@ func (h *Host) conclude(tx *db.Tx, w *work, t Txn, o *Txn, what, last string) er
 	if err := requeue(tx, &t, what, last); err != nil {
 		return err
 	}
-	if err := t.update(tx, Sent); err != nil {
+	if err := errors.Join(t.update(tx, Sent), w.keepJudged(tx, &t)); err != nil {
 		return err
 	}
 	return tell(tx, name, &t)

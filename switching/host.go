@@ -62,6 +62,20 @@ type Config struct {
 	Peers    map[string]Peer
 	Wait     time.Duration
 	Keep     time.Duration
+	Watch    Watch // nil: nobody watches
+}
+
+// A Watch judges what terminals ask for, from memory: the house's risk desk.
+type Watch interface {
+	// Judge looks at a transaction before its issuer is asked. It has no
+	// reference number yet.
+	Judge(t Txn, p Place) Judgement
+}
+
+// A Judgement is what a Watch says.
+type Judgement struct {
+	Code, Why string                       // of a refusal; empty: none. What was done already is never refused
+	Keep      func(tx *db.Tx, t Txn) error // writes it down with the transaction, a refused one too; may be nil
 }
 
 // A Host is the switch. It is safe for concurrent use; one terminal's messages

@@ -41,6 +41,7 @@ type request struct {
 	hash        string
 	route       Route
 	token       string
+	judged      Judgement
 
 	txn     *Txn // what the answer is about
 	demand  int
@@ -295,6 +296,28 @@ func (w *work) begin(tx *db.Tx) *Txn {
 		Refunded: money.Fen(0), Entry: w.in.Text(22), Code: "00", At: tx.Now(), Changed: tx.Now(), hash: w.hash}
 	w.txn = t
 	return t
+}
+
+// judge asks the watch about the message's transaction; o is its original, nil
+// for none.
+func (h *Host) judge(w *work, o *Txn) {
+	if h.cfg.Watch == nil {
+		return
+	}
+	t := Txn{TID: w.next.tid, Batch: w.batch, STAN: w.stan, Kind: w.kind.Name, State: Approved, MID: w.s.place.MID, Shop: w.s.place.Shop, Host: w.route.Host, Token: w.token,
+		Class: w.route.Class, Foreign: w.route.Foreign, Amount: money.Fen(w.fen), Due: money.Fen(w.fen), Entry: w.in.Text(22), At: w.now}
+	if o != nil {
+		t.Original = o.RRN
+	}
+	w.judged = h.cfg.Watch.Judge(t, w.s.place)
+}
+
+// keepJudged writes the watch's judgement down with the row.
+func (w *work) keepJudged(tx *db.Tx, t *Txn) error {
+	if w.judged.Keep == nil {
+		return nil
+	}
+	return w.judged.Keep(tx, *t)
 }
 
 // decline makes the row one that was refused.

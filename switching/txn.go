@@ -118,7 +118,7 @@ func (h *Host) refused(ctx context.Context, w *work, code, why string) (string, 
 	err := h.unit(ctx, w, func(tx *db.Tx) error {
 		t := w.begin(tx)
 		t.decline(code, why)
-		if err := t.insert(tx); err != nil {
+		if err := errors.Join(t.insert(tx), w.keepJudged(tx, t)); err != nil {
 			return err
 		}
 		return tell(tx, "sale.declined", t)
@@ -165,6 +165,9 @@ func (h *Host) pay(ctx context.Context, w *work) (string, error) {
 		}
 		if over {
 			return h.refused(ctx, w, "61", "above a limit of the shop")
+		}
+		if h.judge(w, nil); w.judged.Code != "" && !w.kind.advice {
+			return h.refused(ctx, w, w.judged.Code, w.judged.Why)
 		}
 	}
 	if w.route.Host != "" {
@@ -258,7 +261,7 @@ func (h *Host) answered(tx *db.Tx, w *work, t *Txn, d issuing.Decided) error {
 	if t.State == Declined {
 		w.field62, name = nil, "sale.declined"
 	}
-	if err := t.insert(tx); err != nil {
+	if err := errors.Join(t.insert(tx), w.keepJudged(tx, t)); err != nil {
 		return err
 	}
 	return tell(tx, name, t)
@@ -310,14 +313,16 @@ func (h *Host) follow(ctx context.Context, w *work) (string, error) {
 		o, err = h.originalOf(q, w)
 		return err
 	})
-	if err == nil && o.Host != "" && !w.kind.advice {
+	if err == nil {
 		w.adopt(&o)
+		h.judge(w, &o)
+	}
+	if err == nil && o.Host != "" && !w.kind.advice {
 		if err = w.check(&o); err == nil {
 			return h.foreign(ctx, w, &o)
 		}
 	}
 	if err == nil {
-		w.adopt(&o)
 		var told []byte
 		if o.Host != "" {
 			if told, err = h.advice(ctx, w, &o); err != nil {
@@ -341,7 +346,7 @@ func (h *Host) follow(ctx context.Context, w *work) (string, error) {
 					return err
 				}
 			}
-			if err := t.insert(tx); err != nil {
+			if err := errors.Join(t.insert(tx), w.keepJudged(tx, t)); err != nil {
 				return err
 			}
 			return tell(tx, "sale."+happened[w.kind.act], t)
