@@ -36,6 +36,7 @@ type Imported struct {
 // entry is an import on its way into the store.
 type entry struct {
 	drawn
+	line   int // in the register, from 1
 	serial string
 	kind   Kind
 	m      Merchant
@@ -71,7 +72,7 @@ func (d *Desk) Bulk(ctx context.Context, by, why string, list []Import) ([]Impor
 		if err != nil {
 			return nil, fmt.Errorf("line %d: %w", i+1, err)
 		}
-		entries = append(entries, &entry{drawn: x, serial: in.Serial, kind: in.Kind, m: x.merchant(), out: &out[i]})
+		entries = append(entries, &entry{drawn: x, line: i + 1, serial: in.Serial, kind: in.Kind, m: x.merchant(), out: &out[i]})
 	}
 	err := d.Store.Write(ctx, func(tx *db.Tx) error { return bulk(tx, by, why, entries) })
 	if err != nil {
@@ -152,13 +153,13 @@ func lookUp(tx *db.Tx, entries []*entry) ([]*entry, error) {
 	}
 	agents := map[string]error{"": nil}
 	kept := entries[:0:0]
-	for i, e := range entries {
+	for _, e := range entries {
 		agent, asked := agents[e.Agent]
 		if !asked {
 			_, agent = AgentOf(tx, e.Agent)
 			agents[e.Agent] = agent
 		}
-		line := fmt.Sprintf("line %d of the register", i+1)
+		line := fmt.Sprintf("line %d of the register", e.line)
 		switch shop, used := serials[e.serial]; {
 		case agent != nil:
 			e.out.Err = agent
