@@ -1,10 +1,10 @@
 // Package acquiring is the shops' side of cards: the devices that stand in
 // shops and at sites, what these hand over of what cards proved, and the money
 // that follows. Shops and their tills themselves are package merchant's; here
-// are sites, doors, canteens and coupon tills. It verifies, books and settles every proof exactly once, whatever
-// the order in which batches come and however often: sales of tills through
-// the issuing bank, meals of canteens, redemptions of coupons. What doors saw
-// is kept for the owner of the site.
+// are sites, doors, canteens and coupon tills. It verifies, books and settles
+// every proof exactly once, whatever the order in which batches come and
+// however often: sales of tills through the issuing bank, meals of canteens,
+// redemptions of coupons. What doors saw is kept for the owner of the site.
 //
 // Start with Office.CollectSales. Functions that take a unit of work register
 // shops, firms, sites and devices; what a device is told comes in signed packs
