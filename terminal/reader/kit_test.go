@@ -30,6 +30,8 @@ import (
 )
 
 const (
+	tid    = "10010001"
+	mid    = "898110058120001"
 	number = "6228000100001117"
 	pan    = "6228880100000000178"
 	stripe = pan + "D2509101000000000"
@@ -57,7 +59,7 @@ var keys = sync.OnceValue(func() (k struct{ ca, issuer, card *emv.PrivateKey }) 
 	return k
 })
 
-func chip(t testing.TB) *cardtest.Element {
+func chip(t testing.TB, change ...func(*pboc.Card)) *cardtest.Element {
 	t.Helper()
 	c := pboc.Card{
 		Label: "KOALA DEBIT", Priority: 1, PAN: number, PSN: 1, Effective: [3]byte{0x24, 1, 1}, Expiry: [3]byte{0x34, 0x12, 0x31}, Service: "220",
@@ -66,8 +68,11 @@ func chip(t testing.TB) *cardtest.Element {
 		Processing: pboc.ProcECash | pboc.ProcAvailable | pboc.ProcLog | pboc.ProcSignature,
 		Balance:    100_00, BalanceLimit: 1000_00, SingleLimit: 500_00, CVMLimit: 300_00,
 	}
+	for _, f := range change {
+		f(&c)
+	}
 	k := keys()
-	issuer := must(emv.MakeIssuerCertificate(k.ca, emv.KeyInfo{Owner: "622800", Expiry: [2]byte{0x12, 0x35}, Serial: [3]byte{0, 0, 1}, Key: k.issuer.Public()}))
+	issuer := must(emv.MakeIssuerCertificate(k.ca, emv.KeyInfo{Owner: c.PAN[:6], Expiry: [2]byte{0x12, 0x35}, Serial: [3]byte{0, 0, 1}, Key: k.issuer.Public()}))
 	icc := must(emv.MakeICCCertificate(k.issuer, emv.KeyInfo{Owner: c.PAN, Expiry: [2]byte{0x12, 0x35}, Key: k.card.Public()}, c.Static()))
 	c.IssuerCertificate, c.IssuerRemainder, c.IssuerExponent = issuer.Certificate, issuer.Remainder, issuer.Exponent
 	c.ICCCertificate, c.ICCRemainder, c.ICCExponent = icc.Certificate, icc.Remainder, icc.Exponent
