@@ -51,6 +51,9 @@ func (h *Host) decide(q *iso8583.Message) *act {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	key := keyOf(q.Text(7), q.Text(11), q.Text(32))
+	if q.IsMTI("0420") || q.IsMTI("0421") { // it may have the trace of what it takes back
+		key = "reversal/" + key
+	}
 	if known := h.acts[key]; known != nil {
 		return known
 	}

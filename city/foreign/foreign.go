@@ -140,6 +140,24 @@ func (h *Host) Balance(number string) int64 {
 	return h.card(number).fen
 }
 
+// Booked is what stands in the institution's books of each transaction, by its
+// reference number, fen: what the cardholder paid, below zero what came back.
+func (h *Host) Booked() map[string]int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	out := map[string]int64{}
+	for _, a := range h.order {
+		switch k := a.record.Kind(); {
+		case a.code != "00" || a.empty || a.ended:
+		case k == clearing.Sale, a.held > 0:
+			out[a.record.RRN] += a.record.Amount
+		case k == clearing.Refund:
+			out[a.record.RRN] -= a.record.Amount
+		}
+	}
+	return out
+}
+
 // Report makes a card lost, or found again.
 func (h *Host) Report(number string, lost bool) {
 	h.mu.Lock()
@@ -287,11 +305,26 @@ func (h *Host) Correct(rrn string) (fen int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, a := range h.order {
-		if a.record.RRN == rrn && a.record.Kind() == clearing.Sale && a.code == "00" && !a.ended {
-			a.ended = true
-			fen += a.record.Amount
-			h.card(string(a.record.PAN)).fen += a.record.Amount
+		if a.record.RRN != rrn || a.code != "00" || a.ended || a.empty {
+			continue
 		}
+		back := a.record.Amount
+		switch a.record.Kind() {
+		case clearing.Sale:
+		case clearing.Void:
+			a.of.ended = false
+			back = -back
+		case clearing.Refund:
+			if a.of != nil {
+				a.of.back -= a.record.Amount
+			}
+			back = -back
+		default:
+			continue
+		}
+		a.ended = true
+		fen += back
+		h.card(string(a.record.PAN)).fen += back
 	}
 	return fen
 }

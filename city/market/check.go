@@ -270,22 +270,37 @@ func (t *Till) compare(k key, x switching.Txn, decided bool) error {
 	return nil
 }
 
-// issuers: what the cards of other institutions paid by their own books is what
-// the switch cleared of them.
+// issuers: what each card of another institution paid by its own issuer's books
+// is what the switch cleared of it, one by one and in all.
 func (m *Market) issuers(q db.Reader) error {
-	sums := map[string]int64{}
+	booked, sums := map[string]map[string]int64{}, map[string]int64{}
+	for _, name := range m.names {
+		booked[name] = m.abroad[name].host.Booked()
+	}
 	for _, t := range m.Tills() {
 		rows, err := m.rows(q, t.TID)
 		if err != nil {
 			return err
 		}
 		for _, x := range rows {
-			if x.State == switching.Cleared || x.State == switching.Voided {
-				sums[x.Host] += int64(switching.KindNamed(x.Kind).Side) * x.Due.Minor()
+			if m.abroad[x.Host] == nil {
+				continue
 			}
-			if x.State == switching.Approved && x.Kind == "preauth" {
-				sums[x.Host] += x.Due.Minor() // held at its issuer until it is completed or forgotten
+			var fen int64
+			switch side := int64(switching.KindNamed(x.Kind).Side); {
+			case x.State == switching.Cleared && (side > 0 || x.Kind == "refund"):
+				fen = side * x.Due.Minor()
+			case x.State == switching.Approved && x.Kind == "preauth":
+				fen = x.Due.Minor() // held until it is completed or forgotten
 			}
+			got := booked[x.Host][x.RRN]
+			if x.Kind == "preauth" && x.State == switching.Declined {
+				fen = got // what its issuer holds and nobody knows of, it lets go by itself
+			}
+			if got != fen {
+				return differs("%s of card %s, reference %s, is %d fen at %s and %s with %d fen at the switch (%s)", x.Kind, x.Masked, x.RRN, got, x.Host, x.State, fen, x.Why)
+			}
+			sums[x.Host] += fen
 		}
 	}
 	for _, name := range m.names {

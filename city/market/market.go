@@ -69,6 +69,7 @@ type Market struct {
 	through map[string]bool // days that were closed, by host and day
 	counts  map[string]int64
 
+	sales    []sold           // that may be given back
 	disputed map[string]int64 // fen that chargebacks took from payees
 }
 

@@ -2,6 +2,7 @@ package market_test
 
 import (
 	"context"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"koala/app"
 	"koala/calendar"
+	"koala/city/foreign"
 	"koala/city/market"
 	"koala/city/street"
 	"koala/internal/clock"
@@ -124,5 +126,98 @@ func TestAQuietDay(t *testing.T) {
 		if len(name) > 9 && (name[:9] == "exception" || name[:9] == "differenc") {
 			t.Errorf("%d of %s", n, name)
 		}
+	}
+}
+
+// seams are faults that dice choose, so many in a thousand.
+func seams(dice *rand.Rand, line, power, host, paper, bank int, notes map[string]int) market.Faults {
+	pick := func(perMille, kinds int) int {
+		if dice.IntN(1000) >= perMille {
+			return 0
+		}
+		return 1 + dice.IntN(kinds)
+	}
+	return market.Faults{
+		Line:  func() market.LineFault { return market.LineFault(pick(line, 7)) },
+		Power: func() int { return pick(power, 12) },
+		Host: func() foreign.Fault {
+			all := []foreign.Fault{foreign.None, foreign.Deaf, foreign.Silent, foreign.OtherAmount, foreign.OtherTrace, foreign.WrongMAC, foreign.Garbage, foreign.Turncoat}
+			return all[pick(host, len(all)-1)]
+		},
+		Paper: func() market.PaperFault { return market.PaperFault(pick(paper, 4)) },
+		Bank:  func() market.BankFault { return market.BankFault(pick(bank, 4)) },
+		Note:  func(name string) { notes[name]++ },
+	}
+}
+
+// TestADayOfFaults: whatever goes wrong has a name and an end.
+func TestADayOfFaults(t *testing.T) {
+	for seed := range uint64(3) {
+		dice := rand.New(rand.NewPCG(seed, 7))
+		notes := map[string]int{}
+		calm := false
+		f := seams(dice, 60, 40, 60, 60, 150, notes)
+		line, power, host, bank, paper := f.Line, f.Power, f.Host, f.Bank, f.Paper
+		f.Line = func() market.LineFault {
+			if calm {
+				return 0
+			}
+			return line()
+		}
+		f.Power = func() int {
+			if calm {
+				return 0
+			}
+			return power()
+		}
+		f.Host = func() foreign.Fault {
+			if calm {
+				return 0
+			}
+			return host()
+		}
+		f.Bank = func() market.BankFault {
+			if calm {
+				return 0
+			}
+			return bank()
+		}
+		f.Paper = func() market.PaperFault {
+			if calm {
+				return 0
+			}
+			return paper()
+		}
+		w := open(t, f)
+		for range 2 {
+			for range 120 {
+				w.now.Advance(3 * time.Minute)
+				i := w.m.Institutions()[dice.IntN(3)]
+				if _, err := w.m.Trade(ctx, dice, market.Shopper{Card: &i.Cards[dice.IntN(len(i.Cards))]}); err != nil {
+					t.Fatal(err)
+				}
+				if dice.IntN(5) == 0 {
+					if err := w.h.Tick(ctx); err != nil {
+						t.Fatal(err)
+					}
+					w.m.Flush(ctx)
+				}
+			}
+			for _, till := range w.m.Tills() {
+				if _, _, err := w.m.Settle(ctx, till.ID); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.days(1)
+		}
+		calm = true
+		if err := w.m.Rest(ctx, func(d time.Duration) error { w.now.Advance(d); return w.h.Tick(ctx) }); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		if err := w.m.End(ctx); err != nil {
+			t.Errorf("seed %d: %v", seed, err)
+		}
+		t.Log(notes)
+		t.Log(w.m.Counts())
 	}
 }

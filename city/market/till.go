@@ -470,7 +470,7 @@ func (m *Market) Settle(ctx context.Context, id string) (s unionpay.Settlement, 
 	return s, wrong == nil, nil
 }
 
-// Flush has the terminal tell the switch what it was not told, and take back
+// Clean has the terminal tell the switch what it was not told, and take back
 // what waits for it. false: not all of it.
 func (m *Market) Clean(ctx context.Context, id string) (clean bool, err error) {
 	t, err := m.Till(id)
@@ -486,7 +486,13 @@ func (m *Market) Clean(ctx context.Context, id string) (clean bool, err error) {
 		return false, err
 	}
 	t.ctx = ctx
-	_, _, wrong := t.dev.Flush()
+	var wrong error
+	if t.dev.Settling() {
+		_, wrong = t.dev.Settle()
+	}
+	if wrong == nil {
+		_, _, wrong = t.dev.Flush()
+	}
 	pending, perr := 0, error(nil)
 	if wrong == nil {
 		var list []*unionpay.Entry

@@ -1,0 +1,169 @@
+package market
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"koala/band"
+	"koala/calendar"
+	"koala/terminal/unionpay"
+)
+
+// A Shopper is who comes to a till, and with what.
+type Shopper struct {
+	Card  *Card             // of another institution; nil: a band
+	Band  string            // whose element is held to the terminal, or inserted
+	Cash  bool              // it pays from its e-cash by a tap
+	Most  int64             // what the shopper may spend, fen; 0: whatever it costs
+	Fault func() band.Fault // what a contact suffers
+}
+
+// A sold is a sale that may be given back later.
+type sold struct {
+	till, rrn string
+	fen       uint64
+	card      Card
+	at        time.Time
+}
+
+// maxSold bounds how many sales are remembered.
+const maxSold = 200
+
+// Trade is one visit to a shop that dice choose: a sale, or a room that is held
+// and paid; sometimes voided, with a tip, or a sale of before is given back.
+func (m *Market) Trade(ctx context.Context, dice *rand.Rand, who Shopper) (Outcome, error) {
+	s := m.shops[dice.IntN(len(m.shops))]
+	t := s.Tills[dice.IntN(len(s.Tills))]
+	fen := uint64(s.Low*yuan) + uint64(dice.IntN((s.High-s.Low)*yuan))
+	if who.Most > 0 {
+		fen = min(fen, uint64(who.Most))
+	}
+	if who.Card != nil && dice.IntN(100) < 6 {
+		if out, did, err := m.giveBack(ctx, dice); did || err != nil {
+			return out, err
+		}
+	}
+	o := Order{Order: unionpay.Order{Kind: unionpay.Sale, Fen: fen}}
+	if s.Holds && !who.Cash && dice.IntN(2) == 0 {
+		o.Kind = unionpay.PreAuth
+	}
+	who.present(dice, t, &o)
+	out, err := m.try(ctx, t.ID, o)
+	if err != nil || !out.Approved || out.Entry == nil {
+		return out, err
+	}
+	switch {
+	case o.Kind == unionpay.PreAuth:
+		return out, m.checkOut(ctx, dice, t, out)
+	case s.Tips && out.Entry.Kind == unionpay.Sale && dice.IntN(3) == 0:
+		_, err = m.try(ctx, t.ID, Order{Order: unionpay.Order{Kind: unionpay.Tip, STAN: out.STAN, Fen: fen + fen*uint64(dice.IntN(15))/100}})
+	case out.Entry.Kind == unionpay.Sale && dice.IntN(100) < 6:
+		void := Order{Void: out.STAN}
+		if t.Mobile {
+			who.present(dice, t, &void) // the reader asks for the card again
+		}
+		_, err = m.try(ctx, t.ID, void)
+	case who.Card != nil && out.Entry.Kind == unionpay.Sale:
+		m.remember(sold{t.ID, out.Get(37), fen, *who.Card, m.cfg.Clock.Now()})
+	}
+	return out, err
+}
+
+// present brings the shopper's card to the terminal.
+func (w Shopper) present(dice *rand.Rand, t *Till, o *Order) {
+	if c := w.Card; c != nil {
+		o.PIN = c.PIN
+		if o.Card = (unionpay.Card{Track2: c.Track2}); !t.Mobile && dice.IntN(5) == 0 {
+			o.Card = unionpay.Card{PAN: c.Number, Expiry: c.Expiry}
+		}
+		return
+	}
+	o.Band, o.Air = w.Band, w.Cash || dice.IntN(2) == 0
+	if w.Fault != nil {
+		o.Fault = w.Fault()
+	}
+}
+
+// maxTries is how often a cashier tries again at once.
+const maxTries = 3
+
+// try is Do until the line holds, a few times.
+func (m *Market) try(ctx context.Context, till string, o Order) (out Outcome, err error) {
+	for range maxTries {
+		out, err = m.Do(ctx, till, o)
+		if err != nil {
+			return out, err
+		}
+		if out.Err == nil {
+			break
+		}
+		m.count("tries again", 1)
+		o.Fault = band.Fault{}
+	}
+	m.told(out, o)
+	return out, nil
+}
+
+// told counts what came of a visit.
+func (m *Market) told(out Outcome, o Order) {
+	what := o.Kind.String()
+	if o.Void != 0 {
+		what = "void"
+	}
+	switch {
+	case out.Err != nil:
+		m.count("no answer: "+what, 1)
+	case out.Approved && out.Entry != nil && out.Entry.Kind == unionpay.TapSale:
+		m.count("approved: tap", 1)
+	case out.Approved:
+		m.count("approved: "+what, 1)
+	case out.Code != "":
+		m.count(fmt.Sprintf("declined %s: %s", out.Code, what), 1)
+	default:
+		m.count("declined: "+what, 1)
+	}
+}
+
+// checkOut pays for a room that was held, or gives it up.
+func (m *Market) checkOut(ctx context.Context, dice *rand.Rand, t *Till, out Outcome) error {
+	o := Order{Order: unionpay.Order{Kind: unionpay.Completion, STAN: out.STAN, Fen: out.Fen() * uint64(80+dice.IntN(36)) / 100}}
+	if dice.IntN(4) == 0 {
+		o = Order{Void: out.STAN}
+	}
+	_, err := m.try(ctx, t.ID, o)
+	return err
+}
+
+func (m *Market) remember(s sold) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.sales) < maxSold && s.rrn != "" {
+		m.sales = append(m.sales, s)
+	}
+}
+
+// giveBack refunds a sale of before, whole or in part, once.
+func (m *Market) giveBack(ctx context.Context, dice *rand.Rand) (out Outcome, did bool, err error) {
+	m.mu.Lock()
+	if len(m.sales) == 0 {
+		m.mu.Unlock()
+		return out, false, nil
+	}
+	n := dice.IntN(len(m.sales))
+	s := m.sales[n]
+	m.sales = append(m.sales[:n:n], m.sales[n+1:]...)
+	m.mu.Unlock()
+	t, err := m.Till(s.till)
+	if err != nil || t.Mobile || calendar.Of(s.at, calendar.Beijing).DaysUntil(calendar.Of(m.cfg.Clock.Now(), calendar.Beijing)) > 25 {
+		return out, false, err
+	}
+	fen := s.fen
+	if dice.IntN(2) == 0 {
+		fen = 1 + uint64(dice.IntN(int(s.fen)))
+	}
+	out, err = m.Do(ctx, s.till, Order{Order: unionpay.Order{Kind: unionpay.Refund, RRN: s.rrn, Fen: fen, Card: unionpay.Card{PAN: s.card.Number, Expiry: s.card.Expiry}}})
+	m.told(out, Order{Order: unionpay.Order{Kind: unionpay.Refund}})
+	return out, true, err
+}
