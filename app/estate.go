@@ -13,7 +13,10 @@ import (
 )
 
 // estate shows the merchants' terminals to the switch.
-type estate struct{ now func() time.Time }
+type estate struct {
+	now   func() time.Time
+	watch *watch
+}
 
 // Place is where a terminal stands and whether it may trade there.
 func (e estate) Place(q db.Reader, tid string) (switching.Place, error) {
@@ -22,6 +25,9 @@ func (e estate) Place(q db.Reader, tid string) (switching.Place, error) {
 		return switching.Place{}, fmt.Errorf("terminal %s: %w", tid, switching.ErrNotFound)
 	}
 	if err != nil {
+		return switching.Place{}, err
+	}
+	if err := e.watch.met(q, s); err != nil {
 		return switching.Place{}, err
 	}
 	l, err := merchant.LimitsOf(q, s, "debit")

@@ -47,6 +47,7 @@ type House struct {
 	Acquiring *acquiring.Office
 	Merchants *merchant.Desk
 	Switch    *switching.Host
+	Risk      *risk.Engine
 	Transit   *transit.Office
 	Network   *network.Network
 }
@@ -93,7 +94,11 @@ func (h *House) wire(ctx context.Context) (err error) {
 	h.Bank = issuing.NewBank(h.Store, h.Keys)
 	h.Acquiring = acquiring.NewOffice(h.Store, h.Keys, h.Bank, elements)
 	h.Merchants = &merchant.Desk{Store: h.Store, Seal: h.Keys.Seal, Token: h.Keys.Token}
-	h.Switch = switching.New(h.Store, h.Keys, h.Bank, estate{h.Store.Now}, switching.Config{Peers: cfg.Peers})
+	if h.Risk, err = risk.Open(ctx, h.Store, riskHolds{}); err != nil {
+		return err
+	}
+	eyes := &watch{engine: h.Risk}
+	h.Switch = switching.New(h.Store, h.Keys, h.Bank, estate{h.Store.Now, eyes}, switching.Config{Peers: cfg.Peers, Watch: eyes})
 	h.TSM = tsm.New(h.Store, h.Keys, tsm.Config{Chunk: cfg.Chunk, Changed: h.orderChanged})
 	h.Transit = transit.NewOffice(h.Store, h.Keys, h.Network)
 	if err := h.provision(ctx); err != nil {
@@ -168,6 +173,9 @@ func (h *House) Tick(ctx context.Context) error {
 	}
 	if _, err := settlement.Run(ctx, h.Store, settlement.LastDay(now)); err != nil {
 		return fmt.Errorf("settlement: %w", err)
+	}
+	if err := h.tickDesks(ctx, now); err != nil {
+		return fmt.Errorf("the back office: %w", err)
 	}
 	if err := h.Store.Write(ctx, forget); err != nil {
 		return fmt.Errorf("partners' requests: %w", err)

@@ -1,0 +1,450 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"koala/calendar"
+	"koala/dispute"
+	"koala/internal/db"
+	"koala/ledger"
+	"koala/merchant"
+	"koala/money"
+	"koala/reconcile"
+	"koala/risk"
+	"koala/settlement"
+	"koala/settlement/fee"
+	"koala/switching"
+)
+
+// What follows at the back office: the risk desk judges what the switch is
+// asked, files of hosts and of the bank are compared when they come, and
+// disputes move on when their deadlines pass.
+
+// riskHolds keeps a shop from being paid while its case is looked at.
+type riskHolds struct{}
+
+func riskHold(id string) string { return "hold_" + id }
+
+// Hold puts a case's hold on all that the shop would be paid.
+func (riskHolds) Hold(tx *db.Tx, id, shop, why string) error {
+	_, err := settlement.PutHold(tx, settlement.Hold{ID: riskHold(id), Payee: shop, Reason: settlement.ForRisk, Text: why})
+	return err
+}
+
+// Release ends it.
+func (riskHolds) Release(tx *db.Tx, id string) error { return settlement.Release(tx, riskHold(id)) }
+
+// A watch judges the switch's transactions by the risk desk's rules. What it
+// has to know of a terminal beside them comes when the switch looks it up.
+type watch struct {
+	engine *risk.Engine
+	spots  sync.Map // TID to spot
+}
+
+// A spot is where a terminal stands, as rules ask for it.
+type spot struct {
+	agent string
+	since time.Time
+	home  risk.Place
+	level risk.Level
+}
+
+// met remembers where a terminal stands.
+func (w *watch) met(q db.Reader, s merchant.Standing) error {
+	m, err := merchant.Of(q, s.Shop.Merchant)
+	if err != nil {
+		return err
+	}
+	c := s.Shop.Place()
+	const perDegree = 10_000
+	x := spot{agent: m.Agent, since: s.Terminal.Made, home: risk.Place{Lat: int32(c.Lat * perDegree), Lon: int32(c.Lon * perDegree)}, level: risk.NormalRisk}
+	switch s.Risk {
+	case merchant.RiskA:
+		x.level = risk.LowRisk
+	case merchant.RiskD:
+		x.level = risk.HighRisk
+	}
+	w.spots.Store(s.Terminal.TID, x)
+	return nil
+}
+
+var entries = map[string]risk.Entry{"01": risk.Manual, "02": risk.Stripe, "90": risk.Stripe, "03": risk.QR, "05": risk.Chip, "07": risk.Tap, "91": risk.Tap, "98": risk.Tap}
+
+// factKind is what a kind of transaction is to the rules; empty: not judged.
+func factKind(kind string) risk.Kind {
+	k := switching.KindNamed(kind)
+	switch {
+	case k == nil:
+		return ""
+	case kind == "preauth":
+		return risk.Preauth
+	case kind == "refund":
+		return risk.Refund
+	case strings.HasSuffix(kind, "void"):
+		return risk.Void
+	case k.Side == switching.Debits && len(k.Of) == 0:
+		return risk.Sale
+	}
+	return ""
+}
+
+// riskCode is what a terminal is answered: by the standard it is suspected
+// fraud.
+const riskCode = "59"
+
+// Judge assesses a transaction.
+func (w *watch) Judge(t switching.Txn, p switching.Place) switching.Judgement {
+	f := risk.Fact{At: t.At, Kind: factKind(t.Kind), Card: t.Token, Class: t.Class, Shop: t.Shop, Terminal: t.TID, Category: p.Category, Fen: t.Amount.Minor(), Sale: t.Original}
+	if f.Kind == "" || w.engine == nil {
+		return switching.Judgement{}
+	}
+	if f.Entry = risk.Chip; len(t.Entry) >= 2 {
+		f.Entry = entries[t.Entry[:2]]
+	}
+	if x, ok := w.spots.Load(t.TID); ok {
+		s := x.(spot)
+		f.Agent, f.Since, f.Place, f.Home, f.Level = s.agent, s.since, s.home, s.home, s.level
+	}
+	d := w.engine.Assess(f)
+	j := switching.Judgement{Keep: func(tx *db.Tx, t switching.Txn) error {
+		f.Ref, f.At, f.Declined = t.RRN, t.At, t.State == switching.Declined
+		return w.engine.Keep(tx, f, d)
+	}}
+	if d.Action == risk.Refuse {
+		j.Code, j.Why = riskCode, "risk"
+		if len(d.Hits) > 0 {
+			j.Why = "risk: " + d.Hits[0].En
+		}
+	}
+	return j
+}
+
+// How long facts are kept for replays, and how much one tick does.
+const (
+	factLife  = 400 * 24 * time.Hour
+	deskChunk = 500
+)
+
+// tickDesks does what has fallen due at the back office.
+func (h *House) tickDesks(ctx context.Context, now time.Time) error {
+	err := h.Store.Write(ctx, func(tx *db.Tx) error { return reconcile.Tick(tx, now) })
+	for n := deskChunk; n == deskChunk && err == nil; {
+		err = h.Store.Write(ctx, func(tx *db.Tx) (err error) {
+			n, err = dispute.Tick(tx, now, deskChunk)
+			return err
+		})
+	}
+	if err == nil {
+		err = h.Store.Write(ctx, func(tx *db.Tx) error {
+			_, err := risk.Forget(tx, now.Add(-factLife), deskChunk)
+			return err
+		})
+	}
+	if err == nil {
+		err = h.takeFiles(ctx)
+	}
+	return err
+}
+
+// CompareDay reconciles one settlement day of a host with its clearing file.
+func (h *House) CompareDay(ctx context.Context, host string, day calendar.Date, file io.Reader, name string) (reconcile.Report, error) {
+	var ours, more []reconcile.Item
+	err := h.Store.Read(ctx, func(q *db.Query) (err error) {
+		if ours, err = switched(q, host, day); err != nil {
+			return err
+		}
+		more, err = disputed(q, host, day)
+		return err
+	})
+	if err != nil {
+		return reconcile.Report{}, fmt.Errorf("the switch's day %s with %s: %w", day, host, err)
+	}
+	return reconcile.Run(ctx, h.Store, reconcile.Day{Host: host, Day: day, Ours: reconcile.List(append(ours, more...)), File: file, Name: name})
+}
+
+// TakeStatement takes a bank statement (reconcile.Statement): payouts ordered
+// by its last day are expected on it.
+func (h *House) TakeStatement(ctx context.Context, raw []byte, name string) (fresh int, err error) {
+	s, err := reconcile.ParseStatement(raw)
+	if err != nil {
+		return 0, err
+	}
+	err = h.Store.Write(ctx, func(tx *db.Tx) error { return expect(tx, s.To) })
+	if err != nil {
+		return 0, fmt.Errorf("payouts that %s should show: %w", name, err)
+	}
+	return reconcile.Import(ctx, h.Store, s, name)
+}
+
+// expect makes the payouts that were ordered until a day known to the desk.
+func expect(tx *db.Tx, until calendar.Date) error {
+	for before := ""; ; {
+		list, err := settlement.Payouts(tx, "", before, deskChunk)
+		if err != nil {
+			return err
+		}
+		for _, p := range list {
+			before = p.ID
+			day := calendar.Of(p.At, calendar.Beijing)
+			if p.State != settlement.Sent || until.Before(day) {
+				continue
+			}
+			if err := reconcile.Expect(tx, reconcile.Payout{ID: p.ID, Payee: p.Payee, Fen: p.Amount.Minor(), Day: day}); err != nil {
+				return err
+			}
+		}
+		if len(list) < deskChunk {
+			return nil
+		}
+	}
+}
+
+// The folders of files from outside: what is put into clearing/in is taken at
+// the next tick and moved to clearing/done, or, with the reason beside it, to
+// clearing/refused.
+const (
+	clearingIn      = "clearing/in"
+	clearingDone    = "clearing/done"
+	clearingRefused = "clearing/refused"
+	statementPrefix = "statement-"
+)
+
+// takeFiles takes clearing files, named <host>-<day>.clr, and bank statements,
+// named statement-<anything>.csv.
+func (h *House) takeFiles(ctx context.Context) error {
+	dir := filepath.Join(h.Config.Data, filepath.FromSlash(clearingIn))
+	list, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	for _, f := range list { // by name: a host's days come in order, statements behind most
+		if err == nil && f.Type().IsRegular() && !strings.HasPrefix(f.Name(), ".") {
+			err = h.takeFile(ctx, dir, f.Name())
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("files in %s: %w", clearingIn, err)
+	}
+	return nil
+}
+
+func (h *House) takeFile(ctx context.Context, dir, name string) error {
+	from := filepath.Join(dir, name)
+	raw, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	to := clearingDone
+	if wrong := h.takeRaw(ctx, name, raw); wrong != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		to = clearingRefused
+		h.Config.Log.Error("a file was refused", "file", name, "error", wrong)
+		if err := h.put(to, name+".why", []byte(wrong.Error()+"\n")); err != nil {
+			return err
+		}
+	}
+	if err := h.put(to, name, raw); err != nil {
+		return err
+	}
+	return os.Remove(from)
+}
+
+func (h *House) put(folder, name string, raw []byte) error {
+	dir := filepath.Join(h.Config.Data, filepath.FromSlash(folder))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, name), raw, 0o600)
+}
+
+func (h *House) takeRaw(ctx context.Context, name string, raw []byte) error {
+	if strings.HasPrefix(name, statementPrefix) {
+		_, err := h.TakeStatement(ctx, raw, name)
+		return err
+	}
+	const day, ext = len("2015-09-16"), ".clr"
+	at := len(name) - len(ext) - day
+	if at < 2 || !strings.HasSuffix(name, ext) || name[at-1] != '-' {
+		return fmt.Errorf("name it <host>-<day>.clr or statement-<any>.csv: %w", reconcile.ErrFormat)
+	}
+	d, err := calendar.Parse(name[at : at+day])
+	if err != nil {
+		return err
+	}
+	_, err = h.CompareDay(ctx, name[:at-1], d, strings.NewReader(string(raw)), name)
+	return err
+}
+
+// switched is what the switch has of a settlement day of a host, from cut-off to
+// cut-off.
+func switched(q db.Reader, host string, day calendar.Date) (out []reconcile.Item, err error) {
+	to := day.Start(calendar.Beijing).Add(switching.CutOff)
+	from := to.AddDate(0, 0, -1)
+	for before := ""; ; {
+		list, err := switching.Live(q, switching.Filter{Host: host, Before: before, Limit: deskChunk})
+		if err != nil {
+			return nil, err
+		}
+		for _, t := range list {
+			before = t.RRN
+			if t.At.Before(from) {
+				return out, nil
+			}
+			k := switching.KindNamed(t.Kind)
+			if !t.At.Before(to) || k == nil || k.Side == switching.Uncounted {
+				continue
+			}
+			x := itemOf(t, k.Side)
+			if x.Fee, x.Network, err = pricedAt(q, t, x.Fen); err != nil {
+				return nil, err
+			}
+			out = append(out, x)
+		}
+		if len(list) < deskChunk {
+			return out, nil
+		}
+	}
+}
+
+// itemOf is a transaction as the desk compares it.
+func itemOf(t switching.Txn, side switching.Side) reconcile.Item {
+	x := reconcile.Item{RRN: t.RRN, TID: t.TID, STAN: fmt.Sprintf("%06d", t.STAN), Date: calendar.Of(t.At, calendar.Beijing), Kind: reconcile.Sale, State: reconcile.Cleared,
+		Fen: t.Due.Minor(), Currency: money.CNY, Class: t.Class, At: t.At, Payee: t.Shop}
+	switch {
+	case t.Kind == "completion" || t.Kind == "advice":
+		x.Kind = reconcile.Completion
+	case t.Kind == "refund":
+		x.Kind = reconcile.Refund
+	case side == switching.Credits:
+		x.Kind = reconcile.Void
+	}
+	if side == switching.Credits {
+		x.Fen = -x.Fen
+	}
+	switch t.State {
+	case switching.Declined:
+		x.State = reconcile.Declined
+	case switching.Reversed, switching.Unknown, switching.Sent:
+		x.State = reconcile.Reversed
+	}
+	return x
+}
+
+// pricedAt is what issuer and network keep of a transaction by the house's own
+// price card, below zero where it is given back.
+func pricedAt(q db.Reader, t switching.Txn, fen int64) (issuer, network int64, err error) {
+	terms, err := settlement.AllTerms(q, t.Shop)
+	if err != nil {
+		return 0, 0, err
+	}
+	i := settlement.Item{Ref: t.RRN, Payee: t.Shop, Amount: money.Fen(fen), At: t.At, Kind: "sale", Card: fee.Class(t.Class), Issuer: t.Host}
+	if fen < 0 {
+		o, err := switching.Transaction(q, t.Original)
+		if errors.Is(err, switching.ErrNotFound) {
+			return 0, 0, nil // it was declined
+		}
+		if err != nil {
+			return 0, 0, err
+		}
+		all, err := switching.Transactions(q, o)
+		if err != nil {
+			return 0, 0, err
+		}
+		i.SaleAt, i.Remains = o.At, o.Due
+		for _, x := range all { // what other refunds took before
+			if x.Kind == "refund" && x.State == switching.Cleared && x.RRN < t.RRN {
+				i.Remains = i.Remains.Sub(x.Due)
+			}
+		}
+	}
+	p, _, err := settlement.Price(i, terms)
+	return p.Issuer, p.Network, err
+}
+
+// disputed is what disputes moved with a host on a settlement day.
+func disputed(q db.Reader, host string, day calendar.Date) (out []reconcile.Item, err error) {
+	to := day.Start(calendar.Beijing).Add(switching.CutOff)
+	list, err := dispute.Movements(q, host, to.AddDate(0, 0, -1), to)
+	for _, m := range list {
+		x := reconcile.Item{RRN: m.RRN, Kind: reconcile.Presented, State: reconcile.Cleared, Fen: m.Fen, Currency: money.CNY, At: m.At, Date: calendar.Of(m.At, calendar.Beijing), Payee: m.Payee}
+		if m.Fen < 0 {
+			x.Kind = reconcile.Chargeback
+		}
+		out = append(out, x)
+	}
+	return out, err
+}
+
+// checkDesks proves what the desks stand for: merchants by their own counts, on
+// each suspense account what its exceptions hold, and for each case of risk
+// that holds a shop's money a hold in force.
+func (h *House) checkDesks(ctx context.Context) (wrong []string, err error) {
+	err = h.Store.Write(ctx, func(tx *db.Tx) error {
+		if wrong, err = merchant.Prove(tx); err != nil {
+			return err
+		}
+		hosts, err := reconcile.Hosts(tx)
+		for _, x := range hosts {
+			if err == nil {
+				err = checkSuspense(tx, x.Name, &wrong)
+			}
+		}
+		if err == nil {
+			err = checkRiskHolds(tx, &wrong)
+		}
+		return err
+	})
+	return wrong, err
+}
+
+func checkSuspense(tx *db.Tx, host string, wrong *[]string) error {
+	var held int64
+	for after := ""; ; {
+		list, err := reconcile.Exceptions(tx, host, "", after, deskChunk)
+		if err != nil {
+			return err
+		}
+		for _, x := range list {
+			after, held = x.ID, held+x.Held
+		}
+		if len(list) < deskChunk {
+			break
+		}
+	}
+	b, err := ledger.BalanceOf(tx, reconcile.Suspense(host))
+	if n := b.Posted.Minor(); err == nil && n != held {
+		*wrong = append(*wrong, fmt.Sprintf("the suspense account of %s has %d fen, its exceptions hold %d", host, n, held))
+	}
+	return err
+}
+
+func checkRiskHolds(tx *db.Tx, wrong *[]string) error {
+	for before := ""; ; {
+		list, err := risk.Cases(tx, "", "", before, deskChunk)
+		if err != nil {
+			return err
+		}
+		for _, c := range list {
+			before = c.ID
+			if !c.Holding {
+				continue
+			}
+			if x, err := settlement.HoldOf(tx, riskHold(c.ID)); err != nil || !x.Ended.IsZero() {
+				*wrong = append(*wrong, fmt.Sprintf("case %s holds shop %s, but no hold is in force", c.ID, c.Shop))
+			}
+		}
+		if len(list) < deskChunk {
+			return nil
+		}
+	}
+}
