@@ -69,20 +69,49 @@ func halves(pan string, psn byte) ([]byte, error) {
 // cardKey is a card's key of one kind. One transaction asks for several, and
 // for some twice.
 func (h *HSM) cardKey(root string, c BankCard) (*pboc.Key, [16]byte, error) {
+	r, err := h.ofCard(root, c)
+	if err != nil {
+		return nil, [16]byte{}, err
+	}
+	return r.card, r.master, nil
+}
+
+// session is a card's key of one kind for one transaction: what verified a
+// cryptogram also answers it.
+func (h *HSM) session(root string, c BankCard, atc uint16) (*pboc.Key, error) {
+	r, err := h.ofCard(root, c)
+	if err != nil {
+		return nil, err
+	}
+	if s := r.session.Load(); s != nil && s.atc == atc {
+		return s.key, nil
+	}
+	s := &cardSession{atc, r.card.Session(atc)}
+	r.session.Store(s)
+	return s.key, nil
+}
+
+// A cardSession is the session key of one transaction.
+type cardSession struct {
+	atc uint16
+	key *pboc.Key
+}
+
+func (h *HSM) ofCard(root string, c BankCard) (*ready, error) {
 	label, usage := c.label(root)
 	k, err := h.key(label, usage, c.DKI)
 	if err != nil {
-		return nil, [16]byte{}, err
+		return nil, err
 	}
 	var room [64]byte
 	name := append(append(room[:0], label...), k.info.Version, c.PSN)
 	name = append(name, c.PAN...)
 	if r := h.cards.get(name); r != nil {
-		return r.card, r.master, nil
+		return r, nil
 	}
 	mk, err := k.disperse(c)
 	if err != nil {
-		return nil, mk, fmt.Errorf("key %s: %w", label, err)
+		return nil, fmt.Errorf("key %s: %w", label, err)
 	}
 	alg := pboc.TripleDES
 	if usage == CardRootSM {
@@ -90,7 +119,7 @@ func (h *HSM) cardKey(root string, c BankCard) (*pboc.Key, [16]byte, error) {
 	}
 	r := &ready{card: pboc.NewKey(alg, mk), master: mk}
 	h.cards.put(name, r)
-	return r.card, mk, nil
+	return r, nil
 }
 
 // Dispersal is how a new card's keys come about: the version (DKI) that its
@@ -145,7 +174,7 @@ func (h *HSM) CheckAC(ctx context.Context, c Cryptogram) (pboc.IAD, error) {
 	if err != nil {
 		return iad, err
 	}
-	ac, _, err := h.cardKey(LabelCardAC, card)
+	ac, err := h.session(LabelCardAC, card, c.ATC)
 	if err != nil {
 		return iad, err
 	}
@@ -153,7 +182,7 @@ func (h *HSM) CheckAC(ctx context.Context, c Cryptogram) (pboc.IAD, error) {
 	if err != nil {
 		return iad, fmt.Errorf("%w: %w", ErrAC, err)
 	}
-	if ac.Session(c.ATC).MAC(nil, data) != c.AC {
+	if ac.MAC(nil, data) != c.AC {
 		return iad, fmt.Errorf("card %s, ATC %d: %w", card, c.ATC, ErrAC)
 	}
 	return iad, h.checkReport(card, iad, c.ATC)
@@ -170,11 +199,11 @@ func (h *HSM) ARPC(ctx context.Context, c Cryptogram, arc [2]byte) ([]byte, erro
 	if err != nil {
 		return nil, err
 	}
-	ac, _, err := h.cardKey(LabelCardAC, card)
+	ac, err := h.session(LabelCardAC, card, c.ATC)
 	if err != nil {
 		return nil, err
 	}
-	mac := ac.Session(c.ATC).ARPC(c.AC, arc)
+	mac := ac.ARPC(c.AC, arc)
 	return append(mac[:], arc[:]...), nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"koala/spec/dukpt"
 	"koala/spec/iso8583"
@@ -140,8 +141,9 @@ type ready struct {
 	out   *iso8583.Key  // MAK: of answers
 	block *iso9797.TDES // PIK, TDK
 
-	card   *pboc.Key // of a card, with the key in clear
-	master [16]byte
+	card    *pboc.Key // of a card, with the key in clear
+	master  [16]byte
+	session atomic.Pointer[cardSession]
 }
 
 // find gives the prepared key. The caller keeps the counters of readers, and

@@ -158,14 +158,7 @@ func (b *Bank) Prepare(ctx context.Context, r Online) (p Prepared, err error) {
 	if err != nil {
 		return p, err
 	}
-	err = b.store.Read(ctx, func(q *db.Query) (err error) {
-		if p.chip {
-			p.secret, err = byToken(q, token, p.c.PSN)
-		} else {
-			p.secret, err = byNumber(q, token)
-		}
-		return err
-	})
+	p.secret, err = b.cardBy(ctx, token, p.c.PSN, p.chip)
 	if errors.Is(err, ErrNotFound) {
 		p.why = UnknownCard
 		return p, nil

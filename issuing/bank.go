@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"koala/calendar"
@@ -34,6 +35,7 @@ type Bank struct {
 	store *db.Store
 	keys  *hsm.HSM
 	watch func(*db.Tx, Movement) error // tells whoever watches the store
+	known [1 << 13]atomic.Pointer[knownCard]
 }
 
 // NewBank makes the bank over a store that has this package's Schema, and an

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"sync/atomic"
 	"time"
 
 	"koala/calendar"
@@ -190,6 +192,34 @@ type Checked struct {
 	balance int64 // as the card reports it: after an offline payment, before anything else; -1 not
 	alone   bool  // the card's first word was its approval
 	watch   func(*db.Tx, Movement) error
+}
+
+// A knownCard is what is kept of a card that asked lately: nothing of it changes
+// but the PIN, whose changes make all of it worthless.
+type knownCard struct {
+	secret secret
+	pins   int64
+}
+
+// pinChanges counts the PINs that were changed, of all banks.
+var pinChanges atomic.Int64
+
+// cardBy finds a card by token and, where its chip said it, sequence number.
+func (b *Bank) cardBy(ctx context.Context, token string, psn byte, chip bool) (s secret, err error) {
+	if !chip {
+		err = b.store.Read(ctx, func(q *db.Query) (err error) { s, err = byNumber(q, token); return err })
+		return s, err
+	}
+	at, _ := strconv.ParseUint(token[:4], 16, 16)
+	slot, pins := &b.known[int(at)%len(b.known)], pinChanges.Load()
+	if k := slot.Load(); k != nil && k.secret.token == token && k.secret.psn == psn && k.pins == pins {
+		return k.secret, nil
+	}
+	err = b.store.Read(ctx, func(q *db.Query) (err error) { s, err = byToken(q, token, psn); return err })
+	if err == nil {
+		slot.Store(&knownCard{s, pins})
+	}
+	return s, err
 }
 
 // Check has the hsm verify a record that a terminal handed in for a payee.

@@ -454,6 +454,7 @@ func KeepPIN(tx *db.Tx, p NewPIN) error {
 	c, err := Get(tx, p.card)
 	if err == nil {
 		_, err = tx.Exec(`UPDATE issuing_bank SET pin = $2, tries = $3 WHERE card = $1`, p.card, p.reference, maxPINTries)
+		tx.After(func() { pinChanges.Add(1) })
 	}
 	if err != nil || c.State != Ordered && c.State != Personalising {
 		return err
