@@ -9,6 +9,7 @@ import (
 	"koala/internal/db"
 	"koala/internal/outbox"
 	"koala/issuing"
+	"koala/merchant"
 	"koala/transit"
 	"koala/tsm"
 	"koala/web"
@@ -25,6 +26,9 @@ func (h *House) Announce(ctx context.Context, hub *web.Hub) error {
 	}
 	return h.Outbox.Follow(ctx, last, func(e outbox.Event) error {
 		hub.Publish("ops", e.Name, map[string]string{"id": e.Subject})
+		if m := h.merchantOf(ctx, e); m != "" {
+			hub.Publish("trade:"+m, "shop.changed", map[string]string{"id": e.Subject})
+		}
 		if who := h.concerns(ctx, e); who != "" {
 			for _, name := range tellsWearer(e.Name) {
 				hub.Publish("my:"+who, name, map[string]string{"id": e.Subject})
@@ -109,4 +113,27 @@ func (h *House) connect(ctx context.Context, s wearer.Street, band string) {
 	if err == nil {
 		s.Connect(ctx, b.Owner)
 	}
+}
+
+// merchantOf is the merchant at whose shop something happened, empty for none.
+func (h *House) merchantOf(ctx context.Context, e outbox.Event) (id string) {
+	var x struct {
+		Shop  string `json:"shop"`
+		Payee string `json:"payee"`
+	}
+	if json.Unmarshal(e.JSON, &x) != nil || x.Shop == "" && x.Payee == "" {
+		return ""
+	}
+	if x.Shop == "" {
+		x.Shop = x.Payee
+	}
+	err := h.Store.Read(ctx, func(q *db.Query) error {
+		s, err := merchant.ShopOf(q, x.Shop)
+		id = s.Merchant
+		return err
+	})
+	if err != nil {
+		return "" // a payee that is no merchant's
+	}
+	return id
 }

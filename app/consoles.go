@@ -10,6 +10,7 @@ import (
 
 	"koala/card/catalog"
 	"koala/card/isd"
+	"koala/hsm"
 	"koala/internal/db"
 	"koala/spec/emv"
 	"koala/spec/firmware"
@@ -17,6 +18,7 @@ import (
 	"koala/tsm"
 	"koala/web"
 	"koala/web/home"
+	trade "koala/web/merchant"
 	"koala/web/open"
 	"koala/web/ops"
 	"koala/web/wearer"
@@ -60,6 +62,9 @@ func (h *House) Handler(kit *web.Kit, p Pages) http.Handler {
 		Connect: func(ctx context.Context, band string) { h.connect(ctx, p.Street, band) }})
 	mux.Handle("/ops", staff)
 	mux.Handle("/ops/", staff)
+	shops := trade.New(trade.Deps{Kit: kit, Store: h.Store, Book: h.Book, Switch: h.Switch, Merchants: h.Merchants, People: h.Desk, Keys: h.Keys, BillKey: hsm.LabelPack, Ref: h.newRef})
+	mux.Handle("/merchant", shops)
+	mux.Handle("/merchant/", shops)
 	programs, developers := open.New(open.Deps{Kit: kit, Store: h.Store, TSM: h.TSM, Now: kit.Now, Ref: h.newRef, Log: h.Config.Log,
 		Connect: func(ctx context.Context, band string) { h.connect(ctx, p.Street, band) }})
 	mux.Handle("/v1/", programs)
@@ -84,6 +89,9 @@ var doors = []web.Door{
 	{Href: "/my/", Icon: "watch", Audience: web.Person,
 		Name: web.Text{ZH: "我的手环", EN: "My band"},
 		Lead: web.Text{ZH: "空中开卡、充值、刷闸、看每一笔票价怎么来", EN: "Add a card over the air, top up, tap a gate, see where each fare comes from"}},
+	{Href: "/merchant/", Icon: "store", Audience: web.Trade,
+		Name: web.Text{ZH: "商户", EN: "Shop"},
+		Lead: web.Text{ZH: "今天收了多少、何时到账、为什么收这个手续费", EN: "What came in today, when it arrives, and why a fee is what it is"}},
 	{Href: "/ops/", Icon: "gauge", Audience: web.Staff,
 		Name: web.Text{ZH: "运营", EN: "Operations"},
 		Lead: web.Text{ZH: "订单与指令、闸机、行程、账簿、清算", EN: "Orders and APDUs, gates, journeys, books, settlement"}},

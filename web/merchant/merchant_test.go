@@ -36,7 +36,7 @@ var (
 	noWord   = regexp.MustCompile(`%!|%\[\d`)
 	script   = regexp.MustCompile(`style="|onclick=|javascript:`)
 	hanInTag = regexp.MustCompile(`>[^<]*\p{Han}[^<]*<`)
-	names    = regexp.MustCompile(`员工|家联|中文`)
+	names    = regexp.MustCompile(`>员<|员工|家联|中文|农业银行|店主`)
 )
 
 func TestEveryPageInBothLanguages(t *testing.T) {
@@ -201,10 +201,15 @@ func TestRefund(t *testing.T) {
 	if status, _, _ := b.post(at+"/refund", form); status != http.StatusForbidden {
 		t.Errorf("a refund above the role's limit: %d", status)
 	}
-	for _, want := range []string{"it was broken", "gave money back", "refund:"} {
-		if body := b.page(at); !strings.Contains(body, want) {
+	body = b.page(at)
+	for _, want := range []string{"it was broken", "gave money back"} {
+		if !strings.Contains(body, want) {
 			t.Errorf("the sale's page lacks %q", want)
 		}
+	}
+	other := regexp.MustCompile(`href="(/merchant/sales/[0-9A-Z]{12})"`).FindStringSubmatch(body)
+	if other == nil || !strings.Contains(b.page(other[1]), "refund:") {
+		t.Error("the refund's page lacks its posting")
 	}
 	if body := b.page("/merchant/refunds"); !strings.Contains(body, "30.00") || !strings.Contains(body, "this console") {
 		t.Error("the list of refunds lacks it")
@@ -217,7 +222,7 @@ func TestStaff(t *testing.T) {
 	if status, _, body := b.post("/merchant/staff", url.Values{"name": {""}, "role": {"cashier"}}); status != http.StatusUnprocessableEntity || !strings.Contains(body, "Write a name") {
 		t.Errorf("an invitation for nobody: %d", status)
 	}
-	if status, _, _ := b.post("/merchant/staff", url.Values{"name": {"Wu"}, "role": {"king"}}); status < 400 {
+	if status, _, _ := b.post("/merchant/staff", url.Values{"name": {"Wu"}, "role": {"king"}}); status != http.StatusSeeOther || strings.Contains(b.page("/merchant/staff"), "Not used yet") {
 		t.Errorf("an invitation as king: %d", status)
 	}
 	_, _, body := b.post("/merchant/staff", url.Values{"name": {"Wu"}, "role": {"cashier"}})

@@ -286,7 +286,7 @@ func slip(s shell.Seat, t switching.Txn, zh bool) string {
 	}
 	say := func(w web.Text, args ...any) string { return w.To(lang, args...) }
 	lines := []string{say(shell.ShopName(s.Shop)), say(words.SlipMerchant, s.Shop.MID), say(words.SlipTerminal, t.TID), "", say(kindText(t.Kind)), say(words.SlipCard, shown(t.Masked)),
-		say(words.SlipBatch, t.Batch, t.STAN), say(words.SlipReference, t.RRN)}
+		say(words.SlipBatch, fmt.Sprintf("%06d", t.Batch), fmt.Sprintf("%06d", t.STAN)), say(words.SlipReference, t.RRN)}
 	if t.Auth != "" {
 		lines = append(lines, say(words.SlipAuth, t.Auth))
 	}

@@ -107,7 +107,7 @@ var words = struct {
 	SlipAgain:     web.Text{ZH: "*** 重打印 ***", EN: "*** REPRINT ***"},
 	SlipAmount:    web.Text{ZH: "金额 %[1]s", EN: "amount %[1]s"},
 	SlipAuth:      web.Text{ZH: "授权码 %[1]s", EN: "authorisation %[1]s"},
-	SlipBatch:     web.Text{ZH: "批次号 %06[1]d  凭证号 %06[2]d", EN: "batch %06[1]d  trace %06[2]d"},
+	SlipBatch:     web.Text{ZH: "批次号 %[1]s  凭证号 %[2]s", EN: "batch %[1]s  trace %[2]s"},
 	SlipCard:      web.Text{ZH: "卡号 %[1]s", EN: "card %[1]s"},
 	SlipMerchant:  web.Text{ZH: "商户号 %[1]s", EN: "merchant %[1]s"},
 	SlipOther:     web.Text{ZH: "另一种语言", EN: "In the other language"},
