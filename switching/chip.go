@@ -189,8 +189,8 @@ func (h *Host) tapAbroad(ctx context.Context, w *work, o *Txn) (string, error) {
 		t := w.begin(tx)
 		t.Counter = w.chip.atc
 		var n int
-		err := tx.QueryRow(`SELECT COUNT(*) FROM switching_txn WHERE shop = $1 AND token = $2 AND counter = $3 AND kind = 'tap' AND state = 'cleared'`,
-			t.Shop, t.Token, t.Counter).Scan(&n)
+		err := tx.QueryRow(`SELECT COUNT(*) FROM switching_txn WHERE kind = 'tap' AND token = $1 AND counter = $2 AND state = 'cleared'`,
+			t.Token, t.Counter).Scan(&n)
 		switch {
 		case err != nil:
 			return err
@@ -206,7 +206,7 @@ func (h *Host) tapAbroad(ctx context.Context, w *work, o *Txn) (string, error) {
 			t.State = Cleared
 		}
 		if err == nil {
-			err = t.insert(tx)
+			err = t.put(tx)
 		}
 		if err == nil {
 			err = tell(tx, "sale.collected", t)

@@ -10,7 +10,6 @@ import (
 	"koala/hsm"
 	"koala/internal/db"
 	"koala/issuing"
-	"koala/settlement"
 	"koala/spec/dukpt"
 	"koala/spec/emv"
 	"koala/spec/iso8583"
@@ -355,8 +354,7 @@ func TestDownloads(t *testing.T) {
 	if list[0] != '1' && list[0] != '2' {
 		t.Fatalf("CA keys %q", list)
 	}
-	name := list[1:17] // 9F06 05 RID, 9F22 01 index
-	name = append([]byte{}, list[1:1+8+4]...)
+	name := append([]byte{}, list[1:1+8+4]...) // 9F06 05 RID, 9F22 01 index
 	key := get("0800", "370", string(name))
 	if key[0] != '1' || len(key) < 150 {
 		t.Errorf("CA key of %d bytes", len(key))
@@ -454,7 +452,6 @@ func TestCutOff(t *testing.T) {
 	if m, a, err := h.host.Open(ctx, log[0]); err != nil || len(m) < 100 || len(a) < 60 {
 		t.Errorf("message %d, answer %d, %v", len(m), len(a), err)
 	}
-	_ = settlement.CutOff
 }
 
 // TestTheProtocolsExample holds the numbers of docs/terminal-protocol.md.

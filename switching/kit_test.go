@@ -1,7 +1,6 @@
 package switching_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -448,5 +447,3 @@ func unhex(s string) []byte {
 }
 
 func find(v []byte, tag tlv.Tag) []byte { x, _ := tlv.Find(v, tag); return x }
-
-var _ = bytes.Equal

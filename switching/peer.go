@@ -349,11 +349,12 @@ func (h *Host) ask(ctx context.Context, t *Txn, trace int, m *iso8583.Message) (
 		return nil, fmt.Errorf("%w: %w", ErrDown, err)
 	}
 	h.logPeer(ctx, t, t.Host+">", m.MTI(), "", wire)
-	ctx, cancel := context.WithTimeout(ctx, h.cfg.Wait)
+	asking, cancel := context.WithTimeout(ctx, h.cfg.Wait)
 	defer cancel()
 	start := h.store.Now()
 	x.asked.Add(1)
-	raw, err := peer.Ask(ctx, wire)
+	raw, err := peer.Ask(asking, wire)
+	ctx = context.WithoutCancel(ctx) // an answer that has come is read, however late it is by then
 	switch {
 	case errors.Is(err, ErrDown):
 		x.down.Add(1)

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"koala/internal/db"
-	"koala/ledger"
+	"koala/issuing"
 	"koala/settlement"
 	"koala/spec/emv"
 	"koala/spec/iso8583"
@@ -126,7 +126,7 @@ func TestForeign(t *testing.T) {
 		t.Errorf("balance %q", p.in.Text(54))
 	}
 	expect(t, "sale", p.ask("sale", 100_00, in), "00")
-	sale, rrn := p.stan, p.in.Text(37)
+	rrn := p.in.Text(37)
 	if p.in.Text(38) != "FAR001" {
 		t.Errorf("authorisation %q", p.in.Text(38))
 	}
@@ -146,7 +146,6 @@ func TestForeign(t *testing.T) {
 	if f.sum() != 60_00 || h.balance(switching.Receivable("FAR")).Posted.Minor() != -60_00 {
 		t.Errorf("the far host has %d, the books %d", f.sum(), h.balance(switching.Receivable("FAR")).Posted.Minor())
 	}
-	_ = sale
 }
 
 // TestMoods: whatever an issuer's host does, the shop, the host and the books
@@ -263,5 +262,45 @@ func TestRestart(t *testing.T) {
 	if b := h.balance(settlement.Payable(shop)); b.Posted.Minor() != 0 {
 		t.Errorf("shop %v", b)
 	}
-	_ = ledger.Debit
+}
+
+// TestLate: what comes after its end is kept in the log and changes nothing; a
+// tap of another bank's card is booked once, whoever brings it.
+func TestLate(t *testing.T) {
+	f := newFar()
+	h := open(t, true, map[string]switching.Peer{"FAR": f})
+	p, q := h.terminal("10000001"), h.terminal("10000002")
+	f.mood = "silent"
+	expect(t, "sale", p.ask("sale", 10_00, p.far()), "98")
+	rrn := p.in.Text(37)
+	var late iso8583.Message
+	late.Reset(iso8583.UnionPayInterchange(), "0210")
+	late.SetText(37, rrn)
+	late.SetText(39, "00")
+	wire, err := late.Seal(nil, f.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.host.Late(ctx, "FAR", wire)
+	f.mood = ""
+	if err := h.host.Tick(ctx, h.now.Now()); err != nil {
+		t.Fatal(err)
+	}
+	var x switching.Txn
+	var log []switching.Message
+	h.read(func(q *db.Query) (err error) {
+		if x, err = switching.Transaction(q, rrn); err == nil {
+			log, err = switching.Messages(q, x)
+		}
+		return err
+	})
+	if x.State != switching.Unknown || len(log) != 5 || log[2].Note != "late or doubled" {
+		t.Errorf("%s, %d lines", x.State, len(log))
+	}
+	c := h.card(issuing.DebitCard)
+	tap := c.chip(0, 5_00, pboc.TC)
+	tap[2] = farCard
+	expect(t, "tap", p.ask("tap", 5_00, tap), "00")
+	expect(t, "the same tap at another terminal", q.ask("tap", 5_00, tap), "00")
+	h.want("once", 5000_00, 0, 5_00)
 }

@@ -21,7 +21,6 @@ func TestDay(t *testing.T) {
 		t.Errorf("answer without its fields")
 	}
 	h.want("held", 5000_00, 100_00, 0)
-	chip := p.stan
 	if got := p.ask("sale", 50_00, p.swipe(c, "123456")); got != "00" {
 		t.Fatalf("stripe sale: %s", got)
 	}
@@ -37,7 +36,6 @@ func TestDay(t *testing.T) {
 	if got := p.ask("sale", 60_00, p.swipe(c, "000000")); got != "55" {
 		t.Errorf("wrong PIN: %s", got)
 	}
-	_ = chip
 	if got := p.settle(150_00, 2, 50_00, 1); got != "11" {
 		t.Fatalf("settlement: %s %s", got, p.in.Text(48))
 	}
