@@ -1,6 +1,11 @@
 package web
 
-import "strconv"
+import (
+	"cmp"
+	"math"
+	"slices"
+	"strconv"
+)
 
 // A BarChart shows amounts or counts side by side. Its numbers stand in a
 // table behind it, which reads the same without seeing the picture.
@@ -122,3 +127,120 @@ func (p Parted) percent(v int64) string {
 func (p Parted) say(v int64) string { return BarChart{Money: p.Money}.say(v) }
 
 func shareClass(i int) string { return "share-" + strconv.Itoa(i%5) }
+
+// A HeatMap is a table whose cells are coloured by how they are: it is its own
+// table behind.
+type HeatMap struct {
+	ID   string
+	Of   Text   // what the rows are
+	Days []Text // heads of the columns, short
+	Rows []HeatRow
+}
+
+// A HeatRow is one row.
+type HeatRow struct {
+	Name  Text
+	Href  string // may be empty
+	Cells []HeatCell
+}
+
+// A HeatCell is how one thing was on one day. A cell without words is empty.
+type HeatCell struct {
+	Tone  Tone
+	Text  Text // short: a number, a sign
+	Title Text // in full
+	Href  string
+}
+
+// A GeoMap shows places of China in a plain projection, the larger the number
+// the larger the circle. Bare places show where there is nothing.
+type GeoMap struct {
+	Title  Text
+	Money  bool // values are fen
+	Places []GeoPlace
+	Names  int // how many of the largest are named on the map
+}
+
+// A GeoPlace is one place, degrees WGS-84.
+type GeoPlace struct {
+	Name     Text
+	Lat, Lon float64
+	Value    int64
+	Note     Text // in the tip; may be empty
+	Href     string
+}
+
+// The part of the world that a GeoMap shows, and what a degree of latitude is in
+// its units; one of longitude is shorter, as at 36 degrees north.
+const (
+	geoWest, geoEast   = 73.0, 135.5
+	geoSouth, geoNorth = 17.5, 54.0
+	geoDegree          = 20.0
+)
+
+var geoNarrow = math.Cos(36 * math.Pi / 180)
+
+func geoX(lon float64) float64 { return (lon - geoWest) * geoDegree * geoNarrow }
+func geoY(lat float64) float64 { return (geoNorth - lat) * geoDegree }
+
+func decimal(f float64) string { return strconv.FormatFloat(f, 'f', 1, 64) }
+
+func geoBox() string { return "0 0 " + decimal(geoX(geoEast)) + " " + decimal(geoY(geoSouth)) }
+
+// geoLines are the meridians and parallels at whole tens of degrees.
+func geoLines() (out [][4]string) {
+	for lon := 80.0; lon < geoEast; lon += 10 {
+		out = append(out, [4]string{decimal(geoX(lon)), "0", decimal(geoX(lon)), decimal(geoY(geoSouth))})
+	}
+	for lat := 20.0; lat < geoNorth; lat += 10 {
+		out = append(out, [4]string{"0", decimal(geoY(lat)), decimal(geoX(geoEast)), decimal(geoY(lat))})
+	}
+	return out
+}
+
+// drawn are the places with something, largest first, so that small ones lie on
+// top.
+func (g GeoMap) drawn() (out []GeoPlace) {
+	for _, p := range g.Places {
+		if p.Value > 0 {
+			out = append(out, p)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b GeoPlace) int { return cmp.Compare(b.Value, a.Value) })
+	return out
+}
+
+// radius has a circle's area follow the value.
+func (g GeoMap) radius(v int64) string {
+	top := int64(1)
+	for _, p := range g.Places {
+		top = max(top, p.Value)
+	}
+	const least, most = 5, 34
+	return decimal(least + (most-least)*math.Sqrt(float64(v)/float64(top)))
+}
+
+func (g GeoMap) say(p GeoPlace) Text {
+	n := BarChart{Money: g.Money}.say(p.Value)
+	out := Text{ZH: p.Name.ZH + " · " + n, EN: p.Name.EN + " · " + n}
+	if !p.Note.Empty() {
+		out.ZH, out.EN = out.ZH+" · "+p.Note.ZH, out.EN+" · "+p.Note.EN
+	}
+	return out
+}
+
+// geoSide puts names near the right edge to the left of their place.
+func geoSide(p GeoPlace) string {
+	if p.Lon > 122 {
+		return "end"
+	}
+	return "start"
+}
+
+func (g GeoMap) beside(p GeoPlace) string {
+	r, _ := strconv.ParseFloat(g.radius(p.Value), 64)
+	if geoSide(p) == "end" {
+		return decimal(geoX(p.Lon) - r - 4)
+	}
+	return decimal(geoX(p.Lon) + r + 4)
+}

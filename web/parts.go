@@ -28,9 +28,43 @@ type Page struct {
 
 // A NavItem is one entry of a console's navigation.
 type NavItem struct {
-	Href string
-	Name Text
-	Icon string
+	Href  string
+	Name  Text
+	Icon  string
+	Group Text // heading it stands under; empty: none, or that of the item before
+}
+
+// A navGroup is the entries under one heading.
+type navGroup struct {
+	name  Text
+	items []NavItem
+}
+
+// navGroups gathers grouped entries, nil when nothing is grouped.
+func navGroups(list []NavItem) (out []navGroup) {
+	grouped := false
+	for _, n := range list {
+		grouped = grouped || !n.Group.Empty()
+		if len(out) == 0 || !n.Group.Empty() {
+			out = append(out, navGroup{name: n.Group})
+		}
+		last := &out[len(out)-1]
+		last.items = append(last.items, n)
+	}
+	if !grouped {
+		return nil
+	}
+	return out
+}
+
+// navHere is the entry that a page belongs to.
+func navHere(p Page) NavItem {
+	for _, n := range p.Nav {
+		if n.Href == p.Here {
+			return n
+		}
+	}
+	return NavItem{Name: p.Title, Icon: "menu"}
 }
 
 // A Link leads somewhere.

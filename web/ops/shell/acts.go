@@ -7,49 +7,71 @@ type Act string
 
 // The acts.
 const (
-	ActVerify      Act = "order.verify"
-	ActCancel      Act = "order.cancel"
-	ActRecover     Act = "order.recover"
-	ActBlock       Act = "card.block"
-	ActUnblock     Act = "card.unblock"
-	ActDeny        Act = "deny.add"
-	ActAllow       Act = "deny.remove"
-	ActRepair      Act = "journey.repair"
-	ActSettle      Act = "settlement.run"
-	ActShut        Act = "customer.block"
-	ActReopen      Act = "customer.unblock"
-	ActAcknowledge Act = "exception.close"
-	ActPublish     Act = "deny.publish"
-	ActSeal        Act = "books.seal"
-	ActApprove     Act = "template.approve"
-	ActRefuse      Act = "template.refuse"
-	ActWithdraw    Act = "template.withdraw"
-	ActRotate      Act = "key.rotate"
-	ActFill        Act = "pool.fill"
-	ActSuspend     Act = "band.suspend"
-	ActRestore     Act = "band.restore"
-	ActRefund      Act = "claim.refund"
-	ActRetry       Act = "clearing.retry"
-	ActRule        Act = "load.decide"
-	ActDoubt       Act = "doubt.decide"
-	ActDevice      Act = "device.state"
-	ActRelease     Act = "release.publish"
-	ActStage       Act = "release.stage"
-	ActHalt        Act = "release.halt"
-	ActPartner     Act = "partner.add"
-	ActKey         Act = "partner.key"
-	ActRevoke      Act = "partner.revoke"
-	ActSpace       Act = "partner.space"
-	ActPassages    Act = "passages.open"
-	ActAdmit       Act = "grant.give"
-	ActExpel       Act = "grant.take"
+	ActVerify       Act = "order.verify"
+	ActCancel       Act = "order.cancel"
+	ActRecover      Act = "order.recover"
+	ActBlock        Act = "card.block"
+	ActUnblock      Act = "card.unblock"
+	ActDeny         Act = "deny.add"
+	ActAllow        Act = "deny.remove"
+	ActRepair       Act = "journey.repair"
+	ActSettle       Act = "settlement.run"
+	ActShut         Act = "customer.block"
+	ActReopen       Act = "customer.unblock"
+	ActAcknowledge  Act = "exception.close"
+	ActPublish      Act = "deny.publish"
+	ActSeal         Act = "books.seal"
+	ActApprove      Act = "template.approve"
+	ActRefuse       Act = "template.refuse"
+	ActWithdraw     Act = "template.withdraw"
+	ActRotate       Act = "key.rotate"
+	ActFill         Act = "pool.fill"
+	ActSuspend      Act = "band.suspend"
+	ActRestore      Act = "band.restore"
+	ActRefund       Act = "claim.refund"
+	ActRetry        Act = "clearing.retry"
+	ActRule         Act = "load.decide"
+	ActDoubt        Act = "doubt.decide"
+	ActDevice       Act = "device.state"
+	ActRelease      Act = "release.publish"
+	ActStage        Act = "release.stage"
+	ActHalt         Act = "release.halt"
+	ActPartner      Act = "partner.add"
+	ActKey          Act = "partner.key"
+	ActRevoke       Act = "partner.revoke"
+	ActSpace        Act = "partner.space"
+	ActPassages     Act = "passages.open"
+	ActAdmit        Act = "grant.give"
+	ActExpel        Act = "grant.take"
+	ActRoute        Act = "route.set"
+	ActResend       Act = "queue.resend"
+	ActTerminal     Act = "terminal.state"
+	ActDemand       Act = "terminal.ask"
+	ActStageEstate  Act = "terminals.stage"
+	ActBatchDiffer  Act = "batch.decide"
+	ActMerchant     Act = "merchant.decide"
+	ActCheck        Act = "merchant.check"
+	ActMerchantRisk Act = "merchant.risk"
+	ActPropose      Act = "exception.propose"
+	ActSign         Act = "exception.sign"
+	ActReject       Act = "exception.reject"
+	ActOffset       Act = "exception.offset"
+	ActHold         Act = "payout.hold"
+	ActFree         Act = "payout.release"
+	ActFunding      Act = "funding.set"
+	ActCase         Act = "risk.case"
+	ActRules        Act = "rules.propose"
+	ActRehearse     Act = "rules.replay"
+	ActActivate     Act = "rules.activate"
+	ActDispute      Act = "dispute.step"
+	ActPack         Act = "dispute.pack"
 )
 
 // Acts lists them for the filter.
 var Acts = []Act{ActVerify, ActCancel, ActRecover, ActBlock, ActUnblock, ActDeny, ActAllow, ActRepair, ActSettle, ActShut, ActReopen,
 	ActAcknowledge, ActPublish, ActSeal, ActApprove, ActRefuse, ActWithdraw, ActRotate, ActFill, ActSuspend, ActRestore, ActRefund, ActRetry,
 	ActRule, ActDoubt, ActDevice, ActRelease, ActStage, ActHalt, ActPartner, ActKey, ActRevoke, ActSpace,
-	ActPassages, ActAdmit, ActExpel}
+	ActPassages, ActAdmit, ActExpel, ActRoute, ActResend, ActTerminal, ActDemand, ActStageEstate, ActBatchDiffer, ActMerchant, ActCheck, ActMerchantRisk, ActPropose, ActSign, ActReject, ActOffset, ActHold, ActFree, ActFunding, ActCase, ActRules, ActRehearse, ActActivate, ActDispute, ActPack}
 
 // Words says what staff did.
 func (a Act) Words() web.Text { return deedWords[a] }
@@ -68,6 +90,28 @@ var deedWords = map[Act]web.Text{
 	ActPartner: {ZH: "登记合作方", EN: "partner added"}, ActKey: {ZH: "签发接口密钥", EN: "API key issued"}, ActRevoke: {ZH: "吊销接口密钥", EN: "API key revoked"},
 	ActSpace:    {ZH: "更改合作方空间", EN: "partner's space changed"},
 	ActPassages: {ZH: "打开通行记录", EN: "passages opened"}, ActAdmit: {ZH: "授予通行", EN: "access given"}, ActExpel: {ZH: "取消通行", EN: "access taken away"},
+	ActRoute:        {ZH: "更改路由", EN: "route changed"},
+	ActResend:       {ZH: "立即重发", EN: "queue sent now"},
+	ActTerminal:     {ZH: "更改终端状态", EN: "terminal changed"},
+	ActDemand:       {ZH: "要求终端", EN: "terminal asked"},
+	ActStageEstate:  {ZH: "分批下发终端参数", EN: "staged for terminals"},
+	ActBatchDiffer:  {ZH: "裁定批次差异", EN: "batch difference decided"},
+	ActMerchant:     {ZH: "审批商户", EN: "merchant decided"},
+	ActCheck:        {ZH: "核验商户", EN: "merchant checked"},
+	ActMerchantRisk: {ZH: "更改商户风险等级", EN: "merchant risk level changed"},
+	ActPropose:      {ZH: "提出处理", EN: "exception proposed"},
+	ActSign:         {ZH: "复核签字", EN: "exception signed"},
+	ActReject:       {ZH: "驳回处理", EN: "proposal rejected"},
+	ActOffset:       {ZH: "对冲差异", EN: "exceptions set off"},
+	ActHold:         {ZH: "暂停付款", EN: "payouts held"},
+	ActFree:         {ZH: "解除暂停", EN: "hold released"},
+	ActFunding:      {ZH: "更改垫资上限", EN: "funding limit changed"},
+	ActCase:         {ZH: "处理风险案件", EN: "risk case moved"},
+	ActRules:        {ZH: "提交规则", EN: "rules proposed"},
+	ActRehearse:     {ZH: "回放规则", EN: "rules replayed"},
+	ActActivate:     {ZH: "启用规则", EN: "rules put into force"},
+	ActDispute:      {ZH: "推进争议", EN: "dispute moved"},
+	ActPack:         {ZH: "汇集证据", EN: "evidence gathered"},
 }
 
 // Told makes a timeline of the trail.
