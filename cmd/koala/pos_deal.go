@@ -17,7 +17,7 @@ import (
 
 // posHostCommands are what a terminal does with an acquirer's host.
 func posHostCommands() []*cobra.Command {
-	return []*cobra.Command{posSignOnCommand(), posSaleCommand(), posVoidCommand(), posRefundCommand(), posSettleCommand(), posStatusCommand()}
+	return []*cobra.Command{posSignOnCommand(), posSaleCommand(), posVoidCommand(), posRefundCommand(), posFollowCommand(), posProveCommand(), posSettleCommand(), posStatusCommand()}
 }
 
 // terminalExample are the flags that the examples share.
@@ -101,10 +101,7 @@ Exit code 0: approved; 1: not, or no answer; 2: misused.`,
 		},
 	}
 	f.bind(c)
-	c.Flags().StringVar(&f.reader, "reader", "", "PC/SC reader by any part of its name; needs pcscd")
-	c.Flags().StringVar(&f.listen, "listen", "", "address and port on which to wait for a virtual card")
-	c.Flags().StringVar(&f.posFlags.connect, "card", "", "address and port of a virtual card that waits for a reader")
-	c.Flags().BoolVar(&f.contact, "contact", false, "the card is inserted, not tapped")
+	f.bindSlot(c)
 	c.Flags().StringVar(&o.Card.Track2, "track2", "", "what the stripe says: number, = and the rest")
 	c.Flags().StringVar(&o.Card.PAN, "pan", "", "card number that was keyed; with --expiry")
 	c.Flags().StringVar(&o.Card.Expiry, "expiry", "", "of a keyed card, YYMM")
@@ -117,6 +114,14 @@ Exit code 0: approved; 1: not, or no answer; 2: misused.`,
 	c.Flags().StringSliceVar(&f.ca, "ca", nil, "file with CA keys, as koala card ca export writes them (json or csv)")
 	c.Flags().BoolVar(&f.testKeys, "test-keys", false, "also trust published test keys")
 	return c
+}
+
+// bindSlot declares where a card can be.
+func (f *hostFlags) bindSlot(c *cobra.Command) {
+	c.Flags().StringVar(&f.reader, "reader", "", "PC/SC reader by any part of its name; needs pcscd")
+	c.Flags().StringVar(&f.listen, "listen", "", "address and port on which to wait for a virtual card")
+	c.Flags().StringVar(&f.posFlags.connect, "card", "", "address and port of a virtual card that waits for a reader")
+	c.Flags().BoolVar(&f.contact, "contact", false, "the card is inserted, not tapped")
 }
 
 // checkCard wants one card, and an amount where the kind has one.

@@ -130,11 +130,15 @@ func TestPosSpeaksToHost(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 	do(exitFine, "refund --of 000004/000017/0901 --track2 "+hostStripe+" --amount 100")
+	auth := do(exitFine, "sale --kind pre-authorisation --track2 "+hostStripe+" --amount 10000")
+	if v := do(exitFine, fmt.Sprint("follow-up --trace ", auth.Trace, " --amount 11500")); v.Kind != "completion" || v.Fen != 115_00 {
+		t.Errorf("%+v", v)
+	}
 	a.silent = true
 	do(exitRefused, "sale --track2 "+hostStripe+" --amount 7")
 	var st terminalSaid
 	s := koala(t, "", append([]string{"pos", "status"}, flags...)...)
-	if err := json.Unmarshal([]byte(s.out), &st); err != nil || len(st.Pending) != 1 || len(st.Deals) != 4 || st.Net != 0 {
+	if err := json.Unmarshal([]byte(s.out), &st); err != nil || len(st.Pending) != 1 || len(st.Deals) != 6 || st.Net != 115_00 {
 		t.Errorf("%v %+v", err, st)
 	}
 	a.silent = false
@@ -193,6 +197,10 @@ func TestPosHostBadInput(t *testing.T) {
 		{"pos void" + good, exitMisused, "--trace"},
 		{"pos refund --amount 1 --pan 1" + good, exitMisused, "--reference"},
 		{"pos refund --amount 1 --pan 1 --of 1/2/3" + good, exitMisused, "--of"},
+		{"pos follow-up --trace 1 --kind gift" + good, exitMisused, "gift"},
+		{"pos follow-up --amount 1" + good, exitMisused, "--trace"},
+		{"pos follow-up --trace 1" + good, exitMisused, "--amount"},
+		{"pos prove" + good, exitMisused, "where is the card?"},
 		{"pos status --card-tail 1111" + good, exitRefused, "1111"},
 		{"pos status extra" + good, exitMisused, "extra"},
 	} {
