@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"koala/hsm"
+	"koala/internal/clock"
 	"koala/internal/db"
 	"koala/internal/outbox"
 	"koala/issuing"
@@ -97,6 +98,51 @@ type Host struct {
 	mu   sync.Mutex
 	late []line          // of the message log, written with the next unit
 	days map[string]*day // what shops have sold today
+
+	pulse pulse
+}
+
+// A Beat is one transaction as it was answered: what pages show of the switch's
+// speed. It is kept in memory only, a few thousand of them.
+type Beat struct {
+	At   time.Time // by the house's clock
+	Took time.Duration
+	Kind string
+	Host string // empty: our own bank
+	Code string // field 39
+}
+
+// maxBeats is how many are remembered.
+const maxBeats = 4096
+
+type pulse struct {
+	mu   sync.Mutex
+	list [maxBeats]Beat
+	n    int
+}
+
+func (p *pulse) add(b Beat) {
+	p.mu.Lock()
+	p.list[p.n%maxBeats] = b
+	p.n++
+	p.mu.Unlock()
+}
+
+// Beats are the transactions answered from a moment on, oldest first.
+func (h *Host) Beats(since time.Time) []Beat {
+	p := &h.pulse
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	first := max(0, p.n-maxBeats)
+	at := p.n
+	for at > first && !p.list[(at-1)%maxBeats].At.Before(since) {
+		at--
+	}
+	out := make([]Beat, 0, p.n-at)
+	for ; at < p.n; at++ {
+		out = append(out, p.list[at%maxBeats])
+	}
+	return out
 }
 
 // New makes the switch over a store that has this package's Schema and those of
@@ -240,6 +286,7 @@ func (h *Host) Handle(ctx context.Context, message []byte) (answer []byte, err e
 	w.s = s.(*session)
 	w.s.mu.Lock()
 	defer w.s.mu.Unlock()
+	begun := machine.Now()
 	code, err := h.ready(ctx, w, tid)
 	if err == nil && code == "" {
 		code, err = h.dispatch(ctx, w, mti)
@@ -252,8 +299,15 @@ func (h *Host) Handle(ctx context.Context, message []byte) (answer []byte, err e
 		code = "96"
 		w.note("failed: %v", err)
 	}
-	return h.seal(ctx, w, code)
+	answer, err = h.seal(ctx, w, code)
+	if w.txn != nil && w.kind != nil {
+		h.pulse.add(Beat{At: w.now, Took: machine.Now().Sub(begun), Kind: w.kind.Name, Host: w.route.Host, Code: code})
+	}
+	return answer, err
 }
+
+// machine measures how long an answer takes: a city's clock runs faster.
+var machine = clock.System()
 
 func (w *work) reset(h *Host) {
 	lines := w.lines[:0]

@@ -31,12 +31,14 @@ type till struct {
 	*terminal
 	journal []*entry
 	due     *entry // to be reversed before anything else
+	lost    [][]byte
 }
 
 // deliver sends wire and says whether the answer came back.
 func (p *till) deliver(t *rapid.T, wire []byte) (came bool) {
 	switch rapid.SampledFrom([]string{"", "", "", "", "doubled", "no answer", "lost"}).Draw(t, "line") {
 	case "lost":
+		p.lost = append(p.lost, wire)
 		return false
 	case "no answer":
 		p.exchange(wire)
@@ -116,7 +118,7 @@ func TestModel(t *testing.T) {
 				continue
 			}
 			fen := rapid.Int64Range(1, 20).Draw(t, "fen")
-			switch rapid.SampledFrom([]string{"own", "own", "far", "far", "void", "restart", "tick"}).Draw(t, "do") {
+			switch rapid.SampledFrom([]string{"own", "own", "far", "far", "void", "restart", "tick", "late"}).Draw(t, "do") {
 			case "own":
 				p.act(t, &entry{kind: "sale", fen: fen}, c.chip(0, fen, pboc.ARQC))
 			case "far":
@@ -134,6 +136,11 @@ func TestModel(t *testing.T) {
 						break
 					}
 				}
+			case "late": // what was lost, and is reversed, comes all the same
+				for _, wire := range p.lost {
+					p.exchange(wire)
+				}
+				p.lost = nil
 			case "restart":
 				h.boot()
 			case "tick":

@@ -211,6 +211,15 @@ func requeue(tx *db.Tx, t *Txn, to, last string) error {
 	return err
 }
 
+// Resend has what waits in the queue sent at the next tick, whatever its turn.
+func Resend(tx *db.Tx, id int64) error {
+	n, err := tx.Exec(`UPDATE switching_queue SET due = $2 WHERE id = $1 AND what IN ($3, $4, $5)`, id, tx.Now().UnixMicro(), queueReversal, queueAdvice, queueNotice)
+	if err == nil && n == 0 {
+		err = fmt.Errorf("queue %d: %w", id, ErrNotFound)
+	}
+	return err
+}
+
 // recover1 takes back whatever was asked before a restart: nobody knows its end.
 func recover1(tx *db.Tx) error {
 	_, err := tx.Exec(`UPDATE switching_queue SET what = $2, due = $3, last = 'restart' WHERE what = $1`, queueAsked, queueReversal, tx.Now().UnixMicro())
