@@ -56,10 +56,6 @@ type bank struct {
 	host  *switching.Host
 	fault func(n int, answer []byte) error // of the n-th message, negative on its way back
 	n     int
-	days  int
-	hold  int64 // that stays of days before
-	cash  int64 // on cards
-	funds int64 // of the holder, ever
 }
 
 // Exchange is the line, in process.
