@@ -31,9 +31,9 @@ const (
 
 // A sum are the totals of the cards of one country.
 type sum struct {
-	debits, credits   int64
-	debitN, creditN   int
-	foreign, overflow bool
+	debits, credits int64
+	debitN, creditN int
+	foreign         bool
 }
 
 // add counts a transaction.

@@ -214,7 +214,7 @@ func TestECash(t *testing.T) {
 	h.want("undone", 4812_50, 0, 0)
 	d := h.card(issuing.DebitCard)
 	in := c.chip(0x62, 70_00, pboc.ARQC)
-	in[2], in[35], in[62], in[55] = d.number, d.track(), fmt.Sprintf("%-19s", c.number), in[55]
+	in[2], in[35], in[62] = d.number, d.track(), fmt.Sprintf("%-19s", c.number)
 	expect(t, "load from another card", p.ask("load.other", 70_00, p.pin(in, d.number, "123456")), "00")
 	h.want("held for the load", 4812_50, 70_00, 0)
 	expect(t, "settle", p.settle(12_50+60_00, 2, 12_50+60_00, 2), "11")

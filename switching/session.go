@@ -296,6 +296,9 @@ func (w *work) build(code string) error {
 		}
 		w.out.SetText(15, local.Format("0102"))
 	} else if w.in.Has(11) {
+		if w.in.IsMTI("0500") {
+			w.out.SetText(15, local.Format("0102"))
+		}
 		w.out.SetText(37, local.Format("060102150405"))
 	}
 	w.out.SetText(12, local.Format("150405"))

@@ -151,7 +151,6 @@ type Kind struct {
 	act     act
 	card    bool // the card or its number has to come
 	advice  bool // it is told afterwards: the issuer is informed, not asked
-	pin     bool // a stripe has to bring a PIN
 }
 
 var (
