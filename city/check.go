@@ -199,6 +199,9 @@ func (s *sim) closing() error {
 	if err := s.syncAll(); err != nil {
 		return err
 	}
+	if err := s.market.Rest(s.ctx, s.pass); err != nil {
+		return err
+	}
 	for range 2 { // what was booked after a cut-off is paid with the next day
 		s.clock.Advance(24 * time.Hour)
 		if err := s.house.Tick(s.ctx); err != nil {
@@ -208,7 +211,7 @@ func (s *sim) closing() error {
 	if err := s.checkAll(); err != nil {
 		return err
 	}
-	if err := s.checkEnd(); err != nil {
+	if err := errors.Join(s.checkEnd(), s.market.End(s.ctx)); err != nil {
 		return err
 	}
 	p, err := s.house.Verify(s.ctx)
@@ -387,6 +390,7 @@ func (s *sim) hash() (string, error) {
 		table, deny := r.Versions()
 		fmt.Fprintf(sum, "reader %s %s table %d deny %d %s\n", r.ID, r.Terminal, table, deny, h.Bytes())
 	}
+	s.market.Sum(sum)
 	for _, a := range s.street.Acceptors() {
 		pack, err := a.Pack()
 		if err != nil {
@@ -442,6 +446,9 @@ func allJourneys(q *db.Query, card purse.Number) (out []transit.Journey, err err
 func (s *sim) result() Result {
 	out := Result{Seed: s.cfg.Seed, Days: s.cfg.Days, People: s.cfg.People, Steps: s.steps, Faults: s.cfg.Faults, Proof: "ok",
 		Store: "sqlite", Counts: s.counts, Injected: s.injected}
+	for name, n := range s.market.Counts() {
+		s.count("shops, "+name, n)
+	}
 	if s.cfg.DB != "" {
 		out.Store = "postgres"
 	}

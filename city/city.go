@@ -151,7 +151,7 @@ var primes []byte
 // chance, which goes on where it stood.
 func (s *sim) houseConfig(data string) app.Config {
 	return app.Config{Data: data, DB: s.cfg.DB, KeyFile: filepath.Join(data, "koala.key"), Clock: s.clock, Rand: s.chance, Primes: primes,
-		Inline: true, Faults: &s.breaker, Log: s.cfg.Log}
+		Inline: true, Faults: &s.breaker, Log: s.cfg.Log, Peers: s.market.Peers()}
 }
 
 func newSim(ctx context.Context, cfg Config) (*sim, error) {
@@ -163,6 +163,9 @@ func newSim(ctx context.Context, cfg Config) (*sim, error) {
 	if s.data, err = s.freshFolder(); err != nil {
 		return nil, err
 	}
+	if err := s.openMarket(); err != nil {
+		return nil, err
+	}
 	if s.house, err = app.New(ctx, s.houseConfig(s.data)); err != nil {
 		return nil, fmt.Errorf("opening the house of the city: %w", err)
 	}
@@ -171,7 +174,8 @@ func newSim(ctx context.Context, cfg Config) (*sim, error) {
 		s.house.Close()
 		return nil, err
 	}
-	if err := openShops(ctx, s.street); err != nil {
+	s.market.Move(s.house, s.street)
+	if err := errors.Join(openShops(ctx, s.street), s.market.Open(ctx)); err != nil {
 		s.house.Close()
 		return nil, err
 	}

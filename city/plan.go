@@ -4,7 +4,11 @@ import (
 	"fmt"
 	"time"
 
+	"koala/calendar"
+	"koala/city/foreign"
+	"koala/city/market"
 	"koala/city/street"
+	"koala/internal/clock"
 	"koala/internal/db"
 	"koala/issuing"
 	"koala/terminal"
@@ -240,4 +244,123 @@ func (r *rider) lock(kind tsm.Kind, wish int, then func() error) error {
 	r.orders = append(r.orders, id)
 	s.count(string(kind)+"s", 1)
 	return r.fetch(then)
+}
+
+// openMarket makes the shops that take cards online, with the faults that the
+// city has.
+func (s *sim) openMarket() (err error) {
+	s.market, err = market.New(market.Config{Clock: s.clock, Rand: street.Chance(s.cfg.Seed, clock.Random), Hosts: true, Faults: market.Faults{
+		Line: func() market.LineFault {
+			if !s.rolls(s.rate.wire) {
+				return market.Delivered
+			}
+			return market.LineFault(1 + s.dice.IntN(int(market.Noise)))
+		},
+		Power: func() int {
+			if !s.rolls(s.rate.power) {
+				return 0
+			}
+			return 1 + s.dice.IntN(12)
+		},
+		Host: func() foreign.Fault {
+			if !s.rolls(s.rate.wire) {
+				return foreign.None
+			}
+			return hostFaults[s.dice.IntN(len(hostFaults))]
+		},
+		Paper: func() market.PaperFault {
+			if !s.rolls(s.rate.paper) {
+				return market.AsItIs
+			}
+			return market.PaperFault(1 + s.dice.IntN(int(market.WrongAmount)))
+		},
+		Bank: func() market.BankFault {
+			if !s.rolls(4 * s.rate.paper) {
+				return market.Carried
+			}
+			return market.BankFault(1 + s.dice.IntN(int(market.Bounced)))
+		},
+		Note: s.inject,
+	}})
+	return err
+}
+
+// hostFaults are what an institution's host does. A slow one would take the
+// city's own time.
+var hostFaults = []foreign.Fault{foreign.Deaf, foreign.Silent, foreign.OtherAmount, foreign.OtherTrace, foreign.WrongMAC, foreign.Garbage, foreign.Turncoat}
+
+// planMarket lays out a day of the shops: who comes to them, when their tills
+// close, and the night on which files and statements are compared.
+func (s *sim) planMarket(morning time.Time) {
+	for range 1 + s.cfg.People/6 {
+		at := morning.Add(4*time.Hour + time.Duration(s.dice.Int64N(int64(17*time.Hour))))
+		s.at(at, "trade", s.trade)
+	}
+	for _, sh := range s.market.Shops() {
+		if sh.Closes == 0 {
+			continue // its sales are its own at the cut-off
+		}
+		at := morning.Add(time.Duration((sh.Closes - 4.5) * float64(time.Hour)))
+		if sh.Closes < 4.5 {
+			at = at.Add(24 * time.Hour)
+		}
+		for _, t := range sh.Tills {
+			s.at(at, "closing time", func() error { return s.closeTill(t.ID, 0) })
+		}
+	}
+	s.at(morning.Add(12*time.Hour), "paid at once", func() error { return s.market.PayNow(s.ctx) })
+	day := calendar.Of(morning, calendar.Beijing)
+	s.at(morning.Add(22*time.Hour), "night", func() error { return s.market.Night(s.ctx, day) })
+}
+
+// trade is one visit: by somebody with a card of another institution, or by a
+// rider with a debit or e-cash card on the band.
+func (s *sim) trade() error {
+	who := market.Shopper{Fault: s.contact}
+	var r *rider
+	if s.dice.IntN(3) > 0 {
+		r = s.people[s.dice.IntN(len(s.people))]
+		who.Band, who.Most = r.band, int64(5_00+s.dice.IntN(25_00))
+		switch ready := r.joined && !r.busy && !r.lost; {
+		case ready && r.more.debit != "":
+		case ready && r.more.cash != "" && r.more.now.fen > 0:
+			who.Cash, who.Most = true, min(who.Most, r.more.now.fen)
+		default:
+			r = nil
+		}
+	}
+	if r == nil {
+		all := s.market.Institutions()
+		cards := all[s.dice.IntN(len(all))].Cards
+		who = market.Shopper{Card: &cards[s.dice.IntN(len(cards))]}
+	}
+	if _, err := s.market.Trade(s.ctx, s.dice, who); err != nil && !s.transient(err) {
+		return fmt.Errorf("at a shop: %w", err)
+	}
+	if r != nil {
+		return r.look()
+	}
+	return nil
+}
+
+// closeTill settles a terminal, and again later when it does not come to its
+// end.
+func (s *sim) closeTill(id string, n int) error {
+	_, done, err := s.market.Settle(s.ctx, id)
+	if err != nil && !s.transient(err) {
+		return fmt.Errorf("closing time at %s: %w", id, err)
+	}
+	if !done && n < maxWaits {
+		s.in(5*time.Minute, "closing time again", func() error { return s.closeTill(id, n+1) })
+	}
+	return nil
+}
+
+// pass lets time go by while the city comes to rest.
+func (s *sim) pass(d time.Duration) error {
+	s.clock.Advance(d)
+	if err := s.house.Tick(s.ctx); err != nil {
+		return fmt.Errorf("coming to rest: %w", err)
+	}
+	return nil
 }

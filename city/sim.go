@@ -17,6 +17,7 @@ import (
 
 	"koala/app"
 	"koala/band"
+	"koala/city/market"
 	"koala/city/street"
 	"koala/internal/clock"
 	"koala/internal/db"
@@ -30,12 +31,13 @@ type rate struct {
 	commit  int           // steps after which a commit breaks
 	restart time.Duration // between restarts of the house; 0 never
 	people  int           // trips in which a person does something odd
+	paper   int           // lines of clearing files; four times as often movements of the bank
 }
 
 var rates = map[Faults]rate{
 	None: {people: 20},
-	Some: {tear: 10, wire: 10, power: 5, commit: 3, restart: 8 * time.Hour, people: 30},
-	Many: {tear: 70, wire: 50, power: 25, commit: 20, restart: 100 * time.Minute, people: 60},
+	Some: {tear: 10, wire: 10, power: 5, commit: 3, restart: 8 * time.Hour, people: 30, paper: 10},
+	Many: {tear: 70, wire: 50, power: 25, commit: 20, restart: 100 * time.Minute, people: 60, paper: 50},
 }
 
 // fullEvery is how many steps lie between two full checks.
@@ -54,6 +56,7 @@ type sim struct {
 
 	house   *app.House
 	street  *street.Street
+	market  *market.Market
 	breaker breaker
 	people  []*rider
 	cards   map[string]*history // by band
@@ -178,7 +181,10 @@ func (s *sim) timetable() {
 	s.every(45*time.Minute, "hand in", s.handInAll)
 	s.every(2*time.Hour, "sync", s.syncAll)
 	s.every(15*time.Minute, "tick", s.tick)
-	s.every(7*time.Minute, "late mail", func() error { s.count("late", int64(s.street.Wire.Flush())); return nil })
+	s.every(7*time.Minute, "late mail", func() error {
+		s.count("late", int64(s.street.Wire.Flush()+s.market.Flush(s.ctx)))
+		return nil
+	})
 	if s.rate.restart > 0 {
 		s.every(s.rate.restart, "restart", s.restart)
 	}
@@ -190,6 +196,7 @@ func (s *sim) timetable() {
 			}
 			s.plan(r, morning)
 		}
+		s.planMarket(morning)
 		if s.cfg.sabotage != nil && day == 0 {
 			s.at(morning.Add(8*time.Hour), "sabotage", func() error { return s.cfg.sabotage(s) })
 		}
@@ -352,6 +359,7 @@ func (s *sim) restart() error {
 	}
 	s.house = house
 	s.street.Move(house)
+	s.market.Move(house, s.street)
 	return nil
 }
 

@@ -290,12 +290,10 @@ func (m *Market) issuers(q db.Reader) error {
 			switch side := int64(switching.KindNamed(x.Kind).Side); {
 			case x.State == switching.Cleared && (side > 0 || x.Kind == "refund"):
 				fen = side * x.Due.Minor()
-			case x.State == switching.Approved && x.Kind == "preauth":
-				fen = x.Due.Minor() // held until it is completed or forgotten
 			}
 			got := booked[x.Host][x.RRN]
-			if x.Kind == "preauth" && x.State == switching.Declined {
-				fen = got // what its issuer holds and nobody knows of, it lets go by itself
+			if x.Kind == "preauth" {
+				fen = got // what an issuer holds is no payment: it lets it go by itself
 			}
 			if got != fen {
 				return differs("%s of card %s, reference %s, is %d fen at %s and %s with %d fen at the switch (%s)", x.Kind, x.Masked, x.RRN, got, x.Host, x.State, fen, x.Why)

@@ -56,7 +56,7 @@ type Config struct {
 // card at a time.
 type Market struct {
 	cfg    Config
-	street *street.Street
+	street atomic.Pointer[street.Street]
 	house  atomic.Pointer[app.House]
 
 	shops   []*Shop
@@ -74,11 +74,11 @@ type Market struct {
 }
 
 // New makes the market. Its shops are not known to any house yet.
-func New(s *street.Street, cfg Config) (*Market, error) {
+func New(cfg Config) (*Market, error) {
 	if cfg.Rand == nil {
 		cfg.Rand = func(string) io.Reader { return clock.Entropy() }
 	}
-	m := &Market{cfg: cfg, street: s, byID: map[string]*Till{}, abroad: map[string]*Institution{}, through: map[string]bool{}, counts: map[string]int64{}, disputed: map[string]int64{}}
+	m := &Market{cfg: cfg, byID: map[string]*Till{}, abroad: map[string]*Institution{}, through: map[string]bool{}, counts: map[string]int64{}, disputed: map[string]int64{}}
 	for _, d := range definitions {
 		shop := &Shop{Definition: d}
 		for n := range d.Tills {
@@ -96,8 +96,12 @@ func New(s *street.Street, cfg Config) (*Market, error) {
 	return m, nil
 }
 
-// Move puts the market beside a house: the first, or the same after a restart.
-func (m *Market) Move(h *app.House) { m.house.Store(h) }
+// Move puts the market on a street beside a house: the first, or the same after
+// a restart. Without bands the street may be nil.
+func (m *Market) Move(h *app.House, s *street.Street) {
+	m.house.Store(h)
+	m.street.Store(s)
+}
 
 // House is the house that the market's terminals speak to.
 func (m *Market) House() *app.House { return m.house.Load() }
@@ -150,7 +154,7 @@ func (m *Market) note(name string) {
 
 // insist tries a unit of the house again while a commit breaks.
 func (m *Market) insist(ctx context.Context, what string, f func() error) error {
-	if err := m.street.Insist(f); err != nil {
+	if err := m.street.Load().Insist(f); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return ctx.Err()

@@ -34,7 +34,7 @@ func open(t *testing.T, f market.Faults) *town {
 		t.Fatal(err)
 	}
 	w := &town{T: t, now: clock.NewVirtual(time.Date(2015, 9, 16, 9, 0, 0, 0, calendar.Beijing))}
-	w.m, err = market.New(nil, market.Config{Clock: w.now, Rand: street.Chance(1, clock.Random), Faults: f, Hosts: true})
+	w.m, err = market.New(market.Config{Clock: w.now, Rand: street.Chance(1, clock.Random), Faults: f, Hosts: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func open(t *testing.T, f market.Faults) *town {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.h.Close() })
-	w.m.Move(w.h)
+	w.m.Move(w.h, nil)
 	if err := w.m.Open(ctx); err != nil {
 		t.Fatal(err)
 	}

@@ -113,7 +113,7 @@ func (m *Market) Do(ctx context.Context, id string, o Order) (Outcome, error) {
 	if o.Band == "" {
 		out.Result, out.Err = t.serve(o, nil)
 	} else {
-		err := m.street.Contact(o.Band, !o.Air, o.Fault, func(card iso7816.Transmit) error {
+		err := m.street.Load().Contact(o.Band, !o.Air, o.Fault, func(card iso7816.Transmit) error {
 			out.Result, out.Err = t.serve(o, card)
 			return nil
 		})

@@ -8,6 +8,8 @@ import (
 
 	"koala/band"
 	"koala/calendar"
+	"koala/internal/db"
+	"koala/settlement"
 	"koala/terminal/unionpay"
 )
 
@@ -166,4 +168,25 @@ func (m *Market) giveBack(ctx context.Context, dice *rand.Rand) (out Outcome, di
 	out, err = m.Do(ctx, s.till, Order{Order: unionpay.Order{Kind: unionpay.Refund, RRN: s.rrn, Fen: fen, Card: unionpay.Card{PAN: s.card.Number, Expiry: s.card.Expiry}}})
 	m.told(out, Order{Order: unionpay.Order{Kind: unionpay.Refund}})
 	return out, true, err
+}
+
+// PayNow pays the shops that agreed to it what they have earned so far.
+func (m *Market) PayNow(ctx context.Context) error {
+	for _, s := range m.shops {
+		if !s.AtOnce {
+			continue
+		}
+		err := m.write(ctx, "payout at once", func(tx *db.Tx) error {
+			offer, err := settlement.OfferNow(tx, s.Payee, tx.Now())
+			if err != nil || offer.Refusal != nil || offer.Amount.Sign() <= 0 {
+				return err
+			}
+			_, err = settlement.PayNow(tx, s.Payee, offer)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("shop %s: %w", s.ID, err)
+		}
+	}
+	return nil
 }
