@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"koala/internal/db"
+	"koala/internal/fail"
 	"koala/internal/outbox"
 	"koala/money"
 	"koala/spec/pan"
@@ -115,7 +116,7 @@ func (h *Host) settle(ctx context.Context, w *work) (string, error) {
 			Data: Event{TID: w.next.tid, Shop: w.s.place.Shop, Batch: w.batch, Fen: home.debits + abroad.debits - home.credits - abroad.credits}})
 	})
 	if err == nil && rh == Balanced && ra == Balanced {
-		err = h.clearAll(ctx, `tid = $1 AND batch = $2`, w.next.tid, w.batch)
+		err = h.clearAll(ctx, `tid = $1 AND batch = $2`, `tid, batch, stan`, w.next.tid, w.batch)
 	}
 	return "00", err
 }
@@ -128,43 +129,53 @@ const clearChunk = 40
 // the terminal does not know waits for people.
 const clearable = ` AND state = 'approved' AND kind IN ('sale', 'instalment', 'points', 'phone', 'phone18', 'reservation', 'offline')
 	AND NOT EXISTS (SELECT 1 FROM switching_difference d WHERE d.tid = switching_txn.tid AND d.batch = switching_txn.batch AND d.stan = switching_txn.stan
-		AND d.what = 'missing_at_terminal') ORDER BY tid, batch, stan LIMIT `
+		AND d.what = 'missing_at_terminal') ORDER BY `
 
-// clearAll makes all the shops' that a condition names. One that cannot be
-// booked stays, and the log says why.
-func (h *Host) clearAll(ctx context.Context, where string, args ...any) error {
-	failed := map[string]bool{}
-	for more := true; more; {
-		more = false
+// tryAgain is how long a transaction that cannot be booked is left alone.
+const tryAgain = time.Hour
+
+// clearAll makes all the shops' that a condition names, in an order that an
+// index has. One that cannot be booked stays, the log says why, and it is tried
+// again in an hour.
+func (h *Host) clearAll(ctx context.Context, where, order string, args ...any) error {
+	for {
+		now := h.store.Now()
+		h.mu.Lock()
+		for rrn, at := range h.stuck {
+			if now.Sub(at) > tryAgain {
+				delete(h.stuck, rrn)
+			}
+		}
+		stuck := maps.Clone(h.stuck)
+		h.mu.Unlock()
 		var list []Txn
 		err := h.store.Read(ctx, func(q *db.Query) (err error) {
-			list, err = txns(q, where+clearable+fmt.Sprint(clearChunk+len(failed)), args...)
+			list, err = txns(q, where+clearable+order+fmt.Sprint(" LIMIT ", clearChunk+len(stuck)), args...)
 			return err
 		})
 		if err != nil {
 			return err
 		}
-		todo := list[:0]
-		for _, t := range list {
-			if !failed[t.RRN] {
-				todo = append(todo, t)
-			}
-		}
+		todo := slices.DeleteFunc(list, func(t Txn) bool { _, is := stuck[t.RRN]; return is })
 		if len(todo) == 0 {
 			return nil
 		}
-		more = true
 		if err = h.clearList(ctx, todo); err == nil {
 			continue
 		}
 		for i := range todo { // one of them: each by itself
-			if err := h.clearList(ctx, todo[i:i+1]); err != nil {
-				failed[todo[i].RRN] = true
-				h.remember(line{tid: todo[i].TID, batch: todo[i].Batch, stan: todo[i].STAN, rrn: todo[i].RRN, way: "note", note: "not booked: " + err.Error(), at: h.store.Now()})
+			err := h.clearList(ctx, todo[i:i+1])
+			if fail.Of(err).Kind == fail.Busy || ctx.Err() != nil {
+				return err // nothing is wrong with the transaction
+			}
+			if err != nil {
+				h.mu.Lock()
+				h.stuck[todo[i].RRN] = now
+				h.mu.Unlock()
+				h.remember(line{tid: todo[i].TID, batch: todo[i].Batch, stan: todo[i].STAN, rrn: todo[i].RRN, way: "note", note: "not booked: " + err.Error(), at: now})
 			}
 		}
 	}
-	return nil
 }
 
 func (h *Host) clearList(ctx context.Context, list []Txn) error {
@@ -296,7 +307,7 @@ func (h *Host) end(ctx context.Context, w *work) (code string, err error) {
 	if err := h.unit(ctx, w, nil); err != nil {
 		return "", err
 	}
-	return "00", h.clearAll(ctx, `tid = $1 AND batch = $2`, w.next.tid, old)
+	return "00", h.clearAll(ctx, `tid = $1 AND batch = $2`, `tid, batch, stan`, w.next.tid, old)
 }
 
 // What can differ between a terminal's batch and the switch's.

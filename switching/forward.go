@@ -203,7 +203,7 @@ func (h *Host) cutOff(ctx context.Context, now time.Time) error {
 	if now.Before(last) {
 		last = last.AddDate(0, 0, -1)
 	}
-	return h.clearAll(ctx, `at < $1`, last.UnixMicro())
+	return h.clearAll(ctx, `at < $1`, `at`, last.UnixMicro())
 }
 
 // expire ends pre-authorisations.

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -99,6 +101,8 @@ type Host struct {
 	late []line          // of the message log, written with the next unit
 	days map[string]*day // what shops have sold today
 
+	stuck map[string]time.Time // transactions that could not be booked, and when that was tried
+
 	pulse pulse
 }
 
@@ -157,19 +161,19 @@ func New(store *db.Store, keys *hsm.HSM, bank *issuing.Bank, estate Estate, cfg 
 	if cfg.Keep == 0 {
 		cfg.Keep = DefaultKeep
 	}
-	h := &Host{store: store, keys: keys, bank: bank, estate: estate, cfg: cfg, spec: iso8583.UnionPayPOS(), days: map[string]*day{}}
+	h := &Host{store: store, keys: keys, bank: bank, estate: estate, cfg: cfg, spec: iso8583.UnionPayPOS(), days: map[string]*day{}, stuck: map[string]time.Time{}}
 	h.works.New = func() any { return new(work) }
 	return h
 }
 
-// Start makes the switch ready: it opens the accounts of issuers' hosts, and
-// takes back at them what was asked before a restart and has no answer.
+// Start makes the switch ready: it opens the accounts of issuers' hosts that it
+// can reach (another's opens with its first item), and takes back at them what was asked before a restart and has no answer.
 func (h *Host) Start(ctx context.Context) error {
 	err := h.store.Write(ctx, func(tx *db.Tx) error {
-		hosts, err := hostsOf(tx)
-		for _, host := range hosts {
+		var err error
+		for _, host := range slices.Sorted(maps.Keys(h.cfg.Peers)) {
 			if err == nil {
-				err = ledger.OpenAccount(tx, ledger.Account{ID: Receivable(host), Code: codeReceivable, Name: "due from " + host, Currency: money.CNY})
+				err = openReceivable(tx, host)
 			}
 		}
 		if err == nil {
@@ -199,6 +203,11 @@ const codeReceivable = "1120"
 
 // Receivable is the account of what an issuer's host owes the house.
 func Receivable(host string) ledger.AccountID { return ledger.AccountID("receivable." + host) }
+
+// openReceivable opens it; again it changes nothing.
+func openReceivable(tx *db.Tx, host string) error {
+	return ledger.OpenAccount(tx, ledger.Account{ID: Receivable(host), Code: codeReceivable, Name: "due from " + host, Currency: money.CNY})
+}
 
 // A day is what a shop has sold on one day.
 type day struct {

@@ -110,16 +110,6 @@ func SeedRoutes(tx *db.Tx) error {
 	return SetRoute(tx, Route{Prefix: issuing.HouseBIN, Class: "debit", Source: "the house's own numbers"})
 }
 
-func hostsOf(q db.Reader) (out []string, err error) {
-	err = db.Each(q, func(scan func(...any) error) error {
-		var host string
-		err := scan(&host)
-		out = append(out, host)
-		return err
-	}, `SELECT DISTINCT host FROM switching_route WHERE host <> '' ORDER BY host`)
-	return out, err
-}
-
 // Reload reads the routes again.
 func (h *Host) Reload(ctx context.Context) error {
 	t := &routes{byPrefix: map[string][]Route{}}

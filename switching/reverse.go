@@ -250,7 +250,9 @@ func book(tx *db.Tx, t *Txn, percent int64) error {
 	} else {
 		e := ledger.Move("sale:"+t.RRN, Receivable(t.Host), settlement.Payable(t.Shop), t.Due)
 		e.Kind, e.Text = "card.foreign", "card of another issuer"
-		_, err = ledger.Post(tx, e)
+		if err = openReceivable(tx, t.Host); err == nil {
+			_, err = ledger.Post(tx, e)
+		}
 	}
 	if err != nil || !moved { // a clearing record came before: its item stands
 		return err
