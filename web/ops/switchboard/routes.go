@@ -1,0 +1,197 @@
+package switchboard
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"koala/internal/db"
+	"koala/issuing"
+	"koala/money"
+	"koala/spec/pan"
+	"koala/switching"
+	"koala/web"
+	"koala/web/merchant/till"
+	"koala/web/ops/shell"
+)
+
+// A routesView is the table of routes and the answer to a number that was tried.
+type routesView struct {
+	try    []web.Field
+	answer []web.Line
+	found  bool
+	list   shell.ListView
+}
+
+func (d Deps) routes(w http.ResponseWriter, r *http.Request) error {
+	ctx, pg := r.Context(), web.PageOf(r, shell.Rows)
+	prefix, host, number := digits(r.FormValue("prefix")), r.FormValue("host"), digits(r.FormValue("number"))
+	if len(number) > 19 {
+		return fmt.Errorf("a card number of %d digits: %w", len(number), shell.ErrForm)
+	}
+	key := func(x switching.Route) string { return x.Prefix }
+	v := routesView{}
+	var hosts []string
+	err := d.Desk.Store.Read(ctx, func(q *db.Query) error {
+		all, err := switching.Routes(q, "", 1<<20)
+		if err != nil {
+			return err
+		}
+		for _, x := range all {
+			if x.Host != "" && !slices.Contains(hosts, x.Host) {
+				hosts = append(hosts, x.Host)
+			}
+		}
+		if number != "" {
+			v.answer, v.found = d.explain(ctx, all, number)
+		}
+		rows := slices.DeleteFunc(slices.Clone(all), func(x switching.Route) bool {
+			return pg.After != "" && x.Prefix <= pg.After || !strings.HasPrefix(x.Prefix, prefix) || host != "" && !strings.EqualFold(x.Host, host)
+		})
+		if len(rows) > pg.Limit { // a page never ends between two lengths of one prefix
+			end := pg.Limit
+			for end < len(rows) && rows[end].Prefix == rows[end-1].Prefix {
+				end++
+			}
+			rows = rows[:end]
+		}
+		v.list.Table = routeTable(ctx, rows)
+		if len(rows) >= pg.Limit {
+			v.list.Table.Next = shell.NextOf(r, rows[:pg.Limit], pg, func(switching.Route) string { return key(rows[len(rows)-1]) })
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("routes: %w", err)
+	}
+	slices.Sort(hosts)
+	v.list.Filter = []web.Field{{Name: "prefix", Label: words.Prefix, Type: "search", Mode: "numeric", Value: prefix, Max: 12}, {Name: "host", Label: words.Host, Type: "search", Value: host, Max: 32}}
+	v.list.Acts = []shell.Question{routeQuestion(hosts)}
+	v.try = []web.Field{{Name: "number", Label: words.TryNumber, Hint: words.TryHint, Mode: "numeric", Max: 23}}
+	if web.WantsCSV(r) {
+		return web.WriteCSV(w, r, v.list.Table)
+	}
+	w.Header().Set("Cache-Control", "no-store") // a card number may stand in the address
+	return d.Desk.Show(w, r, web.Page{Title: words.RoutesTitle, Lead: words.RoutesLead, Here: atRoutes}, routesPage(v))
+}
+
+func digits(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < '0' || r > '9' {
+			return -1
+		}
+		return r
+	}, s)
+}
+
+func routeTable(ctx context.Context, list []switching.Route) web.Table {
+	t := web.Table{ID: "routes", Empty: words.NoRoutes, Head: []web.Column{{Name: words.Prefix}, {Name: words.Length, Num: true}, {Name: words.Host}, {Name: words.Class}, {Name: words.Abroad}, {Name: words.StandIn, Num: true}, {Name: words.Source}}}
+	for _, x := range list {
+		length, limit, abroad := shell.None(), shell.None(), shell.None()
+		if x.Length > 0 {
+			length = web.Count(int64(x.Length))
+		}
+		if x.StandIn > 0 {
+			limit = web.Money(x.StandIn)
+		}
+		if x.Foreign {
+			abroad = web.Status(ctx, web.Info, words.Yes)
+		}
+		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{web.Mono(x.Prefix), length, web.Plain(hostName(x.Host).In(ctx)), web.Plain(till.Class(x.Class).In(ctx)), abroad, limit, web.Plain(x.Source)}})
+	}
+	return t
+}
+
+func routeQuestion(hosts []string) shell.Question {
+	options := []web.Option{{Name: words.OwnBank}}
+	for _, h := range hosts {
+		options = append(options, web.Option{Value: h, Name: web.Same(h)})
+	}
+	classes := []web.Option{{Value: "debit", Name: till.Class("debit")}, {Value: "credit", Name: till.Class("credit")}, {Value: "prepaid", Name: till.Class("prepaid")}}
+	return shell.Question{ID: "ask-route", Action: atRoutes, Open: words.SetRoute, Body: words.SetRouteBody, Icon: "plus", Receiver: "BIN", About: words.Affects,
+		Fields: []web.Field{{Name: "newprefix", Label: words.Prefix, Mode: "numeric", Required: true, Max: 12}, {Name: "length", Label: words.Length, Hint: words.LengthHint, Mode: "numeric", Max: 2},
+			{Name: "newhost", Label: words.Host, Type: "select", Options: options}, {Name: "class", Label: words.Class, Type: "select", Options: classes},
+			{Name: "standin", Label: words.StandIn, Hint: words.StandInHint, Mode: "decimal", Lead: "¥", Max: 10}}}
+}
+
+// setRoute writes a route, and the switch uses it at once.
+func (d Deps) setRoute(w http.ResponseWriter, r *http.Request) error {
+	x := switching.Route{Prefix: digits(r.PostFormValue("newprefix")), Host: r.PostFormValue("newhost"), Class: r.PostFormValue("class"), Source: "staff"}
+	if x.Prefix == "" || !slices.Contains([]string{"debit", "credit", "prepaid"}, x.Class) {
+		return fmt.Errorf("a route: %w", shell.ErrForm)
+	}
+	if s := r.PostFormValue("length"); s != "" {
+		if _, err := fmt.Sscanf(s, "%d", &x.Length); err != nil || x.Length < 12 || x.Length > 19 {
+			return fmt.Errorf("length of a number: %w", shell.ErrForm)
+		}
+	}
+	if s := r.PostFormValue("standin"); s != "" {
+		a, err := money.ParseYuan(s)
+		if err != nil || a.Sign() < 0 {
+			return fmt.Errorf("stand-in limit: %w", shell.ErrForm)
+		}
+		x.StandIn = a.Minor()
+	}
+	what := fmt.Sprintf("%s/%d → %s, %s, %s", x.Prefix, x.Length, hostName(x.Host).EN, x.Class, web.Yuan(x.StandIn))
+	return d.Desk.Change(w, r, atRoutes+"?prefix="+x.Prefix, words.RouteSet, shell.Deed{Act: shell.ActRoute, Target: atRoutes, What: what}, func(tx *db.Tx) error {
+		known, err := switching.Routes(tx, "", 1<<20)
+		if err != nil {
+			return err
+		}
+		if x.Host != "" && !slices.ContainsFunc(known, func(k switching.Route) bool { return k.Host == x.Host }) {
+			return fmt.Errorf("host %q of a route: %w", x.Host, shell.ErrForm)
+		}
+		tx.After(func() { _ = d.Switch.Reload(context.WithoutCancel(r.Context())) }) // it reads the table again at its start anyway
+		return switching.SetRoute(tx, x)
+	})
+}
+
+// explain says where a number would go and why.
+func (d Deps) explain(ctx context.Context, all []switching.Route, number string) (out []web.Line, found bool) {
+	add := func(t web.Text, value string) { out = append(out, web.Line{Text: t, Value: value}) }
+	if n, err := pan.Parse(number); err != nil {
+		add(words.BadNumber, "")
+	} else {
+		add(words.GoodNumber, n.Masked())
+	}
+	var best switching.Route
+	for _, x := range all {
+		if !strings.HasPrefix(number, x.Prefix) {
+			continue
+		}
+		fits := x.Length == 0 || x.Length == len(number)
+		if !fits {
+			add(words.OtherLength.F(x.Prefix, x.Length), "")
+			continue
+		}
+		if len(x.Prefix) > len(best.Prefix) || len(x.Prefix) == len(best.Prefix) && x.Length > best.Length {
+			best = x
+		}
+	}
+	if best.Prefix == "" {
+		add(words.NoRoute, "15")
+		return out, false
+	}
+	add(words.LongestIs.F(best.Prefix, best.Source), "")
+	if n, err := pan.Parse(number); err == nil {
+		if b, ok := issuing.BINOf(n); ok {
+			add(words.PublishedAs.F(b.Bank), b.Type)
+		}
+	}
+	add(words.ClassIs, till.Class(best.Class).In(ctx))
+	if best.Host == "" {
+		out = append(out, web.Line{Text: words.OwnDecides, Value: words.OwnBank.In(ctx), Total: true})
+		return out, true
+	}
+	here := slices.ContainsFunc(d.Switch.Peers(), func(h switching.Health) bool { return h.Host == best.Host })
+	if !here {
+		add(words.NoWay, "91")
+	}
+	if best.StandIn > 0 {
+		add(words.StandsIn, web.Yuan(best.StandIn))
+	}
+	out = append(out, web.Line{Text: words.GoesTo, Value: best.Host, Total: true})
+	return out, true
+}
