@@ -80,6 +80,15 @@ func (s *Scaled) SetSpeed(speed float64) {
 	s.start, s.since, s.speed = s.now(), time.Now(), speed
 }
 
+// Jump moves the clock on to t; it never goes back.
+func (s *Scaled) Jump(t time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now := s.now(); t.After(now) {
+		s.start, s.since = t.UTC(), time.Now()
+	}
+}
+
 // Speed returns the present speed.
 func (s *Scaled) Speed() float64 {
 	s.mu.Lock()

@@ -44,3 +44,13 @@ func TestScaledDoesNotJumpWhenTheSpeedChanges(t *testing.T) {
 		t.Errorf("clock went from %v to %v to %v", before, stopped, c.Now())
 	}
 }
+
+func TestScaledJumpsOn(t *testing.T) {
+	start := time.Date(2015, 9, 16, 8, 0, 0, 0, time.UTC)
+	c := clock.NewScaled(start, 0)
+	c.Jump(start.Add(time.Hour))
+	c.Jump(start)
+	if want := start.Add(time.Hour); !c.Now().Equal(want) {
+		t.Errorf("clock stands at %v, want %v", c.Now(), want)
+	}
+}

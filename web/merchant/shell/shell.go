@@ -126,30 +126,39 @@ func (d Desk) Choose(w http.ResponseWriter, r *http.Request, s Seat) error {
 	return web.Redirect(w, r, r.PostFormValue("back"), web.Toast{})
 }
 
-// nav is the console's own bar, with the right each entry needs.
+// nav is the console's own bar, with the heading and the right of each entry.
 var nav = []struct {
 	web.NavItem
 	need Right
 }{
-	{web.NavItem{Href: Home, Name: words.Today, Icon: "store"}, SeeSales},
-	{web.NavItem{Href: "/merchant/sales", Name: words.Sales, Icon: "receipt"}, SeeSales},
-	{web.NavItem{Href: "/merchant/refunds", Name: words.Refunds, Icon: "history"}, SeeSales},
-	{web.NavItem{Href: "/merchant/money", Name: words.Calendar, Icon: "layers"}, SeeMoney},
-	{web.NavItem{Href: "/merchant/payouts", Name: words.Payouts, Icon: "landmark"}, SeeMoney},
-	{web.NavItem{Href: "/merchant/statements", Name: words.Statements, Icon: "scroll-text"}, SeeMoney},
-	{web.NavItem{Href: "/merchant/fees", Name: words.Fees, Icon: "scale"}, SeeMoney},
-	{web.NavItem{Href: "/merchant/disputes", Name: words.Disputes, Icon: "circle-help"}, SeeDisputes},
-	{web.NavItem{Href: "/merchant/terminals", Name: words.Terminals, Icon: "tablet-smartphone"}, SeeTerminals},
-	{web.NavItem{Href: "/merchant/limits", Name: words.Limits, Icon: "gauge"}, SeeTerminals},
-	{web.NavItem{Href: "/merchant/staff", Name: words.Staff, Icon: "user"}, SeeStaff},
-	{web.NavItem{Href: "/merchant/status", Name: words.Status, Icon: "shield-check"}, SeeStaff},
+	{web.NavItem{Href: Home, Name: words.Today, Icon: "store", Group: words.GroupSales}, SeeSales},
+	{web.NavItem{Href: "/merchant/sales", Name: words.Sales, Icon: "receipt", Group: words.GroupSales}, SeeSales},
+	{web.NavItem{Href: "/merchant/refunds", Name: words.Refunds, Icon: "history", Group: words.GroupSales}, SeeSales},
+	{web.NavItem{Href: "/merchant/disputes", Name: words.Disputes, Icon: "circle-help", Group: words.GroupSales}, SeeDisputes},
+	{web.NavItem{Href: "/merchant/money", Name: words.Calendar, Icon: "coins", Group: words.GroupMoney}, SeeMoney},
+	{web.NavItem{Href: "/merchant/payouts", Name: words.Payouts, Icon: "landmark", Group: words.GroupMoney}, SeeMoney},
+	{web.NavItem{Href: "/merchant/statements", Name: words.Statements, Icon: "scroll-text", Group: words.GroupMoney}, SeeMoney},
+	{web.NavItem{Href: "/merchant/fees", Name: words.Fees, Icon: "scale", Group: words.GroupMoney}, SeeMoney},
+	{web.NavItem{Href: "/merchant/terminals", Name: words.Terminals, Icon: "tablet-smartphone", Group: words.GroupShop}, SeeTerminals},
+	{web.NavItem{Href: "/merchant/limits", Name: words.Limits, Icon: "gauge", Group: words.GroupShop}, SeeTerminals},
+	{web.NavItem{Href: "/merchant/staff", Name: words.Staff, Icon: "user", Group: words.GroupShop}, SeeStaff},
+	{web.NavItem{Href: "/merchant/status", Name: words.Status, Icon: "shield-check", Group: words.GroupShop}, SeeStaff},
 }
 
+// navFor is the bar of a role; a heading stands at its first entry.
 func navFor(r Role) (out []web.NavItem) {
+	var last web.Text
 	for _, n := range nav {
-		if r.May(n.need) {
-			out = append(out, n.NavItem)
+		if !r.May(n.need) {
+			continue
 		}
+		item := n.NavItem
+		if item.Group == last {
+			item.Group = web.Text{}
+		} else {
+			last = item.Group
+		}
+		out = append(out, item)
 	}
 	return out
 }

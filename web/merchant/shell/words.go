@@ -4,7 +4,7 @@ import "koala/web"
 
 // words is the catalog of the frame. Field terms follow docs/glossary.md.
 var words = struct {
-	AgoDays, AgoHours, AgoMinutes, Calendar, Change, Disputes, Fees, JustNow, Limits, Never, Payouts, Refunds, Sales, Shop, Staff, Statements, Status, Terminals, Today, YourRole web.Text
+	AgoDays, AgoHours, AgoMinutes, Calendar, Change, Disputes, Fees, GroupMoney, GroupSales, GroupShop, JustNow, Limits, Never, Payouts, Refunds, Sales, Shop, Staff, Statements, Status, Terminals, Today, YourRole web.Text
 }{
 	AgoDays:    web.Text{ZH: "%[1]d 天前", EN: "%[1]d days ago"},
 	AgoHours:   web.Text{ZH: "%[1]d 小时前", EN: "%[1]d h ago"},
@@ -13,6 +13,9 @@ var words = struct {
 	Change:     web.Text{ZH: "切换", EN: "Show"},
 	Disputes:   web.Text{ZH: "争议", EN: "Disputes"},
 	Fees:       web.Text{ZH: "手续费", EN: "Fees"},
+	GroupMoney: web.Text{ZH: "钱", EN: "Money"},
+	GroupSales: web.Text{ZH: "收款", EN: "Selling"},
+	GroupShop:  web.Text{ZH: "门店", EN: "Your shop"},
 	JustNow:    web.Text{ZH: "刚刚", EN: "just now"},
 	Limits:     web.Text{ZH: "限额与经营", EN: "Limits"},
 	Never:      web.Text{ZH: "从未", EN: "never"},
