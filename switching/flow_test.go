@@ -1,9 +1,11 @@
 package switching_test
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -491,4 +493,40 @@ func TestTheProtocolsExample(t *testing.T) {
 	has(fmt.Sprintf("%X", wire))
 	has(fmt.Sprintf("lengthis`%04X`", len(wire)))
 	has("F64" + string(wire[len(wire)-8:]))
+}
+
+// TestAtOnce: eight terminals at once, every message twice at the same time: each
+// sale is held once, and both copies get the same answer.
+func TestAtOnce(t *testing.T) {
+	h := open(t, false, nil)
+	const tills, each = 8, 6
+	var wg sync.WaitGroup
+	for i := range tills {
+		c, p := h.card(issuing.DebitCard), h.terminal(fmt.Sprintf("1%07d", i))
+		var wires [][]byte
+		for range each {
+			f := c.chip(0, 1_00, pboc.ARQC)
+			f[3], f[4], f[11], f[25], f[49], f[60] = "000000", fmt.Sprintf("%012d", 1_00), p.next(), "00", "156", fmt.Sprintf("22%06d00060", p.batch)
+			wire, err := p.message("0200", f).Seal(nil, p.key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wires = append(wires, wire)
+		}
+		wg.Go(func() {
+			for _, wire := range wires {
+				var answers [2][]byte
+				var both sync.WaitGroup
+				for n := range answers {
+					both.Go(func() { answers[n], _ = h.host.Handle(ctx, wire) })
+				}
+				both.Wait()
+				if !bytes.Equal(answers[0], answers[1]) || len(answers[0]) == 0 {
+					t.Errorf("terminal %s: %X and %X", p.tid, answers[0], answers[1])
+				}
+			}
+		})
+	}
+	wg.Wait()
+	h.want("each once", 5000_00, tills*each*1_00, 0)
 }
