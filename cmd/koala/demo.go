@@ -97,6 +97,8 @@ type demo struct {
 	peers     *peers
 	banks     *banks
 	terminals *counter
+	shops     *shops
+	played    func() // ends the simulated banks
 }
 
 func (f demoFlags) start(ctx context.Context, errs io.Writer) (*demo, error) {
@@ -109,6 +111,9 @@ func (f demoFlags) start(ctx context.Context, errs io.Writer) (*demo, error) {
 	}
 	cfg := f.config(errs)
 	now := clock.NewScaled(begin, float64(f.speed))
+	if f.first() { // the shops' past
+		now = clock.NewScaled(begin.AddDate(0, 0, -pastDays), 0)
+	}
 	cfg.Clock, cfg.Chunk = now, demoChunk
 	d := &demo{}
 	if d.peers, err = f.dial(); err != nil {
@@ -117,9 +122,12 @@ func (f demoFlags) start(ctx context.Context, errs io.Writer) (*demo, error) {
 	if d.banks, err = openBanks(now, d.peers); err != nil {
 		return nil, err
 	}
+	playing, stop := context.WithCancel(ctx)
+	wait := d.banks.run(playing, cfg.Log)
+	d.played = func() { stop(); wait() }
 	cfg.Peers = d.peers.ways
 	if d.house, err = app.New(ctx, cfg); err == nil {
-		err = f.wake(ctx, d, now, cfg.Log)
+		err = f.wake(ctx, d, now, begin, cfg.Log)
 	}
 	if err != nil {
 		d.close()
@@ -134,19 +142,35 @@ func (d *demo) close() {
 		d.terminals.l.Close()
 	}
 	d.peers.close()
-	d.banks.l.Close()
+	d.played()
 	if d.house != nil {
 		d.house.Close()
 	}
 }
 
-func (f demoFlags) wake(ctx context.Context, d *demo, now *clock.Scaled, log *slog.Logger) (err error) {
+// first tells whether this is a folder's first run.
+func (f demoFlags) first() bool {
+	_, noClock := os.Stat(f.clockFile())
+	_, noBooks := os.Stat(filepath.Join(f.data, "koala.db"))
+	return f.db == "" && errors.Is(noClock, os.ErrNotExist) && errors.Is(noBooks, os.ErrNotExist)
+}
+
+func (f demoFlags) wake(ctx context.Context, d *demo, now *clock.Scaled, begin time.Time, log *slog.Logger) (err error) {
 	if err := d.enrol(ctx); err != nil {
 		return err
 	}
-	users := make([]web.DemoUser, len(demoLogins))
-	for i, l := range demoLogins {
-		users[i] = l.DemoUser
+	d.peers.host.Store(d.house.Switch)
+	if d.shops, err = openShops(ctx, d, now, f, log); err != nil {
+		return fmt.Errorf("opening the shops: %w", err)
+	}
+	now.Jump(begin)
+	now.SetSpeed(float64(f.speed))
+	users := make([]web.DemoUser, 0, len(demoLogins)+len(shopLogins))
+	for _, l := range demoLogins {
+		users = append(users, l.DemoUser)
+	}
+	for _, l := range shopLogins {
+		users = append(users, l.DemoUser)
 	}
 	if d.kit, err = d.house.NewKit(ctx, clock.System().Now, users); err != nil {
 		return err
@@ -158,7 +182,6 @@ func (f demoFlags) wake(ctx context.Context, d *demo, now *clock.Scaled, log *sl
 	d.city, err = city.NewLive(d.house, city.LiveConfig{People: people, Seed: f.seed, Clock: now, Hub: d.kit.Hub,
 		Dir: filepath.Join(f.data, "devices"), Log: log})
 	if err == nil {
-		d.peers.host.Store(d.house.Switch)
 		d.terminals, err = openCounter(f.terminals, d.house.Switch, log)
 	}
 	return err
@@ -226,18 +249,19 @@ func (d *demo) serve(ctx context.Context, listen string, out io.Writer) error {
 	defer d.close()
 	run, stop := context.WithCancel(ctx)
 	log := d.house.Config.Log
-	play := d.banks.run(run, log)
 	answered := d.terminals.run(run, log)
 	go d.banks.share(run, d.house.Keys, log)
 	stopped := make(chan error, 1)
 	go func() { stopped <- d.city.Run(run) }()
+	selling := make(chan struct{})
+	go func() { d.shops.run(run); close(selling) }()
 	go d.keepClock(run, filepath.Join(d.house.Config.Data, "city.clock"))
 	go follow(run, func() error { return d.house.Announce(run, d.kit.Hub) })
 	err := listenAndServe(ctx, listen, d.house.Handler(d.kit, app.Pages{City: d.city, Street: d.city, Wrist: d.city}),
 		func(url string) { d.welcome(out, url) })
 	stop()
 	answered()
-	play()
+	<-selling
 	if ended := <-stopped; err == nil && !errors.Is(ended, context.Canceled) {
 		err = ended
 	}
@@ -247,6 +271,9 @@ func (d *demo) serve(ctx context.Context, listen string, out io.Writer) error {
 func (d *demo) welcome(out io.Writer, url string) {
 	fmt.Fprintf(out, "\nkoala is at %s\n\n", url)
 	for _, l := range demoLogins {
+		fmt.Fprintf(out, "  %-5s %-14s %s, %s\n", l.Name, l.Password, l.Shown, l.Hint.EN)
+	}
+	for _, l := range shopLogins {
 		fmt.Fprintf(out, "  %-5s %-14s %s, %s\n", l.Name, l.Password, l.Shown, l.Hint.EN)
 	}
 	if d.terminals != nil {
