@@ -57,7 +57,7 @@ number of a transit card stands in full: it is printed on the card and is no PAN
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	c.AddCommand(traceTapCommand(), traceQuickpassCommand(), traceIssueCommand(), traceTopUpCommand(), traceLoadCommand(),
+	c.AddCommand(traceTapCommand(), traceQuickpassCommand(), traceSaleCommand(), traceIssueCommand(), traceTopUpCommand(), traceLoadCommand(),
 		traceMealCommand(), traceDoorCommand(), traceCouponCommand())
 	return c
 }

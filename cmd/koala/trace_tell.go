@@ -157,6 +157,8 @@ var chartNames = map[string]say{
 	"1010": {"bank, simulated", "存管银行（模拟）"}, "2010": {"wallets", "钱包"}, "2020": {"money on cards", "卡内资金"},
 	"1310": {"lent on credit cards", "信用卡应收"}, "2060": {"firms' funds", "企业资金"},
 	"2030": {"owed to payees", "应付收款方"}, "2040": {"card deposits", "卡押金"}, "2050": {"transit clearing", "交通清算"},
+	"1120": {"due from issuers' hosts", "应收发卡行"}, "2071": {"owed to the network", "应付银联"}, "4020": {"acquirer's fees", "收单手续费收入"},
+	"4021": {"own bank's interchange", "发卡行服务费收入"},
 	"4010": {"fee income", "手续费收入"}, "5010": {"rebates", "优惠支出"}, "9010": {"outside, simulated", "外部（模拟）"},
 	"9020": {"own bank, simulated", "个人银行账户（模拟）"},
 }

@@ -50,6 +50,9 @@ func TestGoldenTraces(t *testing.T) {
 		{"load-cut", "load --cut 4"},
 		{"meal", "meal"},
 		{"door", "door"},
+		{"sale", "sale"},
+		{"sale-zh", "sale --lang zh --amount 20000"},
+		{"sale-cut", "sale --cut 5"},
 		{"coupon", "coupon"},
 		{"coupon-cut", "coupon --cut 1"},
 	} {
@@ -101,6 +104,7 @@ func TestTraceSurvivesCuts(t *testing.T) {
 		{"quickpass", 3, `payable.shop_haolin","fen":1250`},
 		{"load", 4, `"balance proven","value":"100.00 CNY"`},
 		{"meal", 2, `payable.shop_kesi","fen":`},
+		{"sale", 2, `"exceptions","value":"0"`},
 		{"coupon", 2, `payable.shop_maixiao","fen":500`},
 		{"topup", 4, `"balance proven","value":"50.00 CNY"`},
 		{"issue", 20, `"state","value":"active  ready"`},
@@ -128,7 +132,7 @@ func TestTraceSurvivesCuts(t *testing.T) {
 // secret is masked.
 func TestTraceJSON(t *testing.T) {
 	kinds := []string{"section", "note", "apdu", "decision", "message", "row", "posting", "time"}
-	for _, act := range []string{"tap", "issue", "topup", "quickpass", "load", "meal", "coupon"} {
+	for _, act := range []string{"tap", "issue", "topup", "quickpass", "load", "meal", "coupon", "sale"} {
 		seen := map[string]bool{}
 		for line := range strings.Lines(traced(t, act, "--json")) {
 			var l traceLine
@@ -165,7 +169,7 @@ func TestTraceJSON(t *testing.T) {
 // No trace shows a card's number whole, nor anything else of it that names the
 // card.
 func TestTraceHidesPAN(t *testing.T) {
-	for _, args := range []string{"quickpass --json", "quickpass --online", "issue --card credit --json"} {
+	for _, args := range []string{"quickpass --json", "quickpass --online", "issue --card credit --json", "sale", "sale --json"} {
 		out := traced(t, strings.Fields(args)...)
 		if n := houseNumber.FindString(out); n != "" {
 			t.Errorf("%s shows %s", args, n)
