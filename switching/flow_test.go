@@ -530,3 +530,37 @@ func TestAtOnce(t *testing.T) {
 	wg.Wait()
 	h.want("each once", 5000_00, tills*each*1_00, 0)
 }
+
+// TestTrackKey: a stripe whose track travels under the track key.
+func TestTrackKey(t *testing.T) {
+	h := open(t, true, nil)
+	c, p := h.card(issuing.DebitCard), h.terminal("10000001")
+	wire, err := p.message("0800", fields{11: p.next(), 60: "00000001004", 63: "01 "}).AppendTo(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.take(p.exchange(wire))
+	blocks, err := poskey.ParseField(p.in.Get(62))
+	if err != nil || len(blocks) != 3 {
+		t.Fatal(len(blocks), err)
+	}
+	p.pik, _ = blocks[0].Open(p.tmk)
+	p.mak, _ = blocks[1].Open(p.tmk)
+	tdk, _ := blocks[2].Open(p.tmk)
+	p.key, _ = iso8583.NewKey(p.mak[:])
+	track := c.track()
+	packed := unhex(strings.ToLower(track + "0")[:(len(track)+1)/2*2])
+	eight, err := poskey.TrackBlock(packed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	iso9797.NewTDES(tdk[:]).EncryptBlock(eight, eight)
+	f := p.swipe(c, "123456")
+	delete(f, 35)
+	f[53], f[59] = "2610000000000000", fmt.Sprintf("T2%02d%s", len(track), packed)
+	expect(t, "sale", p.ask("sale", 10_00, f), "00")
+	f = p.swipe(c, "123456")
+	f[53], f[59] = "2610000000000000", "T299"
+	expect(t, "no track", p.ask("sale", 10_00, f), "30")
+	h.want("one sale", 5000_00, 10_00, 0)
+}

@@ -8,6 +8,7 @@ import (
 
 	"koala/calendar"
 	"koala/internal/db"
+	"koala/issuing"
 	"koala/spec/iso8583"
 )
 
@@ -128,7 +129,15 @@ func (h *Host) standIn(w *work) bool {
 // that nobody completed, and forgets old messages. It may be called as often as
 // one likes.
 func (h *Host) Tick(ctx context.Context, now time.Time) error {
-	err := h.drain(ctx, now)
+	err := h.store.Write(ctx, func(tx *db.Tx) error {
+		if err := collect(tx); err != nil {
+			return err
+		}
+		return recover1(tx, now.Add(-6*h.cfg.Wait), "the switch lost the issuer's answer")
+	})
+	if err == nil {
+		err = h.drain(ctx, now)
+	}
 	if err == nil {
 		err = h.cutOff(ctx, now)
 	}
@@ -172,6 +181,29 @@ func (h *Host) trim(ctx context.Context, before time.Time) error {
 			return err
 		}
 	}
+}
+
+// collect marks taps that the bank could book only later: they are the shops'.
+func collect(tx *db.Tx) error {
+	list, err := txns(tx, `state = $1 AND kind = 'tap' AND host = '' ORDER BY rrn LIMIT 100`, Approved)
+	for i := range list {
+		t := &list[i]
+		done, err := issuing.Collected(tx, t.Card, t.Counter)
+		if err != nil {
+			return err
+		}
+		if !done {
+			continue
+		}
+		t.State, t.Why = Cleared, ""
+		if err := t.update(tx, Approved); err != nil {
+			return err
+		}
+		if err := tell(tx, "sale.cleared", t); err != nil {
+			return err
+		}
+	}
+	return err
 }
 
 // flush writes the lines of the log that wait.

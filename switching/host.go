@@ -177,7 +177,7 @@ func (h *Host) Start(ctx context.Context) error {
 			}
 		}
 		if err == nil {
-			err = recover1(tx)
+			err = recover1(tx, tx.Now().Add(time.Second), "the switch was started again before the issuer answered")
 		}
 		return err
 	})
@@ -296,17 +296,18 @@ func (h *Host) Handle(ctx context.Context, message []byte) (answer []byte, err e
 	w.s.mu.Lock()
 	defer w.s.mu.Unlock()
 	begun := machine.Now()
-	code, err := h.ready(ctx, w, tid)
-	if err == nil && code == "" {
-		code, err = h.dispatch(ctx, w, mti)
-	} else if errors.Is(err, ErrNotFound) {
-		h.sessions.CompareAndDelete(tid, w.s) // a made-up number is not remembered
-		code, err = "97", nil
+	code, err := h.code(ctx, w, tid, mti)
+	if err != nil && ctx.Err() == nil { // the same message again finds what the unit left, or does it now
+		w.once()
+		code, err = h.code(ctx, w, tid, mti)
 	}
-	if err != nil {
-		w.s.loaded = false // what became of the unit is read again
-		code = "96"
+	if err != nil { // nobody knows what became of it: without an answer the terminal takes it back
+		w.s.loaded = false
 		w.note("failed: %v", err)
+		for _, l := range w.lines {
+			h.remember(l)
+		}
+		return nil, nil
 	}
 	answer, err = h.seal(ctx, w, code)
 	if w.txn != nil && w.kind != nil {
@@ -317,6 +318,28 @@ func (h *Host) Handle(ctx context.Context, message []byte) (answer []byte, err e
 
 // machine measures how long an answer takes: a city's clock runs faster.
 var machine = clock.System()
+
+// code does what the message asks for and gives the answer's code. After an error
+// what became of its unit is read again.
+func (h *Host) code(ctx context.Context, w *work, tid, mti string) (string, error) {
+	code, err := h.ready(ctx, w, tid)
+	if errors.Is(err, ErrNotFound) {
+		h.sessions.CompareAndDelete(tid, w.s) // a made-up number is not remembered
+		return "97", nil
+	}
+	if err == nil && code == "" {
+		code, err = h.dispatch(ctx, w, mti)
+	}
+	return code, err
+}
+
+// once makes the work ready for the same message once more.
+func (w *work) once() {
+	s, lines := w.s, w.lines
+	s.loaded = false
+	w.reset(w.h)
+	w.s, w.lines = s, lines
+}
 
 func (w *work) reset(h *Host) {
 	lines := w.lines[:0]

@@ -210,11 +210,13 @@ func Resend(tx *db.Tx, id int64) error {
 	return err
 }
 
-// recover1 takes back whatever was asked before a restart: nobody knows its end.
-func recover1(tx *db.Tx) error {
-	_, err := tx.Exec(`UPDATE switching_queue SET what = $2, due = $3, last = 'restart' WHERE what = $1`, queueAsked, queueReversal, tx.Now().UnixMicro())
+// recover1 takes back what was asked before a moment and has no end, for a
+// reason: the asking was cut off, and nobody knows what the host made of it.
+func recover1(tx *db.Tx, before time.Time, why string) error {
+	now := tx.Now().UnixMicro()
+	_, err := tx.Exec(`UPDATE switching_queue SET what = $2, due = $3, changed = $3, last = $4 WHERE what = $1 AND changed < $5`, queueAsked, queueReversal, now, why, before.UnixMicro())
 	if err == nil {
-		_, err = tx.Exec(`UPDATE switching_txn SET state = $2, code = '98', auth = '', why = 'the switch was started again before the issuer answered' WHERE state = $1`, Sent, Unknown)
+		_, err = tx.Exec(`UPDATE switching_txn SET state = $2, code = '98', auth = '', why = $3, changed = $4 WHERE state = $1 AND changed < $5`, Sent, Unknown, why, now, before.UnixMicro())
 	}
 	return err
 }

@@ -125,52 +125,36 @@ func hashOf(v []byte) string {
 	return string(hex.AppendEncode(make([]byte, 0, 24), sum[:12]))
 }
 
-// clearTrack is track 2 in clear.
+// clearTrack is track 2 in clear. An enciphered one comes in field 59, since
+// field 35 has digits only: T2 | digits 2 | packed track.
 func (h *Host) clearTrack(ctx context.Context, w *work) (string, error) {
-	v := w.in.Get(35)
-	sealed := rest(w.in.Get(53), 2, 3)
-	if data := w.in.Get(59); len(v) == 0 && len(data) > 0 && len(sealed) > 0 && sealed[0] == '2' && w.in.Has(57) {
-		return h.cardData(ctx, w, data)
+	sealed, v := rest(w.in.Get(53), 2, 3), w.in.Get(59)
+	if len(sealed) == 0 || sealed[0] != '1' {
+		return w.in.Text(35), nil
 	}
-	if len(v) == 0 || len(sealed) == 0 || sealed[0] != '1' {
-		return string(v), nil
-	}
+	n := number(rest(v, 2, 4))
 	under := w.under
-	if under.Sealed = w.keys.tdk; !w.in.Has(57) && len(under.Sealed) == 0 {
-		w.bad = 53
+	if !w.in.Has(57) {
+		under.Sealed = w.keys.tdk
+	}
+	if len(v) != 4+(n+1)/2 || n > 37 || string(v[:2]) != "T2" || !w.in.Has(57) && len(under.Sealed) == 0 {
+		w.bad = 59
 		return "", nil
 	}
-	digits := strings.ReplaceAll(string(v), "D", "d")
-	if len(digits)%2 == 1 {
-		digits += "0"
+	packed := bytes.Clone(v[4:])
+	err := h.keys.DecipherTrack(ctx, under, packed)
+	switch {
+	case errors.Is(err, hsm.ErrUsage): // too short to be one
+		w.bad = 59
+		return "", nil
+	case err != nil:
+		return "", err
 	}
-	packed, err := hex.DecodeString(digits)
-	if err == nil {
-		err = h.keys.DecipherTrack(ctx, under, packed)
-	}
-	if err != nil {
-		w.bad = 35
-		return "", nil //nolint: what cannot be deciphered is the terminal's mistake
-	}
-	clear := strings.ToUpper(hex.EncodeToString(packed))[:len(v)]
+	clear := strings.ToUpper(hex.EncodeToString(packed))[:n]
 	if strings.Trim(clear, "0123456789D") != "" {
-		w.bad = 35
+		w.bad = 59
 	}
 	return clear, nil
-}
-
-// cardData is track 2 as a reader enciphers it whose phone sees no card.
-func (h *Host) cardData(ctx context.Context, w *work, data []byte) (string, error) {
-	clear, err := h.keys.DecipherData(ctx, w.under, data)
-	if errors.Is(err, hsm.ErrUsage) {
-		w.bad = 59
-		return "", nil
-	}
-	track := strings.TrimRight(strings.ToUpper(hex.EncodeToString(clear)), "F")
-	if err == nil && strings.Trim(track, "0123456789D") != "" {
-		w.bad = 59
-	}
-	return track, err
 }
 
 // maxObjects bounds field 55.
