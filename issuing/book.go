@@ -352,6 +352,12 @@ func kindsAt(q db.Reader, id CardID, atc uint16) (map[pboc.ClearingKind]bool, er
 	return out, err
 }
 
+// Collected tells whether an offline payment at a counter is booked.
+func Collected(q db.Reader, id CardID, counter int) (bool, error) {
+	kinds, err := kindsAt(q, id, uint16(counter))
+	return kinds[pboc.ClearSale], err
+}
+
 // Where the money of an offline payment stands. Before anything is known it is
 // on the card's float.
 const (

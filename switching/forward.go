@@ -183,9 +183,12 @@ func (h *Host) trim(ctx context.Context, before time.Time) error {
 	}
 }
 
+// tapLife is how long a tap is looked after that the bank could not book.
+const tapLife = 90 * 24 * time.Hour
+
 // collect marks taps that the bank could book only later: they are the shops'.
 func collect(tx *db.Tx) error {
-	list, err := txns(tx, `state = $1 AND kind = 'tap' AND host = '' ORDER BY rrn LIMIT 100`, Approved)
+	list, err := txns(tx, `state = 'approved' AND at > $1 AND kind = 'tap' AND host = '' ORDER BY at, rrn LIMIT 1000`, tx.Now().Add(-tapLife).UnixMicro())
 	for i := range list {
 		t := &list[i]
 		done, err := issuing.Collected(tx, t.Card, t.Counter)

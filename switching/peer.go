@@ -214,9 +214,10 @@ func Resend(tx *db.Tx, id int64) error {
 // reason: the asking was cut off, and nobody knows what the host made of it.
 func recover1(tx *db.Tx, before time.Time, why string) error {
 	now := tx.Now().UnixMicro()
-	_, err := tx.Exec(`UPDATE switching_queue SET what = $2, due = $3, changed = $3, last = $4 WHERE what = $1 AND changed < $5`, queueAsked, queueReversal, now, why, before.UnixMicro())
+	_, err := tx.Exec(`UPDATE switching_txn SET state = $1, code = '98', auth = '', why = $2, changed = $3 WHERE state = $4 AND (tid, batch, stan) IN
+		(SELECT tid, batch, stan FROM switching_queue WHERE what = $5 AND due < $6)`, Unknown, why, now, Sent, queueAsked, before.UnixMicro())
 	if err == nil {
-		_, err = tx.Exec(`UPDATE switching_txn SET state = $2, code = '98', auth = '', why = $3, changed = $4 WHERE state = $1 AND changed < $5`, Sent, Unknown, why, now, before.UnixMicro())
+		_, err = tx.Exec(`UPDATE switching_queue SET what = $1, due = $2, changed = $2, last = $3 WHERE what = $4 AND due < $5`, queueReversal, now, why, queueAsked, before.UnixMicro())
 	}
 	return err
 }
