@@ -129,6 +129,9 @@ func hashOf(v []byte) string {
 // field 35 has digits only: T2 | digits 2 | packed track.
 func (h *Host) clearTrack(ctx context.Context, w *work) (string, error) {
 	sealed, v := rest(w.in.Get(53), 2, 3), w.in.Get(59)
+	if len(sealed) > 0 && sealed[0] == '2' && len(v) > 0 && w.in.Has(57) {
+		return h.cardData(ctx, w, v)
+	}
 	if len(sealed) == 0 || sealed[0] != '1' {
 		return w.in.Text(35), nil
 	}
@@ -155,6 +158,21 @@ func (h *Host) clearTrack(ctx context.Context, w *work) (string, error) {
 		w.bad = 59
 	}
 	return clear, nil
+}
+
+// cardData is track 2 as a reader enciphers it whose phone sees no card (section
+// 13 of the protocol).
+func (h *Host) cardData(ctx context.Context, w *work, data []byte) (string, error) {
+	clear, err := h.keys.DecipherData(ctx, w.under, data)
+	if errors.Is(err, hsm.ErrUsage) {
+		w.bad = 59
+		return "", nil
+	}
+	track := strings.TrimRight(strings.ToUpper(hex.EncodeToString(clear)), "F")
+	if err == nil && strings.Trim(track, "0123456789D") != "" {
+		w.bad = 59
+	}
+	return track, err
 }
 
 // maxObjects bounds field 55.
