@@ -24,6 +24,7 @@ type Bar struct {
 	Label Text  // below the bar, short
 	Full  Text  // in the table; empty: Label
 	Value int64 // below zero is drawn as nothing and stands in the table
+	Ghost int64 // what it is compared with, drawn behind; Note says it
 	Note  Text  // third column of the table, for charts whose bars have notes
 	Now   bool  // the one that still grows
 	Href  string
@@ -46,7 +47,7 @@ func (c BarChart) say(v int64) string {
 // most is the highest bar.
 func (c BarChart) most() (v int64) {
 	for _, b := range c.Bars {
-		v = max(v, b.Value)
+		v = max(v, b.Value, b.Ghost)
 	}
 	return v
 }

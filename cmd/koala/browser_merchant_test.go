@@ -37,7 +37,7 @@ func (v *visit) keepShop() {
 		v.look(p[1])
 	}
 	for _, p := range [][3]string{{"/merchant/payouts", "/merchant/payouts/", "shop-payout"}, {"/merchant/statements", "/merchant/statements/", "shop-statement"}, {"/merchant/disputes", "/merchant/disputes/", "shop-dispute"},
-		{"/merchant/terminals", "/merchant/terminals/", "shop-terminal"}, {"/merchant/sales?state=cleared", "/merchant/sales/", "shop-sale"}} {
+		{"/merchant/terminals", "/merchant/terminals/", "shop-terminal"}, {"/merchant/sales?state=cleared&kind=sale", "/merchant/sales/", "shop-sale"}} {
 		v.open(p[0])
 		v.follow(`main tbody tr a`, p[1])
 		v.look(p[2])
@@ -55,7 +55,11 @@ func (v *visit) keepShop() {
 	v.until(`document.querySelector('#drawer.open .facts')`)
 	v.look("shop-drawer")
 	v.open("/merchant/statements")
-	v.click(`form[action="/merchant/bills"] button`)
+	if v.count(`form[action="/merchant/bills"] button`) > 0 {
+		v.click(`form[action="/merchant/bills"] button`)
+	} else { // every day has its bill by now
+		v.follow(`#bills tbody tr a`, "/merchant/bills/")
+	}
 	v.at("/merchant/bills/")
 	v.needs(`.notice.good`)
 	v.look("shop-bill")

@@ -188,7 +188,12 @@ func (s *shops) past(ctx context.Context) error {
 				return err
 			}
 		}
-		s.clock.Jump(day.Add(23 * time.Hour))
+		s.clock.Jump(day.Add(22*time.Hour + 40*time.Minute))
+		if n == pastDays-1 {
+			if err := s.quarrels(ctx); err != nil {
+				return err
+			}
+		}
 		if err := s.close(ctx); err != nil {
 			return err
 		}
@@ -197,7 +202,7 @@ func (s *shops) past(ctx context.Context) error {
 			return err
 		}
 	}
-	return s.quarrels(ctx)
+	return nil
 }
 
 // salesADay is how many sales all shops together make on a day of the past.
@@ -208,7 +213,7 @@ func (s *shops) minutes() []int {
 	out := make([]int, salesADay)
 	for i := range out {
 		peak := []float64{10, 12.3, 12.6, 15, 18, 18.6, 20}[s.dice.IntN(7)]
-		out[i] = int(min(22.4, max(8, peak+s.dice.NormFloat64()*0.9)) * 60)
+		out[i] = int(min(22.5, max(8, peak+s.dice.NormFloat64()*0.9)) * 60)
 	}
 	slices.Sort(out)
 	return out
@@ -294,9 +299,8 @@ func (s *shops) quarrels(ctx context.Context) error {
 				t      switching.Txn
 				reason string
 				money  bool
-				why    string
-			}{{asked, "H301", false, "the cardholder asks for the receipt"}, {charged, "4515", true, "the cardholder does not know the sale"}} {
-				_, err := dispute.Open(tx, dispute.Claim{Ref: "CUP" + strings.TrimLeft(c.t.RRN, "0"), Amount: c.t.Due, Reason: c.reason, Money: c.money, At: tx.Now(), Why: c.why,
+			}{{asked, "H301", false}, {charged, "4515", true}} {
+				_, err := dispute.Open(tx, dispute.Claim{Ref: "CUP" + strings.TrimLeft(c.t.RRN, "0"), Amount: c.t.Due, Reason: c.reason, Money: c.money, At: tx.Now(),
 					Sale: dispute.Sale{RRN: c.t.RRN, Payee: c.t.Shop, Counter: ledger.AccountID(switching.Receivable(c.t.Host)), Issuer: c.t.Host, Class: c.t.Class, Amount: c.t.Due, At: c.t.At}})
 				if err != nil {
 					return err

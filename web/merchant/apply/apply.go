@@ -320,8 +320,8 @@ func steps(x merchant.Detail) []web.Step {
 }
 
 func facts(m merchant.Merchant) []web.Fact {
-	return []web.Fact{{Name: words.State, Show: web.Chip(stateTone(m.State), shell.Both(m.State.Words))}, {Name: words.Name, Value: m.Name}, {Name: words.Form, Show: web.Say(shell.Both(m.Form.Words))}, {Name: words.Licence, Value: orDash(m.Licence), Mono: true},
-		{Name: words.Legal, Value: m.Legal}, {Name: words.IDNumber, Value: m.IDMask, Mono: true}, {Name: words.Phone, Value: m.Phone}, {Name: words.Account, Value: m.Bank + " " + m.AccountMask}, {Name: words.Holder, Value: m.Holder}, {Name: words.Level, Value: string(m.Risk)}}
+	return []web.Fact{{Name: words.State, Show: web.Chip(stateTone(m.State), shell.Both(m.State.Words))}, {Name: words.Name, Show: web.Quote("zh", m.Name)}, {Name: words.Form, Show: web.Say(shell.Both(m.Form.Words))}, {Name: words.Licence, Value: orDash(m.Licence), Mono: true},
+		{Name: words.Legal, Show: web.Quote("zh", m.Legal)}, {Name: words.IDNumber, Value: m.IDMask, Mono: true}, {Name: words.Phone, Value: m.Phone}, {Name: words.Account, Show: web.Quote("zh", m.Bank+" "+m.AccountMask)}, {Name: words.Holder, Show: web.Quote("zh", m.Holder)}, {Name: words.Level, Value: string(m.Risk)}}
 }
 
 func orDash(s string) string {
@@ -363,14 +363,36 @@ func (v *statusView) tables(ctx context.Context, x merchant.Detail) {
 	}
 	for i := len(x.Timeline) - 1; i >= 0; i-- {
 		e := x.Timeline[i]
-		what := words.Event.F(e.What)
-		for _, s := range merchant.States {
-			if e.To == string(s) {
-				what = shell.Both(s.Words)
-			}
+		about := e.About
+		if about == x.Merchant.ID {
+			about = ""
 		}
-		v.timeline = append(v.timeline, web.Happening{At: e.At, What: what, Detail: strings.TrimSpace(e.What + " " + e.Why), Icon: "circle-dot"})
+		v.timeline = append(v.timeline, web.Happening{At: e.At, Who: web.Day(ctx, e.At), What: eventText(e), Detail: about, Icon: "circle-dot"})
 	}
+}
+
+// eventText says what happened: to the merchant, a shop or a terminal.
+func eventText(e merchant.Event) web.Text {
+	noun, verb, found := strings.Cut(e.What, ".")
+	if !found {
+		noun, verb = "", e.What
+	}
+	said := web.Same(strings.ReplaceAll(verb, "_", " "))
+	for _, s := range merchant.States {
+		if verb == string(s) {
+			said = shell.Both(s.Words)
+		}
+	}
+	if noun == "terminal" {
+		if l := merchant.Life(verb); l.Words(false) != verb || l.Words(true) != verb {
+			said = shell.Both(l.Words)
+		}
+	}
+	what, known := map[string]web.Text{"": words.Business, "shop": words.Shop, "terminal": words.Terminal, "document": words.Papers}[noun]
+	if !known {
+		what = words.Business
+	}
+	return web.Text{ZH: what.ZH + "：" + said.ZH, EN: what.EN + ": " + said.EN}
 }
 
 // papersOf lists what is needed, and what else is there.
@@ -433,4 +455,12 @@ func (d Deps) paper(w http.ResponseWriter, r *http.Request, s shell.Seat) error 
 		}
 		return merchant.AddDocument(tx, s.Merchant.ID, s.Login, doc)
 	})
+}
+
+// categoryName is a category's name in the page's language; some have none.
+func categoryName(ctx context.Context, c merchant.Category) string {
+	if web.LangOf(ctx) == web.ZH {
+		return c.NameZH
+	}
+	return c.NameEN
 }

@@ -4,12 +4,12 @@ import "koala/web"
 
 // words is the catalog of the application and its status. Field terms follow docs/glossary.md.
 var words = struct {
-	Account, AccountHint, Address, AddressHint, Applied, Apply, ApplyLead, BadAddress, Bank, BankHint, Bring, Bytes, Category, CategoryHint, Checks,
-	ChooseFile, City, CityHint, Event, Form, FormHint, Have, HaveCode, HaveLogin, History, Holder, HolderHint, HowItGoes, IDHint, IDNumber, Legal,
+	Account, AccountHint, Address, AddressHint, Applied, Apply, ApplyLead, BadAddress, Bank, BankHint, Bring, Business, Bytes, Category, CategoryHint,
+	Checks, ChooseFile, City, CityHint, Form, FormHint, Have, HaveCode, HaveLogin, History, Holder, HolderHint, HowItGoes, IDHint, IDNumber, Legal,
 	LegalHint, Level, Licence, LicenceHint, LogIn, Login, LoginHint, MID, Name, NameHint, Needed, NoChecks, NoLicence, NoPicture, NoShops, Note,
 	PaperKept, Papers, PapersNote, PartFirm, PartLogin, PartMoney, PartShop, Password, PasswordHint, Person, PersonHint, Phone, PhoneHint, Result, Sealed,
 	Send, Shop, ShopEN, ShopENHint, ShopHint, ShopZH, Shops, SomeWrong, State, Status, StatusLead, StepApplied, StepApproved, StepChecked, StepPapers,
-	StepSelling, StepTerminal, TooLarge, Welcome, What web.Text
+	StepSelling, StepTerminal, Terminal, TooLarge, Welcome, What web.Text
 }{
 	Account:      web.Text{ZH: "结算账号", EN: "Account number"},
 	AccountHint:  web.Text{ZH: "8 到 32 位数字；只加密保存。", EN: "8 to 32 digits; kept sealed."},
@@ -22,6 +22,7 @@ var words = struct {
 	Bank:         web.Text{ZH: "开户银行", EN: "Bank"},
 	BankHint:     web.Text{ZH: "结算账户开在哪家银行。", EN: "Where the settlement account is."},
 	Bring:        web.Text{ZH: "上传", EN: "Add"},
+	Business:     web.Text{ZH: "商户", EN: "Merchant"},
 	Bytes:        web.Text{ZH: "%[1]s 字节", EN: "%[1]s bytes"},
 	Category:     web.Text{ZH: "商户类别", EN: "Category"},
 	CategoryHint: web.Text{ZH: "输入四位类别码，如 5812 餐馆；决定手续费。", EN: "Four digits, as 5812 for restaurants. It decides your fees."},
@@ -29,7 +30,6 @@ var words = struct {
 	ChooseFile:   web.Text{ZH: "请选一个文件。", EN: "Choose a file."},
 	City:         web.Text{ZH: "城市", EN: "City"},
 	CityHint:     web.Text{ZH: "门店所在的地级市。", EN: "The prefecture-level city of the shop."},
-	Event:        web.Text{ZH: "%[1]s", EN: "%[1]s"},
 	Form:         web.Text{ZH: "主体类型", EN: "Kind of business"},
 	FormHint:     web.Text{ZH: "个体工商户、企业，或没有执照的小微商户。", EN: "A company, a registered person, or micro: without a licence."},
 	Have:         web.Text{ZH: "已交", EN: "there"},
@@ -90,6 +90,7 @@ var words = struct {
 	StepPapers:   web.Text{ZH: "上传资料", EN: "Add your papers"},
 	StepSelling:  web.Text{ZH: "开始收款", EN: "Selling"},
 	StepTerminal: web.Text{ZH: "装终端", EN: "Terminal installed"},
+	Terminal:     web.Text{ZH: "终端", EN: "Terminal"},
 	TooLarge:     web.Text{ZH: "文件须为 1 字节到 4 MB。", EN: "A file has 1 byte to 4 MB."},
 	Welcome:      web.Text{ZH: "可选", EN: "welcome"},
 	What:         web.Text{ZH: "审核项", EN: "Check"},

@@ -39,14 +39,7 @@ func (d Deps) payouts(w http.ResponseWriter, r *http.Request, s shell.Seat) erro
 	}
 	t := payoutTable(ctx, list)
 	t.Next = parts.NextOf(r, list, pg, key)
-	return d.Desk.List(w, r, s, web.Page{Title: words.Payouts, Lead: accountText(account), Here: atPayouts}, t, payoutsPage(t))
-}
-
-func accountText(a settlement.BankAccount) web.Text {
-	if a.Masked == "" {
-		return words.NoAccount
-	}
-	return words.ToAccount.F(a.Bank, a.Masked)
+	return d.Desk.List(w, r, s, web.Page{Title: words.Payouts, Lead: words.PayoutsLead, Here: atPayouts}, t, payoutsPage(t, account))
 }
 
 func payoutTable(ctx context.Context, list []settlement.Payout) web.Table {
@@ -179,7 +172,7 @@ func (d Deps) offer(w http.ResponseWriter, r *http.Request, s shell.Seat) error 
 	}
 	v.price = []web.Line{{Text: words.PriceDays, Value: strconv.Itoa(v.offer.Days)}, {Text: words.PricePerDay, Value: basisPoints(terms.Once.BPDay)}, {Text: words.PriceAll, Value: basisPoints(v.offer.BP)},
 		{Text: words.PriceIs, Value: web.Yuan(v.offer.Advance.Minor()), Total: true}}
-	v.facts = []web.Fact{{Name: words.LeftToday, Value: web.Yuan(v.offer.Left.Minor())}, {Name: words.PromisedBy, Value: web.Moment(v.offer.PromisedBy)}, {Name: words.Account, Value: v.to}}
+	v.facts = []web.Fact{{Name: words.LeftToday, Value: web.Yuan(v.offer.Left.Minor())}, {Name: words.PromisedBy, Value: web.Moment(v.offer.PromisedBy)}, {Name: words.Account, Show: web.Quote("zh", v.to)}}
 	v.token = offerToken(v.offer)
 	return d.Desk.Show(w, r, s, web.Page{Title: words.PayNow, Lead: words.PayNowLead, Back: atMoney, Here: atMoney}, offerPage(v))
 }

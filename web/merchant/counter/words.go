@@ -5,9 +5,10 @@ import "koala/web"
 // words is the catalog of the pages of terminals and limits. Field terms follow docs/glossary.md.
 var words = struct {
 	Amount, At, Balanced, Batch, Batches, CardKind, Category, Count, Credit, Daily, Debit, ECash, FewSales, FindingIs, FindingNote, Hour, InBatch, Kind,
-	LastSales, LastSpoke, Limits, LimitsLead, LimitsNote, MayAtOnce, MayHold, MayKey, MayOffline, Monthly, No, NoBatches, NoFindings, NoTerminals,
-	NotBalanced, NothingSold, Online, OpenTotal, Place, Plausible, Prepaid, Result, Risk, SalesByHour, Serial, SettledAt, Silent, Single, Software, State,
-	Status, Stop, StopAsked, StopBody, StopTitle, StopWaits, TakenToday, Terminal, TerminalNo, Terminals, TerminalsLead, Trade, WhoDid, Yes, YourTrade web.Text
+	LastSales, LastSpoke, Limits, LimitsLead, LimitsNote, LimitsOnly, MayAtOnce, MayHold, MayKey, MayOffline, Monthly, No, NoBatches, NoFindings,
+	NoTerminals, NotBalanced, NothingSold, Online, OpenTotal, Place, Plausible, Prepaid, Result, Risk, SalesByHour, Serial, SettledAt, Silent, Single,
+	Software, State, Status, Stop, StopAsked, StopBody, StopTitle, StopWaits, TakenToday, Terminal, TerminalNo, Terminals, TerminalsLead, Trade, WhoDid,
+	Yes, YourTrade web.Text
 }{
 	Amount:        web.Text{ZH: "金额", EN: "Amount"},
 	At:            web.Text{ZH: "时间", EN: "Time"},
@@ -32,6 +33,7 @@ var words = struct {
 	Limits:        web.Text{ZH: "限额与经营", EN: "Limits and trade"},
 	LimitsLead:    web.Text{ZH: "能收多少，以及您的生意看起来像不像登记的行业。", EN: "What you may take, and how your sales look beside your trade."},
 	LimitsNote:    web.Text{ZH: "限额随商户等级而定；要调整请联系客户经理。手持读卡器的限额更低。", EN: "Limits follow the merchant's level; ask us to change them. Mobile readers have lower ones."},
+	LimitsOnly:    web.Text{ZH: "限额", EN: "Limits"},
 	MayAtOnce:     web.Text{ZH: "即时到账", EN: "Paid at once"},
 	MayHold:       web.Text{ZH: "预授权", EN: "Pre-authorisation"},
 	MayKey:        web.Text{ZH: "手输卡号", EN: "Numbers keyed in"},

@@ -224,7 +224,7 @@ func ShopName(s merchant.Shop) web.Text { return web.Text{ZH: s.NameZH, EN: s.Na
 // Trail tells what staff did about a page.
 func Trail(ctx context.Context, list []Deed) (out []web.Happening) {
 	for _, d := range list {
-		out = append(out, web.Happening{At: d.At, Who: d.Who, What: Both(d.Act.Words), Detail: d.What, Icon: "user"})
+		out = append(out, web.Happening{At: d.At, Who: web.Day(ctx, d.At) + " · " + d.Who, What: Both(d.Act.Words), Detail: d.What, Icon: "user"})
 	}
 	return out
 }

@@ -278,6 +278,14 @@ func fieldText(l iso8583.Line) web.Text { return web.Text{ZH: l.ZH, EN: l.EN} }
 
 func fieldMeaning(l iso8583.Line) web.Text { return web.Text{ZH: l.MeaningZH, EN: l.Meaning} }
 
+// slipLang is the language of a slip as HTML names it.
+func slipLang(ctx context.Context, other bool) string {
+	if (web.LangOf(ctx) == web.ZH) != other {
+		return "zh"
+	}
+	return "en"
+}
+
 // slip is the transaction's receipt as a shop prints it again.
 func slip(s shell.Seat, t switching.Txn, zh bool) string {
 	lang := web.EN

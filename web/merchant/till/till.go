@@ -92,6 +92,12 @@ func takingsOf(q *db.Query, shop string, day calendar.Date) (sums, error) {
 	return add(list), err
 }
 
+// takingsSince sums up the days from one to now.
+func takingsSince(q *db.Query, shop string, day calendar.Date, now time.Time) (sums, error) {
+	list, err := report.Takings(q, shop, day.Start(calendar.Beijing), now.Add(time.Second))
+	return add(list), err
+}
+
 var stateTones = map[switching.State]web.Tone{switching.Sent: web.Info, switching.Approved: web.Good, switching.Cleared: web.Good, switching.Declined: web.Neutral, switching.Unknown: web.Warn,
 	switching.Reversed: web.Warn, switching.Voided: web.Warn, switching.Completed: web.Good, switching.Expired: web.Neutral, switching.Noted: web.Neutral}
 

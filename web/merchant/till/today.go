@@ -29,7 +29,7 @@ type todayView struct {
 }
 
 // lastRows is how many transactions the day's page shows.
-const lastRows = 8
+const lastRows = 6
 
 func (d Deps) today(w http.ResponseWriter, r *http.Request, s shell.Seat) error {
 	ctx, now := r.Context(), d.Desk.Store.Now()
@@ -38,7 +38,7 @@ func (d Deps) today(w http.ResponseWriter, r *http.Request, s shell.Seat) error 
 		return d.Desk.Show(w, r, s, page, todayPage(todayView{alone: true}))
 	}
 	today := calendar.Of(now, calendar.Beijing)
-	var is, was sums
+	var is, was, week sums
 	var last []switching.Txn
 	var money settlement.Day
 	var due []settlement.Arrival
@@ -48,6 +48,9 @@ func (d Deps) today(w http.ResponseWriter, r *http.Request, s shell.Seat) error 
 			return err
 		}
 		if was, err = takingsOf(q, s.Shop.ID, today.AddDays(-1)); err != nil {
+			return err
+		}
+		if week, err = takingsSince(q, s.Shop.ID, today.AddDays(-6), now); err != nil {
 			return err
 		}
 		if last, err = switching.Live(q, switching.Filter{Shop: s.Shop.ID, Limit: lastRows}); err != nil {
@@ -65,7 +68,7 @@ func (d Deps) today(w http.ResponseWriter, r *http.Request, s shell.Seat) error 
 	if err != nil {
 		return fmt.Errorf("today at %s: %w", s.Shop.ID, err)
 	}
-	v := todayView{figures: dayFigures(ctx, s, is, was, money, due, fleet, today), hours: hourChart(is, was, now), cards: cardParts(is)}
+	v := todayView{figures: dayFigures(ctx, s, is, was, money, due, fleet, today), hours: hourChart(is, was, now), cards: cardParts(week)}
 	v.last = saleTable(ctx, last)
 	v.last.ID, v.last.NoCSV = "last", true
 	if money.Stopped {
@@ -160,7 +163,7 @@ func hourChart(is, was sums, now time.Time) web.BarChart {
 	c := web.BarChart{ID: "hours", Title: words.ByHour, What: words.Hour, Of: words.Amount, Money: true, Every: 3}
 	here := now.In(calendar.Beijing).Hour()
 	for h := range 24 {
-		c.Bars = append(c.Bars, web.Bar{Label: web.Same(fmt.Sprintf("%02d", h)), Full: web.Same(fmt.Sprintf("%02d:00", h)), Value: is.hours[h], Now: h == here, Note: words.Yesterday.F(web.Yuan(was.hours[h]))})
+		c.Bars = append(c.Bars, web.Bar{Label: web.Same(fmt.Sprintf("%02d", h)), Full: web.Same(fmt.Sprintf("%02d:00", h)), Value: is.hours[h], Now: h == here, Ghost: was.hours[h], Note: words.Yesterday.F(web.Yuan(was.hours[h]))})
 	}
 	return c
 }
