@@ -40,7 +40,6 @@ var (
 	ErrPlan      = fail.Define(fail.Invalid, "acquiring.plan", "the plan of the site is not in order")
 	ErrNotOwner  = fail.Define(fail.Forbidden, "acquiring.not_owner", "only the owner of the site may see who passed its doors")
 	ErrTransport = fail.Define(fail.Conflict, "acquiring.no_transport", "the device has no transport key; staff open it for installation and make one")
-	ErrMaster    = fail.Define(fail.Conflict, "acquiring.no_master", "the terminal has no master key; staff open it for another installation")
 	ErrRuled     = fail.Define(fail.Conflict, "acquiring.ruled", "this case was decided before")
 	ErrRuling    = fail.Define(fail.Invalid, "acquiring.ruling", "a ruling needs the name of who decides and a reason")
 )

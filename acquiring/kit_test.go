@@ -81,6 +81,8 @@ type house struct {
 	office *acquiring.Office
 	chips  map[issuing.CardID]desfire.UID
 	packs  ed25519.PublicKey
+
+	masters map[string][]byte // by till, as the hsm sealed them
 }
 
 // primes are RSA keys made once for all houses of the tests: of the CA, of the
@@ -116,6 +118,8 @@ func open(t tester, dir string) *house {
 		h.store.Migrate(ctx, outbox.Schema, wallet.Schema, settlement.Schema, merchant.Schema, issuing.Schema, acquiring.Schema)))
 	h.bank = issuing.NewBank(h.store, h.keys)
 	h.office = acquiring.NewOffice(h.store, h.keys, h.bank, acquiring.Elements{Cards: h.cardsIn, UID: h.uidOf})
+	h.masters = map[string][]byte{}
+	h.office.GiveMasters(h.master)
 	h.packs, err = h.keys.PublicKey(ctx, hsm.LabelPack)
 	h.must(err)
 	h.do(h.furnish)
@@ -382,12 +386,11 @@ func (h *house) install(tid string) (in acquiring.Installation, key func(hsm.Ter
 	}
 }
 
-func (h *house) master(tid string) (sealed []byte, err error) {
-	err = h.store.Read(ctx, func(q *db.Query) (err error) {
-		sealed, err = acquiring.MasterKey(q, tid)
-		return err
-	})
-	return sealed, err
+// master draws a till's master key as the switch does.
+func (h *house) master(ctx context.Context, tid string, transport []byte) (hsm.Injected, error) {
+	in, master, err := h.keys.NewMaster(ctx, tid, transport)
+	h.masters[tid] = master.Sealed
+	return in, err
 }
 
 // A till is the tea shop's, with its flash.

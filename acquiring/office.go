@@ -28,6 +28,7 @@ type Office struct {
 	keys     *hsm.HSM
 	bank     *issuing.Bank
 	elements Elements
+	masters  Masters
 
 	mu    sync.Mutex
 	tried string // id up to which Tick has tried what is in suspense
@@ -41,6 +42,15 @@ func NewOffice(store *db.Store, keys *hsm.HSM, bank *issuing.Bank, e Elements) *
 	store.Provide(officeKey{}, o)
 	return o
 }
+
+// Masters draws the master key of a till for bank cards, wrapped under its
+// transport key, for the host that the till will sign on to (switching.Host's
+// Install). Drawn again, it replaces the one before.
+type Masters func(ctx context.Context, tid string, transport []byte) (hsm.Injected, error)
+
+// GiveMasters says who draws the master keys of tills for bank cards. Without
+// it tills get none, and only hand their records in.
+func (o *Office) GiveMasters(m Masters) { o.masters = m }
 
 // officeKey is what units of work find the office by.
 type officeKey struct{}
@@ -97,7 +107,6 @@ type Installation struct {
 	Packs  ed25519.PublicKey
 	CA     []emv.CAKey // of a till for bank cards
 	Keys   []hsm.Injected
-	master hsm.Secret // of a till for bank cards
 }
 
 // uses are the keys that a kind of device works with.
@@ -138,12 +147,7 @@ func (o *Office) Install(ctx context.Context, tid string) (in Installation, err 
 		err = o.inject(ctx, &in, transport)
 	}
 	if err == nil {
-		err = o.store.Write(ctx, func(tx *db.Tx) error {
-			if err := installed(tx, tid, transport); err != nil || in.master.Sealed == nil {
-				return err
-			}
-			return keepMaster(tx, tid, in.master)
-		})
+		err = o.store.Write(ctx, func(tx *db.Tx) error { return installed(tx, tid, transport) })
 	}
 	if err != nil {
 		return Installation{}, fmt.Errorf("installing device %s: %w", tid, err)
@@ -155,8 +159,11 @@ func (o *Office) Install(ctx context.Context, tid string) (in Installation, err 
 // inject wraps the keys of a device; a till for bank cards gets a new master key.
 func (o *Office) inject(ctx context.Context, in *Installation, transport []byte) error {
 	if in.Device.Kind == POS {
-		k, master, err := o.keys.NewMaster(ctx, in.Device.TID, transport)
-		in.Keys, in.master = []hsm.Injected{k}, master
+		if o.masters == nil {
+			return nil
+		}
+		k, err := o.masters(ctx, in.Device.TID, transport)
+		in.Keys = []hsm.Injected{k}
 		return err
 	}
 	owner := coupon.ID{}
@@ -171,22 +178,6 @@ func (o *Office) inject(ctx context.Context, in *Installation, transport []byte)
 		in.Keys = append(in.Keys, k)
 	}
 	return nil
-}
-
-func keepMaster(tx *db.Tx, tid string, master hsm.Secret) error {
-	_, err := tx.Exec(`INSERT INTO acquiring_master (tid, sealed, kcv, made) VALUES ($1, $2, $3, $4)
-		ON CONFLICT (tid) DO UPDATE SET sealed = excluded.sealed, kcv = excluded.kcv, made = excluded.made`, tid, master.Sealed, fmt.Sprintf("%X", master.KCV), micros(tx.Now()))
-	return err
-}
-
-// MasterKey reads the master key that a till for bank cards was installed with,
-// sealed as the hsm's NewWorking takes it; ErrMaster when it has none.
-func MasterKey(q db.Reader, tid string) (sealed []byte, err error) {
-	err = q.QueryRow(`SELECT sealed FROM acquiring_master WHERE tid = $1`, tid).Scan(&sealed)
-	if errors.Is(err, db.ErrNoRows) {
-		err = fmt.Errorf("terminal %s: %w", tid, ErrMaster)
-	}
-	return sealed, err
 }
 
 func transportOf(q db.Reader, tid string) (sealed []byte, err error) {

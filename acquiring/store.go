@@ -211,11 +211,4 @@ var Schema = db.Schema{Owner: "acquiring", Steps: []string{
 		tid TEXT PRIMARY KEY,
 		sealed BYTEA NOT NULL,         -- by the hsm
 		made BIGINT NOT NULL)`,
-	// Master keys (TMK) of shops' tills. A till installed before has none, and
-	// gets one with its next installation.
-	`CREATE TABLE acquiring_master (
-		tid TEXT PRIMARY KEY,
-		sealed BYTEA NOT NULL,         -- by the hsm
-		kcv TEXT NOT NULL,             -- check value, 8 hexadecimal digits
-		made BIGINT NOT NULL)`,
 }}

@@ -99,6 +99,7 @@ func (h *House) wire(ctx context.Context) (err error) {
 	}
 	eyes := &watch{engine: h.Risk}
 	h.Switch = switching.New(h.Store, h.Keys, h.Bank, estate{h.Store.Now, eyes}, switching.Config{Peers: cfg.Peers, Watch: eyes})
+	h.Acquiring.GiveMasters(h.Switch.Install)
 	h.TSM = tsm.New(h.Store, h.Keys, tsm.Config{Chunk: cfg.Chunk, Changed: h.orderChanged})
 	h.Transit = transit.NewOffice(h.Store, h.Keys, h.Network)
 	if err := h.provision(ctx); err != nil {

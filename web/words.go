@@ -218,7 +218,6 @@ var failuresZH = map[string]string{
 	"acquiring.not_found":        "没有这家商户、这个场所、这台设备或这条记录。",
 	"acquiring.kind":             "这一类设备不上送这种内容。",
 	"acquiring.state":            "设备当前状态不允许这样做。",
-	"acquiring.no_master":        "终端没有主密钥；须由员工重新开放装机。",
 	"acquiring.no_transport":     "设备没有传输密钥；须由员工重新开放装机并取得传输密钥单。",
 	"acquiring.installed":        "设备已装机；须由员工重新开放装机。",
 	"acquiring.batch":            "这批记录不是这台设备的，或编号不可能成立。",
