@@ -296,17 +296,14 @@ func (h *Host) end(ctx context.Context, w *work) (code string, err error) {
 				return err
 			}
 		}
+		w.next.batch, w.next.closed, w.dirty = old%999_999+1, false, true // in the same unit: what differs is written down once
 		_, err = tx.Exec(`UPDATE switching_batch SET state = $3, ended = $4 WHERE tid = $1 AND batch = $2`, w.next.tid, old, batchEnded, tx.Now().UnixMicro())
 		return err
 	})
 	if err != nil || code != "00" {
 		return code, err
 	}
-	w.next.batch, w.next.closed, w.dirty = old%999_999+1, false, true
 	w.sayBatch()
-	if err := h.unit(ctx, w, nil); err != nil {
-		return "", err
-	}
 	return "00", h.clearAll(ctx, `tid = $1 AND batch = $2`, `tid, batch, stan`, w.next.tid, old)
 }
 
