@@ -14,15 +14,15 @@ import (
 
 // Schema is who works for which merchant, who was invited, and what staff did.
 // A member that left stays as a row; acts are only ever added.
-var Schema = db.Schema{Owner: "trade", Steps: []string{
-	`CREATE TABLE trade_staff (
+var Schema = db.Schema{Owner: "merchant_staff", Steps: []string{
+	`CREATE TABLE merchant_staff (
 		customer TEXT PRIMARY KEY,
 		merchant TEXT NOT NULL,
 		role TEXT NOT NULL,
 		left_at BIGINT NOT NULL,  -- 0: works there
 		made BIGINT NOT NULL);
-	CREATE INDEX trade_staff_merchant ON trade_staff (merchant, customer);
-	CREATE TABLE trade_invite (
+	CREATE INDEX merchant_staff_merchant ON merchant_staff (merchant, customer);
+	CREATE TABLE merchant_invite (
 		hash TEXT PRIMARY KEY,    -- SHA-256 of the code
 		merchant TEXT NOT NULL,
 		name TEXT NOT NULL,
@@ -31,8 +31,8 @@ var Schema = db.Schema{Owner: "trade", Steps: []string{
 		made BIGINT NOT NULL,
 		expires BIGINT NOT NULL,
 		used TEXT NOT NULL);      -- customer; empty: not yet
-	CREATE INDEX trade_invite_merchant ON trade_invite (merchant, made);
-	CREATE TABLE trade_act (
+	CREATE INDEX merchant_invite_merchant ON merchant_invite (merchant, made);
+	CREATE TABLE merchant_act (
 		id TEXT PRIMARY KEY,
 		at BIGINT NOT NULL,
 		merchant TEXT NOT NULL,
@@ -40,9 +40,9 @@ var Schema = db.Schema{Owner: "trade", Steps: []string{
 		act TEXT NOT NULL,
 		target TEXT NOT NULL,     -- page of what was changed
 		what TEXT NOT NULL);
-	CREATE INDEX trade_act_merchant ON trade_act (merchant, id);
-	CREATE INDEX trade_act_target ON trade_act (target, id);
-	CREATE TABLE trade_paper (
+	CREATE INDEX merchant_act_merchant ON merchant_act (merchant, id);
+	CREATE INDEX merchant_act_target ON merchant_act (target, id);
+	CREATE TABLE merchant_paper (
 		merchant TEXT NOT NULL,
 		hash TEXT NOT NULL,       -- SHA-256 of the file
 		media TEXT NOT NULL,
@@ -81,7 +81,7 @@ func scanMember(scan func(...any) error) (m Member, err error) {
 // MemberOf finds for which merchant a person works; found is false for who
 // works for none.
 func MemberOf(q db.Reader, id customer.ID) (m Member, found bool, err error) {
-	m, err = scanMember(q.QueryRow(`SELECT `+memberColumns+` FROM trade_staff WHERE customer = $1`, id).Scan)
+	m, err = scanMember(q.QueryRow(`SELECT `+memberColumns+` FROM merchant_staff WHERE customer = $1`, id).Scan)
 	if errors.Is(err, db.ErrNoRows) {
 		return m, false, nil
 	}
@@ -94,7 +94,7 @@ func StaffOf(q db.Reader, merchant string) (out []Member, err error) {
 		m, err := scanMember(scan)
 		out = append(out, m)
 		return err
-	}, `SELECT `+memberColumns+` FROM trade_staff WHERE merchant = $1 ORDER BY customer LIMIT $2`, merchant, maxStaff)
+	}, `SELECT `+memberColumns+` FROM merchant_staff WHERE merchant = $1 ORDER BY customer LIMIT $2`, merchant, maxStaff)
 	return out, err
 }
 
@@ -104,9 +104,9 @@ func Hire(tx *db.Tx, id customer.ID, merchant string, r Role) error {
 	if roleWords[r][0] == "" {
 		return ErrRole
 	}
-	n, err := tx.Exec(`INSERT INTO trade_staff (`+memberColumns+`) VALUES ($1, $2, $3, 0, $4)
+	n, err := tx.Exec(`INSERT INTO merchant_staff (`+memberColumns+`) VALUES ($1, $2, $3, 0, $4)
 		ON CONFLICT (customer) DO UPDATE SET merchant = excluded.merchant, role = excluded.role, left_at = 0
-		WHERE trade_staff.merchant = excluded.merchant OR trade_staff.left_at <> 0`, id, merchant, r, tx.Now().UnixMicro())
+		WHERE merchant_staff.merchant = excluded.merchant OR merchant_staff.left_at <> 0`, id, merchant, r, tx.Now().UnixMicro())
 	if err == nil && n == 0 {
 		err = ErrElsewhere
 	}
@@ -118,7 +118,7 @@ func Hire(tx *db.Tx, id customer.ID, merchant string, r Role) error {
 
 // Let takes a person off a merchant's staff. Somebody must stay its owner.
 func Let(tx *db.Tx, id customer.ID, merchant string) error {
-	n, err := tx.Exec(`UPDATE trade_staff SET left_at = $3 WHERE customer = $1 AND merchant = $2 AND left_at = 0`, id, merchant, tx.Now().UnixMicro())
+	n, err := tx.Exec(`UPDATE merchant_staff SET left_at = $3 WHERE customer = $1 AND merchant = $2 AND left_at = 0`, id, merchant, tx.Now().UnixMicro())
 	if err == nil && n == 0 {
 		err = ErrNobody
 	}
@@ -134,7 +134,7 @@ func Let(tx *db.Tx, id customer.ID, merchant string) error {
 // owned refuses a unit that leaves a merchant without an owner.
 func owned(tx *db.Tx, merchant string) error {
 	var n int64
-	err := tx.QueryRow(`SELECT COUNT(*) FROM trade_staff WHERE merchant = $1 AND role = $2 AND left_at = 0`, merchant, Owner).Scan(&n)
+	err := tx.QueryRow(`SELECT COUNT(*) FROM merchant_staff WHERE merchant = $1 AND role = $2 AND left_at = 0`, merchant, Owner).Scan(&n)
 	if err == nil && n == 0 {
 		err = ErrLastOwner
 	}
@@ -177,7 +177,7 @@ func Invite(tx *db.Tx, hash string, i Invitation) error {
 		return ErrRole
 	}
 	now := tx.Now()
-	_, err := tx.Exec(`INSERT INTO trade_invite (hash, merchant, name, role, by_whom, made, expires, used) VALUES ($1, $2, $3, $4, $5, $6, $7, '')`,
+	_, err := tx.Exec(`INSERT INTO merchant_invite (hash, merchant, name, role, by_whom, made, expires, used) VALUES ($1, $2, $3, $4, $5, $6, $7, '')`,
 		hash, i.Merchant, i.Name, i.Role, i.By, now.UnixMicro(), now.Add(InviteLife).UnixMicro())
 	return err
 }
@@ -193,7 +193,7 @@ func scanInvite(scan func(...any) error) (i Invitation, err error) {
 
 // InvitationOf finds the invitation of a code that may still be used.
 func InvitationOf(q db.Reader, code string, now time.Time) (Invitation, error) {
-	i, err := scanInvite(q.QueryRow(`SELECT `+inviteColumns+` FROM trade_invite WHERE hash = $1`, HashCode(code)).Scan)
+	i, err := scanInvite(q.QueryRow(`SELECT `+inviteColumns+` FROM merchant_invite WHERE hash = $1`, HashCode(code)).Scan)
 	if errors.Is(err, db.ErrNoRows) || err == nil && (i.Used != "" || !now.Before(i.Expires)) {
 		return i, ErrCode
 	}
@@ -206,7 +206,7 @@ func Invitations(q db.Reader, merchant string, now time.Time) (out []Invitation,
 		i, err := scanInvite(scan)
 		out = append(out, i)
 		return err
-	}, `SELECT `+inviteColumns+` FROM trade_invite WHERE merchant = $1 AND used = '' AND expires > $2 ORDER BY made, hash LIMIT 100`, merchant, now.UnixMicro())
+	}, `SELECT `+inviteColumns+` FROM merchant_invite WHERE merchant = $1 AND used = '' AND expires > $2 ORDER BY made, hash LIMIT 100`, merchant, now.UnixMicro())
 	return out, err
 }
 
@@ -219,7 +219,7 @@ func Accept(tx *db.Tx, code string, id customer.ID) (Invitation, error) {
 	if err := Hire(tx, id, i.Merchant, i.Role); err != nil {
 		return i, err
 	}
-	n, err := tx.Exec(`UPDATE trade_invite SET used = $2 WHERE hash = $1 AND used = ''`, HashCode(code), id)
+	n, err := tx.Exec(`UPDATE merchant_invite SET used = $2 WHERE hash = $1 AND used = ''`, HashCode(code), id)
 	if err == nil && n == 0 {
 		err = ErrCode
 	}
@@ -239,7 +239,7 @@ type Deed struct {
 
 // Keep writes an act down, in the act's own unit of work.
 func Keep(tx *db.Tx, d Deed) error {
-	_, err := tx.Exec(`INSERT INTO trade_act (id, at, merchant, who, act, target, what) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+	_, err := tx.Exec(`INSERT INTO merchant_act (id, at, merchant, who, act, target, what) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
 		tx.NewID("act"), tx.Now().UnixMicro(), d.Merchant, d.Who, string(d.Act), d.Target, d.What)
 	if err != nil {
 		return fmt.Errorf("audit of %s: %w", d.Act, err)
@@ -259,20 +259,20 @@ func Deeds(q db.Reader, merchant, target, before string, limit int) (out []Deed,
 		d.At = db.Moment(at)
 		out = append(out, d)
 		return err
-	}, `SELECT id, at, who, act, target, what FROM trade_act WHERE merchant = $1 AND id < $2 AND (target = $3 OR $3 = '') ORDER BY id DESC LIMIT $4`, merchant, before, target, limit)
+	}, `SELECT id, at, who, act, target, what FROM merchant_act WHERE merchant = $1 AND id < $2 AND (target = $3 OR $3 = '') ORDER BY id DESC LIMIT $4`, merchant, before, target, limit)
 	return out, err
 }
 
 // KeepPaper keeps a file that a merchant brought, sealed; the same again
 // changes nothing.
 func KeepPaper(tx *db.Tx, merchant, hash, media string, sealed []byte) error {
-	_, err := tx.Exec(`INSERT INTO trade_paper (merchant, hash, media, sealed, at) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING`, merchant, hash, media, sealed, tx.Now().UnixMicro())
+	_, err := tx.Exec(`INSERT INTO merchant_paper (merchant, hash, media, sealed, at) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING`, merchant, hash, media, sealed, tx.Now().UnixMicro())
 	return err
 }
 
 // PaperOf reads a file that a merchant brought, sealed.
 func PaperOf(q db.Reader, merchant, hash string) (media string, sealed []byte, err error) {
-	err = q.QueryRow(`SELECT media, sealed FROM trade_paper WHERE merchant = $1 AND hash = $2`, merchant, hash).Scan(&media, &sealed)
+	err = q.QueryRow(`SELECT media, sealed FROM merchant_paper WHERE merchant = $1 AND hash = $2`, merchant, hash).Scan(&media, &sealed)
 	if errors.Is(err, db.ErrNoRows) {
 		err = ErrPaper
 	}
