@@ -3,7 +3,9 @@ package switching
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 
@@ -268,4 +270,89 @@ func (h *Host) InstallOnce(ctx context.Context, tid string, ksn *dukpt.KSN, note
 		return h.InstallReader(ctx, tid, *ksn, transport)
 	}
 	return h.Install(ctx, tid, transport)
+}
+
+// signatureStep keeps the pictures of signatures, as terminals send them: in
+// pieces, sealed.
+const signatureStep = `CREATE TABLE switching_signature (
+	tid TEXT NOT NULL, batch BIGINT NOT NULL, stan BIGINT NOT NULL,
+	piece BIGINT NOT NULL, pieces BIGINT NOT NULL,
+	hash TEXT NOT NULL,  -- SHA-256 of the whole
+	sealed BYTEA NOT NULL, at BIGINT NOT NULL,
+	PRIMARY KEY (tid, batch, stan, piece))`
+
+// The bounds of a signature (docs/terminal-protocol.md 12): pieces of a picture
+// of at most 4,096 bytes, each behind two counts of two digits and the hash.
+const (
+	maxSignature = 4096
+	signedHead   = 2 + 2 + sha256.Size
+)
+
+// signature keeps a piece of a signature. It moves no money; the same again
+// changes nothing, and a picture that was whole stays.
+func (h *Host) signature(ctx context.Context, w *work) (string, error) {
+	v, f61 := w.in.Get(62), w.in.Get(61)
+	switch {
+	case len(f61) < 12:
+		w.bad = 61
+	case len(v) <= signedHead || len(v) > signedHead+pieceLen:
+		w.bad = 62
+	}
+	if w.bad != 0 {
+		return "30", nil
+	}
+	of, n, hash := number(v[:2]), number(v[2:4]), hex.EncodeToString(v[4:signedHead])
+	if n < 1 || n > of || of > (maxSignature+pieceLen-1)/pieceLen {
+		w.bad = 62
+		return "30", nil
+	}
+	sealed, err := h.keys.Seal(ctx, v[signedHead:])
+	if err != nil {
+		return "", err
+	}
+	batch, stan := number(f61[:6]), number(f61[6:12])
+	code := "00"
+	err = h.unit(ctx, w, func(tx *db.Tx) error {
+		if _, err := txnAt(tx, w.next.tid, batch, stan); errors.Is(err, ErrNotFound) {
+			code = "25"
+			return nil
+		} else if err != nil {
+			return err
+		}
+		_, err := tx.Exec(`INSERT INTO switching_signature (tid, batch, stan, piece, pieces, hash, sealed, at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING`,
+			w.next.tid, batch, stan, n, of, hash, sealed, tx.Now().UnixMicro())
+		return err
+	})
+	return code, err
+}
+
+// Signature is the picture of a transaction's signature, PNG; ErrNotFound when
+// there is none, or not all of it.
+func (h *Host) Signature(ctx context.Context, t Txn) ([]byte, error) {
+	var pieces [][]byte
+	var hash string
+	of := 0
+	err := h.store.Read(ctx, func(q *db.Query) error {
+		return db.Each(q, func(scan func(...any) error) error {
+			var sealed []byte
+			err := scan(&of, &hash, &sealed)
+			pieces = append(pieces, sealed)
+			return err
+		}, `SELECT pieces, hash, sealed FROM switching_signature WHERE tid = $1 AND batch = $2 AND stan = $3 ORDER BY piece`, t.TID, t.Batch, t.STAN)
+	})
+	var picture []byte
+	for _, sealed := range pieces {
+		if err == nil {
+			var clear []byte
+			clear, err = h.keys.Unseal(ctx, sealed)
+			picture = append(picture, clear...)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("signature of %s: %w", t.RRN, err)
+	}
+	if sum := sha256.Sum256(picture); of == 0 || len(pieces) != of || hex.EncodeToString(sum[:]) != hash {
+		return nil, fmt.Errorf("signature of %s: %w", t.RRN, ErrNotFound)
+	}
+	return picture, nil
 }

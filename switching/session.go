@@ -66,6 +66,8 @@ func (h *Host) dispatch(ctx context.Context, w *work, mti string) (code string, 
 		return h.upload(ctx, w)
 	case "0620":
 		return h.notice(ctx, w)
+	case "0920":
+		return h.signature(ctx, w)
 	}
 	return "40", nil
 }

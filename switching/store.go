@@ -93,6 +93,7 @@ var Schema = db.Schema{Owner: "switching", Steps: []string{
 	CREATE INDEX switching_message_rrn ON switching_message (rrn, seq);
 	CREATE INDEX switching_txn_open ON switching_txn (at) WHERE state = 'approved'`,
 	`CREATE INDEX switching_txn_tap ON switching_txn (token, counter) WHERE kind = 'tap'`,
+	signatureStep,
 }}
 
 // inOrder has transactions lie in the order in which they came: what one commit

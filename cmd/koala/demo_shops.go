@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"image"
+	"image/color"
+	"image/png"
 	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
@@ -230,7 +234,7 @@ func (s *shops) amount(t *market.Till) uint64 {
 // taken back at once.
 func (s *shops) sell(ctx context.Context) error {
 	t, c := s.tills[s.dice.IntN(len(s.tills))], s.cards[s.dice.IntN(len(s.cards))]
-	o := market.Order{Order: unionpay.Order{Kind: unionpay.Sale, Fen: s.amount(t), Card: unionpay.Card{Track2: c.track}}, PIN: c.pin}
+	o := market.Order{Order: unionpay.Order{Kind: unionpay.Sale, Fen: s.amount(t), Card: unionpay.Card{Track2: c.track}}, PIN: c.pin, Signed: scribble(s.dice)}
 	if s.dice.IntN(25) == 0 {
 		o.PIN = "000000" // mistyped: the bank declines
 	}
@@ -245,6 +249,25 @@ func (s *shops) sell(ctx context.Context) error {
 		_, err = s.m.Do(ctx, t.ID, market.Order{Void: out.Entry.STAN})
 	}
 	return err
+}
+
+// scribble is the picture of a signature: a stroke that wavers to the right.
+func scribble(dice *rand.Rand) []byte {
+	const wide, high = 240, 90
+	img := image.NewPaletted(image.Rect(0, 0, wide, high), color.Palette{color.White, color.Black})
+	y, slope := high/2.0, 0.0
+	for x := 20.0; x < wide-20; x += 0.25 {
+		slope = max(-4, min(4, slope+dice.NormFloat64()*0.5-(y-high/2)*0.012))
+		y = max(8, min(high-8, y+slope*0.25))
+		for d := range 2 {
+			img.SetColorIndex(int(x), int(y)+d, 1)
+		}
+	}
+	var out bytes.Buffer
+	if err := png.Encode(&out, img); err != nil {
+		panic(err) // into memory
+	}
+	return out.Bytes()
 }
 
 // close settles the tills at the end of a day.

@@ -345,6 +345,22 @@ func TestDispute(t *testing.T) {
 	}
 }
 
+func TestSignature(t *testing.T) {
+	h := open(t)
+	h.story()
+	b := h.login("qian", web.EN)
+	at := "/merchant/sales/" + h.rrns[0]
+	if body := b.page(at); !strings.Contains(body, at+"/signature") {
+		t.Error("the sale's page shows no signature")
+	}
+	if _, head, body := b.get(at + "/signature"); body != string(picture) || head.Get("Content-Type") != "image/png" {
+		t.Errorf("the signature is %d bytes of %s", len(body), head.Get("Content-Type"))
+	}
+	if status, _, _ := b.get("/merchant/sales/" + h.rrns[len(h.rrns)-1] + "/signature"); status != http.StatusNotFound {
+		t.Errorf("a signature that has not come yet: %d", status)
+	}
+}
+
 // application is a form that is right.
 func application() url.Values {
 	return url.Values{"form": {"micro"}, "name": {"小满豆浆"}, "licence": {""}, "legal": {"冯小满"}, "id_number": {"11010519491231002X"}, "mobile": {"13900001111"}, "shop_zh": {"小满豆浆"}, "shop_en": {"Xiaoman Soy Milk"}, "mcc": {"5814"}, "city": {"北京"},

@@ -62,5 +62,11 @@ func (d Deps) Evidence(ctx context.Context, c dispute.Case) (out []dispute.Piece
 	if (web.Text{}) != shell.ShopName(s.Shop) {
 		add(dispute.ReceiptCopy, "slip.txt", slip(s, t, false)+"\n\n"+slip(s, t, true)+"\n")
 	}
+	switch picture, err := d.Switch.Signature(ctx, t); {
+	case err == nil:
+		out = append(out, dispute.Piece{Kind: dispute.Signature, Name: "signature.png", Type: "image/png", At: t.At, Data: picture})
+	case !errors.Is(err, switching.ErrNotFound):
+		return nil, err
+	}
 	return out, nil
 }

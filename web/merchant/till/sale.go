@@ -36,6 +36,7 @@ type saleView struct {
 	left     int64 // that may be given back, fen
 	mayGive  bool
 	trail    []web.Happening
+	signed   bool // a picture of the signature is there
 }
 
 // An exchange is one message of the log in words.
@@ -108,8 +109,34 @@ func (d Deps) readSale(ctx context.Context, s shell.Seat, rrn string) (v saleVie
 	}
 	zh := web.LangOf(ctx) == web.ZH
 	v.slip, v.other = slip(s, v.txn, zh), slip(s, v.txn, !zh)
-	v.messages, err = d.exchanges(ctx, said)
+	if v.messages, err = d.exchanges(ctx, said); err != nil {
+		return v, err
+	}
+	_, err = d.Switch.Signature(ctx, v.txn)
+	v.signed = err == nil
+	if errors.Is(err, switching.ErrNotFound) {
+		err = nil
+	}
 	return v, err
+}
+
+// signature is the picture that the cardholder drew at the terminal.
+func (d Deps) signature(w http.ResponseWriter, r *http.Request, s shell.Seat) error {
+	var t switching.Txn
+	err := d.Desk.Store.Read(r.Context(), func(q *db.Query) (err error) {
+		t, err = txnOf(q, s, r.PathValue("rrn"))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	picture, err := d.Switch.Signature(r.Context(), t)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "image/png")
+	_, _ = w.Write(picture) // the reader hung up: nothing is left to tell it
+	return nil
 }
 
 // leftOf is what may still be given back of a sale, fen.

@@ -30,6 +30,7 @@ func Routes(m *web.Mux, d Deps) {
 	d.Desk.Route(m, "GET /merchant/{$}", shell.SeeSales, d.today)
 	d.Desk.Route(m, "GET /merchant/sales", shell.SeeSales, d.sales)
 	d.Desk.Route(m, "GET /merchant/sales/{rrn}", shell.SeeSales, d.sale)
+	d.Desk.Route(m, "GET /merchant/sales/{rrn}/signature", shell.SeeSales, d.signature)
 	d.Desk.Route(m, "GET /merchant/sales/{rrn}/refund", shell.GiveBack, d.askRefund)
 	d.Desk.Route(m, "POST /merchant/sales/{rrn}/refund", shell.GiveBack, d.refund)
 	d.Desk.Route(m, "GET /merchant/refunds", shell.SeeSales, d.refunds)

@@ -10,9 +10,9 @@ var words = struct {
 	LeftAfter, MayNotRefund, MayRefundAll, MayRefundTo, MoreThanLeft, MoreThanRole, Network, Next, NextArrival, NoBytes, NoPostings, NoRefunds, NoSales,
 	NoneFound, NotYet, NothingLeft, NothingYet, OfSale, OfToday, On, OnAbout, OtherBank, OtherCard, Others, OwnBank, Postings, Prepaid, Reason,
 	ReasonHint, Receiver, Reference, RefundAsk, RefundDo, RefundDone, RefundLead, RefundTitle, Refunded, Refunds, RefundsLead, Sales, SalesLead, ShowAll,
-	Slip, SlipAgain, SlipAmount, SlipAuth, SlipBatch, SlipCard, SlipMerchant, SlipOther, SlipReference, SlipRefunded, SlipTerminal, State, StoppedNote,
-	SuspendedNote, Takings, Terminal, TerminalsOn, ToSales, ToStatus, ToTerminals, Today, TodayLead, Unclear, Unreadable, WayFrom, WayIn, WayNote, WayOut,
-	WayTo, Where, WhoDid, WhyFee, WithinADay, Yesterday, YourAccount web.Text
+	Signature, Slip, SlipAgain, SlipAmount, SlipAuth, SlipBatch, SlipCard, SlipMerchant, SlipOther, SlipReference, SlipRefunded, SlipTerminal, State,
+	StoppedNote, SuspendedNote, Takings, Terminal, TerminalsOn, ToSales, ToStatus, ToTerminals, Today, TodayLead, Unclear, Unreadable, WayFrom, WayIn,
+	WayNote, WayOut, WayTo, Where, WhoDid, WhyFee, WithinADay, Yesterday, YourAccount web.Text
 }{
 	Account:       web.Text{ZH: "账户", EN: "Account"},
 	Acquirer:      web.Text{ZH: "收单方", EN: "Acquirer"},
@@ -103,6 +103,7 @@ var words = struct {
 	Sales:         web.Text{ZH: "交易", EN: "Sales"},
 	SalesLead:     web.Text{ZH: "每一笔，连同背后的报文和账。", EN: "Every transaction, with the messages and the books behind it."},
 	ShowAll:       web.Text{ZH: "看全部", EN: "Show all"},
+	Signature:     web.Text{ZH: "持卡人签名", EN: "The cardholder's signature"},
 	Slip:          web.Text{ZH: "签购单", EN: "Slip"},
 	SlipAgain:     web.Text{ZH: "*** 重打印 ***", EN: "*** REPRINT ***"},
 	SlipAmount:    web.Text{ZH: "金额 %[1]s", EN: "amount %[1]s"},
