@@ -52,6 +52,7 @@ func TestBenchJSON(t *testing.T) {
 		{"tap --card quickpass --seconds 0.1", "tap", 1, "model"},
 		{"band --bands 3", "band", 1, "bytes_per_band"},
 		{"reconcile --items 30000", "reconcile", 1, "differences"},
+		{"auth --terminals 4 --seconds 0.1", "auth", 1, "chip_per_cent"},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
 			dir := t.TempDir()
