@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"koala/app"
+	"koala/city/market"
 	"koala/city/street"
 	"koala/internal/clock"
 	"koala/spec/purse"
@@ -46,6 +47,7 @@ type LiveConfig struct {
 	Hub    *web.Hub      // hears taps, trains, figures and acts on topic "city"
 	Dir    string        // folder of device images; empty keeps none
 	Log    *slog.Logger
+	Market *market.Market // the shops that take cards online; nil makes them
 }
 
 // A Live is a small city in motion beside real web traffic: residents ride
@@ -55,6 +57,7 @@ type Live struct {
 	cfg    LiveConfig
 	house  *app.House
 	street *street.Street
+	market *market.Market
 	clock  *clock.Scaled
 	log    *slog.Logger
 
@@ -110,8 +113,23 @@ func NewLive(h *app.House, cfg LiveConfig) (*Live, error) {
 	if err := openShops(context.Background(), street); err != nil {
 		return nil, err
 	}
-	l := &Live{cfg: cfg, house: h, street: street, clock: cfg.Clock, log: cfg.Log, inside: map[string]bool{}, taps: map[string][]heldTap{}}
+	l := &Live{cfg: cfg, house: h, street: street, market: cfg.Market, clock: cfg.Clock, log: cfg.Log, inside: map[string]bool{}, taps: map[string][]heldTap{}}
+	if err := l.openMarket(context.Background()); err != nil {
+		return nil, err
+	}
 	return l, l.recall()
+}
+
+// openMarket puts the shops that take cards online on the street.
+func (l *Live) openMarket(ctx context.Context) (err error) {
+	if l.market == nil {
+		if l.market, err = market.New(market.Config{Clock: l.clock, Dir: l.cfg.Dir}); err != nil {
+			return err
+		}
+	}
+	l.market.Move(l.house, l.street)
+	l.market.Watch(l.sold)
+	return l.market.Open(ctx)
 }
 
 // Street is the physical world of the city.
@@ -132,6 +150,7 @@ func (l *Live) Run(ctx context.Context) error {
 		})
 	}
 	l.settle(ctx)
+	l.openTills(ctx)
 	all.Go(func() { l.trains(ctx) })
 	all.Go(func() { l.beat(ctx, collectEvery, l.collect) })
 	all.Go(func() { l.beat(ctx, syncEvery, l.syncAll) })

@@ -180,7 +180,7 @@ func TestLive(t *testing.T) {
 	if err != nil || len(acts) != 10 || acts[0].At.Before(acts[9].At) {
 		t.Errorf("%d acts, %v", len(acts), err)
 	}
-	if gates, err := l.Gates(ctx); err != nil || len(gates) < 300 || gates[len(gates)-1].Kind != wearer.ReaderDoor {
+	if gates, err := l.Gates(ctx); err != nil || len(gates) < 300 || gates[len(gates)-1].Kind != wearer.ReaderPhone {
 		t.Errorf("%d gates, %v", len(gates), err)
 	}
 	if err := l.SetSpeed(ctx, 0); err != nil {

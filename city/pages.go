@@ -4,17 +4,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"time"
 
 	"koala/band"
 	"koala/calendar"
+	"koala/city/market"
 	"koala/city/street"
 	"koala/internal/db"
 	"koala/issuing"
 	"koala/ledger"
 	"koala/spec/purse"
+	"koala/switching"
+	"koala/terminal/kernel"
+	"koala/terminal/unionpay"
 	"koala/transit"
 	"koala/tsm"
 	"koala/web"
@@ -194,7 +199,7 @@ func (l *Live) Gates(ctx context.Context) ([]wearer.Gate, error) {
 		out = append(out, wearer.Gate{ID: b.ID, Bus: true, Name: web.Text{ZH: b.ZH, EN: b.EN}})
 	}
 	shops, err := l.shopGates(ctx)
-	return append(out, shops...), err
+	return append(append(out, shops...), l.tillGates()...), err
 }
 
 // phonePace is what one request over a phone's line takes in real time, so
@@ -326,4 +331,160 @@ func (l *Live) tailOf(id issuing.CardID) string {
 		return string(id[max(0, len(id)-4):])
 	}
 	return card.Tail
+}
+
+// tillGates are the terminals of shops that ask the switch, as places to hold a
+// band to.
+func (l *Live) tillGates() (out []wearer.Gate) {
+	for _, s := range l.market.Shops() {
+		at, err := l.house.Network.Find(s.Near)
+		if s.Near == "" || err != nil {
+			continue // in another city
+		}
+		g := wearer.Gate{ID: s.Tills[0].ID, Station: at.ID, Kind: wearer.ReaderTill, Online: true, MaxFen: 50_000_00, Shop: web.Text{ZH: s.ZH, EN: s.EN},
+			Name: web.Text{ZH: s.ZH + " · 收银台", EN: s.EN + ", till"}}
+		if s.Mobile {
+			g.Kind, g.MaxFen, g.Name = wearer.ReaderPhone, 5_000_00, web.Text{ZH: s.ZH + " · 手机刷卡器", EN: s.EN + ", phone with a reader"}
+		}
+		out = append(out, g)
+	}
+	return out
+}
+
+// sell has a shop's terminal take a sale: by the person's band, or by a card of
+// another bank that lies beside it.
+func (l *Live) sell(ctx context.Context, who string, a wearer.TapAct, t *market.Till) error {
+	o := market.Order{Order: unionpay.Order{Kind: unionpay.Sale, Fen: uint64(max(a.Fen, 0))}, PIN: a.PIN, Air: !a.Contact, Fault: band.Fault{Lose: a.Pull}}
+	if a.Swipe {
+		c := l.market.Institutions()[1].Cards[0]
+		o.Card, o.PIN, o.Air = unionpay.Card{Track2: c.Track2}, c.PIN, false
+	} else {
+		var err error
+		if o.Band, err = l.bandFor(ctx, who, bandStem(who)); err != nil {
+			return err
+		}
+		var cards []issuing.Card
+		err = l.house.Store.Read(ctx, func(q *db.Query) (err error) {
+			cards, err = issuing.InBand(q, o.Band)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if chosen, ok := find(cards, a.Card); ok && chosen.Kind.Bank() {
+			if err := l.putFirst(o.Band, chosen.Instance); err != nil {
+				return err
+			}
+		}
+	}
+	out, err := l.market.Do(ctx, t.ID, o)
+	if err != nil {
+		return err
+	}
+	l.keepTap(who, l.saleResult(out, a))
+	l.cfg.Hub.Publish("my:"+who, "payment.changed", struct{}{})
+	return nil
+}
+
+// saleResult puts a sale into the page's words.
+func (l *Live) saleResult(out market.Outcome, a wearer.TapAct) heldTap {
+	t := out.Till
+	r := heldTap{TapResult: wearer.TapResult{Ref: a.Ref, Gate: a.Gate, Reader: wearer.ReaderTill, Card: a.Card, Place: web.Text{ZH: t.ZH, EN: t.EN}, At: l.clock.Now(),
+		Kind: wearer.TapRefused, Reason: web.Text{ZH: out.Words[1], EN: out.Words[0]}, BalanceFen: -1, Receipt: out.Receipt[0], ReceiptZH: out.Receipt[1]}}
+	if t.Mobile {
+		r.Reader = wearer.ReaderPhone
+	}
+	if a.Swipe {
+		r.Card = ""
+	}
+	if out.Chip != nil {
+		r.Total = out.Chip.Took
+		if out.Chip.Outcome.Available != nil {
+			r.BalanceFen = int64(*out.Chip.Outcome.Available)
+		}
+	}
+	if out.Entry != nil {
+		r.rrn = out.Get(37)
+	}
+	switch {
+	case out.Approved && out.Entry.Kind == unionpay.TapSale:
+		r.Kind, r.Fen = wearer.TapPaid, int64(out.Fen())
+	case out.Approved:
+		r.Kind, r.Fen = wearer.TapOnline, int64(out.Fen())
+	case out.Chip != nil && out.Chip.Outcome.Result == kernel.TryAgain:
+		r.Kind = wearer.TapTorn
+	}
+	return r
+}
+
+// sold tells the feed of a sale.
+func (l *Live) sold(out market.Outcome) {
+	if !out.Approved || out.Entry == nil || out.Entry.Kind != unionpay.Sale && out.Entry.Kind != unionpay.TapSale && out.Entry.Kind != unionpay.Completion {
+		return
+	}
+	number := out.Entry.Card()
+	a := act{Act: home.Act{Kind: home.Sale, Who: "…" + number[max(0, len(number)-4):], Fen: int64(out.Fen()), Shop: web.Text{ZH: out.Till.ZH, EN: out.Till.EN}}}
+	if rrn := out.Get(37); rrn != "" {
+		a.Trace = "/ops/switch/transactions/" + rrn
+	}
+	if at, err := l.house.Network.Find(out.Till.Near); err == nil && out.Till.Near != "" {
+		a.Station = at.ID
+		l.cfg.Hub.Publish("city", "tap", map[string]string{"station": a.Station, "kind": "out"})
+	}
+	l.happened(a)
+}
+
+// messages are what terminal, switch and issuer said to each other about a sale.
+func (l *Live) messages(ctx context.Context, rrn string) (out []wearer.Message, err error) {
+	if rrn == "" {
+		return nil, nil
+	}
+	err = l.house.Store.Read(ctx, func(q *db.Query) error {
+		t, err := switching.Transaction(q, rrn)
+		if errors.Is(err, switching.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		list, err := switching.Messages(q, t)
+		for _, m := range list {
+			out = append(out, wearer.Message{At: m.At, Way: m.Way, MTI: m.MTI, Note: m.Note})
+		}
+		return err
+	})
+	return out, err
+}
+
+// openTills sets the shops in motion: strangers come in, and tills close.
+func (l *Live) openTills(ctx context.Context) {
+	if l.cfg.People < 0 {
+		return
+	}
+	dice := rand.New(rand.NewPCG(l.cfg.Seed, 400))
+	var visit, hour func() error
+	visit = func() error {
+		defer func() { l.in(time.Duration(3+dice.IntN(6))*time.Minute, "sale", visit) }() // one after the other: they share dice
+		all := l.market.Institutions()
+		cards := all[dice.IntN(len(all))].Cards
+		_, err := l.market.Trade(ctx, dice, market.Shopper{Card: &cards[1+dice.IntN(len(cards)-1)]})
+		return err
+	}
+	hour = func() error {
+		l.in(time.Hour, "closing time", hour)
+		now := l.clock.Now().In(calendar.Beijing)
+		for _, s := range l.market.Shops() {
+			for _, t := range s.Tills {
+				if int(s.Closes) != now.Hour() || s.Closes == 0 {
+					continue
+				}
+				if _, _, err := l.market.Settle(ctx, t.ID); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
+	l.in(10*time.Minute, "sale", visit)
+	l.in(time.Hour, "closing time", hour)
 }

@@ -38,6 +38,7 @@ type heldTap struct {
 	reader string
 	reason terminal.Reason
 	visit  *street.Visit // at a shop or site
+	rrn    string        // at a shop whose terminal asks the switch
 }
 
 // Tap holds the person's band to a gate. The same Ref again is the same tap.
@@ -47,6 +48,9 @@ func (l *Live) Tap(ctx context.Context, who string, a wearer.TapAct) error {
 	}
 	if p, ok := street.PostOf(a.Gate); ok {
 		return l.visit(ctx, who, a, p)
+	}
+	if t, err := l.market.Till(a.Gate); err == nil {
+		return l.sell(ctx, who, a, t)
 	}
 	id, err := l.bandFor(ctx, who, bandStem(who))
 	if err != nil {
@@ -136,7 +140,9 @@ func (l *Live) Tapped(ctx context.Context, who, ref string) (wearer.TapResult, e
 		return wearer.TapResult{}, fmt.Errorf("tap %q: %w", ref, wearer.ErrNoTap)
 	}
 	if t.card == "" && t.visit == nil {
-		return t.TapResult, nil
+		var err error
+		t.Messages, err = l.messages(ctx, t.rrn)
+		return t.TapResult, err
 	}
 	err := l.house.Store.Read(ctx, func(q *db.Query) (err error) {
 		switch {

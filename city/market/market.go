@@ -48,7 +48,7 @@ type Config struct {
 	Clock  clock.Clock
 	Rand   func(id string) io.Reader // what devices draw from
 	Faults Faults
-	Hosts  bool   // play the hosts of other institutions; otherwise somebody else does
+	Hosts  bool   // the house asks the hosts that are played here; otherwise only their cardholders are
 	Dir    string // folder of the terminals' images; empty keeps none
 }
 
@@ -58,6 +58,7 @@ type Market struct {
 	cfg    Config
 	street atomic.Pointer[street.Street]
 	house  atomic.Pointer[app.House]
+	watch  atomic.Pointer[func(Outcome)]
 
 	shops   []*Shop
 	byID    map[string]*Till
@@ -88,12 +89,7 @@ func New(cfg Config) (*Market, error) {
 		}
 		m.shops = append(m.shops, shop)
 	}
-	if cfg.Hosts {
-		if err := m.playHosts(); err != nil {
-			return nil, err
-		}
-	}
-	return m, nil
+	return m, m.playHosts()
 }
 
 // Move puts the market on a street beside a house: the first, or the same after
@@ -102,6 +98,9 @@ func (m *Market) Move(h *app.House, s *street.Street) {
 	m.house.Store(h)
 	m.street.Store(s)
 }
+
+// Watch has f told of everything that a terminal of the market does.
+func (m *Market) Watch(f func(Outcome)) { m.watch.Store(&f) }
 
 // House is the house that the market's terminals speak to.
 func (m *Market) House() *app.House { return m.house.Load() }

@@ -68,6 +68,9 @@ func (m *Market) Open(ctx context.Context) error {
 			return fmt.Errorf("opening shop %s: %w", s.ID, err)
 		}
 	}
+	if !m.cfg.Hosts {
+		return nil
+	}
 	return m.share(ctx)
 }
 

@@ -126,6 +126,9 @@ func (m *Market) Do(ctx context.Context, id string, o Order) (Outcome, error) {
 		return out, err
 	}
 	out.Dark = t.dev == nil
+	if f := m.watch.Load(); f != nil {
+		(*f)(out)
+	}
 	return out, nil
 }
 

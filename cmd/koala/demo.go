@@ -180,7 +180,7 @@ func (f demoFlags) wake(ctx context.Context, d *demo, now *clock.Scaled, begin t
 		people = -1
 	}
 	d.city, err = city.NewLive(d.house, city.LiveConfig{People: people, Seed: f.seed, Clock: now, Hub: d.kit.Hub,
-		Dir: filepath.Join(f.data, "devices"), Log: log})
+		Dir: filepath.Join(f.data, "devices"), Log: log, Market: d.shops.m})
 	if err == nil {
 		d.terminals, err = openCounter(f.terminals, d.house.Switch, log)
 	}

@@ -241,7 +241,7 @@ func cardsFor(cards []Card, k ReaderKind) (out []Card) {
 // fits tells whether a card is one that a reader speaks to.
 func fits(c Card, k ReaderKind) bool {
 	switch k {
-	case ReaderTill:
+	case ReaderTill, ReaderPhone:
 		return c.Pays()
 	case ReaderCanteen:
 		return c.For == issuing.Canteen

@@ -19,6 +19,7 @@ const (
 	ReaderCanteen ReaderKind = "canteen"
 	ReaderDoor    ReaderKind = "door"
 	ReaderCoupon  ReaderKind = "coupon" // a shop's coupon desk
+	ReaderPhone   ReaderKind = "phone"  // a shop's phone with a card reader
 )
 
 // A Gate is a place to hold the band to.
@@ -30,6 +31,7 @@ type Gate struct {
 	Kind    ReaderKind
 	Shop    web.Text // whose till, canteen or coupon desk it is
 	Note    web.Text // what its sign says: hours of a door, contact only
+	Online  bool     // it asks the switch where that is needed, and reads stripes
 	MaxFen  int64    // a till takes at most this at once; 0: no bound of its own
 	Dishes  []Dish   // a canteen's menu of the hour
 }
@@ -88,6 +90,7 @@ type TapAct struct {
 	Contact bool           // inserted, not tapped
 	PIN     string         // typed at the till; never kept, never logged
 	Coupon  string         // offer number to redeem
+	Swipe   bool           // a card of another bank (simulated) is swiped instead
 }
 
 // A TapResult is how a tap ended.
@@ -108,6 +111,15 @@ type TapResult struct {
 	Trip               string   // id, may be empty until the gate's batch is in
 	Payment            string   // id for its page, empty until handed in
 	Receipt, ReceiptZH []string // lines of the slip, as the till prints them
+	Messages           []Message
+}
+
+// A Message is one line of the switch's log about a sale.
+type Message struct {
+	At   time.Time
+	Way  string // terminal: a message and its answer; note; an issuer's host and > (asked) or < (answered)
+	MTI  string
+	Note string // the answer's code, or what was wrong
 }
 
 // A TapKind is how a tap ended.

@@ -73,7 +73,7 @@ func couponsOf(cards []Card, g Gate) []Card {
 }
 
 // readerLeads says what one does at each kind of reader.
-var readerLeads = map[ReaderKind]web.Text{ReaderTill: words.LeadTill, ReaderCanteen: words.LeadCanteen,
+var readerLeads = map[ReaderKind]web.Text{ReaderTill: words.LeadTill, ReaderPhone: words.LeadPhone, ReaderCanteen: words.LeadCanteen,
 	ReaderDoor: words.LeadDoor, ReaderCoupon: words.LeadCoupon}
 
 const (
@@ -124,8 +124,9 @@ func (p pages) tap(w http.ResponseWriter, r *http.Request) error {
 // fill takes what a kind of reader asks for beside the card.
 func (a *TapAct) fill(r *http.Request, kind ReaderKind) (err error) {
 	switch kind {
-	case ReaderTill:
-		a.Contact, a.PIN = r.PostFormValue("how") == "insert", r.PostFormValue("pin")
+	case ReaderTill, ReaderPhone:
+		how := r.PostFormValue("how")
+		a.Contact, a.Swipe, a.PIN = how == "insert", how == "swipe", r.PostFormValue("pin")
 		if len(a.PIN) > maxTypedPIN {
 			return ErrPIN
 		}
@@ -258,7 +259,7 @@ type placeGroup struct {
 // groupsOf lists what there is beside stations.
 func groupsOf(gates []Gate) (out []placeGroup) {
 	for _, g := range []placeGroup{
-		{words.Tills, "store", placesOf(gates, ReaderTill)}, {words.Canteens, "utensils", placesOf(gates, ReaderCanteen)},
+		{words.Tills, "store", placesOf(gates, ReaderTill)}, {words.ShopPhones, "tablet-smartphone", placesOf(gates, ReaderPhone)}, {words.Canteens, "utensils", placesOf(gates, ReaderCanteen)},
 		{words.DoorsHere, "door-open", placesOf(gates, ReaderDoor)}, {words.CouponDesks, "ticket", placesOf(gates, ReaderCoupon)},
 		{words.Buses, "bus", placesOf(gates, ReaderBus)},
 	} {
@@ -282,6 +283,31 @@ func linesAt(n *web.Network, station string) []web.MapLine {
 	}
 	return out
 }
+
+// between names who spoke.
+func (m Message) between() web.Text {
+	host, way := m.Way[:max(0, len(m.Way)-1)], m.Way[max(0, len(m.Way)-1):]
+	switch {
+	case m.Way == "terminal":
+		return words.SaidTerminal
+	case way == ">":
+		return words.SaidAsked.F(host)
+	case way == "<":
+		return words.SaidAnswered.F(host)
+	}
+	return words.SaidNote
+}
+
+// what says what the log has of the message.
+func (m Message) what() web.Text {
+	if len(m.Note) == 2 {
+		return words.SaidAnswer.F(m.Note)
+	}
+	return web.Text{ZH: m.Note, EN: m.Note}
+}
+
+// code is the message type, blank for a note.
+func (m Message) code() string { return m.MTI }
 
 // tillAmounts are one tap away at a till, fen.
 var tillAmounts = []int64{3_50, 12_00, 18_00, 35_00, 68_00, 120_00}
