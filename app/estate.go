@@ -8,6 +8,7 @@ import (
 	"koala/calendar"
 	"koala/internal/db"
 	"koala/merchant"
+	"koala/settlement"
 	"koala/settlement/fee"
 	"koala/switching"
 )
@@ -30,17 +31,34 @@ func (e estate) Place(q db.Reader, tid string) (switching.Place, error) {
 	if err := e.watch.met(q, s); err != nil {
 		return switching.Place{}, err
 	}
-	l, err := merchant.LimitsOf(q, s, "debit")
+	day := calendar.Of(e.now(), calendar.Beijing)
+	terms, err := settlement.TermsOf(q, s.Shop.ID, day)
 	if err != nil {
 		return switching.Place{}, err
 	}
 	p := switching.Place{TID: tid, MID: s.Shop.MID, Shop: s.Shop.ID, Name: s.Shop.NameEN, Category: s.Shop.MCC, Open: s.MayTrade() == nil,
-		Single: l.Single.Minor(), Daily: l.Daily.Minor()}
-	if merchant.FeeCategory(s.Shop.MCC, calendar.Of(e.now(), calendar.Beijing)) == fee.Dining {
+		Limits: map[string]switching.Limit{}, Floor: offlineFloor, CutOff: terms.CutOff}
+	if terms.Since.IsZero() {
+		p.CutOff = 0
+	}
+	for _, class := range []string{"debit", "credit", "prepaid"} {
+		l, err := merchant.LimitsOf(q, s, class)
+		if err != nil {
+			return switching.Place{}, err
+		}
+		p.Limits[class] = switching.Limit{Single: l.Single.Minor(), Daily: l.Daily.Minor(), Monthly: l.Monthly.Minor()}
+	}
+	may := s.Risk.Allows()
+	p.Barred = switching.Barred{Keyed: !may.Keyed, Offline: !may.Offline, PreAuth: !may.PreAuth, Credit: !may.Credit && s.Terminal.Kind == merchant.Reader}
+	if merchant.FeeCategory(s.Shop.MCC, day) == fee.Dining {
 		p.Tips = mostTip
 	}
 	return p, nil
 }
+
+// offlineFloor is the largest sale that nobody is asked about, fen (house rule):
+// its approval was said on the telephone.
+const offlineFloor = 1000_00
 
 // mostTip is how much a tip may add to a sale, per cent.
 const mostTip = 20

@@ -221,7 +221,7 @@ func (h *Host) tapAbroad(ctx context.Context, w *work, o *Txn) (string, error) {
 }
 
 // takeChip keeps a chip item of a closed batch; an offline approval that has
-// not come yet is booked.
+// not come yet is booked, a payment for nothing goes back to the holder.
 func (h *Host) takeChip(ctx context.Context, w *work, stan int) (string, error) {
 	m := &w.in
 	w.kind, w.stan = kindNames["tap"], stan
@@ -242,9 +242,32 @@ func (h *Host) takeChip(ctx context.Context, w *work, stan int) (string, error) 
 			return code, err
 		}
 	}
+	var failed *issuing.Checked
+	if w.net == "204" && w.route.Host == "" { // another issuer's host was never asked for it
+		c, ok := w.clearing(pboc.ClearReversal)
+		if !ok {
+			w.bad = 55
+			return "30", nil
+		}
+		k, err := h.bank.Check(ctx, c, settlement.Payable(w.s.place.Shop))
+		if err != nil {
+			return "", err
+		}
+		failed = &k
+	}
 	it := item{kind: string(m.Get(60)[:2]), stan: stan, token: w.token, masked: w.masked(), fen: w.fen}
 	w.txn = nil
-	return code, h.unit(ctx, w, func(tx *db.Tx) error { return keepItem(tx, w, it, w.net, m.Get(55)) })
+	var fate issuing.Fate
+	err = h.unit(ctx, w, func(tx *db.Tx) (err error) {
+		if failed != nil {
+			fate, _, err = issuing.ClearTC(tx, *failed)
+		}
+		return errors.Join(err, keepItem(tx, w, it, w.net, m.Get(55)))
+	})
+	if err == nil && fate == issuing.Cleared {
+		err = h.bank.RetryCard(ctx, failed.Card())
+	}
+	return code, err
 }
 
 // load puts money onto an e-cash card of the house, or undoes that.

@@ -72,9 +72,13 @@ func parameters(p Place) []byte {
 	if p.Tips > 0 {
 		tips = 1
 	}
-	out := fmt.Appendf(nil, "1260"+"133"+"18%d"+"19%02d"+"201"+"210"+"22", tips, min(p.Tips, 99))
+	keyed := 1
+	if p.Barred.Keyed {
+		keyed = 0
+	}
+	out := fmt.Appendf(nil, "1260"+"133"+"18%d"+"19%02d"+"20%d"+"210"+"22", tips, min(p.Tips, 99), keyed)
 	out = append(out, name...)
-	return fmt.Appendf(out, "233"+"26%012d"+"27%04s", p.Single, p.Category)
+	return fmt.Appendf(out, "233"+"26%012d"+"27%04s", p.Limits["debit"].Single, p.Category)
 }
 
 // listSize is how many names one answer lists.

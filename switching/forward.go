@@ -1,6 +1,7 @@
 package switching
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,11 @@ func (h *Host) foreign(ctx context.Context, w *work, o *Txn) (string, error) {
 	err = h.unit(ctx, w, func(tx *db.Tx) (err error) {
 		t := w.begin(tx)
 		t.State, t.Code, t.Auth = Sent, "", ""
+		if w.kind.act == actPay {
+			if err := w.room(tx); err != nil {
+				return err
+			}
+		}
 		if o != nil {
 			t.Original, t.Masked, t.Plan = o.RRN, o.Masked, o.Plan
 		} else if w.kind.Name == "instalment" {
@@ -38,6 +44,10 @@ func (h *Host) foreign(ctx context.Context, w *work, o *Txn) (string, error) {
 		trace, err = h.enqueue(tx, t, queueAsked, sealed)
 		return err
 	})
+	var r refusal
+	if errors.As(err, &r) {
+		return h.refused(ctx, w, r.code, r.why)
+	}
 	if err != nil {
 		return "", err
 	}
@@ -82,9 +92,6 @@ func (h *Host) concluded(ctx context.Context, w *work, o *Txn, answer *iso8583.M
 	}
 	if w.kind.act == actAsk {
 		w.field54 = w.txn.extra
-	}
-	if w.txn.State == Approved && w.kind.Side == Debits {
-		h.sold(w.txn.Shop, w.fen)
 	}
 	w.field55 = w.txn.reply
 	return w.txn.Code, nil
@@ -228,23 +235,31 @@ func (h *Host) flush(ctx context.Context) error {
 	})
 }
 
-// CutOff is when the sales of a day are the shops' though no terminal settled:
-// 23:00 Beijing.
+// CutOff is when a shop's day ends whose terms say nothing else, after the
+// midnight that begins it: 23:00 Beijing. Days of issuers' hosts end then too.
 const CutOff = 23 * time.Hour
 
-// cutOff books what was approved before the last cut-off.
+// dayOf is the shop's day that a moment belongs to: a night shop's goes on after
+// midnight.
+func (p Place) dayOf(at time.Time) calendar.Date {
+	return calendar.Of(at.Add(24*time.Hour-cmp.Or(p.CutOff, CutOff)), calendar.Beijing)
+}
+
+// ends is when that day is over: what was approved in it is the shop's then,
+// though no terminal settled.
+func (p Place) ends(at time.Time) time.Time {
+	return p.dayOf(at).Start(calendar.Beijing).Add(cmp.Or(p.CutOff, CutOff))
+}
+
+// cutOff books what was approved on days of shops that are over.
 func (h *Host) cutOff(ctx context.Context, now time.Time) error {
-	last := calendar.Of(now, calendar.Beijing).Start(calendar.Beijing).Add(CutOff)
-	if now.Before(last) {
-		last = last.AddDate(0, 0, -1)
-	}
-	return h.clearAll(ctx, `at < $1`, `at`, last.UnixMicro())
+	return h.clearAll(ctx, `cut <= $1`, `cut, rrn`, now.UnixMicro())
 }
 
 // expire ends pre-authorisations.
 func (h *Host) expire(ctx context.Context, now time.Time) error {
 	return h.store.Write(ctx, func(tx *db.Tx) error {
-		list, err := txns(tx, `state = 'approved' AND at < $1 AND kind = 'preauth' ORDER BY at, rrn LIMIT 100`, now.Add(-preauthLife).UnixMicro())
+		list, err := txns(tx, `state = 'approved' AND cut <= $1 AND kind = 'preauth' ORDER BY cut, rrn LIMIT 100`, now.UnixMicro())
 		for i := range list {
 			if err == nil {
 				err = release(tx, &list[i])

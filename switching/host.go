@@ -34,24 +34,6 @@ const (
 	maxPage     = 500
 )
 
-// A Place is what stands behind a terminal number.
-type Place struct {
-	TID, MID, Shop string
-	Name           string // of the shop, for statements and receipts
-	Category       string // merchant category code
-	Open           bool   // terminal, shop and merchant may trade
-	Single, Daily  int64  // fen: largest sale, and of all the shop's sales of a day; 0: no limit
-	Tips           int    // per cent, 0 none
-}
-
-// An Estate knows terminals: the merchants' side of the house.
-type Estate interface {
-	// Place finds a terminal; ErrNotFound when there is none.
-	Place(q db.Reader, tid string) (Place, error)
-	// SignedOn is told of every sign-on, in its unit.
-	SignedOn(tx *db.Tx, tid string) error
-}
-
 // A Peer is the way to an issuer's host, in the interchange dialect. An error
 // that wraps ErrDown says that nothing left; after any other the request may
 // have arrived.
@@ -98,8 +80,9 @@ type Host struct {
 	trace    atomic.Int64 // of messages to issuers' hosts
 
 	mu   sync.Mutex
-	late []line          // of the message log, written with the next unit
-	days map[string]*day // what shops have sold today
+	late []line // of the message log, written with the next unit
+
+	tally *tally // what shops have taken
 
 	stuck map[string]time.Time // transactions that could not be booked, and when that was tried
 
@@ -161,8 +144,9 @@ func New(store *db.Store, keys *hsm.HSM, bank *issuing.Bank, estate Estate, cfg 
 	if cfg.Keep == 0 {
 		cfg.Keep = DefaultKeep
 	}
-	h := &Host{store: store, keys: keys, bank: bank, estate: estate, cfg: cfg, spec: iso8583.UnionPayPOS(), days: map[string]*day{}, stuck: map[string]time.Time{}}
+	h := &Host{store: store, keys: keys, bank: bank, estate: estate, cfg: cfg, spec: iso8583.UnionPayPOS(), tally: newTally(), stuck: map[string]time.Time{}}
 	h.works.New = func() any { return new(work) }
+	store.Provide(tallyKey{}, h.tally)
 	return h
 }
 
@@ -207,12 +191,6 @@ func Receivable(host string) ledger.AccountID { return ledger.AccountID("receiva
 // openReceivable opens it; again it changes nothing.
 func openReceivable(tx *db.Tx, host string) error {
 	return ledger.OpenAccount(tx, ledger.Account{ID: Receivable(host), Code: codeReceivable, Name: "due from " + host, Currency: money.CNY})
-}
-
-// A day is what a shop has sold on one day.
-type day struct {
-	day string
-	fen int64
 }
 
 // A session is a terminal as the switch remembers it; the rows are the truth.
@@ -267,7 +245,8 @@ type work struct {
 	next    terminalRow
 	dirty   bool // next has to be written
 	lines   []line
-	message []byte // as it came
+	counted []taking // by the unit under way
+	message []byte   // as it came
 	request
 }
 
@@ -385,6 +364,8 @@ func (h *Host) unit(ctx context.Context, w *work, f func(tx *db.Tx) error) error
 	h.late = nil
 	h.mu.Unlock()
 	err := h.store.Write(ctx, func(tx *db.Tx) error {
+		h.tally.begin(w)
+		defer h.tally.begin(nil)
 		for _, l := range late {
 			if err := l.append(tx); err != nil {
 				return err
@@ -405,6 +386,7 @@ func (h *Host) unit(ctx context.Context, w *work, f func(tx *db.Tx) error) error
 		}
 		return nil
 	})
+	h.tally.end(w, err == nil)
 	if err != nil {
 		h.mu.Lock()
 		h.late = append(late, h.late...)

@@ -55,6 +55,7 @@ type estate struct {
 	closed map[string]bool
 	single int64
 	daily  int64
+	more   func(*switching.Place)
 }
 
 func (e *estate) Place(_ db.Reader, tid string) (switching.Place, error) {
@@ -63,7 +64,12 @@ func (e *estate) Place(_ db.Reader, tid string) (switching.Place, error) {
 	if tid[0] != '1' {
 		return switching.Place{}, switching.ErrNotFound
 	}
-	return switching.Place{TID: tid, MID: mid, Shop: shop, Name: "NOODLES", Category: "5812", Open: !e.closed[tid], Single: e.single, Daily: e.daily, Tips: 20}, nil
+	p := switching.Place{TID: tid, MID: mid, Shop: shop, Name: "NOODLES", Category: "5812", Open: !e.closed[tid], Tips: 20,
+		Limits: map[string]switching.Limit{"debit": {Single: e.single, Daily: e.daily}}}
+	if e.more != nil {
+		e.more(&p)
+	}
+	return p, nil
 }
 
 func (e *estate) SignedOn(*db.Tx, string) error { return nil }

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 
-	"koala/calendar"
 	"koala/hsm"
 	"koala/internal/db"
 	"koala/money"
@@ -296,6 +295,9 @@ func (w *work) begin(tx *db.Tx) *Txn {
 	t := &Txn{TID: w.next.tid, Batch: w.batch, STAN: w.stan, RRN: rrn, Auth: auth, Kind: w.kind.Name, State: Approved, MID: w.s.place.MID, Shop: w.s.place.Shop,
 		Host: w.route.Host, Counter: -1, Token: w.token, Masked: w.masked(), Class: w.route.Class, Foreign: w.route.Foreign, Amount: money.Fen(w.fen), Due: money.Fen(w.fen),
 		Refunded: money.Fen(0), Entry: w.in.Text(22), Code: "00", At: tx.Now(), Changed: tx.Now(), hash: w.hash}
+	if t.cut = w.s.place.ends(t.At); w.kind.Name == "preauth" {
+		t.cut = t.At.Add(preauthLife)
+	}
 	w.txn = t
 	return t
 }
@@ -357,45 +359,4 @@ func (w *work) plan() bool {
 	each := w.fen / int64(n)
 	w.field62 = fmt.Appendf(nil, "%012d%012d%012d", w.fen-each*int64(n-1), each, 0)
 	return true
-}
-
-// overShop applies the shop's limits.
-func (h *Host) overShop(ctx context.Context, w *work) (bool, error) {
-	p := w.s.place
-	if p.Single > 0 && w.fen > p.Single {
-		return true, nil
-	}
-	if p.Daily == 0 {
-		return false, nil
-	}
-	today := calendar.Of(w.now, calendar.Beijing)
-	h.mu.Lock()
-	d := h.days[p.Shop]
-	h.mu.Unlock()
-	if d == nil || d.day != today.String() {
-		d = &day{day: today.String()}
-		err := h.store.Read(ctx, func(q *db.Query) error {
-			return q.QueryRow(`SELECT CAST(COALESCE(SUM(due), 0) AS BIGINT) FROM switching_txn WHERE shop = $1 AND at >= $2 AND state IN ($3, $4, $5)
-				AND kind NOT LIKE '%void' AND kind NOT LIKE '%cancel' AND kind NOT LIKE '%refund'`,
-				p.Shop, today.Start(calendar.Beijing).UnixMicro(), Approved, Cleared, Completed).Scan(&d.fen)
-		})
-		if err != nil {
-			return false, err
-		}
-		h.mu.Lock()
-		h.days[p.Shop] = d
-		h.mu.Unlock()
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return d.fen+w.fen > p.Daily, nil
-}
-
-// sold counts an approved sale in its shop's day.
-func (h *Host) sold(shop string, fen int64) {
-	h.mu.Lock()
-	if d := h.days[shop]; d != nil {
-		d.fen += fen
-	}
-	h.mu.Unlock()
 }

@@ -274,6 +274,9 @@ func clean(v []byte, n int) string {
 	return string(out)
 }
 
+// monthDay is a day as field 15 has it.
+func monthDay(d calendar.Date) string { return fmt.Sprintf("%02d%02d", int(d.Month), d.Day) }
+
 // build makes the answer out of code and what the work has found.
 func (w *work) build(code string) error {
 	if err := w.out.AnswerTo(&w.in, code); err != nil {
@@ -296,10 +299,10 @@ func (w *work) build(code string) error {
 		if !w.txn.Amount.IsZero() && w.in.Has(4) {
 			w.out.SetText(4, fmt.Sprintf("%012d", w.txn.Amount.Minor()))
 		}
-		w.out.SetText(15, local.Format("0102"))
+		w.out.SetText(15, monthDay(w.s.place.dayOf(w.txn.At)))
 	} else if w.in.Has(11) {
 		if w.in.IsMTI("0500") {
-			w.out.SetText(15, local.Format("0102"))
+			w.out.SetText(15, monthDay(w.s.place.dayOf(w.now)))
 		}
 		w.out.SetText(37, local.Format("060102150405"))
 	}

@@ -94,6 +94,13 @@ var Schema = db.Schema{Owner: "switching", Steps: []string{
 	CREATE INDEX switching_txn_open ON switching_txn (at) WHERE state = 'approved'`,
 	`CREATE INDEX switching_txn_tap ON switching_txn (token, counter) WHERE kind = 'tap'`,
 	signatureStep,
+	// What is open is found by when it is the shop's, or over: days of shops end
+	// at different times.
+	`ALTER TABLE switching_txn ADD COLUMN cut BIGINT NOT NULL DEFAULT 0;
+	UPDATE switching_txn SET cut = CASE WHEN kind = 'preauth' THEN at + 2592000000000 ELSE ((at + 32400000000) / 86400000000 + 1) * 86400000000 - 32400000000 END;
+	DROP INDEX switching_txn_open;
+	CREATE INDEX switching_txn_open ON switching_txn (cut) WHERE state = 'approved';
+	CREATE INDEX switching_txn_waits ON switching_txn (at) WHERE state = 'approved' AND kind = 'tap'`,
 }}
 
 // inOrder has transactions lie in the order in which they came: what one commit
@@ -119,20 +126,21 @@ const inOrder = `ALTER TABLE switching_txn RENAME TO switching_txn_old;
 	CREATE INDEX switching_txn_shop ON switching_txn (shop, rrn)`
 
 const txnColumns = `tid, batch, stan, rrn, kind, state, mid, shop, host, card, counter, token, masked, class, abroad, fen, due, refunded,
-	entry, auth, code, why, original, plan, standin, hash, reply, extra, at, changed`
+	entry, auth, code, why, original, plan, standin, hash, reply, extra, at, changed, cut`
 
 // values are the columns of t.
 func (t *Txn) values() []any {
 	return []any{t.TID, t.Batch, t.STAN, t.RRN, t.Kind, t.State, t.MID, t.Shop, t.Host, t.Card, t.Counter, t.Token, t.Masked, t.Class, t.Foreign,
 		t.Amount.Minor(), t.Due.Minor(), t.Refunded.Minor(), t.Entry, t.Auth, t.Code, t.Why, t.Original, t.Plan, t.StandIn, t.hash, full(t.reply), t.extra,
-		t.At.UnixMicro(), t.Changed.UnixMicro()}
+		t.At.UnixMicro(), t.Changed.UnixMicro(), t.cut.UnixMicro()}
 }
 
 func scanTxn(scan func(...any) error) (t Txn, err error) {
-	var fen, due, refunded, at, changed int64
+	var fen, due, refunded, at, changed, cut int64
 	err = scan(&t.TID, &t.Batch, &t.STAN, &t.RRN, &t.Kind, &t.State, &t.MID, &t.Shop, &t.Host, &t.Card, &t.Counter, &t.Token, &t.Masked, &t.Class, &t.Foreign,
-		&fen, &due, &refunded, &t.Entry, &t.Auth, &t.Code, &t.Why, &t.Original, &t.Plan, &t.StandIn, &t.hash, &t.reply, &t.extra, &at, &changed)
+		&fen, &due, &refunded, &t.Entry, &t.Auth, &t.Code, &t.Why, &t.Original, &t.Plan, &t.StandIn, &t.hash, &t.reply, &t.extra, &at, &changed, &cut)
 	t.Amount, t.Due, t.Refunded, t.At, t.Changed = money.Fen(fen), money.Fen(due), money.Fen(refunded), db.Moment(at), db.Moment(changed)
+	t.cut, t.counted = db.Moment(cut), t.taken()
 	if errors.Is(err, db.ErrNoRows) {
 		err = ErrNotFound
 	}
@@ -141,12 +149,20 @@ func scanTxn(scan func(...any) error) (t Txn, err error) {
 
 // insert writes t with the other rows of its batch of units: nothing in this
 // unit reads it back.
-func (t *Txn) insert(tx *db.Tx) error { return tx.Append("switching_txn", txnColumns, t.values()...) }
+func (t *Txn) insert(tx *db.Tx) error {
+	if err := t.count(tx); err != nil {
+		return err
+	}
+	return tx.Append("switching_txn", txnColumns, t.values()...)
+}
 
 // put writes t at once, for units that go on with it.
 func (t *Txn) put(tx *db.Tx) error {
+	if err := t.count(tx); err != nil {
+		return err
+	}
 	_, err := tx.Exec(`INSERT INTO switching_txn (`+txnColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
-		$19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30)`, t.values()...)
+		$19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31)`, t.values()...)
 	return err
 }
 
@@ -162,7 +178,10 @@ func (t *Txn) update(tx *db.Tx, was State) error {
 	if err == nil && n == 0 {
 		err = fmt.Errorf("transaction %s: %w", t.RRN, ErrState)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return t.count(tx)
 }
 
 // txnAt finds a transaction by its natural key.

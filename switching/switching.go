@@ -10,8 +10,11 @@
 package switching
 
 import (
+	"sync"
 	"time"
 
+	"koala/calendar"
+	"koala/internal/db"
 	"koala/internal/fail"
 	"koala/issuing"
 	"koala/money"
@@ -107,9 +110,47 @@ type Txn struct {
 	StandIn     bool           // approved by the switch for an issuer that could not be reached
 	At, Changed time.Time
 
-	hash  string // of the request
-	reply []byte // field 55 of an issuer's host
-	extra string // field 54 or 62 of the answer
+	hash    string    // of the request
+	reply   []byte    // field 55 of an issuer's host
+	extra   string    // field 54 or 62 of the answer
+	cut     time.Time // from when on it is the shop's without a settlement; of a pre-authorisation: over
+	counted int64     // fen, in the tally of its shop
+}
+
+// A Place is what stands behind a terminal number.
+type Place struct {
+	TID, MID, Shop string
+	Name           string           // of the shop, for statements and receipts
+	Category       string           // merchant category code
+	Open           bool             // terminal, shop and merchant may trade
+	Limits         map[string]Limit // by fee class; a class that is not there has none
+	Barred         Barred
+	Floor          int64         // fen: largest offline sale; 0: no limit
+	Tips           int           // per cent, 0 none
+	CutOff         time.Duration // of the shop's day, after the midnight that begins it; 0: CutOff
+}
+
+// A Limit bounds what a shop takes on cards of one class, fen; 0: no bound.
+type Limit struct {
+	Single  int64 // one sale
+	Daily   int64 // a Beijing day
+	Monthly int64 // a calendar month
+}
+
+// Barred is what the house's trust in a merchant does not reach to.
+type Barred struct {
+	Keyed   bool // card numbers entered by hand
+	Offline bool // sales without asking the issuer
+	PreAuth bool // amounts held for later
+	Credit  bool // credit cards at this terminal
+}
+
+// An Estate knows terminals: the merchants' side of the house.
+type Estate interface {
+	// Place finds a terminal; ErrNotFound when there is none.
+	Place(q db.Reader, tid string) (Place, error)
+	// SignedOn is told of every sign-on, in its unit.
+	SignedOn(tx *db.Tx, tid string) error
 }
 
 // A Side is how a kind counts in a settlement's totals.
@@ -176,9 +217,9 @@ var (
 		{Name: "points", EN: "sale for points", ZH: "积分消费", MTI: "0200", Process: "000000", Point: "65", Type: "22", Side: Debits, act: actPay, card: true},
 		{Name: "points.void", EN: "void of points", ZH: "积分消费撤销", MTI: "0200", Process: "200000", Point: "65", Type: "23", Side: Credits, Of: []string{"points"}, act: actVoid},
 		{Name: "phone", EN: "order by phone", ZH: "电话订购", MTI: "0200", Process: "000000", Point: "08", Type: "22", Side: Debits, act: actPay, card: true},
-		{Name: "phone.void", EN: "void of a phone order", ZH: "电话订购撤销", MTI: "0200", Process: "200000", Point: "08", Type: "23", Side: Credits, Of: []string{"phone"}, act: actVoid},
+		{Name: "phone.void", EN: "void of a phone order", ZH: "电话订购撤销", MTI: "0200", Process: "200000", Point: "08", Type: "23", Side: Credits, Of: []string{"phone", "phone18"}, act: actVoid},
 		{Name: "phone18", EN: "order by phone", ZH: "电话订购", MTI: "0200", Process: "000000", Point: "18", Type: "22", Side: Debits, act: actPay, card: true},
-		{Name: "phone18.void", EN: "void of a phone order", ZH: "电话订购撤销", MTI: "0200", Process: "200000", Point: "18", Type: "23", Side: Credits, Of: []string{"phone18"}, act: actVoid},
+		{Name: "phone18.void", EN: "void of a phone order", ZH: "电话订购撤销", MTI: "0200", Process: "200000", Point: "18", Type: "23", Side: Credits, Of: []string{"phone", "phone18"}, act: actVoid},
 		{Name: "reservation", EN: "reservation", ZH: "预约消费", MTI: "0200", Process: "000000", Point: "67", Type: "54", Side: Debits, act: actPay, card: true},
 		{Name: "reservation.void", EN: "reservation cancel", ZH: "预约消费撤销", MTI: "0200", Process: "200000", Point: "67", Type: "53", Side: Credits,
 			Of: []string{"reservation"}, act: actVoid},
@@ -246,4 +287,185 @@ func (k *Kind) refersTo(name string) bool {
 		}
 	}
 	return false
+}
+
+// A tally is what shops have taken on cards, by class, on this day and in this
+// month. It is read from the rows when a shop is first met and follows them:
+// what is added counts at once, what is taken back when that is durable, so that
+// it is never less than what is booked.
+type tally struct {
+	mu      sync.Mutex
+	shops   map[string]*takings
+	running *work // whose unit is under way; units come one after the other
+}
+
+type tallyKey struct{}
+
+func newTally() *tally { return &tally{shops: map[string]*takings{}} }
+
+// takings are a shop's.
+type takings struct {
+	day    calendar.Date
+	months map[string]int64 // by class
+	days   map[string]int64
+}
+
+// A taking is one change.
+type taking struct {
+	shop, class string
+	fen         int64
+	day         calendar.Date
+}
+
+// begin says whose unit runs now; what an earlier run of it counted is out.
+func (y *tally) begin(w *work) {
+	y.mu.Lock()
+	y.running = w
+	y.mu.Unlock()
+	if w != nil {
+		y.end(w, false)
+	}
+}
+
+// end keeps or forgets what a unit counted.
+func (y *tally) end(w *work, ok bool) {
+	if len(w.counted) == 0 {
+		return
+	}
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	for _, x := range w.counted {
+		if x.fen = -x.fen; !ok {
+			y.add(x)
+		}
+	}
+	w.counted = w.counted[:0]
+}
+
+// add changes a shop that was met before.
+func (y *tally) add(x taking) {
+	k := y.shops[x.shop]
+	if k == nil {
+		return
+	}
+	k.turn(x.day)
+	if x.day.MonthOf() == k.day.MonthOf() {
+		k.months[x.class] += x.fen
+	}
+	if x.day == k.day {
+		k.days[x.class] += x.fen
+	}
+}
+
+// turn begins a new day.
+func (k *takings) turn(day calendar.Date) {
+	if !k.day.Before(day) {
+		return
+	}
+	if day.MonthOf() != k.day.MonthOf() {
+		clear(k.months)
+	}
+	clear(k.days)
+	k.day = day
+}
+
+// tallyPage is how many rows are read at a time.
+const tallyPage = 500
+
+// meet reads what a shop has taken this month, once.
+func (y *tally) meet(tx *db.Tx, shop string) error {
+	y.mu.Lock()
+	k := y.shops[shop]
+	y.mu.Unlock()
+	if k != nil {
+		return nil
+	}
+	k = &takings{day: calendar.Of(tx.Now(), calendar.Beijing), months: map[string]int64{}, days: map[string]int64{}}
+	one := &tally{shops: map[string]*takings{shop: k}}
+	for before := "~"; ; {
+		list, err := txns(tx, `shop = $1 AND rrn < $2 ORDER BY rrn DESC LIMIT $3`, shop, before, tallyPage)
+		if err != nil {
+			return err
+		}
+		for i := range list {
+			one.add(list[i].taking(list[i].counted))
+			before = list[i].RRN
+		}
+		if n := len(list); n < tallyPage || calendar.Of(list[n-1].At, calendar.Beijing).Before(k.day.AddDays(1-k.day.Day)) {
+			break
+		}
+	}
+	y.mu.Lock()
+	y.shops[shop] = k
+	y.mu.Unlock()
+	return nil
+}
+
+// taken is what a transaction counts for in its shop's limits: payments that
+// stand or may come to.
+func (t *Txn) taken() int64 {
+	k := kindNames[t.Kind]
+	if k == nil || k.Side != Debits || k.act != actPay && k.act != actComplete || t.State != Sent && t.State != Approved && t.State != Cleared {
+		return 0
+	}
+	return t.Due.Minor()
+}
+
+func (t *Txn) taking(fen int64) taking {
+	return taking{t.Shop, t.Class, fen, calendar.Of(t.At, calendar.Beijing)}
+}
+
+// count has the tally follow the row.
+func (t *Txn) count(tx *db.Tx) error {
+	y, _ := tx.Provided(tallyKey{}).(*tally)
+	by := t.taken() - t.counted
+	if y == nil || by == 0 {
+		return nil
+	}
+	if err := y.meet(tx, t.Shop); err != nil {
+		return err
+	}
+	t.counted += by
+	x := t.taking(by)
+	add := func() {
+		y.mu.Lock()
+		y.add(x)
+		y.mu.Unlock()
+	}
+	if by < 0 {
+		tx.After(add)
+		return nil
+	}
+	add()
+	if w := y.running; w != nil {
+		w.counted = append(w.counted, x)
+	}
+	return nil
+}
+
+// room says whether the limits of the shop leave room for a payment, in the
+// unit that counts it.
+func (w *work) room(tx *db.Tx) error {
+	l := w.s.place.Limits[w.route.Class]
+	if l.Single > 0 && w.fen > l.Single {
+		return refuse("61", "above the shop's limit for one sale")
+	}
+	if l.Daily == 0 && l.Monthly == 0 {
+		return nil
+	}
+	y := w.h.tally
+	if err := y.meet(tx, w.s.place.Shop); err != nil {
+		return err
+	}
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	k := y.shops[w.s.place.Shop]
+	k.turn(calendar.Of(tx.Now(), calendar.Beijing))
+	switch class := w.route.Class; {
+	case l.Daily > 0 && k.days[class]+w.fen > l.Daily:
+		return refuse("61", "above the shop's limit for a day")
+	case l.Monthly > 0 && k.months[class]+w.fen > l.Monthly:
+		return refuse("61", "above the shop's limit for a month")
+	}
+	return nil
 }

@@ -159,12 +159,8 @@ func (h *Host) pay(ctx context.Context, w *work) (string, error) {
 		return "30", nil
 	}
 	if w.kind.act == actPay {
-		over, err := h.overShop(ctx, w)
-		if err != nil {
-			return "", err
-		}
-		if over {
-			return h.refused(ctx, w, "61", "above a limit of the shop")
+		if why := w.barred(); why != "" {
+			return h.refused(ctx, w, "58", why)
 		}
 		if h.judge(w, nil); w.judged.Code != "" && !w.kind.advice {
 			return h.refused(ctx, w, w.judged.Code, w.judged.Why)
@@ -174,6 +170,24 @@ func (h *Host) pay(ctx context.Context, w *work) (string, error) {
 		return h.foreign(ctx, w, nil)
 	}
 	return h.house(ctx, w)
+}
+
+// barred says what the house does not let this shop do, empty when it may.
+func (w *work) barred() string {
+	b, p := w.s.place.Barred, w.s.place
+	switch offline := w.kind.Name == "offline"; {
+	case offline && b.Offline:
+		return "the merchant may not sell offline"
+	case offline && p.Floor > 0 && w.fen > p.Floor:
+		return "above what the shop may sell offline"
+	case !offline && b.Keyed && !w.chip.here && w.track == "" && w.number != "":
+		return "the merchant may not key card numbers"
+	case b.PreAuth && w.kind.Name == "preauth":
+		return "the merchant may not hold amounts"
+	case b.Credit && w.route.Class == "credit":
+		return "no credit cards at this terminal"
+	}
+	return ""
 }
 
 // online is the request as the house's own bank takes it.
@@ -216,16 +230,23 @@ func (h *Host) house(ctx context.Context, w *work) (code string, err error) {
 	var d issuing.Decided
 	err = h.unit(ctx, w, func(tx *db.Tx) (err error) {
 		t := w.begin(tx)
-		if d, err = h.bank.Decide(tx, p); err != nil {
+		if w.kind.act == actPay {
+			err = w.room(tx)
+		}
+		if err == nil {
+			d, err = h.bank.Decide(tx, p)
+		}
+		if err != nil {
 			return err
 		}
 		return h.answered(tx, w, t, d)
 	})
+	var r refusal
+	if errors.As(err, &r) {
+		return h.refused(ctx, w, r.code, r.why)
+	}
 	if err != nil {
 		return "", err
-	}
-	if w.txn.Code == "00" && w.kind.Side == Debits {
-		h.sold(w.txn.Shop, w.fen)
 	}
 	if w.kind.act == actAsk {
 		w.field54 = w.txn.extra
