@@ -48,6 +48,11 @@ func (v *visit) keepShop() {
 	v.click(`.dialogue summary`)
 	v.look("shop-sale-bytes")
 	v.open("/merchant/money")
+	if v.count(`.month a`) == 0 { // the first of a month
+		v.click(`a[href^="/merchant/money?month="]`)
+		v.until(`document.querySelector('.month a')`)
+		v.look("shop-calendar-before")
+	}
 	v.follow(`.month a`, "/merchant/money/days/")
 	v.look("shop-day")
 	v.open("/merchant/sales?state=cleared")

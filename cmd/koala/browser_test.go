@@ -363,6 +363,9 @@ func namesOnly(text string) bool {
 	for _, l := range demoLogins {
 		text = strings.ReplaceAll(text, l.Shown, "")
 	}
+	for _, l := range shopLogins {
+		text = strings.ReplaceAll(text, l.Shown, "")
+	}
 	text = residents.ReplaceAllString(text, "")
 	return !strings.ContainsFunc(text, func(r rune) bool { return unicode.Is(unicode.Han, r) })
 }

@@ -425,6 +425,11 @@ func TestApply(t *testing.T) {
 			t.Error("papers are still missing")
 		}
 	}
+	feng2 := application()
+	feng2.Set("login", "feng2")
+	if b.post("/merchant/apply", feng2); strings.Contains(h.login("feng2", web.EN).page("/merchant/status"), "merchant_") {
+		t.Error("an applicant is told of another merchant")
+	}
 	if !bytes.Contains([]byte(feng.page("/merchant/status")), []byte("documents complete")) {
 		t.Error("the checks are not shown")
 	}

@@ -355,7 +355,7 @@ func (v *statusView) tables(ctx context.Context, x merchant.Detail) {
 	for _, what := range order {
 		c := last[what]
 		tone := map[merchant.Result]web.Tone{merchant.Pass: web.Good, merchant.Fail: web.Warn, merchant.Waived: web.Info}[c.Result]
-		v.checks.Rows = append(v.checks.Rows, web.Row{Cells: []web.Cell{web.Plain(shell.Both(what.Words).In(ctx)), web.Status(ctx, tone, shell.Both(c.Result.Words)), web.Plain(c.Note)}})
+		v.checks.Rows = append(v.checks.Rows, web.Row{Cells: []web.Cell{web.Plain(shell.Both(what.Words).In(ctx)), web.Status(ctx, tone, shell.Both(c.Result.Words)), web.Plain(advice(c).In(ctx))}})
 	}
 	v.shops = web.Table{ID: "shops", NoCSV: true, Empty: words.NoShops, Head: []web.Column{{Name: words.Shop}, {Name: words.MID}, {Name: words.Category}, {Name: words.City}, {Name: words.State}}}
 	for _, s := range x.Shops {
@@ -393,6 +393,18 @@ func eventText(e merchant.Event) web.Text {
 		what = words.Business
 	}
 	return web.Text{ZH: what.ZH + "：" + said.ZH, EN: what.EN + ": " + said.EN}
+}
+
+// advice says what an applicant does about a check. Its note is for staff: it
+// may name another merchant.
+func advice(c merchant.Check) web.Text {
+	switch {
+	case c.Result != merchant.Fail:
+		return web.Same("")
+	case c.What == merchant.CheckPapers:
+		return words.AdvisePapers
+	}
+	return words.AdviseCall
 }
 
 // papersOf lists what is needed, and what else is there.

@@ -4,17 +4,19 @@ import "koala/web"
 
 // words is the catalog of the application and its status. Field terms follow docs/glossary.md.
 var words = struct {
-	Account, AccountHint, Address, AddressHint, Applied, Apply, ApplyLead, BadAddress, Bank, BankHint, Bring, Business, Bytes, Category, CategoryHint,
-	Checks, ChooseFile, City, CityHint, Form, FormHint, Have, HaveCode, HaveLogin, History, Holder, HolderHint, HowItGoes, IDHint, IDNumber, Legal,
-	LegalHint, Level, Licence, LicenceHint, LogIn, Login, LoginHint, MID, Name, NameHint, Needed, NoChecks, NoLicence, NoPicture, NoShops, Note,
-	PaperKept, Papers, PapersNote, PartFirm, PartLogin, PartMoney, PartShop, Password, PasswordHint, Person, PersonHint, Phone, PhoneHint, Result, Sealed,
-	Send, Shop, ShopEN, ShopENHint, ShopHint, ShopZH, Shops, SomeWrong, State, Status, StatusLead, StepApplied, StepApproved, StepChecked, StepPapers,
-	StepSelling, StepTerminal, Terminal, TooLarge, Welcome, What web.Text
+	Account, AccountHint, Address, AddressHint, AdviseCall, AdvisePapers, Applied, Apply, ApplyLead, BadAddress, Bank, BankHint, Bring, Business, Bytes,
+	Category, CategoryHint, Checks, ChooseFile, City, CityHint, Form, FormHint, Have, HaveCode, HaveLogin, History, Holder, HolderHint, HowItGoes, IDHint,
+	IDNumber, Legal, LegalHint, Level, Licence, LicenceHint, LogIn, Login, LoginHint, MID, Name, NameHint, Needed, NoChecks, NoLicence, NoPicture,
+	NoShops, Note, PaperKept, Papers, PapersNote, PartFirm, PartLogin, PartMoney, PartShop, Password, PasswordHint, Person, PersonHint, Phone, PhoneHint,
+	Result, Sealed, Send, Shop, ShopEN, ShopENHint, ShopHint, ShopZH, Shops, SomeWrong, State, Status, StatusLead, StepApplied, StepApproved, StepChecked,
+	StepPapers, StepSelling, StepTerminal, Terminal, TooLarge, Welcome, What web.Text
 }{
 	Account:      web.Text{ZH: "结算账号", EN: "Account number"},
 	AccountHint:  web.Text{ZH: "8 到 32 位数字；只加密保存。", EN: "8 to 32 digits; kept sealed."},
 	Address:      web.Text{ZH: "门店地址", EN: "Address of the shop"},
 	AddressHint:  web.Text{ZH: "街道和门牌号。", EN: "Street and number."},
+	AdviseCall:   web.Text{ZH: "我们会与您联系核实。", EN: "We will call you about it."},
+	AdvisePapers: web.Text{ZH: "请补交上面标着“还缺”的资料。", EN: "Add the papers marked as needed above."},
 	Applied:      web.Text{ZH: "申请已提交，请登录补交资料。", EN: "Your application is in. Log in to add your papers."},
 	Apply:        web.Text{ZH: "申请成为商户", EN: "Become a merchant"},
 	ApplyLead:    web.Text{ZH: "几分钟填完；资料齐全后，一般一个工作日内开通。", EN: "A few minutes to fill in. With all papers, a shop opens within a working day."},
@@ -57,7 +59,7 @@ var words = struct {
 	NoLicence:    web.Text{ZH: "小微商户没有执照，请留空。", EN: "A micro merchant has no licence: leave this empty."},
 	NoPicture:    web.Text{ZH: "请上传图片或 PDF。", EN: "A picture or a PDF, please."},
 	NoShops:      web.Text{ZH: "还没有门店。", EN: "No shop yet."},
-	Note:         web.Text{ZH: "说明", EN: "Note"},
+	Note:         web.Text{ZH: "怎么办", EN: "What to do"},
 	PaperKept:    web.Text{ZH: "已收到，审核已更新。", EN: "Received; the checks are up to date."},
 	Papers:       web.Text{ZH: "资料", EN: "Papers"},
 	PapersNote:   web.Text{ZH: "图片或 PDF，每份不超过 4 MB，加密保存。", EN: "Pictures or PDF, at most 4 MB each, kept sealed."},
