@@ -10,6 +10,7 @@ import (
 
 	"koala/card/catalog"
 	"koala/card/isd"
+	"koala/dispute"
 	"koala/hsm"
 	"koala/internal/db"
 	"koala/spec/emv"
@@ -19,6 +20,8 @@ import (
 	"koala/web"
 	"koala/web/home"
 	trade "koala/web/merchant"
+	trading "koala/web/merchant/shell"
+	"koala/web/merchant/till"
 	"koala/web/open"
 	"koala/web/ops"
 	"koala/web/wearer"
@@ -59,7 +62,8 @@ func (h *House) Handler(kit *web.Kit, p Pages) http.Handler {
 	mux.Handle("/my/", my)
 	staff := ops.New(ops.Deps{Kit: kit, Store: h.Store, Book: h.Book, Keys: h.Keys, TSM: h.TSM,
 		Transit: h.Transit.Books(), Office: h.Acquiring, Publish: h.Transit.Publish, Network: h.Network, Map: network, Catalog: catalogue,
-		Connect: func(ctx context.Context, band string) { h.connect(ctx, p.Street, band) }})
+		Connect: func(ctx context.Context, band string) { h.connect(ctx, p.Street, band) },
+		Switch:  h.Switch, Risk: h.Risk, Sources: []dispute.Source{till.Deps{Desk: trading.Desk{Kit: kit, Store: h.Store}, Book: h.Book, Switch: h.Switch}}})
 	mux.Handle("/ops", staff)
 	mux.Handle("/ops/", staff)
 	shops := trade.New(trade.Deps{Kit: kit, Store: h.Store, Book: h.Book, Switch: h.Switch, Merchants: h.Merchants, People: h.Desk, Keys: h.Keys, BillKey: hsm.LabelPack, Ref: h.newRef})

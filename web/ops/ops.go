@@ -14,7 +14,8 @@
 // again; see shell.
 //
 // Subjects with pages of their own live in the packages beside: cards and
-// issuers, e-cash, firmware, partners.
+// issuers, e-cash, firmware, partners; the switch, its terminals and merchants,
+// payouts, reconciliation, risk and disputes.
 package ops
 
 import (
@@ -22,24 +23,34 @@ import (
 	"net/http"
 
 	"koala/acquiring"
+	"koala/dispute"
 	rollouts "koala/firmware"
 	"koala/hsm"
 	"koala/internal/db"
 	"koala/internal/fail"
 	"koala/ledger"
 	"koala/spec/firmware"
+	"koala/risk"
+	"koala/switching"
 	"koala/transit"
 	"koala/transit/network"
 	"koala/tsm"
 	"koala/web"
+	"koala/web/ops/cases"
+	"koala/web/ops/closings"
 	"koala/web/ops/ecash"
+	"koala/web/ops/estate"
 	"koala/web/ops/issuer"
 	"koala/web/ops/keys"
 	"koala/web/ops/lost"
+	"koala/web/ops/merchants"
 	"koala/web/ops/partner"
+	"koala/web/ops/recon"
+	"koala/web/ops/riskdesk"
 	"koala/web/ops/rollout"
 	"koala/web/ops/shell"
 	"koala/web/ops/shops"
+	"koala/web/ops/switchboard"
 )
 
 // Deps is what the console is made of. Map may be nil: pages then go without.
@@ -60,6 +71,11 @@ type Deps struct {
 	Connect func(ctx context.Context, band string)
 	// Catalog is what the house's card catalogue makes as a release; may be nil.
 	Catalog func() firmware.Release
+
+	Switch *switching.Host
+	Risk   *risk.Engine
+	// Sources know evidence about disputed sales beside what shops upload.
+	Sources []dispute.Source
 }
 
 // Schema is what the console keeps: its audit trail.
@@ -101,6 +117,13 @@ func New(d Deps) http.Handler {
 // subjects mounts the pages that have a package of their own.
 func (p pages) subjects(m *web.Mux) {
 	issuer.Routes(m, issuer.Deps{Desk: p.desk})
+	switchboard.Routes(m, switchboard.Deps{Desk: p.desk, Book: p.Book, Switch: p.Switch})
+	estate.Routes(m, estate.Deps{Desk: p.desk, Switch: p.Switch})
+	merchants.Routes(m, merchants.Deps{Desk: p.desk, Book: p.Book, Switch: p.Switch})
+	closings.Routes(m, closings.Deps{Desk: p.desk})
+	recon.Routes(m, recon.Deps{Desk: p.desk})
+	riskdesk.Routes(m, riskdesk.Deps{Desk: p.desk, Engine: p.Risk})
+	cases.Routes(m, cases.Deps{Desk: p.desk, Seal: p.Keys, Sources: p.Sources})
 	keys.Routes(m, keys.Deps{Desk: p.desk, HSM: p.Keys})
 	ecash.Routes(m, ecash.Deps{Desk: p.desk, Book: p.Book, Office: p.Office, Card: cardPath})
 	shops.Routes(m, shops.Deps{Desk: p.desk, Book: p.Book, Office: p.Office})

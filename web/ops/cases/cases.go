@@ -1,0 +1,291 @@
+// Package cases is the disputes desk: what cardholders' banks say against sales,
+// by when it has to be answered, and the evidence from tap to receipt. Start at
+// Routes.
+package cases
+
+import (
+	"context"
+	"fmt"
+	"mime"
+	"net/http"
+	"slices"
+	"time"
+
+	"koala/dispute"
+	"koala/internal/db"
+	"koala/internal/fail"
+	"koala/merchant"
+	"koala/web"
+	"koala/web/ops/shell"
+)
+
+// Deps is what these pages are made of.
+type Deps struct {
+	Desk    shell.Desk
+	Seal    dispute.Sealer
+	Sources []dispute.Source
+}
+
+const here = "/ops/disputes"
+
+// Routes adds the pages to the console.
+func Routes(m *web.Mux, d Deps) {
+	m.Handle("GET "+here, d.list)
+	m.Handle("GET "+here+"/{id}", d.kase)
+	m.Handle("GET "+here+"/{id}/pack", d.pack)
+	m.Handle("POST "+here+"/{id}/{act}", d.act)
+}
+
+var stateTones = map[dispute.State]web.Tone{dispute.Requested: web.Warn, dispute.Charged: web.Bad, dispute.Again: web.Bad, dispute.Missed: web.Bad, dispute.Answered: web.Info, dispute.Presented: web.Info, dispute.Arbitration: web.Info,
+	dispute.Won: web.Good, dispute.Lost: web.Neutral, dispute.Accepted: web.Neutral, dispute.Withdrawn: web.Good, dispute.Resting: web.Good}
+
+// soon is when a deadline stands out.
+const soon = 3 * 24 * time.Hour
+
+// A listView is the desk at a glance and its cases.
+type listView struct {
+	figures []web.Figure
+	states  web.Parted
+	list    shell.ListView
+}
+
+func (d Deps) list(w http.ResponseWriter, r *http.Request) error {
+	ctx, pg, now := r.Context(), web.PageOf(r, shell.Rows), d.Desk.Store.Now()
+	all := r.FormValue("all") != ""
+	key := func(c dispute.Case) string { return c.ID }
+	v := listView{states: web.Parted{Title: words.ByState}}
+	t := web.Table{ID: "disputes", Empty: words.NoCases, Head: []web.Column{{Name: words.Case}, {Name: words.State}, {Name: words.Turn}, {Name: words.Due}, {Name: words.Shop}, {Name: words.Reason, Wide: true}, {Name: words.Amount, Num: true}}}
+	err := d.Desk.Store.Read(ctx, func(q *db.Query) error {
+		list, err := shell.Gather(pg, func(after string, limit int) ([]dispute.Case, error) {
+			return dispute.OfPayee(q, r.FormValue("shop"), !all, after, limit)
+		}, key, nil)
+		if err != nil {
+			return err
+		}
+		t.Next = shell.NextOf(r, list, pg, key)
+		for _, c := range list {
+			t.Rows = append(t.Rows, web.Row{Href: here + "/" + c.ID, Cells: []web.Cell{web.Mono(c.Ref), web.Status(ctx, stateTones[c.State], shell.Both(c.State.Words)), web.Plain(shell.Both(c.State.Next().Words).In(ctx)), dueCell(ctx, c, now),
+				web.Plain(shopName(q, c.Sale.Payee).In(ctx)), web.Plain(reasonText(c.Reason).In(ctx)), web.Money(c.Amount.Minor())}})
+		}
+		due, err := dispute.DueBy(q, now.Add(soon), 500)
+		if err != nil {
+			return err
+		}
+		tallies, err := dispute.Count(q, "")
+		v.sums(tallies, due)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("disputes: %w", err)
+	}
+	shown := ""
+	if all {
+		shown = "1"
+	}
+	v.list = shell.ListView{Table: t, Filter: []web.Field{{Name: "all", Label: words.Show, Type: "select", Options: []web.Option{{Name: words.OpenOnes}, {Value: "1", Name: words.All}}, Value: shown}, {Name: "shop", Label: words.ShopID, Type: "search", Value: r.FormValue("shop"), Max: 40}}}
+	if web.WantsCSV(r) {
+		return web.WriteCSV(w, r, t)
+	}
+	return d.Desk.Show(w, r, web.Page{Title: words.Title, Lead: words.Lead, Here: here}, listPage(v))
+}
+
+func (v *listView) sums(tallies []dispute.Tally, due []dispute.Case) {
+	var open, fen, won, ended int64
+	for _, t := range tallies {
+		v.states.Parts = append(v.states.Parts, web.Slice{Name: shell.Both(t.State.Words), Value: t.Count, Note: web.Yuan(t.Fen)})
+		if !t.State.Final() {
+			open, fen = open+t.Count, fen+t.Fen
+			continue
+		}
+		ended += t.Count
+		if t.State == dispute.Won || t.State == dispute.Withdrawn || t.State == dispute.Resting {
+			won += t.Count
+		}
+	}
+	v.figures = []web.Figure{{Name: words.Open, Value: web.Number(open), Icon: "circle-help"}, {Name: words.Disputed, Value: web.Yuan(fen), Icon: "coins"}, {Name: words.DueSoon, Value: web.Number(int64(len(due))), Icon: "clock"}, {Name: words.Kept, Value: fmt.Sprintf("%d / %d", won, ended), Icon: "circle-check", DeltaText: words.OfEnded}}
+	if len(due) > 0 {
+		v.figures[2].Tone = web.Warn
+	}
+}
+
+func dueCell(ctx context.Context, c dispute.Case, now time.Time) web.Cell {
+	if c.Due.IsZero() || c.State.Final() {
+		return shell.None()
+	}
+	day := web.Day(ctx, c.Due)
+	switch left := c.Due.Sub(now); {
+	case left < 0:
+		return web.Status(ctx, web.Bad, words.Over)
+	case left < soon:
+		return web.Status(ctx, web.Warn, words.InHours.F(int(left/time.Hour), day))
+	}
+	return shell.Short(day)
+}
+
+func reasonText(code string) web.Text {
+	x, ok := dispute.ReasonOf(code)
+	if !ok {
+		return web.Same(code)
+	}
+	t := shell.Both(x.Words)
+	return web.Text{ZH: code + " " + t.ZH, EN: code + " " + t.EN}
+}
+
+func shopName(q db.Reader, id string) web.Text {
+	s, err := merchant.ShopOf(q, id)
+	if err != nil {
+		return web.Same(id)
+	}
+	return web.Text{ZH: s.NameZH, EN: s.NameEN}
+}
+
+// A caseView is one dispute.
+type caseView struct {
+	facts     []web.Fact
+	due       web.Text
+	tone      web.Tone
+	wants     []web.Step
+	packText  string
+	packHref  string
+	documents web.Table
+	acts      []shell.Question
+	trail     []web.Happening
+}
+
+func (d Deps) kase(w http.ResponseWriter, r *http.Request) error {
+	ctx, now := r.Context(), d.Desk.Store.Now()
+	var c dispute.Case
+	var v caseView
+	var name web.Text
+	err := d.Desk.Store.Read(ctx, func(q *db.Query) (err error) {
+		if c, err = dispute.Get(q, r.PathValue("id")); err != nil {
+			return err
+		}
+		name = shopName(q, c.Sale.Payee)
+		papers, err := dispute.Documents(q, c.ID)
+		if err != nil {
+			return err
+		}
+		v.documents = web.Table{ID: "documents", NoCSV: true, Empty: words.NoDocuments, Head: []web.Column{{Name: words.Document}, {Name: words.By}, {Name: words.Bytes, Num: true}, {Name: words.Hash}, {Name: words.At, Num: true}}}
+		for _, x := range papers {
+			v.documents.Rows = append(v.documents.Rows, web.Row{Cells: []web.Cell{web.Plain(x.Name), web.Plain(x.Who), web.Count(x.Size), web.Mono(x.Hash[:min(16, len(x.Hash))] + "…"), shell.At(x.At)}})
+		}
+		events, err := dispute.History(q, c.ID)
+		for _, e := range slices.Backward(events) {
+			v.trail = append(v.trail, web.Happening{At: e.At, Who: e.Who, What: shell.Both(e.Is.Words), Detail: e.Why, Icon: "user", Tone: stateTones[e.Is]})
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("page of a dispute: %w", err)
+	}
+	who := words.TheShop
+	if c.WithIssuer() {
+		who = words.TheHolder
+	}
+	v.facts = []web.Fact{{Name: words.State, Show: web.Chip(stateTones[c.State], shell.Both(c.State.Words))}, {Name: words.Turn, Show: shell.Phrase(shell.Both(c.State.Next().Words))}, {Name: words.Amount, Show: shell.Strong(web.Yuan(c.Amount.Minor()))}, {Name: words.MoneyWith, Show: shell.Phrase(who)},
+		{Name: words.Reason, Show: shell.Phrase(reasonText(c.Reason))}, {Name: words.Shop, Value: name.In(ctx), Href: "/ops/merchants/shops/" + c.Sale.Payee}, {Name: words.Sale, Value: c.Sale.RRN, Href: "/ops/switch/transactions/" + c.Sale.RRN, Mono: true},
+		{Name: words.Opened, Value: web.Moment(c.Opened)}}
+	if c.Pack != "" {
+		v.facts = append(v.facts, web.Fact{Name: words.PackHash, Value: c.Pack, Mono: true})
+	}
+	if !c.Due.IsZero() && !c.State.Final() {
+		v.tone, v.due = web.Info, words.DueIs.F(shell.Both(c.State.Next().Words).In(ctx), web.Day(ctx, c.Due))
+		if c.Due.Sub(now) < soon {
+			v.tone = web.Warn
+		}
+	}
+	if err := d.evidence(ctx, c, &v); err != nil {
+		return err
+	}
+	v.acts = questions(ctx, c, v.packText != "")
+	return d.Desk.Show(w, r, web.Page{Title: words.CaseNo.F(c.Ref), Lead: reasonText(c.Reason), Back: here, Here: here}, casePage(v))
+}
+
+// evidence shows the pack that was gathered, and what it lacks.
+func (d Deps) evidence(ctx context.Context, c dispute.Case, v *caseView) error {
+	reason, _ := dispute.ReasonOf(c.Reason)
+	p, err := dispute.PackOf(ctx, d.Desk.Store, d.Seal, c.ID)
+	if err != nil && fail.Of(err).Kind != fail.NotFound {
+		return fmt.Errorf("evidence of %s: %w", c.ID, err)
+	}
+	if err == nil {
+		v.packText, v.packHref = p.Text, here+"/"+c.ID+"/pack"
+	}
+	for _, k := range reason.Wants {
+		s := web.Step{Name: shell.Both(k.Words), State: web.StepTodo}
+		if err == nil {
+			if s.State = web.StepDone; slices.Contains(p.Lacks, k) {
+				s.State = web.StepFailed
+			}
+		}
+		v.wants = append(v.wants, s)
+	}
+	return nil
+}
+
+// pack gives the evidence as a file.
+func (d Deps) pack(w http.ResponseWriter, r *http.Request) error {
+	p, err := dispute.PackOf(r.Context(), d.Desk.Store, d.Seal, r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": r.PathValue("id") + ".json"}))
+	w.Header().Set("Cache-Control", "no-store")
+	_, err = w.Write(p.JSON)
+	return err
+}
+
+func questions(ctx context.Context, c dispute.Case, packed bool) (out []shell.Question) {
+	at := here + "/" + c.ID
+	ask := func(act string, open, body web.Text, icon string, danger bool, receiver web.Text) {
+		out = append(out, shell.Question{ID: "ask-" + act, Action: at + "/" + act, Open: open, Body: body, Icon: icon, Danger: danger, Amount: web.Yuan(c.Amount.Minor()), Receiver: receiver.In(ctx), About: words.Receiver})
+	}
+	if c.State.Final() {
+		return nil
+	}
+	ask("gather", words.Gather, words.GatherBody, "layers", false, words.TheDesk)
+	if packed && c.State.May(dispute.Answered) {
+		ask("send", words.Send, words.SendBody, "arrow-up-right", false, words.TheIssuer)
+	}
+	if packed && c.State.May(dispute.Presented) {
+		ask("represent", words.Represent, words.RepresentBody, "arrow-up-right", false, words.TheShop)
+	}
+	if c.State.May(dispute.Arbitration) && c.State == dispute.Again {
+		ask("file", words.File, words.FileBody, "scale", false, words.TheArbiter)
+	}
+	if c.State.May(dispute.Accepted) {
+		ask("accept", words.Accept, words.AcceptBody, "x", true, words.TheHolder)
+	}
+	return out
+}
+
+// act does what staff decided about a dispute.
+func (d Deps) act(w http.ResponseWriter, r *http.Request) error {
+	id, act := r.PathValue("id"), r.PathValue("act")
+	at := here + "/" + id
+	u, _ := web.Who(r.Context())
+	why, err := shell.Why(r)
+	if err != nil {
+		return shell.Sorry(w, r, at, err)
+	}
+	deed := shell.Deed{Act: shell.ActDispute, Target: at, What: id + ": " + act}
+	if act == "gather" {
+		p, err := dispute.Gather(r.Context(), d.Desk.Store, d.Seal, id, u.Name, d.Sources...)
+		if err != nil {
+			return shell.Sorry(w, r, at, err)
+		}
+		deed.Act, deed.What = shell.ActPack, id+": "+p.Hash[:min(16, len(p.Hash))]
+		return d.Desk.Change(w, r, at, words.Gathered, deed, func(*db.Tx) error { return nil })
+	}
+	steps := map[string]func(*db.Tx, string, string, string) (dispute.Case, error){"send": dispute.Send, "represent": dispute.Represent, "file": dispute.File, "accept": dispute.Accept}
+	step, known := steps[act]
+	if !known {
+		return fmt.Errorf("act %q on a dispute: %w", act, web.ErrNoPage)
+	}
+	return d.Desk.Change(w, r, at, words.Done, deed, func(tx *db.Tx) error {
+		_, err := step(tx, id, u.Name, why)
+		return err
+	})
+}
