@@ -202,9 +202,17 @@ func lastTable(ctx context.Context, list []switching.Txn) web.Table {
 		if k := switching.KindNamed(x.Kind); k != nil {
 			kind = shell.Both(k.Words)
 		}
-		t.Rows = append(t.Rows, web.Row{Href: "/merchant/sales/" + x.RRN, Drawer: true, Cells: []web.Cell{{Text: web.Moment(x.At), Show: parts.Tight(web.Moment(x.At))}, web.Plain(kind.In(ctx)), web.Plain(shell.Both(x.State.Words).In(ctx)), web.Count(int64(x.Batch)), web.Money(x.Due.Minor())}})
+		t.Rows = append(t.Rows, web.Row{Href: "/merchant/sales/" + x.RRN, Drawer: true, Cells: []web.Cell{{Text: web.Moment(x.At), Show: parts.Tight(web.Moment(x.At))}, web.Plain(kind.In(ctx)), web.Plain(shell.Both(x.State.Words).In(ctx)), batchCell(x.Batch), web.Money(till.Signed(x))}})
 	}
 	return t
+}
+
+// batchCell is a batch's number; what was done at the house is in none.
+func batchCell(n int) web.Cell {
+	if n == 0 {
+		return parts.None()
+	}
+	return web.Count(int64(n))
 }
 
 // batchTable lists the batches of one terminal that were settled.

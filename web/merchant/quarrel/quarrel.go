@@ -205,6 +205,11 @@ func whoText(who string) web.Text {
 	if who == dispute.System {
 		return words.ByItself
 	}
+	for _, a := range []dispute.Actor{dispute.Issuer, dispute.Arbiter, dispute.Desk, dispute.Shop} {
+		if who == string(a) {
+			return shell.Both(a.Words)
+		}
+	}
 	return web.Same(who)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"koala/calendar"
@@ -166,7 +167,7 @@ func saleFacts(ctx context.Context, t switching.Txn) []web.Fact {
 	if t.Host != "" {
 		issuer = words.OtherBank.In(ctx, t.Host)
 	}
-	out := []web.Fact{{Name: words.Amount, Show: parts.Strong(web.Yuan(signed(t)))}, {Name: words.State, Show: web.Chip(stateTones[t.State], shell.Both(t.State.Words))},
+	out := []web.Fact{{Name: words.Amount, Show: parts.Strong(web.Yuan(Signed(t)))}, {Name: words.State, Show: web.Chip(stateTones[t.State], shell.Both(t.State.Words))},
 		{Name: words.At, Value: web.Moment(t.At)}, {Name: words.Card, Value: shown(t.Masked), Mono: true}, {Name: words.CardKind, Value: classWords[fee.Class(t.Class)].In(ctx)},
 		{Name: words.Issuer, Value: issuer}, {Name: words.Entry, Show: parts.Phrase(entryText(t.Entry))}, {Name: words.Terminal, Value: where, Mono: true}, {Name: words.BatchTrace, Value: fmt.Sprintf("%06d / %06d", t.Batch, t.STAN), Mono: true},
 		{Name: words.Reference, Value: t.RRN, Mono: true}}
@@ -257,6 +258,7 @@ func accountText(s shell.Seat, id ledger.AccountID) web.Text {
 
 // exchanges puts the log of a transaction into words, secrets masked.
 func (d Deps) exchanges(ctx context.Context, said []switching.Message) (out []exchange, err error) {
+	begun := 0 // where what belongs to the terminal's next message begins
 	for _, m := range said {
 		message, answer, err := d.Switch.Open(ctx, m)
 		if err != nil {
@@ -265,10 +267,12 @@ func (d Deps) exchanges(ctx context.Context, said []switching.Message) (out []ex
 		at := web.Clock(m.At)
 		switch host, back := strings.CutSuffix(m.Way, "<"); {
 		case m.Way == "terminal":
-			out = append(out, exchange{at: at, way: words.WayIn}.of(iso8583.UnionPayPOS(), message))
+			// It is written down with its answer, after what was asked meanwhile.
+			out = slices.Insert(out, begun, exchange{at: at, way: words.WayIn}.of(iso8583.UnionPayPOS(), message))
 			if len(answer) > 0 {
 				out = append(out, exchange{at: at, way: words.WayOut}.of(iso8583.UnionPayPOS(), answer))
 			}
+			begun = len(out)
 		case len(message) == 0:
 			out = append(out, exchange{at: at, way: words.WayNote, title: web.Same(m.Note), tone: web.Info})
 		case back:
@@ -325,7 +329,7 @@ func slip(s shell.Seat, t switching.Txn, zh bool) string {
 	if t.Auth != "" {
 		lines = append(lines, say(words.SlipAuth, t.Auth))
 	}
-	lines = append(lines, web.Moment(t.At), "", say(words.SlipAmount, web.Yuan(signed(t))))
+	lines = append(lines, web.Moment(t.At), "", say(words.SlipAmount, web.Yuan(Signed(t))))
 	if t.Refunded.Sign() > 0 {
 		lines = append(lines, say(words.SlipRefunded, web.Yuan(t.Refunded.Minor())))
 	}

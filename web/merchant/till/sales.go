@@ -121,7 +121,7 @@ func (d Deps) refunds(w http.ResponseWriter, r *http.Request, s shell.Seat) erro
 		if x.Batch == 0 {
 			where = web.Plain(words.Console.In(ctx))
 		}
-		t.Rows = append(t.Rows, web.Row{Href: salePath(x.RRN), Drawer: true, Cells: []web.Cell{{Text: web.Moment(x.At), Show: parts.Tight(web.Moment(x.At))}, web.Mono(shown(x.Masked)), stateCell(ctx, x.State), where, web.Mono(x.Original), web.Money(signed(x))}})
+		t.Rows = append(t.Rows, web.Row{Href: salePath(x.RRN), Drawer: true, Cells: []web.Cell{{Text: web.Moment(x.At), Show: parts.Tight(web.Moment(x.At))}, web.Mono(shown(x.Masked)), stateCell(ctx, x.State), where, web.Mono(x.Original), web.Money(Signed(x))}})
 	}
 	page := web.Page{Title: words.Refunds, Lead: words.RefundsLead, Here: atRefunds}
 	return d.Desk.List(w, r, s, page, t, refundsPage(t, limitText(s.Member.Role)))

@@ -115,8 +115,8 @@ func kindText(name string) web.Text {
 
 var classWords = map[fee.Class]web.Text{fee.Debit: words.Debit, fee.Credit: words.Credit, fee.Prepaid: words.Prepaid, fee.ECash: words.ECash, fee.None: words.OtherCard}
 
-// signed is a transaction's amount as the shop feels it.
-func signed(t switching.Txn) int64 {
+// Signed is a transaction's amount as the shop feels it.
+func Signed(t switching.Txn) int64 {
 	if k := switching.KindNamed(t.Kind); k != nil && k.Side == switching.Credits {
 		return -t.Due.Minor()
 	}

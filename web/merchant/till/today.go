@@ -188,7 +188,7 @@ func saleTable(ctx context.Context, list []switching.Txn) web.Table {
 			back = web.Money(-x.Refunded.Minor())
 		}
 		t.Rows = append(t.Rows, web.Row{Href: salePath(x.RRN), Drawer: true, Cells: []web.Cell{{Text: web.Moment(x.At), Show: parts.Tight(web.Moment(x.At))}, web.Plain(kindText(x.Kind).In(ctx)), web.Mono(shown(x.Masked)),
-			web.Plain(classWords[fee.Class(x.Class)].In(ctx)), stateCell(ctx, x.State), web.Mono(x.TID), web.Money(signed(x)), back}})
+			web.Plain(classWords[fee.Class(x.Class)].In(ctx)), stateCell(ctx, x.State), web.Mono(x.TID), web.Money(Signed(x)), back}})
 	}
 	return t
 }
