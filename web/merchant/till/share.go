@@ -40,6 +40,3 @@ func Class(class string) web.Text {
 	}
 	return web.Same(class)
 }
-
-// Signed is a transaction's amount as its shop feels it, fen.
-func Signed(t switching.Txn) int64 { return signed(t) }
