@@ -61,6 +61,9 @@ func told(lines []ledger.Line) []Movement {
 var kindWords = map[string][2]string{
 	"wallet.fund":       {"from my bank account (simulated bank)", "银行卡转入（模拟银行）"},
 	"wallet.withdraw":   {"to my bank account (simulated bank)", "转出到银行卡（模拟银行）"},
+	"wallet.paid":       {"paid by payment code", "付款码支付"},
+	"wallet.returned":   {"goods returned", "退货"},
+	"wallet.reversed":   {"payment reversed", "消费冲正"},
 	"card.deposit":      {"card deposit", "卡押金"},
 	"card.deposit_back": {"card deposit returned", "退还卡押金"},
 	"card.refund":       {"balance of a returned card", "退卡余额"},

@@ -9,7 +9,8 @@ import (
 	"koala/money"
 )
 
-// Schema is what this package keeps: only the limits; money is the ledger's.
+// Schema is what this package keeps: limits, payment codes and what was paid by
+// them; money is the ledger's.
 var Schema = db.Schema{Owner: "wallet", Steps: []string{
 	`CREATE TABLE wallet_limit (
 		rule TEXT NOT NULL,
@@ -24,6 +25,25 @@ var Schema = db.Schema{Owner: "wallet", Steps: []string{
 		('fund.once', 0, 0, 500000, 'house rule'),
 		('withdraw.once', 0, 0, 500000, 'house rule'),
 		('holding', 0, 0, 2000000, 'house rule')`,
+	// A code is one factor: from 2016-07-01 on law bounds a day of such payments.
+	`CREATE TABLE wallet_code (
+		hash TEXT PRIMARY KEY, -- SHA-256 of the digits
+		customer TEXT NOT NULL,
+		ends BIGINT NOT NULL,
+		used TEXT NOT NULL);   -- the payment's reference, empty: none yet
+	CREATE INDEX wallet_code_customer ON wallet_code (customer, ends);
+	CREATE TABLE wallet_payment (
+		ref TEXT PRIMARY KEY,
+		customer TEXT NOT NULL, payee TEXT NOT NULL,
+		fen BIGINT NOT NULL,   -- approved
+		paid BIGINT NOT NULL,  -- booked, less what was given back
+		state TEXT NOT NULL, again BIGINT NOT NULL,
+		day TEXT NOT NULL, text TEXT NOT NULL, at BIGINT NOT NULL);
+	CREATE INDEX wallet_payment_day ON wallet_payment (customer, day);
+	INSERT INTO wallet_limit (rule, valid_from, valid_to, fen, source) VALUES
+		('code.once', 0, 0, 100000, 'house rule'),
+		('code.day', 0, 1467302400000000, 500000, 'house rule'),
+		('code.day', 1467302400000000, 0, 100000, 'rule 43/2015: fewer than two factors')`,
 }}
 
 // LimitOn picks the limit in force on a date: the one that began last.

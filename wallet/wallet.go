@@ -41,6 +41,8 @@ const (
 	FundOnce     Rule = "fund.once"     // one transfer from the bank, at most
 	WithdrawOnce Rule = "withdraw.once" // one transfer to the bank, at most
 	Holding      Rule = "holding"       // in the wallet, at most
+	CodeOnce     Rule = "code.once"     // one payment by code, at most
+	CodeDay      Rule = "code.day"      // all of a day, at most
 )
 
 // A Limit is one rule in one span of time.
@@ -57,7 +59,14 @@ var (
 	ErrOverOnce = fail.Define(fail.Refused, "wallet.over_single_limit", "this is more than one transfer may move")
 	ErrOverHold = fail.Define(fail.Refused, "wallet.over_holding_limit", "the wallet would hold more than it may")
 	ErrNoRule   = fail.Define(fail.Broken, "wallet.no_limit_for_date", "no limit is in force on this date")
+	ErrOverDay  = fail.Define(fail.Refused, "wallet.over_day_limit", "this is more than may be paid by code on one day")
+	ErrCode     = fail.Define(fail.NotFound, "wallet.code", "this is no payment code")
+	ErrCodeOver = fail.Define(fail.Refused, "wallet.code_over", "this payment code has been used, or its minute is over: show a new one")
+	ErrOverPaid = fail.Define(fail.Refused, "wallet.over_paid", "this is more than the payment")
+	ErrPayment  = fail.Define(fail.Conflict, "wallet.payment_state", "this payment does not allow it any more")
 	ErrNoWallet = fail.Define(fail.NotFound, "wallet.not_found", "this customer has no wallet")
+
+	ErrNoPayment = fail.Define(fail.NotFound, "wallet.no_payment", "there is no such payment")
 )
 
 // MaxRef bounds a caller's reference, in bytes.

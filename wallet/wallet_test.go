@@ -206,8 +206,8 @@ func TestLimitOnPicksByDate(t *testing.T) {
 				t.Errorf("unknown rule: %v", err)
 			}
 			ls, err := wallet.Limits(q)
-			if len(ls) != 5 {
-				t.Errorf("%d limits, want 5", len(ls))
+			if len(ls) != 8 {
+				t.Errorf("%d limits, want 8", len(ls))
 			}
 			return err
 		})
