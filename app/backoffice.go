@@ -385,7 +385,8 @@ func disputed(q db.Reader, host string, day calendar.Date) (out []reconcile.Item
 	return out, err
 }
 
-// checkDesks proves what the desks stand for: merchants by their own counts, on
+// checkDesks proves what the desks stand for: merchants by their own counts,
+// what terminals sold by settlement's items, on
 // each suspense account what its exceptions hold, and for each case of risk
 // that holds a shop's money a hold in force.
 func (h *House) checkDesks(ctx context.Context) (wrong []string, err error) {
@@ -393,6 +394,11 @@ func (h *House) checkDesks(ctx context.Context) (wrong []string, err error) {
 		if wrong, err = merchant.Prove(tx); err != nil {
 			return err
 		}
+		sold, err := switching.Prove(tx)
+		if err != nil {
+			return err
+		}
+		wrong = append(wrong, sold...)
 		hosts, err := reconcile.Hosts(tx)
 		for _, x := range hosts {
 			if err == nil {

@@ -13,6 +13,7 @@ import (
 	"koala/internal/fail"
 	"koala/internal/outbox"
 	"koala/money"
+	"koala/settlement"
 	"koala/spec/pan"
 	"koala/spec/pboc"
 )
@@ -430,3 +431,63 @@ func resolve(tx *db.Tx, rrn string, pay bool) error {
 	}
 	return tell(tx, "sale.reversed", &t)
 }
+
+// Prove compares what terminals sold with what settlement has of it: a booked
+// payment has one item of its amount, a refund one that takes it back. A
+// payment by the house's own chip may have been booked by its clearing record
+// before, under that one's name.
+func Prove(q db.Reader) (wrong []string, err error) {
+	const page = 1_000
+	for after := ""; ; {
+		list, err := txns(q, `rrn > $1 AND state = 'cleared' ORDER BY rrn LIMIT $2`, after, page)
+		if err != nil {
+			return nil, err
+		}
+		for i := range list {
+			t := &list[i]
+			after = t.RRN
+			what, err := t.proven(q)
+			if err != nil {
+				return nil, err
+			}
+			if what != "" {
+				wrong = append(wrong, fmt.Sprintf("transaction %s of terminal %s: %s", t.RRN, t.TID, what))
+			}
+		}
+		if len(list) < page {
+			return wrong, nil
+		}
+	}
+}
+
+// proven says what is wrong with a booked transaction's item; empty: nothing.
+func (t *Txn) proven(q db.Reader) (string, error) {
+	k := kindNames[t.Kind]
+	if k == nil {
+		return "it is of no kind", nil
+	}
+	ref, due := "sale:"+t.RRN, t.Due.Minor()
+	switch k.act {
+	case actPay, actComplete:
+	case actRefund:
+		ref, due = "refund:"+t.RRN, -t.Amount.Minor()
+	default:
+		return "", nil
+	}
+	i, _, err := settlement.Explain(q, ref)
+	switch {
+	case errors.Is(err, settlement.ErrItem):
+		if t.Host == "" && k.act == actPay && t.Counter >= 0 && t.Counter <= maxCounter {
+			return "", nil
+		}
+		return "it is booked and has no item", nil
+	case err != nil:
+		return "", err
+	case i.Payee != t.Shop || i.Amount.Minor() != due:
+		return fmt.Sprintf("its item is %s for %s, it is due %d fen", i.Amount, i.Payee, due), nil
+	}
+	return "", nil
+}
+
+// maxCounter is the highest counter of a chip; above it are requests without.
+const maxCounter = 0xFFFF

@@ -155,6 +155,9 @@ func (p *siegePost) sell(address string, sold *atomic.Int64) error {
 		return errors.Join(errHungUp, err)
 	}
 	defer p.conn.Close()
+	if err := p.conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		return err
+	}
 	if err := p.reverse(); err != nil {
 		return err
 	}
