@@ -424,6 +424,9 @@ func (l *Live) sold(out market.Outcome) {
 	}
 	number := out.Entry.Card()
 	a := act{Act: home.Act{Kind: home.Sale, Who: "…" + number[max(0, len(number)-4):], Fen: int64(out.Fen()), Shop: web.Text{ZH: out.Till.ZH, EN: out.Till.EN}}}
+	if out.Chip == nil && (out.Get(22) == "" || out.Get(22)[:2] == "02" || out.Get(22)[:2] == "01") {
+		a.Kind = home.Swiped
+	}
 	if rrn := out.Get(37); rrn != "" {
 		a.Trace = "/ops/switch/transactions/" + rrn
 	}

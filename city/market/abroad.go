@@ -87,7 +87,7 @@ func newInstitution(name, prefix string, m *Market) (*Institution, error) {
 		if err != nil {
 			return nil, err
 		}
-		i.Cards = append(i.Cards, Card{Number: number, Track2: number + "D2512101" + "000000", Expiry: "2512", PIN: i.host.PIN(number)})
+		i.Cards = append(i.Cards, Card{Number: number, Track2: number + "D3012101" + "000000", Expiry: "3012", PIN: i.host.PIN(number)})
 		i.start[number] = i.host.Balance(number)
 	}
 	return i, nil

@@ -65,6 +65,7 @@ const (
 	Settle Kind = "settle"
 	Torn   Kind = "torn"
 	Sale   Kind = "sale"
+	Swiped Kind = "swiped" // a card without its chip
 	Meal   Kind = "meal"
 	Door   Kind = "door"
 	Coupon Kind = "coupon"
@@ -199,6 +200,7 @@ func (d Deps) tell(a Act) web.Happening {
 		Settle: {words.DidSettle, web.Good, "scale"},
 		Torn:   {words.DidTear, web.Warn, "wifi-off"},
 		Sale:   {words.DidPay, web.Good, "store"},
+		Swiped: {words.DidSwipe, web.Good, "credit-card"},
 		Meal:   {words.DidEat, web.Good, "utensils"},
 		Door:   {words.DidEnter, web.Neutral, "door-open"},
 		Coupon: {words.DidRedeem, web.Info, "ticket"},

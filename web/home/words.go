@@ -6,7 +6,7 @@ import "koala/web"
 var words = struct {
 	Title, Headline, Lead, Taps, TopUps, Cards, Riding, Moved, Fares, Entries, Balanced, Unbalanced,
 	Feed, FeedEmpty, CityTime, Speed, Stand, Times, Doors, DoorsLead, Open, Figures, Legend, Enter,
-	DidTapIn, DidTapOut, DidBus, DidTopUp, DidIssue, DidBlock, DidRepair, DidSettle, DidTear, DidPay, DidEat, DidEnter, DidRedeem, NoCity, SimulatedCity web.Text
+	DidTapIn, DidTapOut, DidBus, DidTopUp, DidIssue, DidBlock, DidRepair, DidSettle, DidTear, DidPay, DidSwipe, DidEat, DidEnter, DidRedeem, NoCity, SimulatedCity web.Text
 }{
 	Title:         web.Text{ZH: "一座城市在运转", EN: "A city at work"},
 	Headline:      web.Text{ZH: "一座城市，一次次刷闸", EN: "A city, tap by tap"},
@@ -42,6 +42,7 @@ var words = struct {
 	DidSettle:     web.Text{ZH: "与%[1]s完成清算", EN: "settled with %[1]s"},
 	DidTear:       web.Text{ZH: "%[1]s 在%[2]s抬腕太快，再贴一次，不会多扣", EN: "%[1]s pulled away too early at %[2]s; nothing is paid twice"},
 	DidPay:        web.Text{ZH: "%[1]s 在%[2]s闪付", EN: "%[1]s paid at %[2]s"},
+	DidSwipe:      web.Text{ZH: "%[1]s 在%[2]s刷卡支付", EN: "%[1]s paid at %[2]s"},
 	DidEat:        web.Text{ZH: "%[1]s 在%[2]s吃饭", EN: "%[1]s had a meal at %[2]s"},
 	DidEnter:      web.Text{ZH: "%[1]s 刷开了%[2]s的门", EN: "%[1]s opened a door at %[2]s"},
 	DidRedeem:     web.Text{ZH: "%[1]s 在%[2]s用了一张优惠券", EN: "%[1]s redeemed a coupon at %[2]s"},

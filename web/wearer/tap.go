@@ -29,6 +29,9 @@ type tapView struct {
 	wrist   bool
 }
 
+// swipes tells whether the place takes a stripe: a card of the band is not needed.
+func (v tapView) swipes() bool { return v.chosen != nil && v.chosen.Online }
+
 func (p pages) tapForm(w http.ResponseWriter, r *http.Request) error {
 	ctx, me := r.Context(), who(r)
 	v := tapView{network: p.Network, ref: p.Ref(), wrist: p.Wrist != nil}
@@ -98,11 +101,14 @@ func (p pages) tap(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("gates: %w", err)
 	}
-	c, err := p.find(r, r.PostFormValue("card"))
-	if err != nil {
-		return err
+	a := TapAct{Ref: r.PostFormValue("ref"), Gate: r.PostFormValue("gate")}
+	if r.PostFormValue("how") != "swipe" {
+		c, err := p.find(r, r.PostFormValue("card"))
+		if err != nil {
+			return err
+		}
+		a.Card = c.Number
 	}
-	a := TapAct{Ref: r.PostFormValue("ref"), Gate: r.PostFormValue("gate"), Card: c.Number}
 	kind := ReaderGate
 	if i := slices.IndexFunc(gates, func(g Gate) bool { return g.ID == a.Gate }); i >= 0 {
 		kind = gates[i].At()
