@@ -40,7 +40,6 @@ type monthView struct {
 	arrivals   web.Table
 	chart      web.BarChart
 	holds      []web.Line
-	mayTake    bool
 }
 
 func (d Deps) calendar(w http.ResponseWriter, r *http.Request, s shell.Seat) error {
@@ -49,7 +48,7 @@ func (d Deps) calendar(w http.ResponseWriter, r *http.Request, s shell.Seat) err
 	}
 	ctx, now := r.Context(), d.Desk.Store.Now()
 	today := calendar.Of(now, calendar.Beijing)
-	v := monthView{month: today.MonthOf(), mayTake: s.May(shell.TakeMoney)}
+	v := monthView{month: today.MonthOf()}
 	if text := r.FormValue("month"); text != "" {
 		var err error
 		if v.month, err = monthOf(text); err != nil {
@@ -59,6 +58,7 @@ func (d Deps) calendar(w http.ResponseWriter, r *http.Request, s shell.Seat) err
 	var st settlement.Statement
 	var expected []settlement.Arrival
 	var day settlement.Day
+	var terms settlement.Terms
 	err := d.Desk.Store.Read(ctx, func(q *db.Query) (err error) {
 		if st, err = settlement.StatementOf(q, s.Shop.ID, v.month); err != nil {
 			return err
@@ -71,6 +71,9 @@ func (d Deps) calendar(w http.ResponseWriter, r *http.Request, s shell.Seat) err
 			return err
 		}
 		v.holds = holdLines(holds)
+		if terms, err = settlement.TermsOf(q, s.Shop.ID, today); err != nil {
+			return err
+		}
 		day, err = settlement.Today(q, s.Shop.ID, now)
 		return err
 	})
@@ -86,7 +89,7 @@ func (d Deps) calendar(w http.ResponseWriter, r *http.Request, s shell.Seat) err
 	v.figures = moneyFigures(ctx, d.Book, s.Shop.ID, day, expected, today)
 	v.prev, v.next = atMoney+"?month="+firstOf(v.month).AddDays(-1).MonthOf().String(), atMoney+"?month="+nextOf(v.month).String()
 	page := web.Page{Title: words.Calendar, Lead: words.CalendarLead, Here: atMoney}
-	if v.mayTake {
+	if s.May(shell.TakeMoney) && terms.Once.Agreed {
 		page.Action = &web.Link{Href: atMoney + "/now", Name: words.PayNow, Icon: "zap"}
 	}
 	return d.Desk.Show(w, r, s, page, monthPage(v))
