@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/a-h/templ"
 )
@@ -372,6 +373,17 @@ func Say(t Text) templ.Component {
 		_, err := io.WriteString(w, templ.EscapeString(t.In(ctx)))
 		return err
 	})
+}
+
+// AsWritten is a component that gives what somebody wrote, as it stands: in
+// Chinese if it has such characters, else in English.
+func AsWritten(text string) templ.Component { return Quote(writtenIn(text), text) }
+
+func writtenIn(text string) string {
+	if strings.ContainsFunc(text, func(r rune) bool { return unicode.Is(unicode.Han, r) }) {
+		return "zh"
+	}
+	return "en"
 }
 
 // Quote is a component that gives a text as it stands, in the language that it

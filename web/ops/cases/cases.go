@@ -5,6 +5,7 @@ package cases
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"mime"
 	"net/http"
@@ -13,7 +14,6 @@ import (
 
 	"koala/dispute"
 	"koala/internal/db"
-	"koala/internal/fail"
 	"koala/merchant"
 	"koala/web"
 	"koala/web/ops/shell"
@@ -168,7 +168,7 @@ func (d Deps) kase(w http.ResponseWriter, r *http.Request) error {
 		}
 		v.documents = web.Table{ID: "documents", NoCSV: true, Empty: words.NoDocuments, Head: []web.Column{{Name: words.Document}, {Name: words.By}, {Name: words.Bytes, Num: true}, {Name: words.Hash}, {Name: words.At, Num: true}}}
 		for _, x := range papers {
-			v.documents.Rows = append(v.documents.Rows, web.Row{Cells: []web.Cell{web.Plain(x.Name), web.Plain(x.Who), web.Count(x.Size), web.Mono(x.Hash[:min(16, len(x.Hash))] + "…"), shell.At(x.At)}})
+			v.documents.Rows = append(v.documents.Rows, web.Row{Cells: []web.Cell{shell.Written(x.Name), web.Plain(x.Who), web.Count(x.Size), web.Mono(x.Hash[:min(16, len(x.Hash))] + "…"), shell.At(x.At)}})
 		}
 		events, err := dispute.History(q, c.ID)
 		for _, e := range slices.Backward(events) {
@@ -206,7 +206,7 @@ func (d Deps) kase(w http.ResponseWriter, r *http.Request) error {
 func (d Deps) evidence(ctx context.Context, c dispute.Case, v *caseView) error {
 	reason, _ := dispute.ReasonOf(c.Reason)
 	p, err := dispute.PackOf(ctx, d.Desk.Store, d.Seal, c.ID)
-	if err != nil && fail.Of(err).Kind != fail.NotFound {
+	if err != nil && !errors.Is(err, dispute.ErrEvidence) {
 		return fmt.Errorf("evidence of %s: %w", c.ID, err)
 	}
 	if err == nil {

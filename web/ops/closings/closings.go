@@ -256,7 +256,7 @@ func (d Deps) holds(w http.ResponseWriter, r *http.Request) error {
 			if h.Fen > 0 {
 				amount, said = web.Money(h.Fen), web.Yuan(h.Fen)
 			}
-			row := web.Row{Cells: []web.Cell{web.Plain(names.of(h.Payee).In(ctx)), web.Plain(reasonWords[h.Reason].In(ctx)), amount, web.Plain(h.Text), shell.At(h.At)}}
+			row := web.Row{Cells: []web.Cell{web.Plain(names.of(h.Payee).In(ctx)), web.Plain(reasonWords[h.Reason].In(ctx)), amount, shell.Written(h.Text), shell.At(h.At)}}
 			v.Table.Rows = append(v.Table.Rows, row)
 			if h.Reason == string(settlement.ForStaff) && len(v.Acts) < mostActs {
 				v.Acts = append(v.Acts, shell.Question{ID: "ask-" + h.ID, Action: here + "/holds/" + h.ID + "/release", Open: words.Release.F(names.of(h.Payee).In(ctx)), Body: words.ReleaseBody, Icon: "lock-open", Amount: said, Receiver: h.Payee, About: words.Payee})

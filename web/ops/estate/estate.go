@@ -243,8 +243,8 @@ func terminalTable(ctx context.Context, list []stood, now time.Time) web.Table {
 		if s.at.Batch > 0 {
 			batch = web.Count(int64(s.at.Batch))
 		}
-		t.Rows = append(t.Rows, web.Row{Href: here + "/" + s.TID, Cells: []web.Cell{web.Mono(s.TID), web.Plain(shell.Both(s.Kind.Words).In(ctx)), web.Status(ctx, tone, word),
-			web.Plain(shopName(s.shop).In(ctx)), web.Plain(cityName(s.shop.Place()).In(ctx)), version, batch, {Text: shell.Ago(now, s.seen()).In(ctx), CSV: web.When(s.seen()).Text}}})
+		t.Rows = append(t.Rows, web.Row{Href: here + "/" + s.TID, Cells: []web.Cell{web.Mono(s.TID), shell.Short(shell.Both(s.Kind.Words).In(ctx)), web.Status(ctx, tone, word),
+			web.Plain(shopName(s.shop).In(ctx)), shell.Short(cityName(s.shop.Place()).In(ctx)), version, batch, {Text: shell.Ago(now, s.seen()).In(ctx), CSV: web.When(s.seen()).Text}}})
 	}
 	return t
 }

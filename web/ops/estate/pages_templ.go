@@ -308,7 +308,7 @@ func stagesPage(v stagesView) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = web.Bars(v.asked).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = web.Parts(v.asked).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

@@ -73,7 +73,7 @@ func (d Deps) differences(w http.ResponseWriter, r *http.Request) error {
 	for _, x := range list {
 		decided := web.Status(ctx, web.Warn, words.Waits)
 		if !x.Decided.IsZero() {
-			decided = web.Plain(x.By + ": " + x.Note)
+			decided = shell.Written(x.By + ": " + x.Note)
 		}
 		row := web.Row{Cells: []web.Cell{web.Mono(fmt.Sprintf("%s/%06d/%06d", x.TID, x.Batch, x.STAN)), web.Plain(shell.Both(x.Words).In(ctx)), web.Money(x.Ours.Minor()), web.Money(x.Theirs.Minor()), web.Mono(x.Masked), shell.At(x.At), decided}}
 		if x.RRN != "" {
@@ -113,7 +113,7 @@ func (d Deps) decide(w http.ResponseWriter, r *http.Request) error {
 // A stagesView is what is on its way to the terminals.
 type stagesView struct {
 	figures []web.Figure
-	asked   web.BarChart
+	asked   web.Parted
 	acts    []shell.Question
 	deeds   []web.Happening
 }
@@ -146,9 +146,9 @@ func (d Deps) stages(w http.ResponseWriter, r *http.Request) error {
 	for _, p := range asked {
 		by[p.Name], waits = p.Count, waits+p.Count
 	}
-	v.asked = web.BarChart{ID: "asked", Title: words.OnItsWay, What: words.What, Of: words.Terminals}
+	v.asked = web.Parted{Title: words.OnItsWay}
 	for _, o := range demandOptions() {
-		v.asked.Bars = append(v.asked.Bars, web.Bar{Label: o.Name, Value: by[o.Value]})
+		v.asked.Parts = append(v.asked.Parts, web.Slice{Name: o.Name, Value: by[o.Value]})
 	}
 	v.figures = []web.Figure{{Name: words.InUse, Value: web.Number(inUse), Icon: "tablet-smartphone"}, {Name: words.StillAsked, Value: web.Number(waits), Icon: "clock", DeltaText: words.NextMessage}}
 	v.acts = []shell.Question{{ID: "ask-stage", Action: here + "/stages", Open: words.Bring, Body: words.BringBody, Icon: "radio", Receiver: web.Number(inUse), About: words.InUse, Choices: demandOptions(),

@@ -38,12 +38,16 @@ func (d Deps) merchant(w http.ResponseWriter, r *http.Request) error {
 	}
 	m := x.Merchant
 	v := merchantView{checks: checkSteps(ctx, x), acts: merchantActs(x)}
-	v.facts = []web.Fact{{Name: words.State, Show: web.Chip(tones[m.State], shell.Both(m.State.Words))}, {Name: words.Risk, Value: string(m.Risk)}, {Name: words.Form, Show: shell.Phrase(shell.Both(m.Form.Words))},
-		{Name: words.Number, Value: m.ID, Mono: true}, {Name: words.City, Show: shell.Phrase(cityName(m.City))}, {Name: words.Owner, Value: m.Legal}, {Name: words.Identity, Value: m.IDMask, Mono: true}, {Name: words.Phone, Value: m.Phone, Mono: true}}
+	title := words.Merchant
+	if len(x.Shops) > 0 {
+		title = shopName(x.Shops[0])
+	}
+	v.facts = []web.Fact{{Name: words.Name, Show: web.AsWritten(m.Name)}, {Name: words.State, Show: web.Chip(tones[m.State], shell.Both(m.State.Words))}, {Name: words.Risk, Value: string(m.Risk)}, {Name: words.Form, Show: shell.Phrase(shell.Both(m.Form.Words))},
+		{Name: words.Number, Value: m.ID, Mono: true}, {Name: words.City, Show: shell.Phrase(cityName(m.City))}, {Name: words.Owner, Show: web.AsWritten(m.Legal)}, {Name: words.Identity, Value: m.IDMask, Mono: true}, {Name: words.Phone, Value: m.Phone, Mono: true}}
 	if m.Licence != "" {
 		v.facts = append(v.facts, web.Fact{Name: words.Licence, Value: m.Licence, Mono: true})
 	}
-	v.bank = []web.Fact{{Name: words.Bank, Value: m.Bank}, {Name: words.Holder, Value: m.Holder}, {Name: words.Account, Value: m.AccountMask, Mono: true}}
+	v.bank = []web.Fact{{Name: words.Bank, Show: web.AsWritten(m.Bank)}, {Name: words.Holder, Show: web.AsWritten(m.Holder)}, {Name: words.Account, Value: m.AccountMask, Mono: true}}
 	if m.Agent != "" {
 		v.bank = append(v.bank, web.Fact{Name: words.Agent, Value: m.Agent, Href: here + "/agents"})
 	}
@@ -59,7 +63,7 @@ func (d Deps) merchant(w http.ResponseWriter, r *http.Request) error {
 	for _, e := range slices.Backward(x.Timeline) {
 		v.timeline = append(v.timeline, happening(e))
 	}
-	return d.Desk.Show(w, r, web.Page{Title: web.Same(m.Name), Lead: shell.Both(m.Form.Words), Back: here, Here: here}, merchantPage(v))
+	return d.Desk.Show(w, r, web.Page{Title: title, Lead: shell.Both(m.Form.Words), Back: here, Here: here}, merchantPage(v))
 }
 
 func happening(e merchant.Event) web.Happening {
@@ -72,6 +76,9 @@ func happening(e merchant.Event) web.Happening {
 		if slices.Contains(merchant.States, merchant.State(s)) {
 			return shell.Both(merchant.State(s).Words)
 		}
+		if slices.Contains(lives, merchant.Life(s)) {
+			return shell.Both(merchant.Life(s).Words)
+		}
 		return web.Same(s)
 	}
 	h.What = say(what)
@@ -83,6 +90,8 @@ func happening(e merchant.Event) web.Happening {
 	}
 	return h
 }
+
+var lives = []merchant.Life{merchant.Registered, merchant.Injected, merchant.InUse, merchant.Stopped, merchant.Retired}
 
 var eventWords = map[string]web.Text{"applied": words.EventApplied, "shop.added": words.EventShop, "shop.approved": words.EventShopApproved, "terminal.registered": words.EventTerminal,
 	"terminal.injected": words.EventInjected, "terminal.active": words.EventFirst, "terminal.suspended": words.EventStopped, "terminal.retired": words.EventRetired, "risk": words.EventRisk, "limits": words.EventLimits,

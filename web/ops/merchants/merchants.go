@@ -117,7 +117,7 @@ func merchantTable(ctx context.Context, list []merchant.Merchant) web.Table {
 		if m.Agent != "" {
 			agent = web.Mono(m.Agent)
 		}
-		t.Rows = append(t.Rows, web.Row{Href: here + "/" + m.ID, Cells: []web.Cell{web.Plain(m.Name), stateCell(ctx, m.State), web.Plain(shell.Both(m.Form.Words).In(ctx)), web.Plain(cityName(m.City).In(ctx)),
+		t.Rows = append(t.Rows, web.Row{Href: here + "/" + m.ID, Cells: []web.Cell{shell.Written(m.Name), stateCell(ctx, m.State), web.Plain(shell.Both(m.Form.Words).In(ctx)), shell.Short(cityName(m.City).In(ctx)),
 			web.Mono(string(m.Risk)), agent, shell.At(m.Changed)}})
 	}
 	return t
@@ -157,7 +157,7 @@ func (d Deps) desk(w http.ResponseWriter, r *http.Request) error {
 		if len(what) > 0 {
 			checks = web.Plain(strings.Join(what, " · "))
 		}
-		t.Rows = append(t.Rows, web.Row{Href: here + "/" + m.ID, Cells: []web.Cell{web.Plain(m.Name), stateCell(ctx, m.State), web.Plain(cityName(m.City).In(ctx)), web.Plain(shell.Both(m.Form.Words).In(ctx)), checks,
+		t.Rows = append(t.Rows, web.Row{Href: here + "/" + m.ID, Cells: []web.Cell{shell.Written(m.Name), stateCell(ctx, m.State), web.Plain(cityName(m.City).In(ctx)), web.Plain(shell.Both(m.Form.Words).In(ctx)), checks,
 			{Text: shell.Ago(now, m.Changed).In(ctx), CSV: web.When(m.Changed).Text}}})
 	}
 	return d.Desk.List(w, r, page(), shell.ListView{Table: t, Tabs: tabs("/desk")})

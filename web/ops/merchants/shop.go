@@ -55,7 +55,7 @@ func (d Deps) shop(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		v.facts = []web.Fact{{Name: words.State, Show: web.Chip(tones[s.State], shell.Both(s.State.Words))}, {Name: words.Merchant, Value: s.Merchant, Href: here + "/" + s.Merchant}, {Name: words.Shop, Value: s.ID, Mono: true}, {Name: words.MID, Value: s.MID, Mono: true},
-			{Name: words.Category, Value: s.MCC + " " + shell.Both(s.Category().Name).In(ctx)}, {Name: words.City, Show: shell.Phrase(cityName(s.City))}, {Name: words.Address, Value: s.Address}}
+			{Name: words.Category, Value: s.MCC + " " + shell.Both(s.Category().Name).In(ctx)}, {Name: words.City, Show: shell.Phrase(cityName(s.City))}, {Name: words.Address, Show: web.AsWritten(s.Address)}}
 		terms, err := settlement.TermsOf(q, s.ID, today)
 		if err == nil && terms.Category != "" {
 			v.facts = append(v.facts, web.Fact{Name: words.Fees, Value: string(terms.Category) + " " + terms.Price})
@@ -108,6 +108,9 @@ func (v *shopView) behaves(s merchant.Shop, day calendar.Date, list []report.Tak
 	v.tone, v.verdict = web.Good, words.AsItsTrade
 	if t.Count() == 0 {
 		v.tone, v.verdict = web.Neutral, words.NothingToCompare
+	}
+	if len(rep.Findings) > 0 {
+		v.tone, v.verdict = web.Info, words.SomeFindings
 	}
 	if rep.Suspicious() {
 		v.tone, v.verdict = web.Warn, shell.Both(rep.Words)

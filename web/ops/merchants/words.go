@@ -11,8 +11,8 @@ var words = struct {
 	Identity, Is, Items, Kind, LastSales, Lead, Licence, MID, Map, MapNote, MapTakings, MapTitle, Media, Merchant, Merchants, Name, NameBegins, NoAgents,
 	NoDocuments, NoFindings, NoMerchants, NoPayouts, NoShops, NoTerminals, NothingOpen, NothingSold, NothingToCompare, NothingWaits, Number, OfStepBefore,
 	OpenChecks, Owed, Owner, Payouts, Phone, Plausible, Province, Refuse, RefuseBody, Reopen, ReopenBody, Result, Risk, RiskA, RiskB, RiskC, RiskD, Sales,
-	SetRisk, SetRiskBody, ShareOfFee, Shop, Shops, Since, Size, State, Step, StepApplied, StepApproved, StepChecked, StepSells, Suspend, SuspendBody,
-	Takings, TakingsMonth, Terminal, Terminals, Timeline, Title, ToApply, TookWeek, Waiting, Waits, Where web.Text
+	SetRisk, SetRiskBody, ShareOfFee, Shop, Shops, Since, Size, SomeFindings, State, Step, StepApplied, StepApproved, StepChecked, StepSells, Suspend,
+	SuspendBody, Takings, TakingsMonth, Terminal, Terminals, Timeline, Title, ToApply, TookWeek, Waiting, Waits, Where web.Text
 }{
 	Account:           web.Text{ZH: "账号", EN: "Account"},
 	Active:            web.Text{ZH: "正常", EN: "Active"},
@@ -127,6 +127,7 @@ var words = struct {
 	Shops:             web.Text{ZH: "门店", EN: "Shops"},
 	Since:             web.Text{ZH: "自", EN: "Since"},
 	Size:              web.Text{ZH: "字节", EN: "Bytes"},
+	SomeFindings:      web.Text{ZH: "有些特征与同业不同，但还不像另一行业。", EN: "Some of it is unusual for the trade, but it is not like another one."},
 	State:             web.Text{ZH: "状态", EN: "State"},
 	Step:              web.Text{ZH: "步骤", EN: "Step"},
 	StepApplied:       web.Text{ZH: "申请", EN: "Applied"},

@@ -45,12 +45,12 @@ const shown = 21
 type calendarView struct {
 	figures []web.Figure
 	heat    web.HeatMap
-	types   web.BarChart
+	types   web.Parted
 }
 
 func (d Deps) calendar(w http.ResponseWriter, r *http.Request) error {
 	today := calendar.Of(d.Desk.Store.Now(), calendar.Beijing)
-	v := calendarView{heat: web.HeatMap{ID: "days", Of: words.Host}, types: web.BarChart{ID: "types", Title: words.OpenByType, What: words.Type, Of: words.Number}}
+	v := calendarView{heat: web.HeatMap{ID: "days", Of: words.Host}, types: web.Parted{Title: words.OpenByType}}
 	first := today.AddDays(-shown + 1)
 	for i := range shown {
 		v.heat.Days = append(v.heat.Days, web.Same(fmt.Sprint(first.AddDays(i).Day)))
@@ -88,7 +88,7 @@ func (d Deps) calendar(w http.ResponseWriter, r *http.Request) error {
 		}
 		for _, m := range reconcile.Meanings {
 			if byType[m.Type] > 0 {
-				v.types.Bars = append(v.types.Bars, web.Bar{Label: shell.Both(m.Type.Words), Value: byType[m.Type], Href: atExceptions + "?type=" + string(m.Type)})
+				v.types.Parts = append(v.types.Parts, web.Slice{Name: shell.Both(m.Type.Words), Value: byType[m.Type]})
 			}
 		}
 		return nil

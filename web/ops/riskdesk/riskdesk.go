@@ -142,7 +142,7 @@ func shopName(q db.Reader, id string) web.Text {
 // A caseView is one case.
 type caseView struct {
 	facts    []web.Fact
-	rules    web.BarChart
+	rules    web.Parted
 	evidence []piece
 	acts     []shell.Question
 	trail    []web.Happening
@@ -180,7 +180,7 @@ func (d Deps) kase(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("page of a case: %w", err)
 	}
-	v := caseView{acts: questions(ctx, c), rules: web.BarChart{ID: "rules", Title: words.PointsByRule, What: words.Rule, Of: words.Points}}
+	v := caseView{acts: questions(ctx, c), rules: web.Parted{Title: words.PointsByRule}}
 	v.facts = []web.Fact{{Name: words.State, Show: web.Chip(stateTones[c.State], shell.Both(c.State.Words))}, {Name: words.Asked, Show: web.Chip(actionTones[c.Action], shell.Both(c.Action.Words))}, {Name: words.Shop, Value: name.In(ctx), Href: "/ops/merchants/shops/" + c.Shop},
 		{Name: words.Score, Value: web.Number(int64(c.Score))}, {Name: words.Facts, Value: web.Number(c.Facts)}, {Name: words.Amount, Value: web.Yuan(c.Fen)}, {Name: words.Assignee, Value: dash(c.Assignee)}, {Name: words.Opened, Value: web.Moment(c.At)}}
 	if c.Holding {
@@ -198,7 +198,7 @@ func (d Deps) kase(w http.ResponseWriter, r *http.Request) error {
 	}
 	for _, code := range risk.Codes {
 		if points[code] > 0 {
-			v.rules.Bars = append(v.rules.Bars, web.Bar{Label: codeText(code), Value: points[code]})
+			v.rules.Parts = append(v.rules.Parts, web.Slice{Name: codeText(code), Value: points[code]})
 		}
 	}
 	for _, a := range slices.Backward(acts) {

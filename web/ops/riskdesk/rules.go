@@ -48,7 +48,7 @@ func (d Deps) rules(w http.ResponseWriter, r *http.Request) error {
 		} else if s.State == risk.Active {
 			tone = web.Neutral
 		}
-		t.Rows = append(t.Rows, web.Row{Href: atRules + "/" + strconv.Itoa(s.Version), Cells: []web.Cell{web.Plain(strconv.Itoa(s.Version)), web.Status(ctx, tone, word), web.Count(int64(len(s.Rules))), web.Plain(s.Author), web.Plain(dash(s.Approver)), web.Plain(s.Why), shell.At(begins(s.From))}})
+		t.Rows = append(t.Rows, web.Row{Href: atRules + "/" + strconv.Itoa(s.Version), Cells: []web.Cell{web.Plain(strconv.Itoa(s.Version)), web.Status(ctx, tone, word), web.Count(int64(len(s.Rules))), web.Plain(s.Author), web.Plain(dash(s.Approver)), shell.Written(s.Why), shell.At(begins(s.From))}})
 	}
 	options := make([]web.Option, 0, len(force.Rules))
 	for i, x := range force.Rules {
@@ -112,7 +112,7 @@ type setView struct {
 	facts  []web.Fact
 	rules  web.Table
 	report []web.Fact
-	chart  web.BarChart
+	chart  web.Parted
 	shops  web.Table
 	text   string
 	acts   []shell.Question
@@ -140,7 +140,7 @@ func (d Deps) set(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("page of a rule set: %w", err)
 	}
 	at := atRules + "/" + strconv.Itoa(version)
-	v.facts = []web.Fact{{Name: words.State, Show: web.Chip(setTones[s.State], shell.Both(s.State.Words))}, {Name: words.Author, Value: s.Author}, {Name: words.Approver, Value: dash(s.Approver)}, {Name: words.Why, Value: s.Why}, {Name: words.Made, Value: web.Moment(s.Made)}}
+	v.facts = []web.Fact{{Name: words.State, Show: web.Chip(setTones[s.State], shell.Both(s.State.Words))}, {Name: words.Author, Value: s.Author}, {Name: words.Approver, Value: dash(s.Approver)}, {Name: words.Why, Show: web.AsWritten(s.Why)}, {Name: words.Made, Value: web.Moment(s.Made)}}
 	v.rules = ruleTable(r, s.Set)
 	if text, err := json.MarshalIndent(s.Set, "", "  "); err == nil {
 		v.text = string(text)
@@ -186,7 +186,7 @@ func ruleTable(r *http.Request, s risk.Set) web.Table {
 }
 
 // reported is what a replay found, with how often each rule spoke.
-func reported(x risk.Report) ([]web.Fact, web.BarChart) {
+func reported(x risk.Report) ([]web.Fact, web.Parted) {
 	share := func(bp int64) string {
 		if bp < 0 {
 			return "–"
@@ -198,10 +198,10 @@ func reported(x risk.Report) ([]web.Fact, web.BarChart) {
 	if x.Facts > 0 {
 		facts = append(facts, web.Fact{Name: words.Span, Value: calendar.Of(x.From, calendar.Beijing).String() + " – " + calendar.Of(x.To, calendar.Beijing).String()})
 	}
-	c := web.BarChart{ID: "spoke", Title: words.SpokeNew, What: words.Rule, Of: words.Facts}
+	c := web.Parted{Title: words.SpokeNew}
 	for _, code := range risk.Codes {
 		if x.New.Rules[code]+x.Old.Rules[code] > 0 {
-			c.Bars = append(c.Bars, web.Bar{Label: codeText(code), Value: x.New.Rules[code], Note: words.OldWas.F(int(x.Old.Rules[code]))})
+			c.Parts = append(c.Parts, web.Slice{Name: codeText(code), Value: x.New.Rules[code], Note: fmt.Sprintf("%d →", x.Old.Rules[code])})
 		}
 	}
 	return facts, c

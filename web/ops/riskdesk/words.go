@@ -7,10 +7,10 @@ var words = struct {
 	Activate, ActivateBody, Activated, Acts, Added, All, Amount, AnotherActivates, Approver, AsBefore, AsText, Asked, Assignee, Author, BasedOn,
 	CardVelocity, CaseOf, Cases, CashOut, CategoryMismatch, ClearBody, ClearIt, Confirm, ConfirmBody, Count, Distance, Done, Dropped, Evidence, Facts,
 	FlaggedNew, FlaggedOld, From, GiveBack, GiveBackBody, Held, Hours, InForceNow, Judged, Lead, LetGo, LetGoBody, Made, ManualEntry, Minutes,
-	MovedTerminal, NewAmount, NewCount, NewPoints, NewPointsHint, NewTerminal, NoCases, NoChange, NoSets, OddHour, OldWas, Opened, Payouts, Points,
-	PointsByRule, Precision, Propose, ProposeBody, Proposed, Recall, RefundAlone, Reject, RejectBody, RepeatedCard, Replay, ReplayBody, ReplayFirst,
-	ReplayFound, Replayed, RoundAmounts, Rule, Rules, RulesNote, Score, ScoreOf, SetLead, SetNo, Shop, ShopID, ShopVelocity, ShopsAffected, Span,
-	SplitSale, SpokeNew, State, Take, TakeBody, TerminalVelocity, Title, Version, Why web.Text
+	MovedTerminal, NewAmount, NewCount, NewPoints, NewPointsHint, NewTerminal, NoCases, NoChange, NoSets, OddHour, Opened, Payouts, Points, PointsByRule,
+	Precision, Propose, ProposeBody, Proposed, Recall, RefundAlone, Reject, RejectBody, RepeatedCard, Replay, ReplayBody, ReplayFirst, ReplayFound,
+	Replayed, RoundAmounts, Rule, Rules, RulesNote, Score, ScoreOf, SetLead, SetNo, Shop, ShopID, ShopVelocity, ShopsAffected, Span, SplitSale, SpokeNew,
+	State, Take, TakeBody, TerminalVelocity, Title, Version, Why web.Text
 }{
 	Activate:         web.Text{ZH: "启用", EN: "Put into force"},
 	ActivateBody:     web.Text{ZH: "从现在起按这套规则判断。", EN: "Transactions are judged by it from now on."},
@@ -67,7 +67,6 @@ var words = struct {
 	NoChange:         web.Text{ZH: "没有门店受影响。", EN: "No shop is affected."},
 	NoSets:           web.Text{ZH: "没有规则。", EN: "No rules."},
 	OddHour:          web.Text{ZH: "异常时段", EN: "odd hour"},
-	OldWas:           web.Text{ZH: "原 %[1]d", EN: "was %[1]d"},
 	Opened:           web.Text{ZH: "立案", EN: "Opened"},
 	Payouts:          web.Text{ZH: "付款", EN: "Payouts"},
 	Points:           web.Text{ZH: "分数", EN: "Points"},

@@ -26,6 +26,9 @@ type Question struct {
 // Short is a cell of a text that does not break.
 func Short(s string) web.Cell { return web.Cell{Text: s, Show: Tight(s)} }
 
+// Written is a cell of what somebody wrote: a name, a reason.
+func Written(s string) web.Cell { return web.Cell{Text: s, Show: web.AsWritten(s)} }
+
 // Ident is a cell of an identifier whose middle is left out on the page; files
 // keep it.
 func Ident(s string) web.Cell {

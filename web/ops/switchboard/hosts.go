@@ -37,7 +37,7 @@ func (d Deps) hosts(w http.ResponseWriter, r *http.Request) error {
 	var v hostsView
 	peers := d.Switch.Peers()
 	v.hosts = web.Table{ID: "hosts", Empty: words.NoHosts, Head: []web.Column{{Name: words.Host}, {Name: words.State}, {Name: words.Asked, Num: true}, {Name: words.Answered, Num: true}, {Name: words.Silent, Num: true},
-		{Name: words.Unreached, Num: true}, {Name: words.Lies, Num: true}, {Name: words.LastTook, Num: true}, {Name: words.Waits, Num: true}, {Name: words.LastAnswer, Num: true}}}
+		{Name: words.Unreached, Num: true}, {Name: words.Lies, Num: true}, {Name: words.LastTook, Num: true}, {Name: words.Queued, Num: true}, {Name: words.LastAnswer, Num: true}}}
 	up, used := int64(0), int64(0)
 	for _, p := range peers {
 		tone, word := hostHealth(p, now)

@@ -60,6 +60,7 @@ type liveView struct {
 	hosts   web.Parted
 	kinds   web.Parted
 	feed    web.Table
+	still   bool // nothing was answered lately
 }
 
 func (d Deps) live(w http.ResponseWriter, r *http.Request) error {
@@ -81,7 +82,7 @@ func (d Deps) live(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("the switch, live: %w", err)
 	}
-	v.feed.NoCSV = true
+	v.feed.NoCSV, v.still = true, len(beats) == 0
 	v.figures = figures(beats, now, len(queue))
 	return d.Desk.Show(w, r, web.Page{Title: words.Title, Lead: words.Lead, Here: atSwitch}, livePage(v))
 }
@@ -102,7 +103,7 @@ func figures(beats []switching.Beat, now time.Time, waits int) []web.Figure {
 		took = append(took, b.Took)
 	}
 	slices.Sort(took)
-	rate, tone := web.Text{ZH: "–", EN: "–"}, web.Neutral
+	rate, tone := words.NothingLately, web.Neutral
 	share := "–"
 	if len(beats) > 0 {
 		tenths := good * 1000 / int64(len(beats))
@@ -201,8 +202,8 @@ func txnTable(ctx context.Context, q db.Reader, list []switching.Txn) (web.Table
 		if masked == "" {
 			masked = "–"
 		}
-		t.Rows = append(t.Rows, web.Row{Href: atSwitch + "/transactions/" + x.RRN, Drawer: true, Cells: []web.Cell{{Text: web.Clock(x.At), CSV: web.Moment(x.At), Show: shell.Tight(web.Clock(x.At))}, web.Plain(till.Kind(x.Kind).In(ctx)),
-			till.State(ctx, x.State), web.Mono(masked), web.Plain(hostName(x.Host).In(ctx)), web.Plain(name.In(ctx)), web.Mono(x.TID), web.Mono(x.Code), web.Money(till.Signed(x))}})
+		t.Rows = append(t.Rows, web.Row{Href: atSwitch + "/transactions/" + x.RRN, Drawer: true, Cells: []web.Cell{{Text: web.Clock(x.At), CSV: web.Moment(x.At), Show: shell.Tight(web.Clock(x.At))}, shell.Short(till.Kind(x.Kind).In(ctx)),
+			till.State(ctx, x.State), web.Mono(masked), shell.Short(hostName(x.Host).In(ctx)), shell.Short(name.In(ctx)), web.Mono(x.TID), web.Mono(x.Code), web.Money(till.Signed(x))}})
 	}
 	return t, nil
 }
@@ -248,7 +249,7 @@ func (d Deps) transactions(w http.ResponseWriter, r *http.Request) error {
 // A txnView is one transaction: its whole trace.
 type txnView struct {
 	facts    []web.Fact
-	why      web.Text
+	why      string
 	others   web.Table
 	postings web.Table
 	said     []switching.Message
@@ -281,9 +282,7 @@ func (d Deps) transaction(w http.ResponseWriter, r *http.Request) error {
 	if t.StandIn {
 		v.facts = append(v.facts, web.Fact{Name: words.StandIn, Show: web.Chip(web.Warn, words.StoodIn)})
 	}
-	if v.why = web.Same(t.Why); t.Why == "" {
-		v.why = web.Text{}
-	}
+	v.why = t.Why
 	if v.postings, err = d.postings(ctx, t); err != nil {
 		return err
 	}

@@ -7,10 +7,10 @@ var words = struct {
 	Abroad, Account, Advice, Affects, AllOfThem, Amount, Answered, Any, Approval, Asked, At, Attempts, BadNumber, Belongs, ByHost, ByKind, ByMinute, Card,
 	Class, ClassIs, Code, Count, Entry, Feed, Fine, GoesTo, GoodNumber, HalfFaster, Host, HostsLead, HostsTitle, Kind, LastAnswer, LastMinute, LastTook,
 	LastTry, Lead, Length, LengthHint, Lies, Live, LongestIs, Median, Minute, NeverAsked, NextTry, NoAnswers, NoHosts, NoPostings, NoRoute, NoRoutes,
-	NoTransactions, NoWay, NothingWaits, Notice, OfThose, OftenSilent, OneInHundred, OtherLength, Others, OwnBank, OwnDecides, PerSecond, Postings,
-	Prefix, PublishedAs, Queue, QueueLead, Quiet, Reversal, Route, RouteSet, RoutesLead, RoutesTitle, Said, SendNow, SendNowBody, SetRoute, SetRouteBody,
-	Shop, ShopID, Silent, Since, Slowest, Source, StandIn, StandInHint, StandsIn, State, StoodIn, Terminal, Title, Transaction, TryHint, TryIt, TryNumber,
-	Unreached, Up, Used, UsedNote, Waits, WaitsNote, Ways, WaysNote, What, WillSend, WrongAnswers, Yes web.Text
+	NoTransactions, NoWay, NothingLately, NothingWaits, Notice, OfThose, OftenSilent, OneInHundred, OtherLength, Others, OwnBank, OwnDecides, PerSecond,
+	Postings, Prefix, PublishedAs, Queue, QueueLead, Queued, Quiet, Reversal, Route, RouteSet, RoutesLead, RoutesTitle, Said, SendNow, SendNowBody,
+	SetRoute, SetRouteBody, Shop, ShopID, Silent, Since, Slowest, Source, StandIn, StandInHint, StandsIn, State, StoodIn, Terminal, Title, Transaction,
+	TryHint, TryIt, TryNumber, Unreached, Up, Used, UsedNote, Waits, WaitsNote, Ways, WaysNote, What, WillSend, WrongAnswers, Yes web.Text
 }{
 	Abroad:         web.Text{ZH: "境外", EN: "Abroad"},
 	Account:        web.Text{ZH: "科目", EN: "Account"},
@@ -65,6 +65,7 @@ var words = struct {
 	NoRoutes:       web.Text{ZH: "没有这样的路由。换一个前缀，或新增一条。", EN: "No such route. Try another prefix, or add one."},
 	NoTransactions: web.Text{ZH: "还没有交易。终端签到并卖出第一笔后，这里会有记录。", EN: "No transactions yet. They appear when a terminal signs on and sells."},
 	NoWay:          web.Text{ZH: "目前没有到这台主机的线路", EN: "There is no way to this host now"},
+	NothingLately:  web.Text{ZH: "最近 30 分钟没有交易", EN: "nothing in the last 30 minutes"},
 	NothingWaits:   web.Text{ZH: "没有待发送的冲正或通知。", EN: "No reversal or advice waits."},
 	Notice:         web.Text{ZH: "脚本结果", EN: "script result"},
 	OfThose:        web.Text{ZH: "最近 30 分钟 %[1]d 笔", EN: "of %[1]d in the last 30 minutes"},
@@ -80,6 +81,7 @@ var words = struct {
 	PublishedAs:    web.Text{ZH: "公布的卡 BIN 属于 %[1]s", EN: "The published range is of %[1]s"},
 	Queue:          web.Text{ZH: "存储转发队列", EN: "Store and forward"},
 	QueueLead:      web.Text{ZH: "冲正与通知发出前先落库；主机不通时按 30 秒起加倍的间隔重试。", EN: "Reversals and advices are stored before they are sent, and tried again after 30 seconds, then twice as long each time."},
+	Queued:         web.Text{ZH: "待发送", EN: "Queued"},
 	Quiet:          web.Text{ZH: "空闲", EN: "idle"},
 	Reversal:       web.Text{ZH: "冲正", EN: "reversal"},
 	Route:          web.Text{ZH: "路由", EN: "Route"},
