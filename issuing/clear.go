@@ -199,25 +199,31 @@ type Checked struct {
 type knownCard struct {
 	secret secret
 	pins   int64
+	newest bool  // it has the highest sequence number of its account number
+	made   int64 // cardsMade then: a newer one may have been opened
 }
 
-// pinChanges counts the PINs that were changed, of all banks.
-var pinChanges atomic.Int64
+// pinChanges counts the PINs that were changed, cardsMade the cards that were
+// opened, of all banks.
+var pinChanges, cardsMade atomic.Int64
 
 // cardBy finds a card by token and, where its chip said it, sequence number.
 func (b *Bank) cardBy(ctx context.Context, token string, psn byte, chip bool) (s secret, err error) {
-	if !chip {
-		err = b.store.Read(ctx, func(q *db.Query) (err error) { s, err = byNumber(q, token); return err })
-		return s, err
-	}
 	at, _ := strconv.ParseUint(token[:4], 16, 16)
-	slot, pins := &b.known[int(at)%len(b.known)], pinChanges.Load()
-	if k := slot.Load(); k != nil && k.secret.token == token && k.secret.psn == psn && k.pins == pins {
+	slot, pins, made := &b.known[int(at)%len(b.known)], pinChanges.Load(), cardsMade.Load()
+	if k := slot.Load(); k != nil && k.secret.token == token && k.pins == pins && (chip && k.secret.psn == psn || !chip && k.newest && k.made == made) {
 		return k.secret, nil
 	}
-	err = b.store.Read(ctx, func(q *db.Query) (err error) { s, err = byToken(q, token, psn); return err })
+	err = b.store.Read(ctx, func(q *db.Query) (err error) {
+		if chip {
+			s, err = byToken(q, token, psn)
+		} else {
+			s, err = byNumber(q, token)
+		}
+		return err
+	})
 	if err == nil {
-		slot.Store(&knownCard{s, pins})
+		slot.Store(&knownCard{secret: s, pins: pins, newest: !chip, made: made})
 	}
 	return s, err
 }

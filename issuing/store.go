@@ -418,6 +418,7 @@ func insertSecret(tx *db.Tx, s secret) error {
 	if err == nil && n == 0 {
 		err = ErrReused
 	}
+	tx.After(func() { cardsMade.Add(1) })
 	return err
 }
 
