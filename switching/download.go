@@ -206,11 +206,16 @@ func (h *Host) blackList(ctx context.Context, w *work) (string, error) {
 		return "30", nil
 	}
 	have, from := number(asked[:10]), number(asked[10:])
-	pack, err := h.bank.ExceptionList(ctx, uint32(have))
-	if err != nil {
-		return "", err
+	at := &w.s.black
+	if from == 0 || at.pack == nil || at.have != have {
+		pack, err := h.bank.ExceptionList(ctx, uint32(have))
+		if err != nil {
+			return "", err
+		}
+		at.have, at.pack = have, pack
 	}
-	if pack == nil || from >= len(pack) {
+	pack := at.pack
+	if from >= len(pack) {
 		w.field62 = []byte("0")
 		return "00", nil
 	}
@@ -315,47 +320,81 @@ func (h *Host) signature(ctx context.Context, w *work) (string, error) {
 		return "", err
 	}
 	batch, stan := number(f61[:6]), number(f61[6:12])
+	var whole bool
 	code := "00"
 	err = h.unit(ctx, w, func(tx *db.Tx) error {
-		if _, err := txnAt(tx, w.next.tid, batch, stan); errors.Is(err, ErrNotFound) {
+		t, err := txnAt(tx, w.next.tid, batch, stan)
+		switch rrn := w.in.Text(37); {
+		case errors.Is(err, ErrNotFound), err == nil && (rrn != "" && rrn != t.RRN || t.State == Declined):
 			code = "25"
 			return nil
-		} else if err != nil {
+		case err != nil:
 			return err
 		}
-		_, err := tx.Exec(`INSERT INTO switching_signature (tid, batch, stan, piece, pieces, hash, sealed, at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING`,
-			w.next.tid, batch, stan, n, of, hash, sealed, tx.Now().UnixMicro())
+		list, err := signaturePieces(tx, t)
+		if err != nil {
+			return err
+		}
+		if len(list) > 0 && (list[0].hash != hash || list[0].of != of) {
+			code, w.bad = "94", 62 // a transaction is signed once
+			return nil
+		}
+		_, err = tx.Exec(`INSERT INTO switching_signature (tid, batch, stan, piece, pieces, hash, sealed, at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+			ON CONFLICT (tid, batch, stan, piece) DO NOTHING`, w.next.tid, batch, stan, n, of, hash, sealed, tx.Now().UnixMicro())
+		whole = n == of
 		return err
 	})
+	if err != nil || !whole {
+		return code, err
+	}
+	_, err = h.Signature(ctx, Txn{TID: w.next.tid, Batch: batch, STAN: stan})
+	if errors.Is(err, ErrNotFound) { // not what the hash says: it is sent again from its first piece
+		code, w.bad = "30", 62
+		err = h.unit(ctx, w, func(tx *db.Tx) error {
+			_, err := tx.Exec(`DELETE FROM switching_signature WHERE tid = $1 AND batch = $2 AND stan = $3`, w.next.tid, batch, stan)
+			return err
+		})
+	}
 	return code, err
+}
+
+// A piece is one of a signature.
+type piece struct {
+	of     int
+	hash   string
+	sealed []byte
+}
+
+func signaturePieces(q db.Reader, t Txn) (out []piece, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
+		var p piece
+		err := scan(&p.of, &p.hash, &p.sealed)
+		out = append(out, p)
+		return err
+	}, `SELECT pieces, hash, sealed FROM switching_signature WHERE tid = $1 AND batch = $2 AND stan = $3 ORDER BY piece`, t.TID, t.Batch, t.STAN)
+	return out, err
 }
 
 // Signature is the picture of a transaction's signature, PNG; ErrNotFound when
 // there is none, or not all of it.
 func (h *Host) Signature(ctx context.Context, t Txn) ([]byte, error) {
-	var pieces [][]byte
-	var hash string
-	of := 0
-	err := h.store.Read(ctx, func(q *db.Query) error {
-		return db.Each(q, func(scan func(...any) error) error {
-			var sealed []byte
-			err := scan(&of, &hash, &sealed)
-			pieces = append(pieces, sealed)
-			return err
-		}, `SELECT pieces, hash, sealed FROM switching_signature WHERE tid = $1 AND batch = $2 AND stan = $3 ORDER BY piece`, t.TID, t.Batch, t.STAN)
+	var list []piece
+	err := h.store.Read(ctx, func(q *db.Query) (err error) {
+		list, err = signaturePieces(q, t)
+		return err
 	})
 	var picture []byte
-	for _, sealed := range pieces {
+	for _, p := range list {
 		if err == nil {
 			var clear []byte
-			clear, err = h.keys.Unseal(ctx, sealed)
+			clear, err = h.keys.Unseal(ctx, p.sealed)
 			picture = append(picture, clear...)
 		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("signature of %s: %w", t.RRN, err)
 	}
-	if sum := sha256.Sum256(picture); of == 0 || len(pieces) != of || hex.EncodeToString(sum[:]) != hash {
+	if sum := sha256.Sum256(picture); len(list) == 0 || len(list) != list[0].of || hex.EncodeToString(sum[:]) != list[0].hash {
 		return nil, fmt.Errorf("signature of %s: %w", t.RRN, ErrNotFound)
 	}
 	return picture, nil

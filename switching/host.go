@@ -201,8 +201,12 @@ type session struct {
 	place  Place
 	looked time.Time // when place was
 	stale  atomic.Bool
-	top    int // highest trace of the open batch
-	bad    int // MACs that failed in a row
+	top    int      // highest trace of the open batch
+	bad    int      // MACs that failed in a row
+	black  struct { // exception list that is being downloaded: signed once for all its pieces
+		have int
+		pack []byte
+	}
 }
 
 // Forget has the switch look a terminal up again once the unit is durable:

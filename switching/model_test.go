@@ -118,9 +118,11 @@ func TestModel(t *testing.T) {
 				continue
 			}
 			fen := rapid.Int64Range(1, 20).Draw(t, "fen")
-			switch rapid.SampledFrom([]string{"own", "own", "far", "far", "void", "restart", "tick", "late"}).Draw(t, "do") {
+			switch rapid.SampledFrom([]string{"own", "own", "code", "far", "far", "void", "restart", "tick", "late"}).Draw(t, "do") {
 			case "own":
 				p.act(t, &entry{kind: "sale", fen: fen}, c.chip(0, fen, pboc.ARQC))
+			case "code":
+				p.act(t, &entry{kind: "sale", fen: fen}, fields{22: "032", 62: h.code()})
 			case "far":
 				p.act(t, &entry{kind: "sale", fen: fen, far: true}, p.far())
 			case "void":

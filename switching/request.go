@@ -14,6 +14,7 @@ import (
 
 	"koala/hsm"
 	"koala/internal/db"
+	"koala/issuing"
 	"koala/money"
 	"koala/spec/emv"
 	"koala/spec/pan"
@@ -35,6 +36,7 @@ type request struct {
 	number      pan.PAN
 	track       string // track 2 in clear
 	expiry      string
+	code        string // payment code that was scanned
 	chip        chip
 	pin         bool
 	hash        string
@@ -102,11 +104,17 @@ func (h *Host) read(ctx context.Context, w *work) (err error) {
 	if v := m.Text(14); v != "" {
 		w.expiry = v
 	}
+	scanned := digits == "" && strings.HasPrefix(m.Text(22), "03") && (w.kind.Name == "sale" || w.kind.act == actRefund)
+	if scanned && w.kind.act == actPay {
+		if w.code = clean(m.Get(62), maxCode); w.code == "" || w.code != m.Text(62) || w.expiry != "" {
+			return fail(62)
+		}
+	}
 	if digits != "" {
 		if w.number, err = pan.Parse(digits); err != nil {
 			return fail(2)
 		}
-	} else if w.kind.card {
+	} else if w.kind.card && !scanned {
 		return fail(2)
 	}
 	if w.pin = m.Has(52); w.pin && (len(m.Get(53)) < 3 || m.Get(53)[0] != '1' && m.Get(53)[0] != '2') {
@@ -117,6 +125,9 @@ func (h *Host) read(ctx context.Context, w *work) (err error) {
 	}
 	return nil
 }
+
+// maxCode bounds a payment code, characters.
+const maxCode = 64
 
 // hashOf names a request's content.
 func hashOf(v []byte) string {
@@ -249,7 +260,7 @@ func (w *work) asks() bool {
 	if fen, err := pboc.ParseAmount(c.amount[:]); err != nil || !c.hasAmount || int64(fen) != w.fen {
 		return false
 	}
-	return c.hasType && (c.typ == process || c.typ == 0 && w.kind.Process[0] == '0')
+	return c.hasType && (c.typ == process || c.typ == 0 && w.kind.Process[0] == '0' || c.typ == issuing.TypeLoad && w.kind.act == actLoad)
 }
 
 // pinBlock takes the PIN from under the terminal's key to under a zone's.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
+	"koala/customer"
 	"koala/internal/db"
 	"koala/internal/fail"
 	"koala/issuing"
@@ -12,6 +14,7 @@ import (
 	"koala/money"
 	"koala/settlement"
 	"koala/settlement/fee"
+	"koala/wallet"
 )
 
 // reverse takes back what a terminal does not know the end of. Whatever comes
@@ -121,10 +124,15 @@ func (w *work) restore(tx *db.Tx, t, o *Txn) error {
 	if t.extra == wasBooked || !was.May(Approved) {
 		return refuse("12", "the original was booked before")
 	}
-	if o.Host == "" {
-		if err := issuing.Rehold(tx, o.Card, o.Counter); err != nil {
-			return err
-		}
+	var err error
+	switch {
+	case o.scanned():
+		err = wallet.HoldAgain(tx, o.RRN)
+	case o.Host == "":
+		err = issuing.Rehold(tx, o.Card, o.Counter)
+	}
+	if err != nil {
+		return err
 	}
 	o.State = Approved
 	return o.update(tx, was)
@@ -245,9 +253,12 @@ func (w *work) giveBack(tx *db.Tx, g GiveBack, told []byte) (Txn, error) {
 func book(tx *db.Tx, t *Txn, percent int64) error {
 	moved := true
 	var err error
-	if t.Host == "" {
+	switch {
+	case t.scanned():
+		moved, err = wallet.BookPayment(tx, t.RRN, t.Due, percent)
+	case t.Host == "":
 		moved, err = issuing.Book(tx, t.Card, t.Counter, t.Due, percent)
-	} else {
+	default:
 		e := ledger.Move("sale:"+t.RRN, Receivable(t.Host), settlement.Payable(t.Shop), t.Due)
 		e.Kind, e.Text = "card.foreign", "card of another issuer"
 		if err = openReceivable(tx, t.Host); err == nil {
@@ -275,9 +286,12 @@ func clearTxn(tx *db.Tx, t *Txn) error {
 // giveBack moves part of a booked transaction back to where it came from.
 func giveBack(tx *db.Tx, o *Txn, ref, kind string, fen, remains money.Amount) error {
 	var err error
-	if o.Host == "" {
+	switch {
+	case o.scanned():
+		err = wallet.ReturnPayment(tx, o.RRN, ref, kind == issuing.KindReturned, fen)
+	case o.Host == "":
 		err = issuing.GiveBack(tx, o.Card, o.Counter, ref, kind, fen)
-	} else {
+	default:
 		e := ledger.Move(ref, settlement.Payable(o.Shop), Receivable(o.Host), fen)
 		e.Kind, e.Text = "card.foreign_back", "card of another issuer"
 		_, err = ledger.Post(tx, e)
@@ -295,8 +309,77 @@ func giveBack(tx *db.Tx, o *Txn, ref, kind string, fen, remains money.Amount) er
 
 // release gives an approval up that was not booked.
 func release(tx *db.Tx, o *Txn) error {
-	if o.Host != "" || o.Card == "" {
+	switch {
+	case o.scanned():
+		return wallet.ReleasePayment(tx, o.RRN)
+	case o.Host != "" || o.Card == "":
 		return nil
 	}
 	return issuing.Release(tx, o.Card, o.Counter)
+}
+
+// raise makes an approval that was not booked one of a larger amount. Another
+// issuer's host is told when it is.
+func raise(tx *db.Tx, o *Txn, ref string, by money.Amount) error {
+	switch {
+	case o.scanned():
+		return wallet.RaisePayment(tx, o.RRN, ref, by)
+	case o.Host != "":
+		return nil
+	}
+	return issuing.Raise(tx, o.Card, o.Counter, ref, by)
+}
+
+// codeClass is the fee class of payments by code: a wallet is money that was
+// paid in before, as a prepaid card's is.
+const codeClass = "prepaid"
+
+// scanned says that a sale was paid by code out of a wallet of the house.
+func (t *Txn) scanned() bool {
+	return t.Kind == "sale" && t.Host == "" && t.Card == "" && len(t.Entry) == 3 && t.Entry[:2] == "03"
+}
+
+// payer finds whose payment code was scanned.
+func (h *Host) payer(ctx context.Context, w *work) (string, error) {
+	var who customer.ID
+	err := h.store.Read(ctx, func(q *db.Query) (err error) {
+		who, err = wallet.PayerOf(q, w.code, w.now)
+		return err
+	})
+	w.route = Route{Class: codeClass}
+	if err == nil {
+		w.token, err = h.keys.Token(ctx, "wallet:"+string(who))
+		return "", err
+	}
+	var r refusal
+	if err = domain(err); errors.As(err, &r) {
+		return h.refused(ctx, w, r.code, r.why)
+	}
+	return "", err
+}
+
+// byCode holds a payment on the wallet of the customer who showed a code. The
+// code is used up by the unit that keeps the approval; after a refusal it is
+// good for what is left of its minute.
+func (h *Host) byCode(ctx context.Context, w *work) (string, error) {
+	err := h.unit(ctx, w, func(tx *db.Tx) error {
+		t := w.begin(tx)
+		t.Masked = w.code[:6] + strings.Repeat("*", len(w.code)-10) + w.code[len(w.code)-4:]
+		err := w.room(tx)
+		if err == nil {
+			_, err = wallet.PayByCode(tx, wallet.Payment{Ref: t.RRN, Code: w.code, Payee: settlement.Payable(t.Shop), Amount: t.Amount, Text: w.s.place.Name})
+		}
+		if err != nil {
+			return domain(err)
+		}
+		if err := errors.Join(t.insert(tx), w.keepJudged(tx, t)); err != nil {
+			return err
+		}
+		return tell(tx, "sale.approved", t)
+	})
+	var r refusal
+	if errors.As(err, &r) {
+		return h.refused(ctx, w, r.code, r.why)
+	}
+	return "00", err
 }

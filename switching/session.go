@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"koala/calendar"
@@ -246,6 +247,7 @@ func (h *Host) manage(ctx context.Context, w *work) (string, error) {
 	case netAIDEnd:
 		w.done(5)
 	case netBlackEnd:
+		w.s.black.pack = nil
 		w.done(7)
 	default:
 		code, err = h.download(ctx, w)
@@ -272,6 +274,20 @@ func clean(v []byte, n int) string {
 		}
 	}
 	return string(out)
+}
+
+// scheme names the scheme of a foreign card by the beginning of its number
+// (ISO/IEC 7812-1).
+func scheme(number string) string {
+	switch {
+	case strings.HasPrefix(number, "35"):
+		return "JCB"
+	case strings.HasPrefix(number, "3"):
+		return "AMX"
+	case strings.HasPrefix(number, "4"):
+		return "VIS"
+	}
+	return "MCC"
 }
 
 // monthDay is a day as field 15 has it.
@@ -331,6 +347,9 @@ func (w *work) build(code string) error {
 	}
 	if w.batch60 != "" {
 		w.out.SetText(60, w.batch60)
+	}
+	if w.txn != nil && w.txn.Foreign {
+		w.out.SetText(63, scheme(w.txn.Masked)) // the terminal counts it apart
 	}
 	if w.in.Has(63) && !w.out.Has(63) && w.in.IsMTI("0500") {
 		w.out.Set(63, w.in.Get(63))

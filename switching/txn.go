@@ -12,6 +12,7 @@ import (
 	"koala/ledger"
 	"koala/money"
 	"koala/settlement"
+	"koala/wallet"
 )
 
 // A refusal is a code that ends a unit: nothing of it stays, and the refusal is
@@ -128,6 +129,9 @@ func (h *Host) refused(ctx context.Context, w *work, code, why string) (string, 
 
 // lead finds who decides about the card.
 func (h *Host) lead(ctx context.Context, w *work) (code string, err error) {
+	if w.code != "" {
+		return h.payer(ctx, w)
+	}
 	if w.number == "" {
 		return "", nil
 	}
@@ -166,7 +170,10 @@ func (h *Host) pay(ctx context.Context, w *work) (string, error) {
 			return h.refused(ctx, w, w.judged.Code, w.judged.Why)
 		}
 	}
-	if w.route.Host != "" {
+	switch {
+	case w.code != "":
+		return h.byCode(ctx, w)
+	case w.route.Host != "":
 		return h.foreign(ctx, w, nil)
 	}
 	return h.house(ctx, w)
@@ -317,7 +324,7 @@ func (h *Host) originalOf(q db.Reader, w *work) (o Txn, err error) {
 	}
 	same := o.TID == w.next.tid && o.Batch == w.batch
 	switch k := w.kind; {
-	case o.Shop != w.s.place.Shop, f37 != "" && f37 != o.RRN, f38 != "" && f38 != o.Auth, w.number != "" && w.token != o.Token:
+	case o.Shop != w.s.place.Shop, f37 != "" && f37 != o.RRN, f38 != "" && f38 != o.Auth, w.number != "" && w.token != o.Token, w.number == "" && k.card && !o.scanned():
 		return o, refuse("25", "the original is another one")
 	case !k.refersTo(o.Kind):
 		return o, refuse("40", "a "+o.Kind+" has no "+k.Name)
@@ -450,8 +457,8 @@ func (w *work) apply(tx *db.Tx, t, o *Txn) error {
 		}
 		t.State = Cleared
 	case actAdjust:
-		if by := t.Amount.Sub(o.Due); by.Sign() > 0 && o.Host == "" {
-			err = issuing.Raise(tx, o.Card, o.Counter, "tip:"+t.RRN, by)
+		if by := t.Amount.Sub(o.Due); by.Sign() > 0 {
+			err = raise(tx, o, "tip:"+t.RRN, by)
 		}
 		o.Due, t.State = t.Amount, Noted
 	}
@@ -466,10 +473,15 @@ func domain(err error) error {
 	switch {
 	case errors.Is(err, ledger.ErrInsufficient), errors.Is(err, ledger.ErrVelocity):
 		return refuse("51", "not enough money")
-	case errors.Is(err, issuing.ErrAmount):
+	case errors.Is(err, issuing.ErrAmount), errors.Is(err, wallet.ErrOverPaid), errors.Is(err, wallet.ErrOverOnce), errors.Is(err, wallet.ErrOverDay):
 		return refuse("61", "more than was authorised")
-	case errors.Is(err, issuing.ErrNoAuth), errors.Is(err, issuing.ErrState), errors.Is(err, ErrState):
+	case errors.Is(err, issuing.ErrNoAuth), errors.Is(err, issuing.ErrState), errors.Is(err, ErrState),
+		errors.Is(err, wallet.ErrPayment), errors.Is(err, wallet.ErrNoPayment):
 		return refuse("12", "its state does not allow it")
+	case errors.Is(err, wallet.ErrCode), errors.Is(err, wallet.ErrNoWallet):
+		return refuse("14", "no such payment code")
+	case errors.Is(err, wallet.ErrCodeOver):
+		return refuse("54", "the payment code is used or over")
 	}
 	return err
 }

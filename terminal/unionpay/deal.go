@@ -278,6 +278,10 @@ func (t *Terminal) original(e *Entry, o Order) (s secret, err error) {
 		if o.Sealed != nil {
 			return sealed(e, o.Sealed)
 		}
+		if e.Kind == Refund && o.Card == (Card{}) && (o.RRN != "" || o.Original.Date != "") { // of a sale that was paid by code
+			e.set(22, "032")
+			return s, nil
+		}
 		return t.present(e, o.Card)
 	}
 	f := t.journal.by[noteKey(markEntry, t.book.batch, o.STAN, -1)]

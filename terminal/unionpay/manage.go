@@ -315,7 +315,8 @@ func elements(in []byte, of []tlv.Tag, named int) (out [][]byte, err error) {
 // maxBlack bounds an exception list, bytes.
 const maxBlack = 1 << 20
 
-// getBlackList reads the signed exception list in pieces and applies it.
+// getBlackList reads the signed exception list in pieces and applies it, until
+// there is nothing newer.
 func (t *Terminal) getBlackList() error {
 	var whole []byte
 	for {
@@ -334,11 +335,13 @@ func (t *Terminal) getBlackList() error {
 			return ErrPack
 		}
 		if len(whole) == total {
+			before := t.till.Deny().Version()
 			if err := t.till.Deny().Apply(whole); err != nil && !errors.Is(err, terminal.ErrOld) {
 				return err
 			}
-			whole = nil
-			break
+			if whole = nil; t.till.Deny().Version() == before {
+				break
+			}
 		}
 	}
 	return t.end(netBlack)

@@ -55,8 +55,10 @@ type bank struct {
 	keys  *hsm.HSM
 	bank  *issuing.Bank
 	host  *switching.Host
+	now   *clock.Virtual
 	fault func(n int, answer []byte) error // of the n-th message, negative on its way back
 	n     int
+	cards int
 	days  int
 	hold  int64 // that stays of days before
 	cash  int64 // on cards
@@ -84,8 +86,8 @@ func (b *bank) Exchange(request []byte) ([]byte, error) {
 
 func openBank(t testing.TB) *bank {
 	t.Helper()
-	b := &bank{t: t}
 	now := clock.NewVirtual(noon)
+	b := &bank{t: t, now: now}
 	var err error
 	if b.store, err = db.Open(ctx, db.Config{URL: filepath.Join(t.TempDir(), "koala.db"), Clock: now, Rand: clock.Random(5), Inline: true, Rebuildable: true}); err != nil {
 		t.Fatal(err)
@@ -164,20 +166,30 @@ func (b *bank) install() *shop {
 
 // A held card is one of the bank's: its stripe, and its chip.
 type banked struct {
+	id    issuing.CardID
 	track string
 	*purchaser
 }
 
-func (b *bank) card() banked {
+// account opens a card account of the holder; nobody has the card.
+func (b *bank) account(product string) (c issuing.Card) {
 	b.t.Helper()
-	n := must(b.bank.Number(ctx, issuing.DebitCard))
-	var c issuing.Card
+	b.cards++
+	n := must(b.bank.Number(ctx, product))
 	b.write(func(tx *db.Tx) (err error) {
-		if c, err = issuing.Open(tx, issuing.Application{Ref: fmt.Sprint(b.days), Customer: holder, Band: fmt.Sprint("band_", b.days), Product: issuing.DebitCard, PAN: &n}); err == nil {
+		if c, err = issuing.Open(tx, issuing.Application{Ref: fmt.Sprint(b.cards), Customer: holder, Band: fmt.Sprint("band_", b.cards), Product: product, PAN: &n}); err == nil {
 			err = errors.Join(issuing.Begin(tx, c.ID), issuing.Activate(tx, c.ID, issuing.Counters{Balance: money.Fen(0), At: tx.Now(), By: "test"}))
 		}
 		return err
 	})
+	return c
+}
+
+func (b *bank) card() banked { return b.cardOf(issuing.DebitCard) }
+
+func (b *bank) cardOf(product string) banked {
+	b.t.Helper()
+	c := b.account(product)
 	k := must(b.bank.Keys(ctx, c.ID))
 	if err := b.bank.SetPIN(ctx, c.ID, must(b.keys.EncipherPIN(ctx, k.PAN, "123456"))); err != nil {
 		b.t.Fatal(err)
@@ -188,7 +200,19 @@ func (b *bank) card() banked {
 		x.PAN, x.PSN, x.AC, x.MAC = k.PAN, k.PSN, own(rootAC), own(rootMAC)
 		x.Balance = 0
 	})
-	return banked{fmt.Sprintf("%sD%s10100000000000", k.PAN, to.Format("0601"))[:32], p}
+	return banked{c.ID, fmt.Sprintf("%sD%s10100000000000", k.PAN, to.Format("0601"))[:32], p}
+}
+
+// code is a fresh payment code of the holder.
+func (b *bank) code() (digits string) {
+	b.t.Helper()
+	b.cards++
+	b.write(func(tx *db.Tx) error {
+		c, err := wallet.NewCode(tx, holder, [8]byte{1, 2, 3, 4, 5, 6, byte(b.cards >> 8), byte(b.cards)})
+		digits = c.Digits
+		return err
+	})
+	return digits
 }
 
 // A day against the real switch and the house's bank: chip, stripe, void, tip,
