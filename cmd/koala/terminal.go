@@ -15,7 +15,6 @@ import (
 	"koala/internal/db"
 	"koala/merchant"
 	"koala/switching"
-	"koala/web/device"
 )
 
 func terminalCommand() *cobra.Command {
@@ -113,7 +112,7 @@ func tellTerminal(ctx context.Context, out io.Writer, h *app.House, t merchant.T
 	})
 	card := terminalCard{TID: t.TID, MID: s.MID, Shop: s.ID, Transport: form.Text()}
 	if err == nil {
-		card.Token, err = h.DeviceToken(ctx, device.KindTill, t.TID)
+		card.Token, err = h.DeviceToken(ctx, kindTill, t.TID)
 	}
 	if err != nil {
 		return err
