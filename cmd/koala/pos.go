@@ -61,7 +61,12 @@ Exit code 0: approved; 1: not; 2: misused.`,
   koala pos --reader "ACR122" --amount 100 --ca house.json --explain
   koala pos --connect 127.0.0.1:7416 --contact --amount 100 --test-keys --json`,
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().NFlag() == 0 { // it has commands of its own: alone it shows them
+				return cmd.Help()
+			}
+			return f.run(cmd)
+		},
 	}
 	c.Flags().StringVar(&f.reader, "reader", "", "PC/SC reader by any part of its name; needs pcscd")
 	c.Flags().StringVar(&f.listen, "listen", "", "address and port on which to wait for a virtual card")

@@ -138,7 +138,7 @@ func TestPosBadInput(t *testing.T) {
 		code int
 		says string
 	}{
-		{"pos", exitMisused, "where is the card?"},
+		{"pos --amount 5", exitMisused, "where is the card?"},
 		{"pos --reader x --listen 127.0.0.1:0", exitMisused, "where is the card?"},
 		{"pos --connect nowhere", exitMisused, "--connect"},
 		{"pos --listen 127.0.0.1:0 --amount 0", exitMisused, "--amount 0"},
