@@ -193,7 +193,7 @@ func (o *office) pages() (out []string) {
 	out = []string{"/ops/switch", "/ops/switch/transactions", "/ops/switch/transactions?state=cleared&tid=" + o.till, "/ops/switch/transactions?as=csv", "/ops/routes", "/ops/routes?prefix=62&host=CMB", "/ops/routes?number=6225880000000015", "/ops/routes?number=1", "/ops/hosts",
 		"/ops/terminals", "/ops/terminals?life=active&city=Beijing&quiet=1", "/ops/terminals/keys", "/ops/terminals/batches", "/ops/terminals/differences?all=1", "/ops/terminals/stages",
 		"/ops/merchants", "/ops/merchants?state=active&city=110000", "/ops/merchants/desk", "/ops/merchants/funnel", "/ops/merchants/map", "/ops/merchants/map?of=takings", "/ops/merchants/agents",
-		"/ops/closings", "/ops/closings/payouts?state=sent", "/ops/closings/holds", "/ops/recon", "/ops/recon/exceptions", "/ops/recon/exceptions?state=closed&host=bank", "/ops/risk", "/ops/risk?state=cleared", "/ops/risk/rules", "/ops/risk/rules/1", "/ops/disputes", "/ops/disputes?all=1"}
+		"/ops/closings", "/ops/closings/payouts?state=sent", "/ops/closings/holds", "/ops/recon", "/ops/recon/exceptions", "/ops/recon/exceptions?state=closed&host=bank", "/ops/risk", "/ops/risk?state=cleared", "/ops/risk/rules", "/ops/risk/rules/1", "/ops/disputes", "/ops/disputes?all=1", "/ops/keys", "/ops/keys?of=hosts&label=cmb"}
 	if o.rrn == "" {
 		return out
 	}

@@ -74,7 +74,7 @@ var backOfficePages = [][2]string{{"/ops/switch", "bo-switch"}, {"/ops/switch/tr
 	{"/ops/terminals", "bo-terminals"}, {"/ops/terminals/keys", "bo-terminal-keys"}, {"/ops/terminals/batches", "bo-batches"}, {"/ops/terminals/differences", "bo-differences"}, {"/ops/terminals/stages", "bo-stages"},
 	{"/ops/merchants", "bo-merchants"}, {"/ops/merchants/desk", "bo-desk"}, {"/ops/merchants/funnel", "bo-funnel"}, {"/ops/merchants/map", "bo-map"}, {"/ops/merchants/map?of=takings", "bo-map-takings"}, {"/ops/merchants/agents", "bo-agents"},
 	{"/ops/closings", "bo-closings"}, {"/ops/closings/payouts", "bo-payouts"}, {"/ops/closings/holds", "bo-holds"}, {"/ops/recon", "bo-recon"}, {"/ops/recon/exceptions", "bo-exceptions"},
-	{"/ops/risk", "bo-risk"}, {"/ops/risk/rules", "bo-rules"}, {"/ops/risk/rules/1", "bo-ruleset"}, {"/ops/disputes?all=1", "bo-disputes"}}
+	{"/ops/keys?of=hosts", "bo-zone-keys"}, {"/ops/risk", "bo-risk"}, {"/ops/risk/rules", "bo-rules"}, {"/ops/risk/rules/1", "bo-ruleset"}, {"/ops/disputes?all=1", "bo-disputes"}}
 
 // backOffice leafs through all of it.
 func (v *visit) backOffice() {

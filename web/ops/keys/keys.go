@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	"koala/hsm"
 	"koala/internal/db"
@@ -47,8 +48,17 @@ func (d Deps) list(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("keys: %w", err)
 	}
+	hosts, find, pg := r.FormValue("of") == "hosts", strings.TrimSpace(r.FormValue("label")), web.PageOf(r, shell.Rows)
+	whole := list
+	list = slices.DeleteFunc(slices.Clone(list), func(k hsm.KeyInfo) bool {
+		return shared(k.Label) != hosts || !strings.Contains(strings.ToLower(k.Label), strings.ToLower(find)) || pg.After != "" && k.Label <= pg.After
+	})
+	slices.SortStableFunc(list, func(a, b hsm.KeyInfo) int { return strings.Compare(a.Label, b.Label) })
+	if len(list) > pg.Limit && hosts { // those of other banks are many
+		list = list[:pg.Limit]
+	}
 	newest := map[string]byte{}
-	for _, k := range list {
+	for _, k := range whole {
 		newest[k.Label] = max(newest[k.Label], k.Version)
 	}
 	t := web.Table{ID: "keys", Empty: words.NoKeys, Head: []web.Column{{Name: words.Label}, {Name: words.Purpose}, {Name: words.Use}, {Name: words.Version, Num: true}, {Name: words.State}, {Name: words.KCV}, {Name: words.Made, Num: true}}}
@@ -63,7 +73,15 @@ func (d Deps) list(w http.ResponseWriter, r *http.Request) error {
 	if web.WantsCSV(r) {
 		return web.WriteCSV(w, r, t)
 	}
-	v := view{table: t, acts: questions(list)}
+	t.Next = ""
+	if hosts && len(list) == pg.Limit {
+		t.Next = shell.NextOf(r, list, pg, func(k hsm.KeyInfo) string { return k.Label })
+	}
+	v := view{table: t, acts: questions(whole), tabs: []shell.Tab{{Href: here, Name: words.OfTheHouse, Here: !hosts}, {Href: here + "?of=hosts", Name: words.WithHosts, Here: hosts}, {Href: "/ops/terminals/keys", Name: words.OfTerminals}}}
+	if hosts {
+		v.acts = nil
+		v.filter = []web.Field{{Name: "of", Value: "hosts", Type: "hidden"}, {Name: "label", Label: words.Label, Type: "search", Value: find, Max: 60}}
+	}
 	v.pool = web.Figure{Name: words.Pool, Value: web.Number(int64(ready)), Icon: "key-round", DeltaText: words.PoolNote}
 	if ready < low {
 		v.pool.Tone, v.warning = web.Warn, words.PoolLow.F(ready)
@@ -71,7 +89,15 @@ func (d Deps) list(w http.ResponseWriter, r *http.Request) error {
 	return d.Desk.Show(w, r, web.Page{Title: words.Title, Lead: words.Lead, Here: here}, keysPage(v))
 }
 
+// zone begins the labels of the keys that the house shares with an issuer's
+// host.
+const zone = "zone."
+
+func shared(label string) bool { return strings.HasPrefix(label, zone) && label != hsm.LabelZone }
+
 type view struct {
+	tabs    []shell.Tab
+	filter  []web.Field
 	pool    web.Figure
 	warning web.Text
 	table   web.Table
