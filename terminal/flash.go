@@ -94,7 +94,17 @@ func (f *Flash) erase(sector int) error {
 // read gives the sector's bytes, nil when it is erased.
 func (f *Flash) read(sector int) []byte { return f.sectors[sector] }
 
-func (f *Flash) erased(sector int) bool { return len(bytes.TrimRight(f.sectors[sector], "\xFF")) == 0 }
+func (f *Flash) erased(sector int) bool { return len(written(f.sectors[sector])) == 0 }
+
+// written is a sector without the erased bytes behind. (bytes.TrimRight takes
+// characters: FF alone would stand for every byte that is none.)
+func written(sector []byte) []byte {
+	n := len(sector)
+	for n > 0 && sector[n-1] == 0xFF {
+		n--
+	}
+	return sector[:n]
+}
 
 var flashMagic = []byte("KFL\x01")
 
@@ -105,7 +115,7 @@ func (f *Flash) Image() []byte {
 	out = binary.BigEndian.AppendUint16(out, uint16(len(f.sectors)))
 	out = binary.BigEndian.AppendUint32(out, uint32(f.writes))
 	for _, s := range f.sectors {
-		s = bytes.TrimRight(s, "\xFF")
+		s = written(s)
 		out = binary.BigEndian.AppendUint16(out, uint16(len(s)))
 		out = append(out, s...)
 	}

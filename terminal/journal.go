@@ -66,7 +66,7 @@ func readSector(s []byte) (order, mark uint32, ok bool) {
 
 // readRecords shows the records and gives the first byte that is free.
 func readRecords(s []byte, visit func(kind byte, data []byte)) int {
-	used := len(bytes.TrimRight(s, "\xFF"))
+	used := len(written(s))
 	pos := granule
 	for pos < used {
 		kind, data, ok := readRecord(s[pos:])
