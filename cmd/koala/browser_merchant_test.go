@@ -102,8 +102,8 @@ func (v *visit) keepShopInTheDark() {
 func (v *visit) refundAtTheCounter() {
 	v.login("sun", "shouyin-2015")
 	v.open("/merchant/sales?state=cleared&kind=sale")
-	v.follow(`main tbody tr a`, "/merchant/sales/")
-	sale := v.where()
+	sale := ask[string](v, `[...document.querySelectorAll('#sales tbody tr')].find(r => r.lastElementChild.innerText.trim() === '–').querySelector('a').getAttribute('href')`)
+	v.open(sale)
 	v.open(sale + "/refund")
 	v.look("shop-refund")
 	v.fill(`#f-amount`, "99999")
