@@ -214,6 +214,11 @@ func (s *sim) closing() error {
 	if err := errors.Join(s.checkEnd(), s.market.End(s.ctx)); err != nil {
 		return err
 	}
+	fees, err := s.market.Fees(s.ctx)
+	if err != nil {
+		return err
+	}
+	s.count("shops, fees in fen", fees)
 	p, err := s.house.Verify(s.ctx)
 	if err != nil {
 		return fmt.Errorf("verifying: %w", err)

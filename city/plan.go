@@ -310,7 +310,12 @@ func (s *sim) planMarket(morning time.Time) {
 	}
 	s.at(morning.Add(12*time.Hour), "paid at once", func() error { return s.market.PayNow(s.ctx) })
 	day := calendar.Of(morning, calendar.Beijing)
-	s.at(morning.Add(22*time.Hour), "night", func() error { return s.market.Night(s.ctx, day) })
+	s.at(morning.Add(22*time.Hour), "night", func() error {
+		if err := s.market.Night(s.ctx, day); err != nil {
+			return err
+		}
+		return s.market.Quarrel(s.ctx)
+	})
 }
 
 // trade is one visit: by somebody with a card of another institution, or by a

@@ -1,13 +1,11 @@
 package switching
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"time"
 
-	"koala/calendar"
 	"koala/internal/db"
 	"koala/issuing"
 	"koala/spec/iso8583"
@@ -136,12 +134,10 @@ func (h *Host) standIn(w *work) bool {
 // that nobody completed, and forgets old messages. It may be called as often as
 // one likes.
 func (h *Host) Tick(ctx context.Context, now time.Time) error {
-	err := h.store.Write(ctx, func(tx *db.Tx) error {
-		if err := collect(tx); err != nil {
-			return err
-		}
-		return recover1(tx, now.Add(-6*h.cfg.Wait), "the switch lost the issuer's answer")
-	})
+	err := h.collect(ctx)
+	if err == nil {
+		err = h.store.Write(ctx, func(tx *db.Tx) error { return recover1(tx, now.Add(-6*h.cfg.Wait), "the switch lost the issuer's answer") })
+	}
 	if err == nil {
 		err = h.drain(ctx, now)
 	}
@@ -194,26 +190,40 @@ func (h *Host) trim(ctx context.Context, before time.Time) error {
 const tapLife = 90 * 24 * time.Hour
 
 // collect marks taps that the bank could book only later: they are the shops'.
-func collect(tx *db.Tx) error {
-	list, err := txns(tx, `state = 'approved' AND at > $1 AND kind = 'tap' AND host = '' ORDER BY at, rrn LIMIT 1000`, tx.Now().Add(-tapLife).UnixMicro())
+// Where the money a card paid with was still on its way, the bank tries again.
+func (h *Host) collect(ctx context.Context) error {
+	var list []Txn
+	err := h.store.Read(ctx, func(q *db.Query) (err error) {
+		list, err = txns(q, `state = 'approved' AND at > $1 AND kind = 'tap' AND host = '' ORDER BY at, rrn LIMIT 1000`, h.store.Now().Add(-tapLife).UnixMicro())
+		return err
+	})
 	for i := range list {
 		t := &list[i]
-		done, err := issuing.Collected(tx, t.Card, t.Counter)
-		if err != nil {
-			return err
+		if err == nil && t.Why == string(issuing.FlawShort) {
+			err = h.bank.RetryCard(ctx, t.Card)
 		}
-		if !done {
-			continue
-		}
-		t.State, t.Why = Cleared, ""
-		if err := t.update(tx, Approved); err != nil {
-			return err
-		}
-		if err := tell(tx, "sale.cleared", t); err != nil {
-			return err
+		if err == nil {
+			err = h.store.Write(ctx, func(tx *db.Tx) error { return collected(tx, t.RRN) })
 		}
 	}
 	return err
+}
+
+// collected marks one of them, if it is booked now.
+func collected(tx *db.Tx, rrn string) error {
+	t, err := txnOf(tx, rrn)
+	if err != nil || t.State != Approved {
+		return err
+	}
+	done, err := issuing.Collected(tx, t.Card, t.Counter)
+	if err != nil || !done {
+		return err
+	}
+	t.State, t.Why = Cleared, ""
+	if err := t.update(tx, Approved); err != nil {
+		return err
+	}
+	return tell(tx, "sale.cleared", &t)
 }
 
 // flush writes the lines of the log that wait.
@@ -238,18 +248,6 @@ func (h *Host) flush(ctx context.Context) error {
 // CutOff is when a shop's day ends whose terms say nothing else, after the
 // midnight that begins it: 23:00 Beijing. Days of issuers' hosts end then too.
 const CutOff = 23 * time.Hour
-
-// dayOf is the shop's day that a moment belongs to: a night shop's goes on after
-// midnight.
-func (p Place) dayOf(at time.Time) calendar.Date {
-	return calendar.Of(at.Add(24*time.Hour-cmp.Or(p.CutOff, CutOff)), calendar.Beijing)
-}
-
-// ends is when that day is over: what was approved in it is the shop's then,
-// though no terminal settled.
-func (p Place) ends(at time.Time) time.Time {
-	return p.dayOf(at).Start(calendar.Beijing).Add(cmp.Or(p.CutOff, CutOff))
-}
 
 // cutOff books what was approved on days of shops that are over.
 func (h *Host) cutOff(ctx context.Context, now time.Time) error {

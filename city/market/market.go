@@ -70,8 +70,9 @@ type Market struct {
 	through map[string]bool // days that were closed, by host and day
 	counts  map[string]int64
 
-	sales    []sold           // that may be given back
-	disputed map[string]int64 // fen that chargebacks took from payees
+	sales      []sold // that may be given back
+	quarrelled bool
+	disputed   map[string]int64 // fen that chargebacks took from payees
 }
 
 // New makes the market. Its shops are not known to any house yet.

@@ -451,6 +451,9 @@ func (m *Market) Rest(ctx context.Context, pass func(d time.Duration) error) err
 			}
 		}
 	}
+	if err := m.Forgive(ctx); err != nil {
+		return err
+	}
 	for n := 0; ; n++ {
 		day := calendar.Of(m.cfg.Clock.Now(), calendar.Beijing)
 		if err := pass(day.AddDays(1).Start(calendar.Beijing).Add(5 * time.Hour).Sub(m.cfg.Clock.Now())); err != nil {

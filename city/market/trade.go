@@ -8,8 +8,12 @@ import (
 
 	"koala/band"
 	"koala/calendar"
+	"koala/dispute"
 	"koala/internal/db"
+	"koala/issuing"
+	"koala/money"
 	"koala/settlement"
+	"koala/switching"
 	"koala/terminal/unionpay"
 )
 
@@ -82,7 +86,7 @@ func (w Shopper) present(dice *rand.Rand, t *Till, o *Order) {
 		}
 		return
 	}
-	o.Band, o.Air = w.Band, w.Cash || dice.IntN(2) == 0
+	o.Band, o.Air = w.Band, w.Cash // a debit card is inserted: its issuer is asked
 	if w.Fault != nil {
 		o.Fault = w.Fault()
 	}
@@ -189,4 +193,84 @@ func (m *Market) PayNow(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// Quarrel has the house's own bank take one sale back from its shop, which gives
+// in, and staff keep a part of another shop's money until Forgive.
+func (m *Market) Quarrel(ctx context.Context) error {
+	if m.quarrelled {
+		return nil
+	}
+	var sale switching.Txn
+	err := m.read(ctx, func(q *db.Query) error {
+		list, err := switching.Live(q, switching.Filter{State: switching.Cleared, Limit: page})
+		for _, t := range list {
+			if t.Kind == "sale" && t.Host == "" && t.Card != "" && t.Refunded.IsZero() {
+				sale = t
+			}
+		}
+		return err
+	})
+	if err != nil || sale.RRN == "" {
+		return err
+	}
+	other := m.shops[0]
+	if other.Payee == sale.Shop {
+		other = m.shops[1]
+	}
+	err = m.write(ctx, "chargeback", func(tx *db.Tx) error {
+		account, err := issuing.AccountOf(tx, sale.Card)
+		if err != nil {
+			return err
+		}
+		c, err := dispute.Open(tx, dispute.Claim{Ref: "CB" + sale.RRN, Amount: sale.Due, Reason: "4515", Money: true, At: tx.Now(), Why: "the cardholder does not know the sale",
+			Sale: dispute.Sale{RRN: sale.RRN, Payee: sale.Shop, Counter: account, Class: sale.Class, Amount: sale.Due, At: sale.At}})
+		if err == nil && c.State == dispute.Charged {
+			_, err = dispute.Accept(tx, c.ID, "shop", "the receipt is lost")
+		}
+		if err == nil {
+			_, err = settlement.PutHold(tx, settlement.Hold{ID: holdID, Payee: other.Payee, Reason: settlement.ForStaff, Amount: money.Fen(50 * yuan), Text: "papers are missing"})
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	m.quarrelled = true
+	m.disputed[sale.Shop] -= sale.Due.Minor()
+	m.count("chargebacks", 1)
+	m.count("holds", 1)
+	return nil
+}
+
+// holdID is the name of the hold that Quarrel makes.
+const holdID = "hold_city"
+
+// Forgive ends the hold.
+func (m *Market) Forgive(ctx context.Context) error {
+	if !m.quarrelled {
+		return nil
+	}
+	return m.write(ctx, "release", func(tx *db.Tx) error {
+		h, err := settlement.HoldOf(tx, holdID)
+		if err != nil || !h.Ended.IsZero() {
+			return err
+		}
+		return settlement.Release(tx, holdID)
+	})
+}
+
+// Fees sums what the shops were charged, fen.
+func (m *Market) Fees(ctx context.Context) (fen int64, err error) {
+	err = m.read(ctx, func(q *db.Query) error {
+		for _, s := range m.shops {
+			n, err := settlement.Charged(q, s.Payee)
+			if err != nil {
+				return err
+			}
+			fen += n.Minor()
+		}
+		return nil
+	})
+	return fen, err
 }
