@@ -184,6 +184,9 @@ func parted(title web.Text, beats []switching.Beat, of func(switching.Beat) web.
 	return p
 }
 
+// shortAt is a time without its year, Beijing.
+func shortAt(t time.Time) string { return t.In(calendar.Beijing).Format("01-02 15:04:05") }
+
 // txnTable lists transactions with their shops.
 func txnTable(ctx context.Context, q db.Reader, list []switching.Txn) (web.Table, error) {
 	t := web.Table{ID: "transactions", Empty: words.NoTransactions, Head: []web.Column{{Name: words.At}, {Name: words.Kind}, {Name: words.State}, {Name: words.Card}, {Name: words.Host},
@@ -202,7 +205,7 @@ func txnTable(ctx context.Context, q db.Reader, list []switching.Txn) (web.Table
 		if masked == "" {
 			masked = "–"
 		}
-		t.Rows = append(t.Rows, web.Row{Href: atSwitch + "/transactions/" + x.RRN, Drawer: true, Cells: []web.Cell{{Text: web.Clock(x.At), CSV: web.Moment(x.At), Show: shell.Tight(web.Clock(x.At))}, shell.Short(till.Kind(x.Kind).In(ctx)),
+		t.Rows = append(t.Rows, web.Row{Href: atSwitch + "/transactions/" + x.RRN, Drawer: true, Cells: []web.Cell{{Text: shortAt(x.At), CSV: web.Moment(x.At), Show: shell.Tight(shortAt(x.At))}, shell.Short(till.Kind(x.Kind).In(ctx)),
 			till.State(ctx, x.State), web.Mono(masked), shell.Short(hostName(x.Host).In(ctx)), shell.Short(name.In(ctx)), web.Mono(x.TID), web.Mono(x.Code), web.Money(till.Signed(x))}})
 	}
 	return t, nil
