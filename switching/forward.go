@@ -136,7 +136,9 @@ func (h *Host) standIn(w *work) bool {
 func (h *Host) Tick(ctx context.Context, now time.Time) error {
 	err := h.collect(ctx)
 	if err == nil {
-		err = h.store.Write(ctx, func(tx *db.Tx) error { return recover1(tx, now.Add(-6*h.cfg.Wait), "the switch lost the issuer's answer") })
+		err = h.store.Write(ctx, func(tx *db.Tx) error {
+			return recover1(tx, now.Add(-6*h.cfg.Wait), "the switch lost the issuer's answer")
+		})
 	}
 	if err == nil {
 		err = h.drain(ctx, now)

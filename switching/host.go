@@ -200,6 +200,8 @@ type session struct {
 	row    terminalRow
 	place  Place
 	looked time.Time // when place was
+	ends   time.Time // of the shop's day that the last transaction was of
+	date   string    // of that day, field 15
 	stale  atomic.Bool
 	top    int      // highest trace of the open batch
 	bad    int      // MACs that failed in a row
@@ -351,7 +353,7 @@ func (h *Host) ready(ctx context.Context, w *work, tid string) (code string, err
 		if err != nil {
 			return "", err
 		}
-		s.loaded, s.looked = true, w.now
+		s.loaded, s.looked, s.ends = true, w.now, time.Time{}
 	}
 	w.next = s.row
 	if w.in.Text(42) != s.place.MID {

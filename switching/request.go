@@ -306,7 +306,7 @@ func (w *work) begin(tx *db.Tx) *Txn {
 	t := &Txn{TID: w.next.tid, Batch: w.batch, STAN: w.stan, RRN: rrn, Auth: auth, Kind: w.kind.Name, State: Approved, MID: w.s.place.MID, Shop: w.s.place.Shop,
 		Host: w.route.Host, Counter: -1, Token: w.token, Masked: w.masked(), Class: w.route.Class, Foreign: w.route.Foreign, Amount: money.Fen(w.fen), Due: money.Fen(w.fen),
 		Refunded: money.Fen(0), Entry: w.in.Text(22), Code: "00", At: tx.Now(), Changed: tx.Now(), hash: w.hash}
-	if t.cut = w.s.place.ends(t.At); w.kind.Name == "preauth" {
+	if t.cut = w.s.endOf(t.At); w.kind.Name == "preauth" {
 		t.cut = t.At.Add(preauthLife)
 	}
 	w.txn = t

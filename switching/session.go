@@ -1,6 +1,7 @@
 package switching
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -290,8 +291,25 @@ func scheme(number string) string {
 	return "MCC"
 }
 
-// monthDay is a day as field 15 has it.
-func monthDay(d calendar.Date) string { return fmt.Sprintf("%02d%02d", int(d.Month), d.Day) }
+// endOf is when the shop's day that a moment belongs to is over: what was
+// approved in it is the shop's then, though no terminal settled. A night shop's
+// day goes on after midnight.
+func (s *session) endOf(at time.Time) time.Time {
+	const whole = 24 * time.Hour
+	if at.Before(s.ends) && !at.Before(s.ends.Add(-whole)) {
+		return s.ends
+	}
+	cut := cmp.Or(s.place.CutOff, CutOff)
+	day := calendar.Of(at.Add(whole-cut), calendar.Beijing)
+	s.ends, s.date = day.Start(calendar.Beijing).Add(cut), fmt.Sprintf("%02d%02d", int(day.Month), day.Day)
+	return s.ends
+}
+
+// dayOf is that day as field 15 has it.
+func (s *session) dayOf(at time.Time) string {
+	s.endOf(at)
+	return s.date
+}
 
 // build makes the answer out of code and what the work has found.
 func (w *work) build(code string) error {
@@ -315,10 +333,10 @@ func (w *work) build(code string) error {
 		if !w.txn.Amount.IsZero() && w.in.Has(4) {
 			w.out.SetText(4, fmt.Sprintf("%012d", w.txn.Amount.Minor()))
 		}
-		w.out.SetText(15, monthDay(w.s.place.dayOf(w.txn.At)))
+		w.out.SetText(15, w.s.dayOf(w.txn.At))
 	} else if w.in.Has(11) {
 		if w.in.IsMTI("0500") {
-			w.out.SetText(15, monthDay(w.s.place.dayOf(w.now)))
+			w.out.SetText(15, w.s.dayOf(w.now))
 		}
 		w.out.SetText(37, local.Format("060102150405"))
 	}

@@ -404,8 +404,10 @@ func (y *tally) meet(tx *db.Tx, shop string) error {
 // taken is what a transaction counts for in its shop's limits: payments that
 // stand or may come to.
 func (t *Txn) taken() int64 {
-	k := kindNames[t.Kind]
-	if k == nil || k.Side != Debits || k.act != actPay && k.act != actComplete || t.State != Sent && t.State != Approved && t.State != Cleared {
+	if t.State != Sent && t.State != Approved && t.State != Cleared {
+		return 0
+	}
+	if k := kindNames[t.Kind]; k == nil || k.Side != Debits || k.act != actPay && k.act != actComplete {
 		return 0
 	}
 	return t.Due.Minor()
