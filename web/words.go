@@ -325,6 +325,7 @@ var failuresZH = map[string]string{
 	"city.house":                 "平台没有接受设备送来的内容。",
 	"city.no_band":               "城市里没有这只手环。",
 	"city.no_reader":             "城市里没有这台闸机或公交车。",
+	"city.no_till":               "城市里没有这台收银终端。",
 	"device.body":                "报文不是这个地址所要的。",
 	"device.no_address":          "设备没有这个地址。",
 	"device.token":               "这里不认识这台设备，或令牌属于另一台设备。",

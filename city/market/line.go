@@ -91,3 +91,73 @@ func (m *Market) Flush(ctx context.Context) int {
 	}
 	return len(late)
 }
+
+// Settle closes the terminal's day: what the switch was not told, totals, items
+// where they differ. false: it did not come to its end and is tried again.
+func (m *Market) Settle(ctx context.Context, id string) (s unionpay.Settlement, done bool, err error) {
+	t, err := m.Till(id)
+	if err != nil {
+		return s, false, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.on(ctx); err != nil {
+		return s, false, fmt.Errorf("till %s: %w", id, err)
+	}
+	t.ctx = ctx
+	t.cut()
+	var wrong error
+	if !t.dev.Settling() {
+		if _, _, wrong = t.dev.Flush(); wrong == nil {
+			t.note()
+		}
+	}
+	if wrong == nil {
+		s, wrong = t.dev.Settle()
+	}
+	if err := t.after(wrong); err != nil {
+		return s, false, err
+	}
+	if wrong == nil {
+		m.count("batches", 1)
+		if !s.Balanced {
+			m.count("batches item by item", 1)
+		}
+	}
+	return s, wrong == nil, nil
+}
+
+// Clean has the terminal tell the switch what it was not told, and take back
+// what waits for it. false: not all of it.
+func (m *Market) Clean(ctx context.Context, id string) (clean bool, err error) {
+	t, err := m.Till(id)
+	if err != nil {
+		return false, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.flash == nil && t.m.cfg.Dir == "" {
+		return true, nil // nobody has used it
+	}
+	if err := t.on(ctx); err != nil {
+		return false, err
+	}
+	t.ctx = ctx
+	var wrong error
+	if t.dev.Settling() {
+		_, wrong = t.dev.Settle()
+	}
+	if wrong == nil {
+		_, _, wrong = t.dev.Flush()
+	}
+	pending, perr := 0, error(nil)
+	if wrong == nil {
+		var list []*unionpay.Entry
+		list, perr = t.dev.Pending()
+		pending = len(list)
+	}
+	if err := t.after(wrong); err != nil {
+		return false, err
+	}
+	return wrong == nil && perr == nil && pending == 0, nil
+}

@@ -3,7 +3,6 @@ package market
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"koala/band"
@@ -16,6 +15,9 @@ import (
 	"koala/switching"
 	"koala/terminal/unionpay"
 )
+
+// Dice is what people draw from: IntN gives 0 to n-1.
+type Dice interface{ IntN(n int) int }
 
 // A Shopper is who comes to a till, and with what.
 type Shopper struct {
@@ -39,7 +41,7 @@ const maxSold = 200
 
 // Trade is one visit to a shop that dice choose: a sale, or a room that is held
 // and paid; sometimes voided, with a tip, or a sale of before is given back.
-func (m *Market) Trade(ctx context.Context, dice *rand.Rand, who Shopper) (Outcome, error) {
+func (m *Market) Trade(ctx context.Context, dice Dice, who Shopper) (Outcome, error) {
 	s := m.shops[dice.IntN(len(m.shops))]
 	t := s.Tills[dice.IntN(len(s.Tills))]
 	fen := uint64(s.Low*yuan) + uint64(dice.IntN((s.High-s.Low)*yuan))
@@ -78,7 +80,7 @@ func (m *Market) Trade(ctx context.Context, dice *rand.Rand, who Shopper) (Outco
 }
 
 // present brings the shopper's card to the terminal.
-func (w Shopper) present(dice *rand.Rand, t *Till, o *Order) {
+func (w Shopper) present(dice Dice, t *Till, o *Order) {
 	if c := w.Card; c != nil {
 		o.PIN = c.PIN
 		if o.Card = (unionpay.Card{Track2: c.Track2}); !t.Mobile && dice.IntN(5) == 0 {
@@ -133,7 +135,7 @@ func (m *Market) told(out Outcome, o Order) {
 }
 
 // checkOut pays for a room that was held, or gives it up.
-func (m *Market) checkOut(ctx context.Context, dice *rand.Rand, t *Till, out Outcome) error {
+func (m *Market) checkOut(ctx context.Context, dice Dice, t *Till, out Outcome) error {
 	o := Order{Order: unionpay.Order{Kind: unionpay.Completion, STAN: out.STAN, Fen: out.Fen() * uint64(80+dice.IntN(36)) / 100}}
 	if dice.IntN(4) == 0 {
 		o = Order{Void: out.STAN}
@@ -151,7 +153,7 @@ func (m *Market) remember(s sold) {
 }
 
 // giveBack refunds a sale of before, whole or in part, once.
-func (m *Market) giveBack(ctx context.Context, dice *rand.Rand) (out Outcome, did bool, err error) {
+func (m *Market) giveBack(ctx context.Context, dice Dice) (out Outcome, did bool, err error) {
 	m.mu.Lock()
 	if len(m.sales) == 0 {
 		m.mu.Unlock()
