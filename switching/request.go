@@ -17,6 +17,7 @@ import (
 	"koala/issuing"
 	"koala/money"
 	"koala/spec/emv"
+	"koala/spec/iso8583"
 	"koala/spec/pan"
 	"koala/spec/pboc"
 	"koala/spec/poskey"
@@ -72,7 +73,9 @@ const tagScriptResult tlv.Tag = 0xDF31
 // read takes a transaction's message apart; w.bad names what is wrong.
 func (h *Host) read(ctx context.Context, w *work) (err error) {
 	m := &w.in
-	w.hash = hashOf(w.message[len(m.Head()) : len(w.message)-8])
+	if w.hash = hashOf(w.message[len(m.Head()) : len(w.message)-8]); m.Has(57) {
+		w.hash = plainHash(m)
+	}
 	fail := func(field int) error { w.bad = field; return nil }
 	if w.stan == 0 {
 		return fail(11)
@@ -104,8 +107,8 @@ func (h *Host) read(ctx context.Context, w *work) (err error) {
 	if v := m.Text(14); v != "" {
 		w.expiry = v
 	}
-	scanned := digits == "" && strings.HasPrefix(m.Text(22), "03") && (w.kind.Name == "sale" || w.kind.act == actRefund)
-	if scanned && w.kind.act == actPay {
+	scanned := digits == "" && w.kind.Name == "sale" && strings.HasPrefix(m.Text(22), "03")
+	if scanned {
 		if w.code = clean(m.Get(62), maxCode); w.code == "" || w.code != m.Text(62) || w.expiry != "" {
 			return fail(62)
 		}
@@ -114,7 +117,7 @@ func (h *Host) read(ctx context.Context, w *work) (err error) {
 		if w.number, err = pan.Parse(digits); err != nil {
 			return fail(2)
 		}
-	} else if w.kind.card && !scanned {
+	} else if w.kind.card && !scanned && w.kind.act != actRefund {
 		return fail(2)
 	}
 	if w.pin = m.Has(52); w.pin && (len(m.Get(53)) < 3 || m.Get(53)[0] != '1' && m.Get(53)[0] != '2') {
@@ -124,6 +127,20 @@ func (h *Host) read(ctx context.Context, w *work) (err error) {
 		return fail(55)
 	}
 	return nil
+}
+
+// plainHash names the content of a reader's request without what is of its
+// serial number: repeated, it comes under the next one.
+func plainHash(m *iso8583.Message) string {
+	b := []byte(m.MTI())
+	for n := 2; n < 64; n++ {
+		if n == 52 || n == 53 || n == 57 || n == 59 || !m.Has(n) {
+			continue
+		}
+		v := m.Get(n)
+		b = append(binary.BigEndian.AppendUint16(append(b, byte(n)), uint16(len(v))), v...)
+	}
+	return hashOf(b)
 }
 
 // maxCode bounds a payment code, characters.

@@ -42,6 +42,9 @@ func (h *Host) transact(ctx context.Context, w *work) (code string, err error) {
 		return "A7", nil
 	case w.batch != w.next.batch, w.next.closed:
 		return "95", nil
+	case w.kind.act == actRefund && w.number == "" && !strings.HasPrefix(m.Text(22), "03"):
+		w.bad = 2
+		return "30", nil
 	case !p.Open && w.kind.act != actTap && (!w.kind.advice || w.kind.act == actRefund):
 		return h.refused(ctx, w, "58", "the terminal, its shop or its merchant is closed")
 	}

@@ -243,6 +243,15 @@ func (a *App) Void(stan uint32) (unionpay.Result, error) {
 	return a.take(processVoid, e.Fen(), unionpay.Order{Kind: voids[e.Kind], STAN: stan})
 }
 
+// Refund gives back part or all of a sale of any day to the card that paid: it
+// is presented again. rrn is the sale's reference, field 37.
+func (a *App) Refund(rrn string, fen uint64) (unionpay.Result, error) {
+	if rrn == "" || fen == 0 {
+		return unionpay.Result{}, unionpay.ErrOrder
+	}
+	return a.take(processVoid, fen, unionpay.Order{Kind: unionpay.Refund, Fen: fen, RRN: rrn})
+}
+
 func (a *App) take(process string, fen uint64, o unionpay.Order) (unionpay.Result, error) {
 	if err := a.Ready(); err != nil { // serial numbers only rise: nothing may go between the card and its request
 		return unionpay.Result{}, err

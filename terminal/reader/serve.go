@@ -241,6 +241,9 @@ func (r *Reader) seal(wire []byte) ([]byte, error) {
 func (r *Reader) keyFor(m *iso8583.Message) (*used, error) {
 	switch m.MTI() {
 	case "0100", "0200", "0220":
+		if m.IsMTI("0220") && m.Text(3) == processVoid && !m.Has(fieldCard) && !m.Has(52) && !m.Has(2) && !m.Has(35) {
+			return r.next() // a refund again: a host that has not seen its card refuses it
+		}
 	case "0320", "0400", "0500", "0620", "0800", "0820", "0920":
 		if m.Has(fieldCard) || m.Has(52) || m.Has(2) || m.Has(35) {
 			return nil, ErrMessage

@@ -173,6 +173,7 @@ func TestSwitch(t *testing.T) {
 	e := chip(t, func(x *pboc.Card) { x.PAN, x.PSN, x.AC, x.MAC, x.Balance = k.PAN, k.PSN, own(rootAC), own(rootMAC), 0 })
 	s.pin = "123456"
 	s.next.Track2 = fmt.Sprintf("%sD%s101000000000", k.PAN, c.To.AddDate(0, 0, -1).Add(8*time.Hour).Format("0601"))
+	swipe := s.next
 	if r := s.sell(100_00); !r.Approved {
 		t.Fatalf("swipe: %s", r.Words(false))
 	}
@@ -189,6 +190,7 @@ func TestSwitch(t *testing.T) {
 	if posted, held, payable := b.sums(); posted != 1000_00 || held != 100_00 || payable != 0 {
 		t.Errorf("holder %d, held %d, shop %d", posted, held, payable)
 	}
+	s.next = swipe
 	for i := range 8 { // every message about a sale is lost in turn, both ways
 		lost := b.n + 1 + i/2
 		b.fault = func(n int, _ []byte) error {
@@ -211,5 +213,53 @@ func TestSwitch(t *testing.T) {
 	}
 	if posted, held, payable := b.sums(); posted != 1000_00-net || held != 0 || payable != net {
 		t.Errorf("settled: holder %d, held %d, shop %d", posted, held, payable)
+	}
+	first, ok := "", false
+	if err := b.store.Read(ctx, func(q *db.Query) error {
+		list, err := switching.Live(q, switching.Filter{TID: tid, Limit: 100})
+		for _, x := range list {
+			if x.Kind == "sale" && x.Amount.Minor() == 100_00 {
+				first, ok = x.RRN, true
+			}
+		}
+		return err
+	}); err != nil || !ok {
+		t.Fatal("the first sale is not there", err)
+	}
+	if err := s.phone.Ready(); err != nil {
+		t.Fatal(err)
+	}
+	back := int64(0)
+	for i := range 4 { // a refund that is lost on either way is booked once or not at all, on both sides
+		lost := b.n + 1 + i/2
+		b.fault = func(n int, _ []byte) error {
+			if n == lost && i%2 == 0 || n == -lost && i%2 == 1 {
+				return errSilent
+			}
+			return nil
+		}
+		_, _ = s.phone.Refund(first, 3_00)
+		if b.fault = nil; s.phone.Ready() != nil {
+			t.Fatal("not ready")
+		}
+		back = -s.phone.Totals().Net()
+		if posted, _, payable := b.sums(); posted != 1000_00-net+back || payable != net-back {
+			t.Fatalf("refund %d: holder %d, shop %d for %d", i, posted, payable, back)
+		}
+	}
+	if r, err := s.phone.Refund(first, 4_00); err != nil || !r.Approved {
+		t.Fatalf("refund: %s, %v", r.Code, err)
+	}
+	if back += 4_00; back <= 4_00 {
+		t.Error("no refund came through a bad line")
+	}
+	if r, err := s.phone.Refund(first, 100_00); err != nil || r.Code != "64" {
+		t.Errorf("more than is left: %s, %v", r.Code, err)
+	}
+	if x, err := s.phone.Settle(); err != nil || !x.Balanced {
+		t.Fatalf("%+v %v", x, err)
+	}
+	if posted, held, payable := b.sums(); posted != 1000_00-net+back || held != 0 || payable != net-back {
+		t.Errorf("at the end: holder %d, held %d, shop %d", posted, held, payable)
 	}
 }

@@ -156,7 +156,7 @@ func (t *Terminal) do(o Order) (Result, error) {
 		if err := t.journal.begin(e); err != nil {
 			return Result{Entry: e}, err
 		}
-		return t.repeat(e)
+		return t.tell(e, secret{data: s.data})
 	case r.flow == query:
 		return t.inquire(e, s)
 	}

@@ -169,8 +169,11 @@ func heldBack(code string) bool {
 }
 
 // repeat sends an open advice until the host has answered it.
-func (t *Terminal) repeat(e *Entry) (Result, error) {
-	a, err := t.exchange(t.request(e, secret{}), true)
+func (t *Terminal) repeat(e *Entry) (Result, error) { return t.tell(e, secret{}) }
+
+// tell is the same with what is said the first time only: a reader's card.
+func (t *Terminal) tell(e *Entry, s secret) (Result, error) {
+	a, err := t.exchange(t.request(e, s), true)
 	if err == nil && heldBack(a.Text(39)) {
 		err = fmt.Errorf("%w: %s", ErrRefused, a.Text(39))
 	}
