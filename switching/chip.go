@@ -433,32 +433,17 @@ func (h *Host) unwind(tx *db.Tx, t *Txn) error {
 // unload undoes a load that the terminal takes back. It had no answer, or the
 // script failed before the card took it; otherwise the card itself has to say.
 func (w *work) unload(tx *db.Tx, t *Txn, reason string) error {
-	script := scriptOf(w.in.Get(55))
+	script := object(w.in.Get(55), tagScriptResult)
 	if reason == "06" && (len(script) == 0 || script[0]>>4 == 2) {
 		return refuse("12", "the card may have it: its next transaction tells")
 	}
 	return w.h.unwind(tx, t)
 }
 
-// scriptOf finds what became of a script, DF31.
-func scriptOf(v []byte) []byte {
-	for len(v) > 0 {
-		tag, val, after, err := tlv.Next(v)
-		if err != nil {
-			return nil
-		}
-		if tag == tagScriptResult {
-			return val
-		}
-		v = after
-	}
-	return nil
-}
-
 // notice takes what became of an issuer's script.
 func (h *Host) notice(ctx context.Context, w *work) (string, error) {
 	f61 := w.in.Get(61)
-	script := scriptOf(w.in.Get(55))
+	script := object(w.in.Get(55), tagScriptResult)
 	if len(f61) < 12 || len(script) == 0 {
 		w.bad = 61
 		return "30", nil
