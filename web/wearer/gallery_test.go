@@ -147,6 +147,10 @@ func (g *gallery) SetPIN(_ context.Context, _, _ string, card issuing.CardID, pi
 	g.call("pin %s %s", card, pin)
 	return "", nil
 }
+func (g *gallery) PayCode(context.Context, string) (wearer.PayCode, error) {
+	return wearer.PayCode{Digits: "281234567890123457", Until: time.Date(2015, 9, 16, 2, 1, 0, 0, time.UTC)}, nil
+}
+
 func (g *gallery) Repay(_ context.Context, _, _ string, card issuing.CardID, fen int64) error {
 	g.call("repay %s %d", card, fen)
 	return nil
@@ -565,4 +569,11 @@ func TestActivityIsForItsOwner(t *testing.T) {
 	s := g.show(t)
 	wants(t, s.get("/my/activity"), "never used for credit", "Steps", "Sleep", "<rect", "As a table", "Delete all of it")
 	wants(t, s.post("/my/activity/forget", nil), "All activity is deleted", "The band has counted nothing yet", "See whether the band is worn")
+}
+
+// TestPayCode: a code is made by a press, shown as a picture and as digits.
+func TestPayCode(t *testing.T) {
+	s := newGallery().show(t)
+	wants(t, s.get("/my/wallet"), "Show a payment code", `action="/my/wallet/code"`)
+	wants(t, s.post("/my/wallet/code", nil), "2812 3456 7890 1234 57", "<svg viewBox=\"0 0 29 29\"", "M4 4h1v1h-1z", "It pays once, until 10:01:00")
 }

@@ -19,6 +19,12 @@ type Wallet struct {
 	Lines        []WalletLine
 }
 
+// A PayCode pays once out of the wallet, until a moment.
+type PayCode struct {
+	Digits string
+	Until  time.Time
+}
+
 // A WalletLine is one line of the wallet's statement.
 type WalletLine struct {
 	At    time.Time
@@ -149,6 +155,8 @@ type Exchange struct {
 type Desk interface {
 	Wallet(ctx context.Context, who string) (Wallet, error)
 	Fund(ctx context.Context, who, ref string, fen int64) error
+	// PayCode makes a code for the next payment at a till.
+	PayCode(ctx context.Context, who string) (PayCode, error)
 	Cards(ctx context.Context, who string) ([]Card, error) // newest last
 	Products(ctx context.Context, who string) ([]Product, error)
 	Apply(ctx context.Context, who, ref, product string) (order string, err error)

@@ -4,7 +4,11 @@ import (
 	"cmp"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
+
+	"rsc.io/qr"
 
 	"koala/internal/fail"
 	"koala/web"
@@ -121,6 +125,56 @@ func (p pages) wallet(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("wallet: %w", err)
 	}
 	return p.show(w, r, web.Page{Title: words.Wallet, Here: "/my/wallet"}, walletPage(walletView{money, p.Ref()}))
+}
+
+// payCode shows a new payment code, as a picture for the till's scanner and as
+// digits.
+func (p pages) payCode(w http.ResponseWriter, r *http.Request) error {
+	c, err := p.Desk.PayCode(r.Context(), who(r))
+	if err != nil {
+		return p.sorry(w, r, "/my/wallet", err)
+	}
+	picture, err := qr.Encode(c.Digits, qr.M)
+	if err != nil {
+		return fmt.Errorf("payment code: %w", err)
+	}
+	return p.show(w, r, web.Page{Title: words.PayCode, Back: "/my/wallet", Here: "/my/wallet"}, payCodePage(payCodeView{c, picture}))
+}
+
+type payCodeView struct {
+	code    PayCode
+	picture *qr.Code
+}
+
+// quiet is the width of the margin of a QR code, modules (ISO/IEC 18004).
+const quiet = 4
+
+// box is the picture's viewBox.
+func (v payCodeView) box() string {
+	n := strconv.Itoa(v.picture.Size + 2*quiet)
+	return "0 0 " + n + " " + n
+}
+
+// dark is an SVG path of the dark modules.
+func (v payCodeView) dark() string {
+	var b strings.Builder
+	for y := range v.picture.Size {
+		for x := range v.picture.Size {
+			if v.picture.Black(x, y) {
+				fmt.Fprintf(&b, "M%d %dh1v1h-1z", x+quiet, y+quiet)
+			}
+		}
+	}
+	return b.String()
+}
+
+// groups are the digits as people read them out.
+func (v payCodeView) groups() string {
+	var out []string
+	for part := range slices.Chunk([]byte(v.code.Digits), 4) {
+		out = append(out, string(part))
+	}
+	return strings.Join(out, " ")
 }
 
 func (p pages) fund(w http.ResponseWriter, r *http.Request) error {

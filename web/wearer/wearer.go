@@ -83,6 +83,8 @@ func New(d Deps) http.Handler {
 	m.Handle("POST /my/orders/{id}/verify", p.verify)
 	m.Handle("GET /my/wallet", p.wallet)
 	m.Handle("POST /my/wallet/fund", p.fund)
+	m.Handle("GET /my/wallet/code", p.wallet) // a code is made by a press only
+	m.Handle("POST /my/wallet/code", p.payCode)
 	m.Handle("GET /my/tap", p.tapForm)
 	m.Handle("POST /my/tap", p.tap)
 	m.Handle("GET /my/taps/{ref}", p.tapped)

@@ -81,6 +81,8 @@ func lineWords(l ledger.Line) web.Text {
 	switch {
 	case l.Kind == "wallet.fund":
 		return words.LineFund
+	case l.Kind == "wallet.paid", l.Kind == "wallet.returned", l.Kind == "wallet.reversed":
+		return web.Same(l.Text)
 	case l.Kind == "wallet.withdraw":
 		return words.LineWithdraw
 	case l.Kind == "card.deposit":
@@ -100,6 +102,19 @@ func lineWords(l ledger.Line) web.Text {
 	default:
 		return web.Same(l.Kind)
 	}
+}
+
+func (h house) PayCode(ctx context.Context, who string) (wearer.PayCode, error) {
+	var random [8]byte
+	if err := h.keys.Random(ctx, random[:]); err != nil {
+		return wearer.PayCode{}, fmt.Errorf("payment code of %s: %w", who, err)
+	}
+	var c wallet.Code
+	err := h.store.Write(ctx, func(tx *db.Tx) (err error) {
+		c, err = wallet.NewCode(tx, customer.ID(who), random)
+		return err
+	})
+	return wearer.PayCode{Digits: c.Digits, Until: c.Until}, err
 }
 
 func (h house) Fund(ctx context.Context, who, ref string, fen int64) error {
