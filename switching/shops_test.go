@@ -232,6 +232,28 @@ func (p *terminal) chipItem(in fields, fen int64, stan int, code string) string 
 		60: fmt.Sprintf("36%06d%s", p.batch, code)})
 }
 
+// TestChipItems: what a terminal uploads of a closed batch beside its totals is
+// kept once, whatever code it comes under, and moves nothing.
+func TestChipItems(t *testing.T) {
+	h := open(t, true, nil)
+	c, p := h.card(issuing.DebitCard), h.terminal("10000001")
+	in := c.chip(0, 10_00, pboc.ARQC)
+	expect(t, "sale", p.ask("sale", 10_00, in), "00")
+	stan := p.stan
+	expect(t, "settle", p.settle(10_00, 1, 0, 0), "11")
+	for _, code := range []string{"205", "206"} {
+		f := fields{2: c.number, 4: fmt.Sprintf("%012d", 10_00), 11: fmt.Sprintf("%06d", stan), 22: "051", 23: "001", 49: "156", 55: in[55], 60: fmt.Sprintf("22%06d%s", p.batch, code)}
+		expect(t, code, p.say("0320", f), "00")
+		expect(t, code+" again", p.say("0320", f), "00")
+	}
+	tap := c.chip(0, 5_00, pboc.TC)
+	expect(t, "204 without its cryptogram", p.chipItem(fields{2: c.number, 55: "\x9F\x36\x02\x00\x07"}, 5_00, 90, "204"), "30")
+	expect(t, "a code that there is none of", p.chipItem(tap, 5_00, 91, "208"), "40")
+	h.want("settled", 4990_00, 0, 10_00)
+	expect(t, "another count", p.end("207", 3), "95")
+	expect(t, "end", p.end("207", 2), "00")
+}
+
 // code is a fresh payment code of the holder.
 func (h *house) code() string {
 	h.t.Helper()
