@@ -3,10 +3,13 @@ package hostlink
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
+	"time"
 
+	"koala/internal/clock"
 	"koala/spec/iso8583"
 )
 
@@ -19,7 +22,9 @@ type Client struct {
 	// Stray is given messages that answer nothing that waits: late answers,
 	// doubled ones, questions of the other end. nil drops them.
 	Stray func(message []byte)
-	Max   int // questions that may wait; zero: DefaultConns
+	Max   int           // questions that may wait; zero: DefaultConns
+	Clock clock.Clock   // of deadlines; nil: the machine's
+	Half  time.Duration // for a question to leave; zero: DefaultHalf
 
 	mu      sync.Mutex
 	dialing chan struct{} // closed when the dial under way has ended
@@ -59,7 +64,10 @@ func (c *Client) Ask(ctx context.Context, request []byte) (answer []byte, err er
 		return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
 	}
 	defer c.leave(conn, key)
-	if err := conn.write(request); err != nil {
+	if err := conn.write(ctx, request); err != nil {
+		if errors.Is(err, ErrNotSent) {
+			return nil, err
+		}
 		c.drop(conn)
 		return nil, fmt.Errorf("%w: %w", ErrNoAnswer, err) // a part of it may have left
 	}
@@ -124,7 +132,10 @@ func (c *Client) up(ctx context.Context) (*clientConn, error) {
 			c.mu.Unlock()
 			return nil, err
 		}
-		c.conn = &clientConn{writer: writer{conn: conn}, waiting: map[string]chan []byte{}, gone: make(chan struct{})}
+		if c.Clock == nil {
+			c.Clock = clock.System()
+		}
+		c.conn = &clientConn{writer: newWriter(conn, c.Half, c.Clock), waiting: map[string]chan []byte{}, gone: make(chan struct{})}
 		go c.read(c.conn)
 		c.mu.Unlock()
 	}

@@ -93,8 +93,13 @@ func cut(err error) error {
 	return err
 }
 
-// writeFrame sends one message with its length in one piece.
-func writeFrame(conn net.Conn, message []byte) error {
+// writeFrame sends one message with its length in one piece, until a moment: who
+// does not read must not hold up others. A connection on which it fails may have
+// half a frame on it, and is of no use any more.
+func writeFrame(conn net.Conn, message []byte, until time.Time) error {
+	if err := conn.SetWriteDeadline(until); err != nil {
+		return err
+	}
 	frame, err := iso8583.AppendFrame(make([]byte, 0, len(message)+iso8583.FramePrefix), message)
 	if err != nil {
 		return err

@@ -307,7 +307,7 @@ func (o *other) next() []byte {
 
 func (o *other) say(message []byte) {
 	o.t.Helper()
-	if err := writeFrame(o.conn, message); err != nil {
+	if err := writeFrame(o.conn, message, time.Now().Add(5*time.Second)); err != nil {
 		o.t.Fatal(err)
 	}
 }
@@ -435,6 +435,41 @@ func TestClientFull(t *testing.T) {
 	}
 	cancel()
 	<-first
+}
+
+// TestClientOtherEndDoesNotRead shows that a question ends in its time though it
+// cannot leave, and so does one that waits for its turn behind it.
+func TestClientOtherEndDoesNotRead(t *testing.T) {
+	near, far := net.Pipe() // takes a write only while somebody reads
+	defer far.Close()
+	c := &Client{Dial: func(context.Context) (net.Conn, error) { return near, nil }}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	first := ask(ctx, c, question(t, 1))
+	second, stop := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer stop()
+	if _, err := c.Ask(second, question(t, 2)); err == nil {
+		t.Error("answered")
+	}
+	if a := <-first; !errors.Is(a.err, ErrNoAnswer) && !errors.Is(a.err, ErrNotSent) {
+		t.Errorf("%v", a.err)
+	}
+}
+
+// TestServerOtherEndDoesNotRead shows that a terminal that asks and does not
+// read holds up no end of the server.
+func TestServerOtherEndDoesNotRead(t *testing.T) {
+	s := &Server{Half: 20 * time.Millisecond, Handler: handler(func(context.Context, []byte) ([]byte, error) { return make([]byte, 9000), nil })}
+	addr, stop := start(t, s)
+	conn := raw(t, addr)
+	for range 4000 {
+		_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
+		if _, err := io.WriteString(conn, "\x00\x01a"); err != nil {
+			break
+		}
+	}
+	stop()
 }
 
 // TestClientManyAtOnce lets many callers share one line.

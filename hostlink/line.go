@@ -43,10 +43,11 @@ func (l *Line) Exchange(request []byte) (answer []byte, err error) {
 	if l.Clock == nil {
 		l.Clock = clock.System()
 	}
-	if err := l.conn.SetDeadline(l.Clock.Now().Add(or(l.Answer, DefaultAnswer))); err != nil {
+	until := l.Clock.Now().Add(or(l.Answer, DefaultAnswer))
+	if err := l.conn.SetReadDeadline(until); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
 	}
-	if err := writeFrame(l.conn, request); err != nil {
+	if err := writeFrame(l.conn, request, until); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoAnswer, err) // a part of it may have left
 	}
 	if answer, err = readMessage(l.in); err != nil {

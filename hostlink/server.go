@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -93,7 +94,7 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 	reading := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer reading()
 	defer conn.Close()
-	w := &writer{conn: conn}
+	w := newWriter(conn, s.Half, s.Clock)
 	slots := make(chan struct{}, or(s.InFlight, DefaultInFlight))
 	var waiting sync.WaitGroup
 	defer waiting.Wait()
@@ -114,7 +115,7 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 			message, err = readFrame(in, half)
 		}
 		if err == nil && len(message) == 0 {
-			if err = w.write(nil); err == nil {
+			if err = w.write(context.WithoutCancel(ctx), nil); err == nil {
 				continue
 			}
 		}
@@ -126,7 +127,7 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 		slots <- struct{}{}
 		waiting.Go(func() {
 			defer func() { <-slots }()
-			s.answer(ctx, w, message)
+			s.answer(ctx, &w, message)
 		})
 	}
 }
@@ -143,7 +144,8 @@ func (s *Server) answer(ctx context.Context, w *writer, message []byte) {
 	case answer == nil:
 		s.stats.silent.Add(1)
 	default:
-		if err := w.write(answer); err != nil {
+		if err := w.write(context.WithoutCancel(ctx), answer); err != nil {
+			w.conn.Close()
 			s.Log.Debug("answer not delivered", "to", w.conn.RemoteAddr().String(), "error", err)
 		}
 	}
@@ -158,14 +160,31 @@ func (s *Server) ended(ctx context.Context, conn net.Conn, err error) {
 	s.Log.Warn("connection dropped", "from", conn.RemoteAddr().String(), "error", err)
 }
 
-// A writer keeps answers whole.
+// A writer keeps messages whole: one is sent at a time.
 type writer struct {
-	mu   sync.Mutex
-	conn net.Conn
+	conn  net.Conn
+	half  time.Duration
+	clock clock.Clock
+	turn  chan struct{} // of one
 }
 
-func (w *writer) write(message []byte) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return writeFrame(w.conn, message)
+func newWriter(conn net.Conn, half time.Duration, c clock.Clock) writer {
+	return writer{conn: conn, half: or(half, DefaultHalf), clock: c, turn: make(chan struct{}, 1)}
+}
+
+// write sends a message, or waits for its turn until ctx ends (ErrNotSent). When
+// it fails otherwise, the connection may have half a frame on it and is of no
+// use any more.
+func (w *writer) write(ctx context.Context, message []byte) error {
+	select {
+	case w.turn <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrNotSent, ctx.Err())
+	}
+	defer func() { <-w.turn }()
+	until := w.clock.Now().Add(w.half)
+	if due, ok := ctx.Deadline(); ok && due.Before(until) {
+		until = due
+	}
+	return writeFrame(w.conn, message, until)
 }
