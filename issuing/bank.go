@@ -473,3 +473,22 @@ func draw(tx *db.Tx, p Product) (purse.Number, error) {
 	}
 	return purse.ParseNumber(fmt.Sprintf("%s%0*d", p.Prefix, digits, serial))
 }
+
+// widen lets a held payment be of more, and count as that in the card's day.
+func widen(tx *db.Tx, id CardID, counter int, by int64) error {
+	_, err := tx.Exec(`UPDATE issuing_auth SET fen = fen + $3 WHERE card = $1 AND atc = $2`, id, counter, by)
+	return errors.Join(err, recount(tx, id, counter, by))
+}
+
+// reopen has an ended payment held again: it counts in the card's day again.
+func reopen(tx *db.Tx, id CardID, counter int, fen int64) error {
+	_, err := tx.Exec(`UPDATE issuing_auth SET state = $3, paid = 0, again = again + 1 WHERE card = $1 AND atc = $2`, id, counter, authHeld)
+	return errors.Join(err, recount(tx, id, counter, fen))
+}
+
+// recount is what setAuth takes off, added: nothing once the payment's day is
+// not the card's any more.
+func recount(tx *db.Tx, id CardID, counter int, fen int64) error {
+	_, err := tx.Exec(`UPDATE issuing_bank SET spent = spent + $3 WHERE card = $1 AND spent_day = (SELECT a.day FROM issuing_auth a WHERE a.card = $1 AND a.atc = $2)`, id, counter, fen)
+	return err
+}

@@ -409,7 +409,7 @@ func Raise(tx *db.Tx, id CardID, counter int, ref string, by money.Amount) error
 		err = ErrState
 	default:
 		if _, err = ledger.Raise(tx, holdRef(id, counter, a.again), ref, by); err == nil {
-			_, err = tx.Exec(`UPDATE issuing_auth SET fen = fen + $3 WHERE card = $1 AND atc = $2`, id, counter, by.Minor())
+			err = widen(tx, id, counter, by.Minor())
 		}
 	}
 	if err != nil {
@@ -479,7 +479,7 @@ func Rehold(tx *db.Tx, id CardID, counter int) error {
 		_, err = ledger.Authorise(tx, ledger.Hold{Ref: holdRef(id, counter, a.again+1), From: a.account, To: a.payee, Amount: money.Fen(a.fen),
 			Expires: tx.Now().Add(holdTime), Text: a.text})
 		if err == nil {
-			_, err = tx.Exec(`UPDATE issuing_auth SET state = $3, paid = 0, again = again + 1 WHERE card = $1 AND atc = $2`, id, counter, authHeld)
+			err = reopen(tx, id, counter, a.fen)
 		}
 	}
 	if err != nil {

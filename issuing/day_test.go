@@ -1,0 +1,57 @@
+package issuing_test
+
+import (
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"koala/internal/db"
+	"koala/issuing"
+	"koala/money"
+)
+
+// TestDayCountsWhatStands: whatever ends a payment and takes it up again, a
+// card's day has had what is held or paid of that day, and nothing else.
+func TestDayCountsWhatStands(t *testing.T) {
+	h := openBank(t, t.TempDir())
+	k := h.issue(issuing.DebitCard, "band_1")
+	counter := 0
+	day := func() (spent, stands int64) {
+		err := h.store.Read(t.Context(), func(q *db.Query) error {
+			if err := q.QueryRow(`SELECT spent FROM issuing_bank WHERE card = $1`, k.id).Scan(&spent); err != nil {
+				return err
+			}
+			return q.QueryRow(`SELECT CAST(COALESCE(SUM(a.fen), 0) AS BIGINT) FROM issuing_auth a JOIN issuing_bank b ON b.card = a.card
+				WHERE a.card = $1 AND a.day = b.spent_day AND a.kind = 'pay' AND a.state IN ('held', 'paid')`, k.id).Scan(&stands)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return spent, stands
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		counter++
+		if a := k.authorise(k.ask(issuing.TypePurchase, rapid.Int64Range(1, 5).Draw(rt, "fen"))); a.Why != issuing.Approval {
+			rt.Fatalf("payment %d: %s", counter, a.Why)
+		}
+		acts := []func(*db.Tx) error{
+			func(tx *db.Tx) error { return issuing.Release(tx, k.id, counter) },
+			func(tx *db.Tx) error { return issuing.Rehold(tx, k.id, counter) },
+			func(tx *db.Tx) error {
+				return issuing.Raise(tx, k.id, counter, tx.NewID("raise"), money.Fen(rapid.Int64Range(1, 3).Draw(rt, "by")))
+			},
+			func(tx *db.Tx) error { return issuing.Complete(tx, k.id, counter, money.Fen(1)) },
+			func(tx *db.Tx) error {
+				return issuing.GiveBack(tx, k.id, counter, tx.NewID("back"), issuing.KindReversal, money.Fen(1))
+			},
+		}
+		for _, i := range rapid.SliceOfN(rapid.IntRange(0, len(acts)-1), 1, 8).Draw(rt, "acts") {
+			before, _ := day()
+			err := h.try(acts[i])
+			spent, stands := day()
+			if spent != stands || err != nil && spent != before {
+				rt.Fatalf("act %d (%v): the day has had %d, %d stand", i, err, spent, stands)
+			}
+		}
+	})
+}
