@@ -317,6 +317,7 @@ var failuresZH = map[string]string{
 	"fare.table":                 "这不是票价表。",
 	"fare.no_station":            "票价表里没有这个进站站点。",
 	"app.config":                 "配置无法使用。",
+	"app.registered":             "这台设备已登记；如需再次装机，请开放其终端（koala terminal transport 或终端页面）。",
 	"city.digits":                "密码是 4 到 8 位数字。",
 	"city.lost":                  "手环不在手腕上：已遗失。",
 	"city.not_worn":              "先戴上手环再解锁。",

@@ -262,10 +262,3 @@ func (b *browser) upload(path string, form map[string]string, file []byte) (int,
 	r.Header.Set("Content-Type", w.FormDataContentType())
 	return b.send(r)
 }
-
-// merchantNow reads the tests' merchant.
-func (h *house) merchantNow(id string) (m merchant.Merchant) {
-	h.Helper()
-	h.read(func(q *db.Query) (err error) { m, err = merchant.Of(q, id); return err })
-	return m
-}
