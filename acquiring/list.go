@@ -213,7 +213,7 @@ func retryRedemption(tx *db.Tx, id string) (Result, error) {
 // bookable again, a page at a time in turn, and forgets old passages. It may be
 // called at any time.
 func (o *Office) Tick(ctx context.Context) error {
-	if err := o.bank.RipenDoubts(ctx); err != nil {
+	if err := errors.Join(o.bank.RipenDoubts(ctx), o.bank.Recover(ctx)); err != nil {
 		return err
 	}
 	o.mu.Lock()

@@ -369,6 +369,7 @@ const (
 type spent struct {
 	secret                   secret
 	source                   ledger.AccountID // where offline payments of the card come from
+	credit                   int64            // how far below zero the card's account may go
 	atc                      uint16
 	fen                      money.Amount
 	payee                    ledger.AccountID
@@ -380,7 +381,10 @@ type spent struct {
 
 // offline books a record of a payment that the card approved by itself.
 func (k Checked) offline(tx *db.Tx, d BankData) (Flaw, error) {
-	x := spent{secret: k.secret, source: sourceOf(k.secret, d), atc: k.record.ATC, fen: k.fen(), payee: k.payee}
+	x := spent{secret: k.secret, source: sourceOf(k.secret, d), credit: d.CreditLimit, atc: k.record.ATC, fen: k.fen(), payee: k.payee}
+	if atAccount(k.record) {
+		x.source = ledger.AccountID(k.secret.account)
+	}
 	if flaw, err := x.read(tx); err != nil || flaw != NoFlaw {
 		return flaw, err
 	}
@@ -395,14 +399,6 @@ func (k Checked) offline(tx *db.Tx, d BankData) (Flaw, error) {
 		return FlawNoSale, nil
 	}
 	return x.settle(tx, k.watch)
-}
-
-// sourceOf is where an offline payment of the card comes from.
-func sourceOf(s secret, d BankData) ledger.AccountID {
-	if d.ECash {
-		return Float(s.card)
-	}
-	return ledger.AccountID(s.account)
 }
 
 // read takes what is known of the counter from the books.
@@ -470,14 +466,20 @@ func (x spent) settle(tx *db.Tx, watch func(*db.Tx, Movement) error) (Flaw, erro
 	}
 	kind := KindReversal
 	switch {
-	case to == withPayee:
+	case to == withPayee && x.account(x.place) != x.account(withHolder):
 		kind = KindOffline
+	case to == withPayee:
+		kind = KindPayment
 	case x.returned:
 		kind = KindReturned
 	}
 	e := ledger.Move(fmt.Sprintf("off:%s:%d:%d", x.secret.card, x.atc, x.moves+1), x.account(x.place), x.account(to), x.fen)
 	if x.account(x.place) != x.account(to) {
-		if flaw, err := post(tx, e, kind); err != nil || flaw != NoFlaw {
+		flaw, err := post(tx, e, kind)
+		if flaw == FlawShort && kind == KindPayment {
+			flaw, err = x.lend(tx, e)
+		}
+		if err != nil || flaw != NoFlaw {
 			return flaw, err
 		}
 	}

@@ -25,6 +25,7 @@ const (
 	KindReturned = "card.returned"  // goods came back
 	KindMoved    = "card.moved"     // what was left on a lost card
 	KindRepaid   = "card.repayment" // a credit card's holder pays
+	KindOwed     = "card.owed"      // the holder pays what the account had lacked
 )
 
 // KindWords says an entry of this package for people, in Chinese if zh.
@@ -39,8 +40,8 @@ func KindWords(kind string, zh bool) (string, bool) {
 var entryWords = map[string][2]string{
 	KindPayment: {"card payment", "刷卡消费"}, KindOffline: {"Quickpass payment", "闪付消费"}, KindLoad: {"e-cash load", "电子现金圈存"},
 	KindReversal: {"payment reversed", "消费冲正"}, KindReturned: {"goods returned", "退货"}, KindMoved: {"balance of a lost card", "挂失卡余额转出"},
-	KindRepaid: {"card bill paid", "信用卡还款"},
-	"capture":  {"top-up", "充值"}, "card.deposit": {"card deposit", "卡押金"}, "card.deposit_back": {"card deposit returned", "退还卡押金"},
+	KindRepaid: {"card bill paid", "信用卡还款"}, KindOwed: {"owed of an offline payment", "脱机消费欠款追偿"},
+	"capture": {"top-up", "充值"}, "card.deposit": {"card deposit", "卡押金"}, "card.deposit_back": {"card deposit returned", "退还卡押金"},
 	"card.refund": {"balance of a returned card", "退卡余额"}, "transit.debit": {"ride", "乘车"},
 	"canteen.purchase": {"meal", "就餐"}, "canteen.refund": {"meal taken back", "就餐退款"}, "canteen.subsidy": {"meal subsidy", "餐补"},
 }
@@ -392,7 +393,7 @@ func (k Checked) learn(tx *db.Tx, c Card, d BankData) error {
 		return nil
 	}
 	before := money.Fen(k.balance)
-	if k.alone && (k.balance > 0 || d.Support == 0) { // otherwise part of the fare may stand owing
+	if k.alone && !atAccount(k.record) && (k.balance > 0 || d.Support == 0) { // otherwise part of the fare may stand owing
 		before = before.Add(k.fen())
 	}
 	if err := proveOpen(tx, c.ID, Proof{ATC: int(atc), Balance: before, By: "clearing"}); err != nil {
@@ -407,9 +408,9 @@ func (k Checked) keep(tx *db.Tx) error {
 	if err != nil {
 		done = time.Time{}
 	}
-	_, err = tx.Exec(`INSERT INTO issuing_clearing (card, atc, kind, fen, balance, payee, terminal, stan, done, at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-		k.secret.card, int64(r.ATC), byte(r.Kind), int64(r.Fen), k.balance, string(k.payee), r.TID, int64(r.STAN), micros(done), tx.Now().UnixMicro())
+	_, err = tx.Exec(`INSERT INTO issuing_clearing (card, atc, kind, fen, balance, payee, terminal, stan, done, at, account)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+		k.secret.card, int64(r.ATC), byte(r.Kind), int64(r.Fen), k.balance, string(k.payee), r.TID, int64(r.STAN), micros(done), tx.Now().UnixMicro(), atAccount(r))
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"koala/internal/db"
 	"koala/internal/db/dbtest"
 	"koala/issuing"
@@ -92,6 +94,13 @@ func (p *paper) says(kind pboc.ClearingKind, typ byte, fen int64, first pboc.Cry
 func (p *paper) tc(fen int64) pboc.Clearing {
 	p.fen -= fen
 	return p.says(pboc.ClearSale, issuing.TypePurchase, fen, pboc.TC)
+}
+
+// inserted pays offline as a debit card: its e-cash stays as it is.
+func (p *paper) inserted(fen int64) pboc.Clearing {
+	c := p.says(pboc.ClearSale, issuing.TypePurchase, fen, pboc.TC)
+	c.CVMResults = [3]byte(emv.NewCVMResults(emv.CVMRule{Code: emv.CVMNone, Condition: emv.CVMIfSupported}, emv.CVMResultOK))
+	return c
 }
 
 // arqc wants to go online.
@@ -376,4 +385,71 @@ func TestWords(t *testing.T) {
 			t.Errorf("%q has code %q", r, r.Code())
 		}
 	}
+}
+
+// A shop is paid for what a card approved by itself, whatever the account has:
+// the rest is owed, and is taken first from what comes in. Any order and any
+// repetition of records and money comes to the same, and no fen is made or lost.
+func TestWhatTheAccountLacks(t *testing.T) {
+	h := openBank(t, t.TempDir())
+	h.rich()
+	account, n := wallet.Account(lin), 0
+	owes := func() (fen int64) {
+		h.do(func(tx *db.Tx) error {
+			if b, err := ledger.BalanceOf(tx, issuing.Owed(account)); err == nil {
+				fen = -b.Posted.Minor()
+			}
+			return nil
+		})
+		return fen
+	}
+	put := func(fen int64) { // below zero: away
+		n++
+		h.do(func(tx *db.Tx) error {
+			_, err := ledger.Post(tx, ledger.Move(fmt.Sprint("put", n), "source", account, money.Fen(fen)))
+			return err
+		})
+	}
+	put(-h.available(account))
+	p := h.paper(issuing.DebitCard, "band_1", 0)
+	rapid.Check(t, func(t *rapid.T) {
+		amounts := rapid.SliceOfN(rapid.Int64Range(1, 50_00), 1, 5).Draw(t, "amounts")
+		fund := rapid.SliceOfN(rapid.Int64Range(1, 60_00), 0, 3).Draw(t, "money")
+		back := rapid.SliceOfN(rapid.Bool(), len(amounts), len(amounts)).Draw(t, "reversed")
+		has := func() int64 {
+			if err := h.bank.Recover(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			if owes() < 0 {
+				t.Fatalf("%d fen are owed to the holder", -owes())
+			}
+			return h.available(account) - owes()
+		}
+		before, theirs := has(), h.available(shop)
+		var deeds []func()
+		want, in := int64(0), int64(0)
+		for i, fen := range amounts {
+			c := p.inserted(fen)
+			deeds = append(deeds, func() { h.clear(c) }, func() { h.clear(c) })
+			if back[i] {
+				deeds = append(deeds, func() { h.clear(as(c, pboc.ClearReversal)) })
+			} else {
+				want += fen
+			}
+		}
+		for _, fen := range fund {
+			in += fen
+			deeds = append(deeds, func() { put(fen) })
+		}
+		for _, f := range rapid.Permutation(deeds).Draw(t, "order") {
+			f()
+			has()
+		}
+		if after := has(); after != before+in-want || h.available(shop) != theirs+want || len(h.waits(p.id)) > 0 {
+			t.Fatalf("holder %d to %d with %d in; shop %d more, want %d; waits %v", before, after, in, h.available(shop)-theirs, want, h.waits(p.id))
+		}
+		if own := h.available(account); own > 0 && owes() > 0 {
+			t.Fatalf("the account has %d and yet %d are owed", own, owes())
+		}
+	})
 }

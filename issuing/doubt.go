@@ -10,6 +10,7 @@ import (
 	"koala/internal/db"
 	"koala/ledger"
 	"koala/money"
+	"koala/spec/emv"
 	"koala/spec/pboc"
 )
 
@@ -438,4 +439,56 @@ var reasonWords = map[Reason][2]string{
 	WrongPIN: {"wrong PIN", "密码错误"}, NotOffered: {"the card does not offer this", "卡片不支持此交易"}, OverLimit: {"above a limit", "超出限额"},
 	NotActive: {"the card is not active", "卡片未启用"}, BadCryptogram: {"the cryptogram does not verify", "密文验证不通过"},
 	NoTries: {"no PIN tries left", "密码已锁定"}, Repeated: {"the counter was used before", "计数器重复"},
+}
+
+// sourceOf is where an offline payment of the card comes from.
+func sourceOf(s secret, d BankData) ledger.AccountID {
+	if d.ECash {
+		return Float(s.card)
+	}
+	return ledger.AccountID(s.account)
+}
+
+// atAccount tells whether a card that approved by itself did so as a debit or
+// credit card and not out of its e-cash: it was inserted, and the record that
+// ends the e-cash's list (9F74) was not read. The house's lists of methods ask
+// "if supported" everywhere, and readers of a tap write down "always" (9F34).
+func atAccount(r pboc.Clearing) bool {
+	cvm := emv.CVMResults(r.CVMResults)
+	inserted := cvm.Rule().Method() == emv.CVMNotPerformed || cvm.Rule().Condition == emv.CVMIfSupported
+	return r.Kind != pboc.ClearOnline && inserted && r.IssuerCode == nil
+}
+
+// Owed is the house's claim on the holder of a card's account: what the account
+// lacked when a card had approved a payment by itself. A shop is paid for such
+// an approval whatever stands on the account. Below zero: so much is owed.
+func Owed(account ledger.AccountID) ledger.AccountID { return "owed." + account }
+
+// codeOwed is the chart code of such claims.
+const codeOwed = "1320"
+
+// lend pays the payee what the account has, and the rest of the house's money.
+func (x spent) lend(tx *db.Tx, e ledger.Entry) (Flaw, error) {
+	account := ledger.AccountID(x.secret.account)
+	b, err := ledger.BalanceOf(tx, account)
+	if err != nil {
+		return "", err
+	}
+	own := min(max(b.Available.Minor()+x.credit, 0), x.fen.Minor())
+	rest := x.fen.Sub(money.Fen(own))
+	err = ledger.OpenAccount(tx, ledger.Account{ID: Owed(account), Code: codeOwed, Name: "owed by cardholder", Currency: money.CNY,
+		Limits: ledger.Limits{Ceiling: ledger.AtLeast(0)}})
+	if err != nil {
+		return "", err
+	}
+	e.Legs = []ledger.Leg{{Account: Owed(account), Amount: rest.Neg()}, {Account: x.payee, Amount: x.fen}}
+	if own > 0 {
+		e.Legs = append(e.Legs, ledger.Leg{Account: account, Amount: money.Fen(-own)})
+	}
+	if flaw, err := post(tx, e, KindPayment); err != nil || flaw != NoFlaw {
+		return flaw, err
+	}
+	_, err = tx.Exec(`INSERT INTO issuing_owed (account, fen, credit, paid) VALUES ($1, $2, $3, 0)
+		ON CONFLICT (account) DO UPDATE SET fen = issuing_owed.fen + excluded.fen, credit = excluded.credit`, string(account), rest.Minor(), x.credit)
+	return NoFlaw, err
 }

@@ -441,3 +441,47 @@ func RuleOn(q db.Reader, c Card, r Rule, on time.Time) (out Ruling, err error) {
 	}
 	return out, fmt.Errorf("rule %s of card %s: %w", r, c.ID.Masked(), ErrNotFound)
 }
+
+// Recover takes what holders owe (Owed) from the money that has come to their
+// accounts since.
+func (b *Bank) Recover(ctx context.Context) error {
+	var all []ledger.AccountID
+	err := b.store.Read(ctx, func(q *db.Query) error {
+		return db.Each(q, func(scan func(...any) error) error {
+			var a ledger.AccountID
+			err := scan(&a)
+			all = append(all, a)
+			return err
+		}, `SELECT account FROM issuing_owed WHERE fen > 0 ORDER BY account`)
+	})
+	for _, a := range all {
+		if err == nil {
+			err = b.store.Write(ctx, func(tx *db.Tx) error { return recoverFrom(tx, a) })
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("what cardholders owe: %w", err)
+	}
+	return nil
+}
+
+func recoverFrom(tx *db.Tx, account ledger.AccountID) error {
+	var fen, credit, paid int64
+	err := tx.QueryRow(`SELECT fen, credit, paid FROM issuing_owed WHERE account = $1`, string(account)).Scan(&fen, &credit, &paid)
+	if errors.Is(err, db.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	b, err := ledger.BalanceOf(tx, account)
+	n := min(b.Available.Minor()+credit, fen)
+	if err != nil || n <= 0 {
+		return err
+	}
+	if _, err := post(tx, ledger.Move(fmt.Sprintf("owed:%s:%d", account, paid+1), account, Owed(account), money.Fen(n)), KindOwed); err != nil {
+		return err
+	}
+	_, err = tx.Exec(`UPDATE issuing_owed SET fen = fen - $2, paid = paid + 1 WHERE account = $1`, string(account), n)
+	return err
+}

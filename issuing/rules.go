@@ -336,9 +336,12 @@ func historyOf(q db.Reader, id CardID) (h history, err error) {
 					h.moves[atc] = fen
 				}
 			}},
-		{`SELECT atc, MAX(fen), MAX(balance), '' FROM issuing_clearing c WHERE card = $1 AND kind < 3
+		{`SELECT atc, MAX(fen), MAX(balance), MAX(CASE WHEN account THEN 'account' ELSE '' END) FROM issuing_clearing c WHERE card = $1 AND kind < 3
 			AND NOT EXISTS (SELECT 1 FROM issuing_auth x WHERE x.card = c.card AND x.atc = c.atc) GROUP BY atc`,
-			func(atc int, fen, balance int64, _ string) {
+			func(atc int, fen, balance int64, what string) {
+				if what == "account" {
+					fen = 0 // it was not paid out of the e-cash
+				}
 				if h.moves[atc] = fen; balance >= 0 {
 					proved(atc, balance+fen, balance)
 				}

@@ -243,6 +243,12 @@ var Schema = db.Schema{Owner: "issuing", Steps: []string{
 	// How often a payment was taken up again after it had ended.
 	`ALTER TABLE issuing_auth ADD COLUMN again BIGINT NOT NULL DEFAULT 0`,
 	`DROP INDEX issuing_auth_day`,
+	`ALTER TABLE issuing_clearing ADD COLUMN account BOOLEAN NOT NULL DEFAULT FALSE; -- drawn on the account, not on the e-cash
+	CREATE TABLE issuing_owed (
+		account TEXT PRIMARY KEY,
+		fen BIGINT NOT NULL,    -- owed now
+		credit BIGINT NOT NULL, -- how far below zero the account may go
+		paid BIGINT NOT NULL)`, // how often something came in
 }}
 
 const cardColumns = `id, kind, tail, customer, band, product, instance, state, was, deposit, valid_from, valid_to,
