@@ -79,14 +79,16 @@ func (h *House) wire(ctx context.Context) (err error) {
 	if err := h.Store.Migrate(ctx, schemas...); err != nil {
 		return err
 	}
+	// Keys before the book, whose projector writes as soon as it is open: a house
+	// that is refused for its keys stays as it is.
+	if h.Keys, err = hsm.Open(ctx, h.Store, hsm.Config{KeyFile: cfg.KeyFile, Rand: cfg.Rand, Primes: cfg.Primes}); err != nil {
+		return err
+	}
 	books := ledger.Config{Inline: cfg.Inline}
 	if !h.Store.Embedded() && !cfg.Inline {
 		books.Views = cfg.DB // a schema and a writer of their own: the projector must not wait in the house's queue
 	}
 	if h.Book, err = ledger.Open(ctx, h.Store, books); err != nil {
-		return err
-	}
-	if h.Keys, err = hsm.Open(ctx, h.Store, hsm.Config{KeyFile: cfg.KeyFile, Rand: cfg.Rand, Primes: cfg.Primes}); err != nil {
 		return err
 	}
 	h.Outbox = outbox.Open(h.Store)

@@ -10,15 +10,24 @@ import (
 	"koala/acquiring"
 	"koala/hsm"
 	"koala/internal/db"
+	"koala/internal/fail"
 	"koala/merchant"
 	"koala/spec/dukpt"
 	"koala/web/device"
 )
 
+// ErrRegistered is a serial number that another registration has: a second one
+// must not take the transport key of the first away.
+var ErrRegistered = fail.Define(fail.Conflict, "app.registered", "this device is registered already; open its terminal for another installation, with koala terminal transport or on its page")
+
 // NewTerminal registers a device in a merchant's shop and draws the transport
-// key for its installation, which the installer brings to it.
+// key for its installation, which the installer brings to it. A device that is
+// registered is ErrRegistered, and keeps what it has.
 func (h *House) NewTerminal(ctx context.Context, t merchant.Terminal) (merchant.Terminal, hsm.TransportForm, error) {
 	err := h.Store.Write(ctx, func(tx *db.Tx) (err error) {
+		if there, err := merchant.BySerial(tx, t.Serial); !errors.Is(err, merchant.ErrNotFound) {
+			return cmp.Or(err, fmt.Errorf("serial number %s is terminal %s: %w", t.Serial, there.TID, ErrRegistered))
+		}
 		t, err = merchant.AddTerminal(tx, t)
 		return err
 	})

@@ -325,7 +325,8 @@ func TerminalsOf(q db.Reader, shop, after string, limit int) ([]Terminal, error)
 	return terminalsWhere(q, `WHERE shop = $1 AND tid > $2 ORDER BY tid LIMIT $3`, shop, after, limited(limit))
 }
 
-func bySerial(q db.Reader, serial string) (Terminal, error) {
+// BySerial finds the living terminal that a device is.
+func BySerial(q db.Reader, serial string) (Terminal, error) {
 	list, err := terminalsWhere(q, `WHERE serial = $1 AND life <> 'retired'`, serial)
 	return one(list, err, "serial", serial)
 }

@@ -111,7 +111,7 @@ func AddTerminal(tx *db.Tx, t Terminal) (Terminal, error) {
 	if s.MID == "" || s.State == Closed {
 		return bad(fmt.Errorf("shop %s is %s: %w", s.ID, s.State, ErrState))
 	}
-	switch there, err := bySerial(tx, t.Serial); {
+	switch there, err := BySerial(tx, t.Serial); {
 	case err == nil && there.Shop == t.Shop && there.Kind == t.Kind && (t.TID == "" || t.TID == there.TID):
 		return there, nil
 	case err == nil:

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -59,39 +58,22 @@ func paperRoots(ctx context.Context, h *app.House) error {
 // newPaperCard opens a card for a new customer with fen in the wallet; name is
 // not used twice.
 func newPaperCard(ctx context.Context, h *app.House, product, name string, fen int64) (*paperCard, error) {
-	n, err := h.Bank.Number(ctx, product)
-	if err != nil {
-		return nil, err
-	}
 	who := customer.ID("cust_" + name)
-	var c issuing.Card
-	err = h.Store.Write(ctx, func(tx *db.Tx) (err error) {
-		if err = wallet.Open(tx, who); err != nil {
+	err := h.Store.Write(ctx, func(tx *db.Tx) error {
+		if err := wallet.Open(tx, who); err != nil {
 			return err
 		}
-		if _, err = wallet.Fund(tx, "fund:"+name, who, money.Fen(fen)); err != nil {
-			return err
-		}
-		if c, err = issuing.Open(tx, issuing.Application{Ref: "card:" + name, Customer: who, Band: name, Product: product, PAN: &n}); err != nil {
-			return err
-		}
-		return errors.Join(issuing.Begin(tx, c.ID), issuing.Activate(tx, c.ID, issuing.Counters{Balance: money.Fen(0), At: tx.Now(), By: "bench"}))
+		_, err := wallet.Fund(tx, "fund:"+name, who, money.Fen(fen))
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	keys, err := h.Bank.Keys(ctx, c.ID)
+	keys, err := openPaper(ctx, h, issuing.Application{Ref: "card:" + name, Customer: who, Band: name, Product: product}, paperPIN)
 	if err != nil {
 		return nil, err
 	}
-	block, err := h.Keys.EncipherPIN(ctx, keys.PAN, paperPIN)
-	if err == nil {
-		err = h.Bank.SetPIN(ctx, c.ID, block)
-	}
-	if err != nil {
-		return nil, err
-	}
-	p := &paperCard{number: keys.PAN, expiry: c.To.AddDate(0, 0, -1).In(calendar.Beijing).Format("0601"), dki: n.DKI}
+	p := &paperCard{number: keys.number, expiry: keys.expiry, dki: keys.DKI}
 	for key, root := range map[**pboc.Key][16]byte{&p.ac: paperAC, &p.mac: paperMAC} {
 		own, err := emv.CardKey(root[:], keys.PAN, keys.PSN, emv.OptionA)
 		if err != nil {

@@ -84,7 +84,7 @@ func TestGroupsShowTheirCommands(t *testing.T) {
 func TestExamplesParse(t *testing.T) {
 	walk(newRoot(), func(c *cobra.Command) {
 		for line := range strings.Lines(c.Example) {
-			words := strings.Fields(line)
+			words := shellWords(line)
 			if len(words) == 0 || words[0] != "koala" {
 				continue
 			}
@@ -103,6 +103,19 @@ func TestExamplesParse(t *testing.T) {
 			}
 		}
 	})
+}
+
+// shellWords are the words of a line as a shell takes them; of quotes it knows the
+// double ones.
+func shellWords(line string) (words []string) {
+	for i, part := range strings.Split(line, `"`) {
+		if i%2 == 1 {
+			words = append(words, part)
+		} else {
+			words = append(words, strings.Fields(part)...)
+		}
+	}
+	return words
 }
 
 // A city that is kept names the folder of its last house, whose books hold; the

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,7 +31,7 @@ the pages instead.`,
 		Args:    noArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	c.AddCommand(terminalAddCommand(), terminalListCommand(), terminalOpenCommand(), terminalInstallCommand(),
+	c.AddCommand(terminalAddCommand(), terminalCardCommand(), terminalListCommand(), terminalOpenCommand(), terminalInstallCommand(),
 		terminalMoveCommand("suspend", "Let a terminal take no more cards; what it holds is still taken", merchant.Stopped),
 		terminalMoveCommand("resume", "Let a suspended terminal work again", merchant.InUse),
 		terminalMoveCommand("retire", "End a terminal for ever", merchant.Retired))
@@ -66,7 +67,8 @@ func terminalAddCommand() *cobra.Command {
 		Short: "Register a terminal and draw its transport key",
 		Long: `Registers a device in a shop and prints what its installer takes along: its numbers, its token for
 the devices' door and its transport key, which is not shown again. --trial makes a merchant with
-one shop first, its papers invented: for trials, never for money.`,
+one shop first, its papers invented: for trials, never for money. A serial number that is registered
+already is refused: koala terminal transport opens that terminal for another installation.`,
 		Example: "  koala terminal add --trial Noodles\n  koala terminal add --shop shop_0f3a --serial PX7-00042 --place-en \"till 2\" --place-zh 2号收银台",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -81,7 +83,7 @@ one shop first, its papers invented: for trials, never for money.`,
 					}
 				}
 				if t.Serial == "" {
-					t.Serial = "TRIAL-" + h.Store.Now().Format("20060102150405")
+					t.Serial = "TRIAL-" + rand.Text()[:16]
 				}
 				t, form, err := h.NewTerminal(ctx, t)
 				if err != nil {
@@ -95,7 +97,7 @@ one shop first, its papers invented: for trials, never for money.`,
 	c.Flags().StringVar(&t.Shop, "shop", "", "the shop's id")
 	c.Flags().StringVar(&trial, "trial", "", "name of a merchant for trials, made when there is none of that name")
 	c.Flags().StringVar(&t.TID, "tid", "", "terminal number, 8 digits or capital letters; empty: the next one")
-	c.Flags().StringVar(&t.Serial, "serial", "", "the device's serial number; empty: made of the time")
+	c.Flags().StringVar(&t.Serial, "serial", "", "the device's serial number; empty: drawn")
 	c.Flags().StringVar(&kind, "kind", string(merchant.POS), "pos, reader or kiosk")
 	c.Flags().StringVar(&t.PlaceEN, "place-en", "", "where in the shop, in English")
 	c.Flags().StringVar(&t.PlaceZH, "place-zh", "", "where in the shop, in Chinese")
@@ -128,8 +130,12 @@ func terminalListCommand() *cobra.Command {
 	var f houseFlags
 	var shop string
 	c := &cobra.Command{
-		Use:     "list",
-		Short:   "List terminals with their life and their keys' check values",
+		Use:   "list",
+		Short: "List terminals with their life and their keys' check values",
+		Long: `Lists the terminals of every merchant, in the order of their numbers. --trial registers its merchant
+with a first terminal, which is never installed; a folder of koala demo has the tills of its
+simulated shops too. keys are the check values of the working keys; there are none before the
+first sign-on. batch is the open one.`,
 		Example: "  koala terminal list\n  koala terminal list --shop shop_0f3a",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

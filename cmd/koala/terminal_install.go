@@ -21,6 +21,7 @@ import (
 	"koala/hsm"
 	"koala/internal/db"
 	"koala/merchant"
+	"koala/switching"
 )
 
 // trialShop is the shop of a merchant for trials, made when there is none.
@@ -78,7 +79,7 @@ func terminalInstallCommand() *cobra.Command {
 		Long: `Does what a terminal does when it is installed: asks the devices' door for its keys, once, opens
 them under the transport key, and writes the master key into a file, with its check value behind
 it, as koala pos --tmk-file reads it. Of a mobile reader it is the initial key and the serial
-number. --card is what koala terminal add --json printed; - reads it from the input.`,
+number. --card is what koala terminal add or transport --json printed last; - reads it from the input.`,
 		Example: "  koala terminal install --door http://127.0.0.1:8080 --card till.json --tmk-file till.tmk",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -127,6 +128,9 @@ func (f *installFlags) install(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if form.TID != f.tid {
+		return fmt.Errorf("%s: the transport key is of terminal %s, the token of %s", f.card, form.TID, f.tid)
+	}
 	transport, err := form.Key()
 	if err != nil {
 		return err
@@ -168,6 +172,9 @@ func (f *installFlags) ask(ctx context.Context) (a fetched, err error) {
 		return a, fmt.Errorf("the door's answer %s: %w", resp.Status, err)
 	}
 	if resp.StatusCode != http.StatusOK || len(a.Keys) != 1 {
+		if a.Code == switching.ErrTransport.Code {
+			a.Detail += "; koala terminal transport " + f.tid + " --by WHO --why WHY --json does that"
+		}
 		return a, fmt.Errorf("the door refuses terminal %s: %s [%s]", f.tid, a.Detail, a.Code)
 	}
 	return a, nil
@@ -181,7 +188,8 @@ func (f *installFlags) write(file io.Writer, transport hsm.TransportKey, a fetch
 	name := hsm.TerminalKey{Use: hsm.TerminalUse(a.Keys[0].Use), TID: f.tid}
 	key, _, err := hsm.OpenInjected(name, transport, block)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: the transport key in %s is not the last that was drawn for this terminal, and its one installation is spent;\n"+
+			"koala terminal transport %s --by WHO --why WHY --json draws another", err, f.card, f.tid)
 	}
 	text := fmt.Sprintf("%X %X\n", key, block[2:5])
 	if name.Use == hsm.ReaderInitial {
