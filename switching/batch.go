@@ -10,10 +10,8 @@ import (
 	"time"
 
 	"koala/internal/db"
-	"koala/internal/fail"
 	"koala/internal/outbox"
 	"koala/money"
-	"koala/settlement"
 	"koala/spec/pan"
 	"koala/spec/pboc"
 )
@@ -127,28 +125,17 @@ func (h *Host) settle(ctx context.Context, w *work) (string, error) {
 const clearChunk = 40
 
 // clearable are approved transactions that a batch's end makes the shop's. What
-// the terminal does not know waits for people.
+// the terminal does not know, or its issuer would not hear of, waits for people.
 const clearable = ` AND state = 'approved' AND kind IN ('sale', 'instalment', 'points', 'phone', 'phone18', 'reservation', 'offline')
 	AND NOT EXISTS (SELECT 1 FROM switching_difference d WHERE d.tid = switching_txn.tid AND d.batch = switching_txn.batch AND d.stan = switching_txn.stan
-		AND d.what = 'missing_at_terminal') ORDER BY `
-
-// tryAgain is how long a transaction that cannot be booked is left alone.
-const tryAgain = time.Hour
+		AND d.what IN ('missing_at_terminal', 'declined_advice')) ORDER BY `
 
 // clearAll makes all the shops' that a condition names, in an order that an
 // index has. One that cannot be booked stays, the log says why, and it is tried
 // again in an hour.
 func (h *Host) clearAll(ctx context.Context, where, order string, args ...any) error {
 	for {
-		now := h.store.Now()
-		h.mu.Lock()
-		for rrn, at := range h.stuck {
-			if now.Sub(at) > tryAgain {
-				delete(h.stuck, rrn)
-			}
-		}
-		stuck := maps.Clone(h.stuck)
-		h.mu.Unlock()
+		stuck := h.left()
 		var list []Txn
 		err := h.store.Read(ctx, func(q *db.Query) (err error) {
 			list, err = txns(q, where+clearable+order+fmt.Sprint(" LIMIT ", clearChunk+len(stuck)), args...)
@@ -166,14 +153,8 @@ func (h *Host) clearAll(ctx context.Context, where, order string, args ...any) e
 		}
 		for i := range todo { // one of them: each by itself
 			err := h.clearList(ctx, todo[i:i+1])
-			if fail.Of(err).Kind == fail.Busy || ctx.Err() != nil {
-				return err // nothing is wrong with the transaction
-			}
-			if err != nil {
-				h.mu.Lock()
-				h.stuck[todo[i].RRN] = now
-				h.mu.Unlock()
-				h.remember(line{tid: todo[i].TID, batch: todo[i].Batch, stan: todo[i].STAN, rrn: todo[i].RRN, way: "note", note: "not booked: " + err.Error(), at: now})
+			if err = h.leave(ctx, &todo[i], "not booked", err); err != nil {
+				return err
 			}
 		}
 	}
@@ -210,9 +191,8 @@ func (h *Host) upload(ctx context.Context, w *work) (code string, err error) {
 	switch {
 	case w.again:
 		return "A7", nil
-	case w.batch == w.next.batch-1 && (w.net == "202" || w.net == "207"): // its end's answer was lost
-		w.sayBatch()
-		return "00", h.unit(ctx, w, nil)
+	case w.batch != w.next.batch && (w.net == "202" || w.net == "207"):
+		return h.endedBefore(ctx, w)
 	case w.batch != w.next.batch || !w.next.closed:
 		return "95", nil
 	}
@@ -225,6 +205,52 @@ func (h *Host) upload(ctx context.Context, w *work) (code string, err error) {
 		return h.end(ctx, w)
 	}
 	return "40", nil
+}
+
+// endedBefore answers the end of a batch that has ended: its answer was lost, if
+// it is the one before the open one.
+func (h *Host) endedBefore(ctx context.Context, w *work) (string, error) {
+	last := 0
+	err := h.store.Read(ctx, func(q *db.Query) error {
+		err := q.QueryRow(`SELECT batch FROM switching_batch WHERE tid = $1 AND state = $2 ORDER BY ended DESC LIMIT 1`, w.next.tid, batchEnded).Scan(&last)
+		if errors.Is(err, db.ErrNoRows) {
+			return nil
+		}
+		return err
+	})
+	if err != nil || last != w.batch {
+		return "95", err
+	}
+	w.sayBatch()
+	return "00", h.unit(ctx, w, nil)
+}
+
+// maxBatch is the highest number of a batch; 1 comes after it.
+const maxBatch = 999_999
+
+// nextBatch is the number of the batch after one that has just ended: the next
+// that the terminal never had, so that no trace of long ago is met again.
+func nextBatch(q db.Reader, tid string, batch int) (int, error) {
+	for _, from := range []int{batch%maxBatch + 1, 1} {
+		had, err := hasBatch(q, tid, from)
+		if err != nil || !had {
+			return from, err
+		}
+		free := 0 // behind the numbers that follow from without a gap
+		err = q.QueryRow(`SELECT MIN(b.batch) + 1 FROM switching_batch b WHERE b.tid = $1 AND b.batch >= $2
+			AND NOT EXISTS (SELECT 1 FROM switching_batch n WHERE n.tid = b.tid AND n.batch = b.batch + 1)`, tid, from).Scan(&free)
+		if err != nil || free <= maxBatch {
+			return free, err
+		}
+	}
+	return 0, fmt.Errorf("terminal %s has had all its batches: %w", tid, ErrState)
+}
+
+// hasBatch says whether totals of a batch have come; the open one has none yet.
+func hasBatch(q db.Reader, tid string, batch int) (bool, error) {
+	n := 0
+	err := q.QueryRow(`SELECT COUNT(*) FROM switching_batch WHERE tid = $1 AND batch = $2`, tid, batch).Scan(&n)
+	return n > 0, err
 }
 
 // An item is one transaction as the terminal has it.
@@ -297,7 +323,10 @@ func (h *Host) end(ctx context.Context, w *work) (code string, err error) {
 				return err
 			}
 		}
-		w.next.batch, w.next.closed, w.dirty = old%999_999+1, false, true // in the same unit: what differs is written down once
+		if w.next.batch, err = nextBatch(tx, w.next.tid, old); err != nil {
+			return err
+		}
+		w.next.closed, w.dirty = false, true // in the same unit: what differs is written down once
 		_, err = tx.Exec(`UPDATE switching_batch SET state = $3, ended = $4 WHERE tid = $1 AND batch = $2`, w.next.tid, old, batchEnded, tx.Now().UnixMicro())
 		return err
 	})
@@ -314,6 +343,7 @@ const (
 	MissingAtTerminal = "missing_at_terminal" // the switch approved it, the terminal does not know
 	AmountDiffers     = "amount"
 	CardDiffers       = "card"
+	DeclinedAdvice    = "declined_advice" // the issuer's host was told and refused
 )
 
 // A Difference is one of them, for people to decide.
@@ -332,7 +362,16 @@ type Difference struct {
 // Words says what differs for people, in Chinese if zh.
 func (d Difference) Words(zh bool) string {
 	return pick(map[string][2]string{MissingAtHost: {"the switch has no such approval", "主机无此交易"}, MissingAtTerminal: {"the terminal does not know it", "终端无此交易"},
-		AmountDiffers: {"another amount", "金额不符"}, CardDiffers: {"another card", "卡号不符"}}[d.What], d.What, zh)
+		AmountDiffers: {"another amount", "金额不符"}, CardDiffers: {"another card", "卡号不符"},
+		DeclinedAdvice: {"the issuer refused what it was told", "发卡方拒绝通知"}}[d.What], d.What, zh)
+}
+
+// put opens the case.
+func (d Difference) put(tx *db.Tx) error {
+	_, err := tx.Exec(`INSERT INTO switching_difference (id, tid, batch, stan, rrn, what, ours, theirs, masked, at, decided, by_whom, note)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, '', '')`, tx.NewID("diff"), d.TID, d.Batch, d.STAN, d.RRN, d.What, d.Ours.Minor(), d.Theirs.Minor(), d.Masked,
+		tx.Now().UnixMicro())
+	return err
 }
 
 // differ compares a batch item by item and writes down what differs.
@@ -351,12 +390,6 @@ func differ(tx *db.Tx, tid string, batch int) error {
 	if err != nil {
 		return err
 	}
-	add := func(d Difference) error {
-		_, err := tx.Exec(`INSERT INTO switching_difference (id, tid, batch, stan, rrn, what, ours, theirs, masked, at, decided, by_whom, note)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, '', '')`, tx.NewID("diff"), tid, batch, d.STAN, d.RRN, d.What, d.Ours.Minor(), d.Theirs.Minor(), d.Masked,
-			tx.Now().UnixMicro())
-		return err
-	}
 	for i := range list {
 		t := &list[i]
 		if kindNames[t.Kind].Side == Uncounted || t.State != Approved && t.State != Cleared && t.State != Voided {
@@ -364,7 +397,7 @@ func differ(tx *db.Tx, tid string, batch int) error {
 		}
 		it, there := theirs[t.STAN]
 		delete(theirs, t.STAN)
-		d := Difference{STAN: t.STAN, RRN: t.RRN, Ours: t.Due, Theirs: money.Fen(it.fen), Masked: t.Masked}
+		d := Difference{TID: tid, Batch: batch, STAN: t.STAN, RRN: t.RRN, Ours: t.Due, Theirs: money.Fen(it.fen), Masked: t.Masked}
 		switch {
 		case !there:
 			d.What = MissingAtTerminal
@@ -375,119 +408,66 @@ func differ(tx *db.Tx, tid string, batch int) error {
 		default:
 			continue
 		}
-		if err := add(d); err != nil {
+		if err := d.put(tx); err != nil {
 			return err
 		}
 	}
 	for _, stan := range slices.Sorted(maps.Keys(theirs)) {
 		it := theirs[stan]
-		if err := add(Difference{STAN: it.stan, What: MissingAtHost, Ours: money.Fen(0), Theirs: money.Fen(it.fen), Masked: it.masked}); err != nil {
+		d := Difference{TID: tid, Batch: batch, STAN: it.stan, What: MissingAtHost, Ours: money.Fen(0), Theirs: money.Fen(it.fen), Masked: it.masked}
+		if err := d.put(tx); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// Resolve ends a case: an approval that the terminal does not know is booked,
-// or given up; of the others only the decision is kept.
-func Resolve(tx *db.Tx, id string, pay bool, by, note string) error {
-	var d Difference
-	var decided int64
-	err := tx.QueryRow(`SELECT rrn, what, decided FROM switching_difference WHERE id = $1`, id).Scan(&d.RRN, &d.What, &decided)
-	switch {
-	case errors.Is(err, db.ErrNoRows):
-		err = ErrNotFound
-	case err == nil && decided != 0:
-		err = ErrState
-	case err == nil && d.What == MissingAtTerminal:
-		err = resolve(tx, d.RRN, pay)
-	}
-	if err == nil {
-		_, err = tx.Exec(`UPDATE switching_difference SET decided = $2, by_whom = $3, note = $4 WHERE id = $1`, id, tx.Now().UnixMicro(), by, note)
-	}
-	if err != nil {
-		return fmt.Errorf("difference %s: %w", id, err)
-	}
-	return nil
+// CutOff is when a shop's day ends whose terms say nothing else, after the
+// midnight that begins it: 23:00 Beijing. Days of issuers' hosts end then too.
+const CutOff = 23 * time.Hour
+
+// cutOff books what was approved on days of shops that are over.
+func (h *Host) cutOff(ctx context.Context, now time.Time) error {
+	return h.clearAll(ctx, `cut <= $1`, `cut, rrn`, now.UnixMicro())
 }
 
-func resolve(tx *db.Tx, rrn string, pay bool) error {
+// expire ends pre-authorisations, each by itself.
+func (h *Host) expire(ctx context.Context, now time.Time) error {
+	for {
+		stuck := h.left()
+		var list []Txn
+		err := h.store.Read(ctx, func(q *db.Query) (err error) {
+			list, err = txns(q, `state = 'approved' AND cut <= $1 AND kind = 'preauth' ORDER BY cut, rrn LIMIT $2`, now.UnixMicro(), clearChunk+len(stuck))
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		todo := slices.DeleteFunc(list, func(t Txn) bool { _, is := stuck[t.RRN]; return is })
+		if len(todo) == 0 {
+			return nil
+		}
+		for i := range todo {
+			err := h.store.Write(ctx, func(tx *db.Tx) error { return expired(tx, todo[i].RRN) })
+			if err = h.leave(ctx, &todo[i], "not ended", err); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// expired ends one pre-authorisation, if it is still there to be ended.
+func expired(tx *db.Tx, rrn string) error {
 	t, err := txnOf(tx, rrn)
 	if err != nil || t.State != Approved {
 		return err
 	}
-	if pay {
-		return clearTxn(tx, &t)
-	}
 	if err := release(tx, &t); err != nil {
 		return err
 	}
-	if err := requeue(tx, &t, queueReversal, ""); err != nil {
-		return err
-	}
-	t.State, t.Why = Reversed, "the terminal did not know it"
+	t.State = Expired
 	if err := t.update(tx, Approved); err != nil {
 		return err
 	}
-	return tell(tx, "sale.reversed", &t)
+	return tell(tx, "preauth.expired", &t)
 }
-
-// Prove compares what terminals sold with what settlement has of it: a booked
-// payment has one item of its amount, a refund one that takes it back. A
-// payment by the house's own chip may have been booked by its clearing record
-// before, under that one's name.
-func Prove(q db.Reader) (wrong []string, err error) {
-	const page = 1_000
-	for after := ""; ; {
-		list, err := txns(q, `rrn > $1 AND state = 'cleared' ORDER BY rrn LIMIT $2`, after, page)
-		if err != nil {
-			return nil, err
-		}
-		for i := range list {
-			t := &list[i]
-			after = t.RRN
-			what, err := t.proven(q)
-			if err != nil {
-				return nil, err
-			}
-			if what != "" {
-				wrong = append(wrong, fmt.Sprintf("transaction %s of terminal %s: %s", t.RRN, t.TID, what))
-			}
-		}
-		if len(list) < page {
-			return wrong, nil
-		}
-	}
-}
-
-// proven says what is wrong with a booked transaction's item; empty: nothing.
-func (t *Txn) proven(q db.Reader) (string, error) {
-	k := kindNames[t.Kind]
-	if k == nil {
-		return "it is of no kind", nil
-	}
-	ref, due := "sale:"+t.RRN, t.Due.Minor()
-	switch k.act {
-	case actPay, actComplete:
-	case actRefund:
-		ref, due = "refund:"+t.RRN, -t.Amount.Minor()
-	default:
-		return "", nil
-	}
-	i, _, err := settlement.Explain(q, ref)
-	switch {
-	case errors.Is(err, settlement.ErrItem):
-		if t.Host == "" && k.act == actPay && t.Counter >= 0 && t.Counter <= maxCounter {
-			return "", nil
-		}
-		return "it is booked and has no item", nil
-	case err != nil:
-		return "", err
-	case i.Payee != t.Shop || i.Amount.Minor() != due:
-		return fmt.Sprintf("its item is %s for %s, it is due %d fen", i.Amount, i.Payee, due), nil
-	}
-	return "", nil
-}
-
-// maxCounter is the highest counter of a chip; above it are requests without.
-const maxCounter = 0xFFFF

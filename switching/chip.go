@@ -108,12 +108,8 @@ func (h *Host) tap(ctx context.Context, w *work) (string, error) {
 			o, err = h.originalOf(q, w)
 			return err
 		})
-		var r refusal
-		if errors.As(err, &r) {
-			return h.refused(ctx, w, r.code, r.why)
-		}
-		if err != nil {
-			return "", err
+		if code, err := h.ended(ctx, w, "", err); code != "" || err != nil {
+			return code, err
 		}
 		if w.fen != o.Due.Minor() {
 			return h.refused(ctx, w, "64", "a tap is given back whole")
@@ -159,14 +155,11 @@ func (h *Host) tap(ctx context.Context, w *work) (string, error) {
 		}
 		return tell(tx, "sale.collected", t)
 	})
-	var r refusal
-	if errors.As(err, &r) {
-		return h.refused(ctx, w, r.code, r.why)
-	}
+	code, err := h.ended(ctx, w, "00", err)
 	if err == nil && fate == issuing.Cleared {
 		err = h.bank.RetryCard(ctx, k.Card())
 	}
-	return "00", err
+	return code, err
 }
 
 // returned marks a tap that was given back.
@@ -177,13 +170,19 @@ func (w *work) returned(tx *db.Tx, t, o *Txn) error {
 	}
 	t.Original, t.State = now.RRN, Cleared
 	was := now.State
-	if now.Refunded = now.Due; was != Cleared && was != Approved {
+	switch {
+	case was != Cleared && was != Approved:
 		return refuse("12", "the tap is "+string(was))
+	case now.Left() != now.Due:
+		return refuse("12", "the tap was given back before")
 	}
+	now.Refunded = now.Due
 	return now.update(tx, was)
 }
 
-// tapAbroad books a tap of another issuer's card: its host pays for it.
+// tapAbroad books a tap of another issuer's card: its host pays for it. The house
+// has no key to prove the card's approval with, so what it takes on trust is
+// bounded by shop and day.
 func (h *Host) tapAbroad(ctx context.Context, w *work, o *Txn) (string, error) {
 	err := h.unit(ctx, w, func(tx *db.Tx) error {
 		t := w.begin(tx)
@@ -202,7 +201,9 @@ func (h *Host) tapAbroad(ctx context.Context, w *work, o *Txn) (string, error) {
 		case n > 0:
 			t.State, t.Why = Noted, "the same tap was booked before"
 		default:
-			err = book(tx, t, 100)
+			if err = w.trust(tx, t); err == nil {
+				err = book(tx, t, 100)
+			}
 			t.State = Cleared
 		}
 		if err == nil {
@@ -213,11 +214,7 @@ func (h *Host) tapAbroad(ctx context.Context, w *work, o *Txn) (string, error) {
 		}
 		return err
 	})
-	var r refusal
-	if errors.As(err, &r) {
-		return h.refused(ctx, w, r.code, r.why)
-	}
-	return "00", err
+	return h.ended(ctx, w, "00", err)
 }
 
 // takeChip keeps a chip item of a closed batch; an offline approval that has
@@ -324,22 +321,21 @@ func (h *Host) load(ctx context.Context, w *work) (string, error) {
 		if d, err = h.bank.Decide(tx, p); err != nil {
 			return err
 		}
-		if d.Why != issuing.Approval && w.kind.Name != "load" {
+		switch funded := w.kind.Name != "load"; { // what funded it goes back with the unit
+		case funded && d.Replayed:
+			return refuse("94", "the card's counter was used before")
+		case funded && d.Why != issuing.Approval:
 			return refuse(d.Why.Code(), string(d.Why))
 		}
 		return h.answered(tx, w, t, d)
 	})
-	var r refusal
-	if errors.As(err, &r) {
-		return h.refused(ctx, w, r.code, r.why)
+	if code, err := h.ended(ctx, w, "", err); code != "" || err != nil {
+		return code, err
 	}
-	if err == nil && !d.Replayed {
+	if !d.Replayed {
 		w.field55, err = h.bank.Reply(ctx, p, d)
 	}
-	if err != nil {
-		return "", err
-	}
-	return w.txn.Code, nil
+	return w.txn.Code, err
 }
 
 // fund brings the money of a load to the account that it is taken from: cash
@@ -356,7 +352,10 @@ func (h *Host) fund(tx *db.Tx, w *work, t *Txn, p issuing.Prepared, payer *issui
 		if err != nil {
 			return err
 		}
-		if d.Why != issuing.Approval {
+		switch {
+		case d.Replayed:
+			return refuse("94", "the payer's card said this before")
+		case d.Why != issuing.Approval:
 			return refuse(d.Why.Code(), string(d.Why))
 		}
 		_, err = issuing.Book(tx, d.Card, d.Counter, t.Amount, 100)
@@ -401,11 +400,7 @@ func (h *Host) undoLoad(ctx context.Context, w *work) (string, error) {
 		}
 		return tell(tx, "load.undone", t)
 	})
-	var r refusal
-	if errors.As(err, &r) {
-		return h.refused(ctx, w, r.code, r.why)
-	}
-	return "00", err
+	return h.ended(ctx, w, "00", err)
 }
 
 // unwind ends a load that did not reach the card, and gives back what funded it.

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 
 	"golang.org/x/text/encoding/simplifiedchinese"
 
@@ -33,6 +34,17 @@ const (
 
 // download answers a terminal that asks for parameters, keys or lists.
 func (h *Host) download(ctx context.Context, w *work) (string, error) {
+	asked := w.in.Get(62)
+	switch bad := false; w.net {
+	case netCAList, netAIDList:
+		bad = len(asked) != 3 || asked[0] != '1' || strings.Trim(string(asked[1:]), "0123456789") != ""
+		fallthrough
+	case netCA, netAID:
+		if bad || len(asked) == 0 {
+			w.bad = 62
+			return "30", nil
+		}
+	}
 	switch w.net {
 	case netParams:
 		w.field62 = parameters(w.s.place)
@@ -44,16 +56,16 @@ func (h *Host) download(ctx context.Context, w *work) (string, error) {
 		}
 		keys = append(keys, emv.CAKeys()...)
 		if w.net == netCA {
-			w.field62 = caKey(keys, w.in.Get(62))
+			w.field62 = caKey(keys, asked)
 		} else {
-			w.field62 = listed(w.in.Get(62), len(keys), func(i int) []byte { return caName(keys[i]) })
+			w.field62 = listed(asked, len(keys), func(i int) []byte { return caName(keys[i]) })
 		}
 		return "00", nil
 	case netAID:
-		w.field62 = aidParameter(w.in.Get(62))
+		w.field62 = aidParameter(asked)
 		return "00", nil
 	case netAIDList:
-		w.field62 = listed(w.in.Get(62), len(applications), func(i int) []byte { return tlv.Append(nil, emv.TagTerminalAID, applications[i].aid) })
+		w.field62 = listed(asked, len(applications), func(i int) []byte { return tlv.Append(nil, emv.TagTerminalAID, applications[i].aid) })
 		return "00", nil
 	case netBlack:
 		return h.blackList(ctx, w)
@@ -398,4 +410,67 @@ func (h *Host) Signature(ctx context.Context, t Txn) ([]byte, error) {
 		return nil, fmt.Errorf("signature of %s: %w", t.RRN, ErrNotFound)
 	}
 	return picture, nil
+}
+
+// Install draws a terminal's master key, wrapped under its transport key (as
+// hsm.NewTransport sealed it), and keeps it. What the terminal had before is
+// worthless from then on.
+func (h *Host) Install(ctx context.Context, tid string, transport []byte) (hsm.Injected, error) {
+	in, master, err := h.keys.NewMaster(ctx, tid, transport)
+	if err == nil {
+		err = h.keep(ctx, tid, func(r *terminalRow) {
+			r.master, r.proven, r.fresh, r.signed, r.reader, r.loaded = master.Sealed, keySet{}, keySet{}, false, "", 0
+			r.checks = fmt.Sprintf("TMK %X", master.KCV)
+		})
+	}
+	if err != nil {
+		return hsm.Injected{}, fmt.Errorf("installing terminal %s: %w", tid, err)
+	}
+	return in, nil
+}
+
+// InstallReader gives a mobile reader its initial key; ksn is its serial number
+// with the counter 0.
+func (h *Host) InstallReader(ctx context.Context, tid string, ksn dukpt.KSN, transport []byte) (hsm.Injected, error) {
+	in, err := h.keys.NewReader(ctx, tid, ksn, transport)
+	if err == nil {
+		err = h.keep(ctx, tid, func(r *terminalRow) {
+			r.master, r.proven, r.fresh, r.signed = nil, keySet{}, keySet{}, false
+			r.reader, r.base, r.checks = hex.EncodeToString(ksn[:]), int(in.Version), ksn.String()
+		})
+	}
+	if err != nil {
+		return hsm.Injected{}, fmt.Errorf("installing reader %s: %w", tid, err)
+	}
+	return in, nil
+}
+
+// keep changes a terminal's row from inside the house.
+func (h *Host) keep(ctx context.Context, tid string, change func(*terminalRow)) error {
+	v, _ := h.sessions.LoadOrStore(tid, new(session))
+	s := v.(*session)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.loaded = false
+	return h.store.Write(ctx, func(tx *db.Tx) error {
+		r, err := terminalAt(tx, tid)
+		if errors.Is(err, ErrNotFound) {
+			r, err = terminalRow{tid: tid, batch: 1}, nil
+		}
+		if err != nil {
+			return err
+		}
+		change(&r)
+		return r.save(tx)
+	})
+}
+
+// Demand has a terminal do something at its next message: 1 load parameters, 2
+// send its status, 3 sign on, 4 load CA keys, 5 load AID parameters, 7 load the
+// black list.
+func (h *Host) Demand(ctx context.Context, tid string, what int) error {
+	if what < 0 || what > 9 {
+		return fmt.Errorf("demand %d of terminal %s: %w", what, tid, ErrState)
+	}
+	return h.keep(ctx, tid, func(r *terminalRow) { r.demand = what })
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"koala/internal/db"
+	"koala/internal/fail"
 	"koala/issuing"
 	"koala/spec/iso8583"
 )
@@ -15,6 +17,9 @@ import (
 // asked is stored before it is sent, and whatever happens then ends in one
 // state: approved, declined, or unknown with a reversal on its way.
 func (h *Host) foreign(ctx context.Context, w *work, o *Txn) (string, error) {
+	if h.cfg.Peers[w.route.Host] == nil {
+		return h.refused(ctx, w, "91", "there is no way to the issuer's host")
+	}
 	sealed, code, err := h.template(ctx, w, w.in.MTI(), o)
 	if err != nil {
 		return "", err
@@ -42,12 +47,8 @@ func (h *Host) foreign(ctx context.Context, w *work, o *Txn) (string, error) {
 		trace, err = h.enqueue(tx, t, queueAsked, sealed)
 		return err
 	})
-	var r refusal
-	if errors.As(err, &r) {
-		return h.refused(ctx, w, r.code, r.why)
-	}
-	if err != nil {
-		return "", err
+	if code, err := h.ended(ctx, w, "", err); code != "" || err != nil {
+		return code, err
 	}
 	m, err := h.open(ctx, sealed)
 	if err != nil {
@@ -73,6 +74,9 @@ func (h *Host) concluded(ctx context.Context, w *work, o *Txn, answer *iso8583.M
 	case !iso8583.Approved(answer.Text(39)):
 		t.decline(answer.Text(39), "the issuer declined")
 		t.reply = answer.Get(55)
+	case w.kind.act != actAsk && answer.Has(4) && int64(number(answer.Get(4))) != w.fen:
+		t.decline("51", "the issuer approved another amount: it takes it back") // terminals of this dialect sell whole or not at all
+		what, last = queueReversal, "approved in part"
 	default:
 		t.State, t.Code, t.Auth, t.reply = Approved, answer.Text(39), answer.Text(38), answer.Get(55)
 		if w.kind.act == actAsk {
@@ -132,32 +136,49 @@ func (h *Host) standIn(w *work) bool {
 // Tick does what has fallen due: it sends what issuers' hosts have to be told,
 // books what no terminal settled before the cut-off, ends pre-authorisations
 // that nobody completed, and forgets old messages. It may be called as often as
-// one likes.
+// one likes. What cannot be done for one transaction is left alone for an hour
+// and said in the log; it holds up nothing else.
 func (h *Host) Tick(ctx context.Context, now time.Time) error {
-	err := h.collect(ctx)
-	if err == nil {
-		err = h.store.Write(ctx, func(tx *db.Tx) error {
-			return recover1(tx, now.Add(-6*h.cfg.Wait), "the switch lost the issuer's answer")
-		})
-	}
-	if err == nil {
-		err = h.drain(ctx, now)
-	}
-	if err == nil {
-		err = h.cutOff(ctx, now)
-	}
-	if err == nil {
-		err = h.expire(ctx, now)
-	}
-	if err == nil {
-		err = h.trim(ctx, now.Add(-h.cfg.Keep))
-	}
-	if err == nil {
-		err = h.flush(ctx)
-	}
+	err := errors.Join(
+		h.collect(ctx),
+		h.store.Write(ctx, func(tx *db.Tx) error {
+			return takeBackAsked(tx, now.Add(-6*h.cfg.Wait), "the switch lost the issuer's answer")
+		}),
+		h.drain(ctx, now),
+		h.cutOff(ctx, now),
+		h.expire(ctx, now),
+		h.trim(ctx, now.Add(-h.cfg.Keep)),
+		h.flush(ctx))
 	if err != nil {
 		return fmt.Errorf("the switch at %s: %w", now.Format(time.DateTime), err)
 	}
+	return nil
+}
+
+// tryAgain is how long a transaction is left alone for which something that has
+// fallen due could not be done.
+const tryAgain = time.Hour
+
+// left names the transactions that are left alone now.
+func (h *Host) left() map[string]time.Time {
+	now := h.store.Now()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	maps.DeleteFunc(h.stuck, func(_ string, at time.Time) bool { return now.Sub(at) > tryAgain })
+	return maps.Clone(h.stuck)
+}
+
+// leave has a transaction left alone after what was tried for it went wrong, and
+// says so in the log. What ails the whole store or the caller is given back.
+func (h *Host) leave(ctx context.Context, t *Txn, what string, err error) error {
+	if err == nil || ctx.Err() != nil || fail.Of(err).Kind == fail.Busy {
+		return err
+	}
+	now := h.store.Now()
+	h.mu.Lock()
+	h.stuck[t.RRN] = now
+	h.mu.Unlock()
+	h.remember(line{tid: t.TID, batch: t.Batch, stan: t.STAN, rrn: t.RRN, way: "note", note: what + ": " + err.Error(), at: now})
 	return nil
 }
 
@@ -191,24 +212,57 @@ func (h *Host) trim(ctx context.Context, before time.Time) error {
 // tapLife is how long a tap is looked after that the bank could not book.
 const tapLife = 90 * 24 * time.Hour
 
+// maxTaps is how many of them one Tick looks at. The next goes on behind them, so
+// that many that can never be booked hide none that can.
+const maxTaps = 1000
+
 // collect marks taps that the bank could book only later: they are the shops'.
 // Where the money a card paid with was still on its way, the bank tries again.
 func (h *Host) collect(ctx context.Context) error {
+	h.mu.Lock()
+	after := h.tapsTo
+	h.mu.Unlock()
+	first := h.store.Now().Add(-tapLife).UnixMicro()
 	var list []Txn
 	err := h.store.Read(ctx, func(q *db.Query) (err error) {
-		list, err = txns(q, `state = 'approved' AND at > $1 AND kind = 'tap' AND host = '' ORDER BY at, rrn LIMIT 1000`, h.store.Now().Add(-tapLife).UnixMicro())
+		list, err = txns(q, `state = 'approved' AND at > $1 AND kind = 'tap' AND host = '' AND (at > $2 OR at = $2 AND rrn > $3) ORDER BY at, rrn LIMIT $4`,
+			first, after.at, after.rrn, maxTaps)
 		return err
 	})
+	if err != nil {
+		return err
+	}
+	stuck := h.left()
 	for i := range list {
 		t := &list[i]
-		if err == nil && t.Why == string(issuing.FlawShort) {
+		if _, is := stuck[t.RRN]; is {
+			continue
+		}
+		var err error
+		if t.Why == string(issuing.FlawShort) {
 			err = h.bank.RetryCard(ctx, t.Card)
 		}
 		if err == nil {
 			err = h.store.Write(ctx, func(tx *db.Tx) error { return collected(tx, t.RRN) })
 		}
+		if err = h.leave(ctx, t, "not collected", err); err != nil {
+			return err
+		}
 	}
-	return err
+	after = tapMark{}
+	if len(list) == maxTaps {
+		after = tapMark{list[maxTaps-1].At.UnixMicro(), list[maxTaps-1].RRN}
+	}
+	h.mu.Lock()
+	h.tapsTo = after
+	h.mu.Unlock()
+	return nil
+}
+
+// A tapMark is the tap up to which collect has looked; zero: none.
+type tapMark struct {
+	at  int64
+	rrn string
 }
 
 // collected marks one of them, if it is booked now.
@@ -247,35 +301,6 @@ func (h *Host) flush(ctx context.Context) error {
 	})
 }
 
-// CutOff is when a shop's day ends whose terms say nothing else, after the
-// midnight that begins it: 23:00 Beijing. Days of issuers' hosts end then too.
-const CutOff = 23 * time.Hour
-
-// cutOff books what was approved on days of shops that are over.
-func (h *Host) cutOff(ctx context.Context, now time.Time) error {
-	return h.clearAll(ctx, `cut <= $1`, `cut, rrn`, now.UnixMicro())
-}
-
-// expire ends pre-authorisations.
-func (h *Host) expire(ctx context.Context, now time.Time) error {
-	return h.store.Write(ctx, func(tx *db.Tx) error {
-		list, err := txns(tx, `state = 'approved' AND cut <= $1 AND kind = 'preauth' ORDER BY cut, rrn LIMIT 100`, now.UnixMicro())
-		for i := range list {
-			if err == nil {
-				err = release(tx, &list[i])
-			}
-			if err == nil {
-				list[i].State = Expired
-				err = list[i].update(tx, Approved)
-			}
-			if err == nil {
-				err = tell(tx, "preauth.expired", &list[i])
-			}
-		}
-		return err
-	})
-}
-
 // A Queued is what an issuer's host has to be told.
 type Queued struct {
 	ID          int64
@@ -311,39 +336,103 @@ func queued(q db.Reader, where string, args ...any) (out []Queued, err error) {
 // maxDrain is how many messages one Tick sends.
 const maxDrain = 50
 
-// drain sends what is due, until a host has answered it.
+// drain sends what is due, until a host has answered it. A host that is down is
+// asked once; what cannot be sent or kept for one transaction waits its turn.
 func (h *Host) drain(ctx context.Context, now time.Time) error {
 	var list []Queued
 	err := h.store.Read(ctx, func(q *db.Query) (err error) {
-		list, err = queued(q, `what IN ('reversal', 'advice', 'notice') AND due <= $1 ORDER BY id LIMIT $2`, now.UnixMicro(), maxDrain)
+		list, err = queued(q, `what IN ('reversal', 'advice', 'notice') AND due <= $1 ORDER BY due, id LIMIT $2`, now.UnixMicro(), maxDrain)
 		return err
 	})
+	if err != nil {
+		return err
+	}
 	down := map[string]bool{}
 	for _, x := range list {
-		if err != nil || down[x.Host] {
+		if down[x.Host] {
 			continue
 		}
-		var t Txn
-		err = h.store.Read(ctx, func(q *db.Query) (err error) {
-			t, err = txnAt(q, x.TID, x.Batch, x.STAN)
+		last, code, silent := h.deliver(ctx, x)
+		down[x.Host] = silent
+		err := h.store.Write(ctx, func(tx *db.Tx) error { return delivered(tx, now, x, last, code) })
+		if err == nil {
+			continue
+		}
+		if err := h.leave(ctx, &Txn{TID: x.TID, Batch: x.Batch, STAN: x.STAN}, "queue", err); err != nil {
 			return err
-		})
+		}
+		err = h.store.Write(ctx, func(tx *db.Tx) error { return postpone(tx, now, x, clean([]byte(err.Error()), 200)) })
 		if err != nil {
 			return err
 		}
-		last, done := h.forward(ctx, x, &t)
-		down[x.Host] = !done
-		err = h.store.Write(ctx, func(tx *db.Tx) error {
-			what, due := x.What, now.Add(backOff(x.Attempts))
-			if done {
-				what = queueDone
-			}
-			_, err := tx.Exec(`UPDATE switching_queue SET what = $2, attempts = attempts + 1, due = $3, last = $4, changed = $5 WHERE id = $1 AND what = $6`,
-				x.ID, what, due.UnixMicro(), last, tx.Now().UnixMicro(), x.What)
-			return err
-		})
+	}
+	return nil
+}
+
+// deliver sends one message; without a code no answer came that counts. A host
+// that is silent has nothing more to be sent now.
+func (h *Host) deliver(ctx context.Context, x Queued) (last, code string, silent bool) {
+	var t Txn
+	err := h.store.Read(ctx, func(q *db.Query) (err error) {
+		t, err = txnAt(q, x.TID, x.Batch, x.STAN)
+		return err
+	})
+	if err == nil {
+		code, err = h.forward(ctx, x, &t)
+	}
+	if err != nil {
+		return clean([]byte(err.Error()), 200), "", errors.Is(err, ErrDown) || errors.Is(err, errSilent)
+	}
+	return "answered " + code, code, false
+}
+
+// delivered writes down what came of a message, by its host's answer. What was
+// changed meanwhile goes its new way.
+func delivered(tx *db.Tx, now time.Time, x Queued, last, code string) error {
+	means := told(x.What, code)
+	if means == tellAgain {
+		return postpone(tx, now, x, last)
+	}
+	to := queueDone
+	if x.What == queueNotice {
+		to = queueTold
+	}
+	n, err := tx.Exec(`UPDATE switching_queue SET what = $2, attempts = attempts + 1, last = $3, changed = $4 WHERE id = $1 AND what = $5`,
+		x.ID, to, last, tx.Now().UnixMicro(), x.What)
+	if err == nil && n > 0 && means == toldRefused {
+		err = refusedByIssuer(tx, x)
 	}
 	return err
+}
+
+// postpone has a message sent again later.
+func postpone(tx *db.Tx, now time.Time, x Queued, last string) error {
+	_, err := tx.Exec(`UPDATE switching_queue SET attempts = attempts + 1, due = $2, last = $3, changed = $4 WHERE id = $1 AND what = $5`,
+		x.ID, now.Add(backOff(x.Attempts)).UnixMicro(), last, tx.Now().UnixMicro(), x.What)
+	return err
+}
+
+// A verdict is what a host's answer to something it was told means.
+type verdict int
+
+const (
+	tellAgain   verdict = iota // it has not taken it
+	toldDone                   // it has
+	toldRefused                // it never will: people
+)
+
+// told reads the answer to a stored message. A host that answers a reversal with
+// 12 or 25 holds nothing of it; a notice asks for nothing, so any answer will do.
+func told(what, code string) verdict {
+	switch code {
+	case "", "68", "91", "96", "98", "A0":
+		return tellAgain
+	}
+	switch {
+	case what == queueNotice, iso8583.Approved(code), what == queueReversal && (code == "12" || code == "25"):
+		return toldDone
+	}
+	return toldRefused
 }
 
 // backOff is the time to the next attempt: 30 s, twice as long each time, at
@@ -352,13 +441,15 @@ func backOff(attempts int) time.Duration {
 	return min(30*time.Second<<min(attempts, 10), 15*time.Minute)
 }
 
-// forward sends one reversal (0420) or advice (0220).
-func (h *Host) forward(ctx context.Context, x Queued, t *Txn) (last string, done bool) {
+// forward sends one reversal (0420) or advice (0220) and gives field 39 of its
+// answer.
+func (h *Host) forward(ctx context.Context, x Queued, t *Txn) (code string, err error) {
 	m, err := h.open(ctx, x.sealed)
 	if err != nil {
-		return "cannot be read: " + err.Error(), false
+		return "", fmt.Errorf("cannot be read: %w", err)
 	}
-	if x.What == queueReversal {
+	switch x.What {
+	case queueReversal:
 		m.SetText(90, fmt.Sprintf("%s%06d%s%011s%011s", m.MTI(), x.trace, m.Text(7), m.Text(32), m.Text(33)))
 		m.SetMTI("0420")
 		for _, f := range []int{35, 52, 53, 55} {
@@ -367,7 +458,7 @@ func (h *Host) forward(ctx context.Context, x Queued, t *Txn) (last string, done
 		if t.Auth != "" {
 			m.SetText(38, fmt.Sprintf("%-6.6s", t.Auth))
 		}
-	} else if x.What == queueAdvice {
+	case queueAdvice:
 		m.SetMTI("0220")
 		m.Delete(52)
 		m.Delete(53)
@@ -375,7 +466,7 @@ func (h *Host) forward(ctx context.Context, x Queued, t *Txn) (last string, done
 	}
 	answer, err := h.ask(ctx, t, x.trace, m)
 	if err != nil {
-		return clean([]byte(err.Error()), 200), false
+		return "", err
 	}
-	return "answered " + answer.Text(39), true
+	return answer.Text(39), nil
 }

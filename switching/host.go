@@ -25,12 +25,14 @@ import (
 const (
 	DefaultWait = 10 * time.Second    // for an issuer's host
 	DefaultKeep = 14 * 24 * time.Hour // messages in bytes
+	DefaultTaps = 5_000_00                // fen by taps of other issuers' cards, by shop and day
 	keysAsk     = 24 * time.Hour      // then a terminal is asked to sign on again
 	keysEnd     = 48 * time.Hour      // then it has to
 	preauthLife = 30 * 24 * time.Hour
 	placeLife   = 5 * time.Second // what a terminal stands in is looked up again after it
 	maxBad      = 3               // MACs in a row
 	maxItems    = 999             // transactions of a batch: its counts have three digits
+	maxTotal    = 999_999_999_999
 	maxPage     = 500
 )
 
@@ -48,6 +50,9 @@ type Config struct {
 	Wait     time.Duration
 	Keep     time.Duration
 	Watch    Watch // nil: nobody watches
+	// TapsAbroad is how much, in fen, a shop may take in a Beijing day by offline
+	// taps of other issuers' cards, whose proof only the issuer can check.
+	TapsAbroad int64
 }
 
 // A Watch judges what terminals ask for, from memory: the house's risk desk.
@@ -84,7 +89,8 @@ type Host struct {
 
 	tally *tally // what shops have taken
 
-	stuck map[string]time.Time // transactions that could not be booked, and when that was tried
+	stuck  map[string]time.Time // transactions that could not be booked, and when that was tried
+	tapsTo tapMark
 
 	pulse pulse
 }
@@ -141,6 +147,9 @@ func New(store *db.Store, keys *hsm.HSM, bank *issuing.Bank, estate Estate, cfg 
 	if cfg.Wait == 0 {
 		cfg.Wait = DefaultWait
 	}
+	if cfg.TapsAbroad == 0 {
+		cfg.TapsAbroad = DefaultTaps
+	}
 	if cfg.Keep == 0 {
 		cfg.Keep = DefaultKeep
 	}
@@ -161,7 +170,7 @@ func (h *Host) Start(ctx context.Context) error {
 			}
 		}
 		if err == nil {
-			err = recover1(tx, tx.Now().Add(time.Second), "the switch was started again before the issuer answered")
+			err = takeBackAsked(tx, tx.Now().Add(time.Second), "the switch was started again before the issuer answered")
 		}
 		return err
 	})
@@ -191,36 +200,6 @@ func Receivable(host string) ledger.AccountID { return ledger.AccountID("receiva
 // openReceivable opens it; again it changes nothing.
 func openReceivable(tx *db.Tx, host string) error {
 	return ledger.OpenAccount(tx, ledger.Account{ID: Receivable(host), Code: codeReceivable, Name: "due from " + host, Currency: money.CNY})
-}
-
-// A session is a terminal as the switch remembers it; the rows are the truth.
-type session struct {
-	mu     sync.Mutex // one message of a terminal at a time
-	loaded bool
-	row    terminalRow
-	place  Place
-	looked time.Time // when place was
-	ends   time.Time // of the shop's day that the last transaction was of
-	date   string    // of that day, field 15
-	stale  atomic.Bool
-	top    int      // highest trace of the open batch
-	bad    int      // MACs that failed in a row
-	black  struct { // exception list that is being downloaded: signed once for all its pieces
-		have int
-		pack []byte
-	}
-}
-
-// Forget has the switch look a terminal up again once the unit is durable:
-// something about it, its shop or its merchant has changed.
-func (h *Host) Forget(tx *db.Tx, tids ...string) {
-	tx.After(func() {
-		for _, tid := range tids {
-			if s, ok := h.sessions.Load(tid); ok {
-				s.(*session).stale.Store(true)
-			}
-		}
-	})
 }
 
 // A line is one message of the log.
@@ -253,6 +232,8 @@ type work struct {
 	lines   []line
 	counted []taking // by the unit under way
 	message []byte   // as it came
+
+	malformed int // field that cannot be read, 0: none
 	request
 }
 
@@ -266,11 +247,15 @@ func (h *Host) Handle(ctx context.Context, message []byte) (answer []byte, err e
 	w.reset(h)
 	w.message = message
 	if err := w.in.Unpack(h.spec, message); err != nil {
-		return nil, fmt.Errorf("%w: %w", errDialect, err)
+		if w.malformed = w.salvage(message, err); w.malformed == 0 {
+			return nil, fmt.Errorf("%w: %w", errDialect, err)
+		}
+	} else if len(w.in.Get(60)) < 8 {
+		w.malformed = 60
 	}
 	tid := w.in.Text(41)
 	mti := w.in.MTI()
-	if len(tid) != 8 || len(w.in.Get(60)) < 8 || mti[0] != '0' || mti[3] != '0' || mti[2] != '0' && mti[2] != '2' {
+	if len(tid) != 8 || mti[0] != '0' || mti[3] != '0' || mti[2] != '0' && mti[2] != '2' {
 		return nil, errDialect
 	}
 	s, known := h.sessions.Load(tid)
@@ -312,7 +297,13 @@ func (h *Host) code(ctx context.Context, w *work, tid, mti string) (string, erro
 		h.sessions.CompareAndDelete(tid, w.s) // a made-up number is not remembered
 		return "97", nil
 	}
-	if err == nil && code == "" {
+	switch {
+	case err == nil && w.malformed != 0:
+		w.bad = w.malformed
+		w.keyedBy(&w.next.proven)
+		w.keyedBy(&w.next.fresh)
+		return "30", nil
+	case err == nil && code == "":
 		code, err = h.dispatch(ctx, w, mti)
 	}
 	return code, err
@@ -320,17 +311,17 @@ func (h *Host) code(ctx context.Context, w *work, tid, mti string) (string, erro
 
 // once makes the work ready for the same message once more.
 func (w *work) once() {
-	s, lines := w.s, w.lines
+	s, lines, malformed := w.s, w.lines, w.malformed
 	s.loaded = false
 	w.reset(w.h)
-	w.s, w.lines = s, lines
+	w.s, w.lines, w.malformed = s, lines, malformed
 }
 
 func (w *work) reset(h *Host) {
 	lines := w.lines[:0]
 	w.h, w.s, w.now = h, nil, h.store.Now()
 	w.under, w.keyed, w.next, w.dirty, w.lines = hsm.Under{}, false, terminalRow{}, false, lines
-	w.request = request{}
+	w.request, w.malformed = request{}, 0
 }
 
 // ready loads what is known of the terminal.
@@ -346,7 +337,8 @@ func (h *Host) ready(ctx context.Context, w *work, tid string) (code string, err
 				s.row, err = terminalRow{tid: tid, batch: 1}, nil
 			}
 			if err == nil {
-				err = q.QueryRow(`SELECT COALESCE(MAX(stan), 0) FROM switching_txn WHERE tid = $1 AND batch = $2`, tid, s.row.batch).Scan(&s.top)
+				err = q.QueryRow(`SELECT COALESCE(MAX(stan), 0), COUNT(*), CAST(COALESCE(SUM(CASE state WHEN 'declined' THEN 0 ELSE fen END), 0) AS BIGINT)
+					FROM switching_txn WHERE tid = $1 AND batch = $2`, tid, s.row.batch).Scan(&s.top, &s.rows, &s.fen)
 			}
 			return err
 		})
@@ -356,9 +348,6 @@ func (h *Host) ready(ctx context.Context, w *work, tid string) (code string, err
 		s.loaded, s.looked, s.ends = true, w.now, time.Time{}
 	}
 	w.next = s.row
-	if w.in.Text(42) != s.place.MID {
-		return "03", nil
-	}
 	return "", nil
 }
 
@@ -394,14 +383,21 @@ func (h *Host) unit(ctx context.Context, w *work, f func(tx *db.Tx) error) error
 	})
 	h.tally.end(w, err == nil)
 	if err != nil {
+		w.begun = false
 		h.mu.Lock()
 		h.late = append(late, h.late...)
 		h.mu.Unlock()
 		return err
 	}
 	if w.s.row.batch != w.next.batch {
-		w.s.top = 0
+		w.s.top, w.s.rows, w.s.fen = 0, 0, 0
 	}
+	if w.begun && w.batch == w.next.batch {
+		if w.s.rows++; w.txn != nil && w.txn.State != Declined {
+			w.s.fen += w.txn.Amount.Minor()
+		}
+	}
+	w.begun = false
 	w.s.row, w.dirty, w.lines = w.next, false, w.lines[:0]
 	if w.stan > w.s.top && w.batch == w.next.batch {
 		w.s.top = w.stan

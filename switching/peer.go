@@ -1,6 +1,7 @@
 package switching
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -90,17 +91,24 @@ func classOf(b issuing.BIN) string {
 	return "debit"
 }
 
+// NetworkHost is the route of ranges whose list names no bank: the network knows
+// whose they are.
+const NetworkHost = "CUP"
+
+// seeded is the source of routes out of the published ranges.
+const seeded = "card_bins.csv"
+
 // SeedRoutes writes the routes of the published ranges where there are none:
 // the house's own numbers to its bank, every other bank's to a host that has
-// the bank's code as its name.
+// the bank's code as its name, those of no bank to NetworkHost.
 func SeedRoutes(tx *db.Tx) error {
 	var n int
 	if err := tx.QueryRow(`SELECT COUNT(*) FROM switching_route`).Scan(&n); err != nil || n > 0 {
 		return err
 	}
 	for _, b := range issuing.BINs() {
-		r := Route{Prefix: b.Prefix, Length: b.Length, Host: b.Bank, Class: classOf(b), Source: "card_bins.csv"}
-		if b.House() {
+		r := Route{Prefix: b.Prefix, Length: b.Length, Host: cmp.Or(b.Bank, NetworkHost), Class: classOf(b), Source: seeded}
+		if b.House() && strings.HasPrefix(b.Prefix, issuing.HouseBIN) {
 			r.Host = ""
 		}
 		if err := SetRoute(tx, r); err != nil {
@@ -179,11 +187,19 @@ const (
 	queueAdvice   = "advice"   // it has to be told
 	queueNotice   = "notice"   // what became of its script
 	queueDone     = "done"
+	queueTold     = "told" // a notice's end: the transaction's own row is done beside it
 )
 
 // enqueue keeps what a host is asked or has to be told of t, once, and gives its
-// trace number at that host.
+// trace number at that host. A notice that was told is not told again.
 func (h *Host) enqueue(tx *db.Tx, t *Txn, what string, sealed []byte) (trace int, err error) {
+	if what == queueNotice {
+		var n int
+		err := tx.QueryRow(`SELECT COUNT(*) FROM switching_queue WHERE tid = $1 AND batch = $2 AND stan = $3 AND what = $4`, t.TID, t.Batch, t.STAN, queueTold).Scan(&n)
+		if err != nil || n > 0 {
+			return 0, err
+		}
+	}
 	trace = int(h.trace.Add(1)-1)%999_999 + 1
 	_, err = tx.Exec(`INSERT INTO switching_queue (id, tid, batch, stan, host, what, sealed, attempts, due, last, at, changed, trace)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, 0, $8, '', $8, $8, $9) ON CONFLICT (tid, batch, stan, what) DO NOTHING`,
@@ -196,8 +212,8 @@ func requeue(tx *db.Tx, t *Txn, to, last string) error {
 	if t.Host == "" {
 		return nil
 	}
-	_, err := tx.Exec(`UPDATE switching_queue SET what = $4, due = $5, last = $6, changed = $5 WHERE tid = $1 AND batch = $2 AND stan = $3 AND what <> $7`,
-		t.TID, t.Batch, t.STAN, to, tx.Now().UnixMicro(), last, queueNotice)
+	_, err := tx.Exec(`UPDATE switching_queue SET what = $4, due = $5, last = $6, changed = $5 WHERE tid = $1 AND batch = $2 AND stan = $3 AND what NOT IN ($7, $8)`,
+		t.TID, t.Batch, t.STAN, to, tx.Now().UnixMicro(), last, queueNotice, queueTold)
 	return err
 }
 
@@ -210,9 +226,9 @@ func Resend(tx *db.Tx, id int64) error {
 	return err
 }
 
-// recover1 takes back what was asked before a moment and has no end, for a
+// takeBackAsked takes back what was asked before a moment and has no end, for a
 // reason: the asking was cut off, and nobody knows what the host made of it.
-func recover1(tx *db.Tx, before time.Time, why string) error {
+func takeBackAsked(tx *db.Tx, before time.Time, why string) error {
 	now := tx.Now().UnixMicro()
 	_, err := tx.Exec(`UPDATE switching_txn SET state = $1, code = '98', auth = '', why = $2, changed = $3 WHERE state = $4 AND (tid, batch, stan) IN
 		(SELECT tid, batch, stan FROM switching_queue WHERE what = $5 AND due < $6)`, Unknown, why, now, Sent, queueAsked, before.UnixMicro())
@@ -430,4 +446,29 @@ func (h *Host) Late(ctx context.Context, host string, message []byte) {
 		return nil
 	})
 	h.logPeer(ctx, &t, host+"<", m.MTI(), note, message)
+}
+
+// scheme names the scheme of a foreign card by the beginning of its number
+// (ISO/IEC 7812-1).
+func scheme(number string) string {
+	switch {
+	case strings.HasPrefix(number, "35"):
+		return "JCB"
+	case strings.HasPrefix(number, "3"):
+		return "AMX"
+	case strings.HasPrefix(number, "4"):
+		return "VIS"
+	}
+	return "MCC"
+}
+
+// clean is printable text of at most n bytes.
+func clean(v []byte, n int) string {
+	out := make([]byte, 0, min(len(v), n))
+	for _, c := range v[:min(len(v), n)] {
+		if c >= ' ' && c < 0x7F {
+			out = append(out, c)
+		}
+	}
+	return string(out)
 }

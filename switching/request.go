@@ -11,17 +11,22 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
+	"koala/calendar"
+	"koala/customer"
 	"koala/hsm"
 	"koala/internal/db"
 	"koala/issuing"
 	"koala/money"
+	"koala/settlement"
 	"koala/spec/emv"
 	"koala/spec/iso8583"
 	"koala/spec/pan"
 	"koala/spec/pboc"
 	"koala/spec/poskey"
 	"koala/spec/tlv"
+	"koala/wallet"
 )
 
 // A request is what a message says, as far as it was read, and what its answer
@@ -46,6 +51,7 @@ type request struct {
 	judged      Judgement
 
 	txn     *Txn // what the answer is about
+	begun   bool // it is new: it counts in its batch
 	demand  int
 	bad     int // field that is missing or malformed
 	field48 string
@@ -85,6 +91,9 @@ func (h *Host) read(ctx context.Context, w *work) (err error) {
 	}
 	if m.Text(49) != "156" && w.kind.act != actAsk {
 		return fail(49)
+	}
+	if n := malformed(m); n != 0 {
+		return fail(n)
 	}
 	if v := m.Get(4); v != nil {
 		w.fen = int64(number(v))
@@ -127,6 +136,31 @@ func (h *Host) read(ctx context.Context, w *work) (err error) {
 		return fail(55)
 	}
 	return nil
+}
+
+// entries are the first two digits of field 22 that there are.
+const entries = "01 02 03 05 07 80 91 98"
+
+// malformed names the first of fields 22, 12, 13 and 14 that says what cannot be;
+// 0: none does.
+func malformed(m *iso8583.Message) int {
+	entry := m.Text(22)
+	if len(entry) != 3 || entry[2] > '2' || !strings.Contains(entries, entry[:2]) {
+		return 22
+	}
+	for n, form := range [...]string{12: "150405", 13: "0102", 14: "0601"} {
+		if form == "" || !m.Has(n) {
+			continue
+		}
+		v := m.Text(n)
+		if n == 13 { // a leap day is one
+			v, form = "2000"+v, "2006"+form
+		}
+		if _, err := time.Parse(form, v); err != nil {
+			return n
+		}
+	}
+	return 0
 }
 
 // plainHash names the content of a reader's request without what is of its
@@ -322,11 +356,11 @@ func (w *work) begin(tx *db.Tx) *Txn {
 	rrn, auth := reference(seq)
 	t := &Txn{TID: w.next.tid, Batch: w.batch, STAN: w.stan, RRN: rrn, Auth: auth, Kind: w.kind.Name, State: Approved, MID: w.s.place.MID, Shop: w.s.place.Shop,
 		Host: w.route.Host, Counter: -1, Token: w.token, Masked: w.masked(), Class: w.route.Class, Foreign: w.route.Foreign, Amount: money.Fen(w.fen), Due: money.Fen(w.fen),
-		Refunded: money.Fen(0), Entry: w.in.Text(22), Code: "00", At: tx.Now(), Changed: tx.Now(), hash: w.hash}
+		Refunded: money.Fen(0), Disputed: money.Fen(0), Entry: w.in.Text(22), Code: "00", At: tx.Now(), Changed: tx.Now(), hash: w.hash}
 	if t.cut = w.s.endOf(t.At); w.kind.Name == "preauth" {
 		t.cut = t.At.Add(preauthLife)
 	}
-	w.txn = t
+	w.txn, w.begun = t, true
 	return t
 }
 
@@ -387,4 +421,62 @@ func (w *work) plan() bool {
 	each := w.fen / int64(n)
 	w.field62 = fmt.Appendf(nil, "%012d%012d%012d", w.fen-each*int64(n-1), each, 0)
 	return true
+}
+
+// codeClass is the fee class of payments by code: a wallet is money that was
+// paid in before, as a prepaid card's is.
+const codeClass = "prepaid"
+
+// scanned says that a sale was paid by code out of a wallet of the house.
+func (t *Txn) scanned() bool {
+	return t.Kind == "sale" && t.Host == "" && t.Card == "" && len(t.Entry) == 3 && t.Entry[:2] == "03"
+}
+
+// payer finds whose payment code was scanned.
+func (h *Host) payer(ctx context.Context, w *work) (string, error) {
+	var who customer.ID
+	err := h.store.Read(ctx, func(q *db.Query) (err error) {
+		who, err = wallet.PayerOf(q, w.code, w.now)
+		return err
+	})
+	w.route = Route{Class: codeClass}
+	if err == nil {
+		w.token, err = h.keys.Token(ctx, "wallet:"+string(who))
+		return "", err
+	}
+	return h.ended(ctx, w, "", domain(err))
+}
+
+// byCode holds a payment on the wallet of the customer who showed a code. The
+// code is used up by the unit that keeps the approval; after a refusal it is
+// good for what is left of its minute.
+func (h *Host) byCode(ctx context.Context, w *work) (string, error) {
+	err := h.unit(ctx, w, func(tx *db.Tx) error {
+		t := w.begin(tx)
+		t.Masked = w.code[:6] + strings.Repeat("*", len(w.code)-10) + w.code[len(w.code)-4:]
+		err := w.room(tx)
+		if err == nil {
+			_, err = wallet.PayByCode(tx, wallet.Payment{Ref: t.RRN, Code: w.code, Payee: settlement.Payable(t.Shop), Amount: t.Amount, Text: w.s.place.Name})
+		}
+		if err != nil {
+			return domain(err)
+		}
+		if err := errors.Join(t.insert(tx), w.keepJudged(tx, t)); err != nil {
+			return err
+		}
+		return tell(tx, "sale.approved", t)
+	})
+	return h.ended(ctx, w, "00", err)
+}
+
+// trust says whether the house still takes a tap that its issuer has not proven.
+func (w *work) trust(tx *db.Tx, t *Txn) error {
+	var fen int64
+	from := calendar.Of(t.At, calendar.Beijing).Start(calendar.Beijing)
+	err := tx.QueryRow(`SELECT CAST(COALESCE(SUM(due), 0) AS BIGINT) FROM switching_txn WHERE kind = 'tap' AND shop = $1 AND host <> '' AND at >= $2 AND state = 'cleared'`,
+		t.Shop, from.UnixMicro()).Scan(&fen)
+	if err == nil && fen+w.fen > w.h.cfg.TapsAbroad {
+		err = refuse("61", "above what the shop may take by taps of other issuers' cards in a day")
+	}
+	return err
 }

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
-	"koala/customer"
 	"koala/internal/db"
 	"koala/internal/fail"
 	"koala/issuing"
@@ -27,7 +25,7 @@ func (h *Host) reverse(ctx context.Context, w *work) (code string, err error) {
 	switch {
 	case w.kind == nil || w.kind.advice || w.kind.act == actTap:
 		return "40", nil
-	case w.stan == 0 || w.batch == 0 || w.batch > w.next.batch:
+	case w.stan == 0 || w.batch == 0:
 		w.bad = 11
 		return "30", nil
 	case w.again:
@@ -38,7 +36,10 @@ func (h *Host) reverse(ctx context.Context, w *work) (code string, err error) {
 		code = "00"
 		t, err := txnAt(tx, w.next.tid, w.batch, w.stan)
 		if errors.Is(err, ErrNotFound) {
-			return w.forestall(tx, reason)
+			if err = w.openedBatch(tx); err == nil {
+				err = w.forestall(tx, reason)
+			}
+			return err
 		}
 		if err != nil {
 			return err
@@ -70,6 +71,9 @@ func (h *Host) reverse(ctx context.Context, w *work) (code string, err error) {
 	})
 	var r refusal
 	if errors.As(err, &r) {
+		if r.code == "30" {
+			w.bad = 11
+		}
 		w.note("reversal refused: %s", r.why)
 		return r.code, h.unit(ctx, w, nil)
 	}
@@ -79,6 +83,19 @@ func (h *Host) reverse(ctx context.Context, w *work) (code string, err error) {
 		w.txn = &shown
 	}
 	return code, err
+}
+
+// openedBatch refuses a batch that the terminal has not had: its traces are not
+// to be used up in advance.
+func (w *work) openedBatch(tx *db.Tx) error {
+	if w.batch == w.next.batch {
+		return nil
+	}
+	known, err := hasBatch(tx, w.next.tid, w.batch)
+	if err == nil && !known {
+		err = refuse("30", "there was no such batch")
+	}
+	return err
 }
 
 // forestall writes down that what is reversed never came: should it come later,
@@ -94,13 +111,17 @@ func (w *work) forestall(tx *db.Tx, reason string) error {
 
 // undo takes back what t has done.
 func (w *work) undo(tx *db.Tx, t *Txn, reason string) error {
+	back := !t.Refunded.IsZero() || !t.Disputed.IsZero()
 	switch w.kind.act {
 	case actPay:
 		if t.State == Cleared {
-			return domain(giveBack(tx, t, "reversal:"+t.RRN, issuing.KindReversal, t.Due.Sub(t.Refunded), t.Due.Sub(t.Refunded)))
+			return domain(giveBackRest(tx, t))
 		}
 		return domain(release(tx, t))
 	case actVoid, actComplete:
+		if back && w.kind.act == actComplete {
+			return refuse("12", "part of it was given back before")
+		}
 		o, err := txnOf(tx, t.Original)
 		if err != nil {
 			return err
@@ -110,6 +131,37 @@ func (w *work) undo(tx *db.Tx, t *Txn, reason string) error {
 		return domain(w.unload(tx, t, reason))
 	}
 	return refuse("12", "a "+t.Kind+" is not reversed")
+}
+
+// giveBackRest takes a booked payment back as far as its holder has not got it
+// back. Another issuer's host takes a whole payment back or none.
+func giveBackRest(tx *db.Tx, t *Txn) error {
+	left := t.Left()
+	if left.Sign() <= 0 || left != t.Due && t.Host != "" {
+		return fmt.Errorf("transaction %s, %s of it given back: %w", t.RRN, t.Due.Sub(left), ErrState)
+	}
+	return giveBack(tx, t, "reversal:"+t.RRN, issuing.KindReversal, left, left)
+}
+
+// Dispute sets how much of a booked sale its holder has by disputes: it cannot be
+// refunded again. A dispute that the shop wins sets it lower. ErrTooMuch: it would
+// be more than is left beside refunds.
+func Dispute(tx *db.Tx, rrn string, amount money.Amount) error {
+	t, err := txnOf(tx, rrn)
+	switch {
+	case err != nil:
+	case t.State != Cleared || amount.Sign() < 0:
+		err = ErrState
+	case amount.Minor() > t.Due.Sub(t.Refunded).Minor():
+		err = ErrTooMuch
+	default:
+		t.Disputed = amount
+		err = t.update(tx, Cleared)
+	}
+	if err != nil {
+		return fmt.Errorf("dispute of %s: %w", rrn, err)
+	}
+	return nil
 }
 
 // restore brings the original back to where it was before a void, a cancel or a
@@ -330,56 +382,101 @@ func raise(tx *db.Tx, o *Txn, ref string, by money.Amount) error {
 	return issuing.Raise(tx, o.Card, o.Counter, ref, by)
 }
 
-// codeClass is the fee class of payments by code: a wallet is money that was
-// paid in before, as a prepaid card's is.
-const codeClass = "prepaid"
-
-// scanned says that a sale was paid by code out of a wallet of the house.
-func (t *Txn) scanned() bool {
-	return t.Kind == "sale" && t.Host == "" && t.Card == "" && len(t.Entry) == 3 && t.Entry[:2] == "03"
-}
-
-// payer finds whose payment code was scanned.
-func (h *Host) payer(ctx context.Context, w *work) (string, error) {
-	var who customer.ID
-	err := h.store.Read(ctx, func(q *db.Query) (err error) {
-		who, err = wallet.PayerOf(q, w.code, w.now)
-		return err
-	})
-	w.route = Route{Class: codeClass}
+// Resolve ends a case: a payment that the terminal does not know, or of which its
+// issuer would not hear, is booked, or given up, whether or not it was booked
+// meanwhile; of the others only the decision is kept.
+func Resolve(tx *db.Tx, id string, pay bool, by, note string) error {
+	var d Difference
+	var decided int64
+	err := tx.QueryRow(`SELECT rrn, what, decided FROM switching_difference WHERE id = $1`, id).Scan(&d.RRN, &d.What, &decided)
+	switch {
+	case errors.Is(err, db.ErrNoRows):
+		err = ErrNotFound
+	case err == nil && decided != 0:
+		err = ErrState
+	case err == nil && d.What == MissingAtTerminal, err == nil && d.What == DeclinedAdvice:
+		err = settleCase(tx, d, pay)
+	}
 	if err == nil {
-		w.token, err = h.keys.Token(ctx, "wallet:"+string(who))
-		return "", err
+		_, err = tx.Exec(`UPDATE switching_difference SET decided = $2, by_whom = $3, note = $4 WHERE id = $1`, id, tx.Now().UnixMicro(), by, note)
 	}
-	var r refusal
-	if err = domain(err); errors.As(err, &r) {
-		return h.refused(ctx, w, r.code, r.why)
+	if err != nil {
+		return fmt.Errorf("difference %s: %w", id, err)
 	}
-	return "", err
+	return nil
 }
 
-// byCode holds a payment on the wallet of the customer who showed a code. The
-// code is used up by the unit that keeps the approval; after a refusal it is
-// good for what is left of its minute.
-func (h *Host) byCode(ctx context.Context, w *work) (string, error) {
-	err := h.unit(ctx, w, func(tx *db.Tx) error {
-		t := w.begin(tx)
-		t.Masked = w.code[:6] + strings.Repeat("*", len(w.code)-10) + w.code[len(w.code)-4:]
-		err := w.room(tx)
-		if err == nil {
-			_, err = wallet.PayByCode(tx, wallet.Payment{Ref: t.RRN, Code: w.code, Payee: settlement.Payable(t.Shop), Amount: t.Amount, Text: w.s.place.Name})
-		}
-		if err != nil {
-			return domain(err)
-		}
-		if err := errors.Join(t.insert(tx), w.keepJudged(tx, t)); err != nil {
+// settleCase does with a payment what was decided. Where nothing of it stands
+// any more it can only be given up.
+func settleCase(tx *db.Tx, d Difference, pay bool) error {
+	t, err := txnOf(tx, d.RRN)
+	if err != nil {
+		return err
+	}
+	if k := kindNames[t.Kind]; k.act != actPay && k.act != actComplete {
+		return nil
+	}
+	was := t.State
+	switch standing := was == Approved || was == Cleared; {
+	case pay && was == Approved:
+		return clearTxn(tx, &t)
+	case pay && was == Cleared, !pay && !standing && was != Sent:
+		return nil
+	case !standing:
+		return ErrState
+	case d.What == DeclinedAdvice && t.Due.Sub(t.Amount).Sign() > 0:
+		return withoutTip(tx, &t)
+	case was == Cleared:
+		err = giveBackRest(tx, &t)
+	default:
+		err = release(tx, &t)
+	}
+	if err != nil {
+		return err
+	}
+	if t.Why = "its issuer would not hear of it"; d.What == MissingAtTerminal {
+		t.Why = "the terminal did not know it"
+		if err := requeue(tx, &t, queueReversal, ""); err != nil {
 			return err
 		}
-		return tell(tx, "sale.approved", t)
-	})
-	var r refusal
-	if errors.As(err, &r) {
-		return h.refused(ctx, w, r.code, r.why)
 	}
-	return "00", err
+	t.State = Reversed
+	if err := t.update(tx, was); err != nil {
+		return err
+	}
+	return tell(tx, "sale.reversed", &t)
+}
+
+// withoutTip makes a sale the shop's without what was added to it afterwards.
+func withoutTip(tx *db.Tx, t *Txn) error {
+	if t.State == Approved {
+		t.Due = t.Amount
+		return clearTxn(tx, t)
+	}
+	more := t.Due.Sub(t.Amount)
+	if more.Minor() > t.Left().Minor() {
+		return ErrState
+	}
+	if err := giveBack(tx, t, "declined:"+t.RRN, issuing.KindReversal, more, t.Left()); err != nil {
+		return err
+	}
+	t.Refunded = t.Refunded.Add(more)
+	return t.update(tx, Cleared)
+}
+
+// refusedByIssuer opens a case about what an issuer's host was told and refused.
+// A changed amount is the sale's.
+func refusedByIssuer(tx *db.Tx, x Queued) error {
+	t, err := txnAt(tx, x.TID, x.Batch, x.STAN)
+	if err == nil && kindNames[t.Kind].act == actAdjust {
+		t, err = txnOf(tx, t.Original)
+	}
+	if err != nil {
+		return err
+	}
+	d := Difference{TID: t.TID, Batch: t.Batch, STAN: t.STAN, RRN: t.RRN, What: DeclinedAdvice, Ours: t.Due, Theirs: money.Fen(0), Masked: t.Masked}
+	if err := d.put(tx); err != nil {
+		return err
+	}
+	return tell(tx, "sale.differs", &t)
 }

@@ -1,13 +1,16 @@
 package switching
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
-	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"koala/calendar"
@@ -15,6 +18,7 @@ import (
 	"koala/internal/db"
 	"koala/internal/outbox"
 	"koala/spec/dukpt"
+	"koala/spec/iso8583"
 	"koala/spec/poskey"
 )
 
@@ -44,15 +48,20 @@ func (h *Host) dispatch(ctx context.Context, w *work, mti string) (code string, 
 	w.batch = number(w.in.Get(60)[2:8])
 	w.stan = number(w.in.Get(11))
 	w.net = string(rest(w.in.Get(60), 8, 11))
-	reader := w.in.Has(57)
-	switch {
+	reader, ours := w.in.Has(57), w.in.Text(42) == w.s.place.MID
+	switch bare := mti == "0820" && w.net == netEcho || mti == "0800" && !reader && signsOn(w.net); {
+	case bare && !ours:
+		return "03", nil
 	case mti == "0820" && w.net == netEcho:
 		return "00", nil
-	case mti == "0800" && (w.net == netSingle || w.net == netDouble || w.net == netTrack) && !reader:
+	case bare:
 		return h.signOn(ctx, w)
 	}
 	if code, err := h.verify(ctx, w); code != "" || err != nil {
 		return code, err
+	}
+	if !ours {
+		return "03", nil
 	}
 	w.verified = true
 	switch mti {
@@ -73,6 +82,9 @@ func (h *Host) dispatch(ctx context.Context, w *work, mti string) (code string, 
 	}
 	return "40", nil
 }
+
+// signsOn says whether a network code is a sign-on's.
+func signsOn(net string) bool { return net == netSingle || net == netDouble || net == netTrack }
 
 // rest is v[from:to] as far as there is one.
 func rest(v []byte, from, to int) []byte {
@@ -106,10 +118,9 @@ func (h *Host) verify(ctx context.Context, w *work) (code string, err error) {
 	}
 	err = hsm.ErrMAC
 	for _, k := range []*keySet{&r.proven, &r.fresh} {
-		if k.empty() {
+		if !w.keyedBy(k) {
 			continue
 		}
-		w.under, w.keyed = hsm.Under{TID: r.tid, Sealed: k.mak}, true
 		if err = h.keys.VerifyMAC(ctx, w.under, &w.in); err == nil {
 			w.keys = *k
 			break
@@ -139,6 +150,15 @@ func (h *Host) verify(ctx context.Context, w *work) (code string, err error) {
 		w.demand = 3
 	}
 	return "", nil
+}
+
+// keyedBy has the answer sealed under a sign-on's keys, if there are any.
+func (w *work) keyedBy(k *keySet) bool {
+	if k.empty() {
+		return false
+	}
+	w.under, w.keyed = hsm.Under{TID: w.next.tid, Sealed: k.mak}, true
+	return true
 }
 
 // verifyReader does the same for a reader with a key per transaction. Its
@@ -239,7 +259,11 @@ func (h *Host) manage(ctx context.Context, w *work) (string, error) {
 	case netSignOff:
 		w.next.signed, w.dirty = false, true
 	case netStatus:
-		w.next.status, w.next.reported, w.dirty = clean(w.in.Get(62), 256), w.now, true
+		if len(w.in.Get(62)) > maxStatus {
+			w.bad = 62
+			return "30", nil
+		}
+		w.next.status, w.next.reported, w.dirty = clean(w.in.Get(62), maxStatus), w.now, true
 		w.done(2)
 	case netParamEnd:
 		w.done(1)
@@ -259,37 +283,40 @@ func (h *Host) manage(ctx context.Context, w *work) (string, error) {
 	return code, err
 }
 
+// maxStatus is the longest text of a status, bytes.
+const maxStatus = 256
+
+// firstTasks are what a terminal is asked to load once after its installation, in
+// turn: parameters, CA keys, AID parameters, the black list.
+var firstTasks = []int{1, 4, 5, 7}
+
+// task is what the terminal is asked to do next: what people want of it, then a
+// sign-on that is due, then what it has never loaded. Mobile readers load nothing.
+func (w *work) task() int {
+	if w.next.demand != 0 || w.demand != 0 {
+		return cmp.Or(w.next.demand, w.demand)
+	}
+	for _, n := range firstTasks {
+		if w.next.signed && len(w.next.master) > 0 && w.next.loaded>>n&1 == 0 {
+			return n
+		}
+	}
+	return 0
+}
+
 // done takes a demand back that has been met.
 func (w *work) done(demand int) {
+	if bit := 1 << demand; w.next.loaded&bit == 0 {
+		w.next.loaded, w.dirty = w.next.loaded|bit, true
+	}
 	if w.next.demand == demand {
 		w.next.demand, w.dirty = 0, true
 	}
 }
 
-// clean is printable text of at most n bytes.
-func clean(v []byte, n int) string {
-	out := make([]byte, 0, min(len(v), n))
-	for _, c := range v[:min(len(v), n)] {
-		if c >= ' ' && c < 0x7F {
-			out = append(out, c)
-		}
-	}
-	return string(out)
-}
-
-// scheme names the scheme of a foreign card by the beginning of its number
-// (ISO/IEC 7812-1).
-func scheme(number string) string {
-	switch {
-	case strings.HasPrefix(number, "35"):
-		return "JCB"
-	case strings.HasPrefix(number, "3"):
-		return "AMX"
-	case strings.HasPrefix(number, "4"):
-		return "VIS"
-	}
-	return "MCC"
-}
+// clearLead is how long before the shop's cut-off its day is over at the switch:
+// what was approved in it is booked by the cut-off, and paid with its own day.
+const clearLead = 5 * time.Minute
 
 // endOf is when the shop's day that a moment belongs to is over: what was
 // approved in it is the shop's then, though no terminal settled. A night shop's
@@ -299,7 +326,7 @@ func (s *session) endOf(at time.Time) time.Time {
 	if at.Before(s.ends) && !at.Before(s.ends.Add(-whole)) {
 		return s.ends
 	}
-	cut := cmp.Or(s.place.CutOff, CutOff)
+	cut := cmp.Or(s.place.CutOff, CutOff) - clearLead
 	day := calendar.Of(at.Add(whole-cut), calendar.Beijing)
 	s.ends, s.date = day.Start(calendar.Beijing).Add(cut), fmt.Sprintf("%02d%02d", int(day.Month), day.Day)
 	return s.ends
@@ -317,11 +344,7 @@ func (w *work) build(code string) error {
 		return err
 	}
 	if head := w.out.Head(); len(head) == 11 { // the terminal's next task is the second digit of its state
-		demand := w.next.demand
-		if w.demand != 0 && demand == 0 {
-			demand = w.demand
-		}
-		head[7] = head[7]&0xF0 | byte(demand)
+		head[7] = head[7]&0xF0 | byte(w.task())
 	}
 	local := w.now.In(calendar.Beijing)
 	if w.txn != nil && w.txn.RRN != "" {
@@ -375,65 +398,104 @@ func (w *work) build(code string) error {
 	return nil
 }
 
-// Install draws a terminal's master key, wrapped under its transport key (as
-// hsm.NewTransport sealed it), and keeps it. What the terminal had before is
-// worthless from then on.
-func (h *Host) Install(ctx context.Context, tid string, transport []byte) (hsm.Injected, error) {
-	in, master, err := h.keys.NewMaster(ctx, tid, transport)
-	if err == nil {
-		err = h.keep(ctx, tid, func(r *terminalRow) {
-			r.master, r.proven, r.fresh, r.signed, r.reader = master.Sealed, keySet{}, keySet{}, false, ""
-			r.checks = fmt.Sprintf("TMK %X", master.KCV)
-		})
+// A session is a terminal as the switch remembers it; the rows are the truth.
+type session struct {
+	mu     sync.Mutex // one message of a terminal at a time
+	loaded bool
+	row    terminalRow
+	place  Place
+	looked time.Time // when place was
+	ends   time.Time // of the shop's day that the last transaction was of
+	date   string    // of that day, field 15
+	stale  atomic.Bool
+	top    int      // highest trace of the open batch
+	rows   int      // transactions of it, refused ones too
+	fen    int64    // their amounts without those of refused ones
+	bad    int      // MACs that failed in a row
+	black  struct { // exception list that is being downloaded: signed once for all its pieces
+		have int
+		pack []byte
 	}
-	if err != nil {
-		return hsm.Injected{}, fmt.Errorf("installing terminal %s: %w", tid, err)
-	}
-	return in, nil
 }
 
-// InstallReader gives a mobile reader its initial key; ksn is its serial number
-// with the counter 0.
-func (h *Host) InstallReader(ctx context.Context, tid string, ksn dukpt.KSN, transport []byte) (hsm.Injected, error) {
-	in, err := h.keys.NewReader(ctx, tid, ksn, transport)
-	if err == nil {
-		err = h.keep(ctx, tid, func(r *terminalRow) {
-			r.master, r.proven, r.fresh, r.signed = nil, keySet{}, keySet{}, false
-			r.reader, r.base, r.checks = hex.EncodeToString(ksn[:]), int(in.Version), ksn.String()
-		})
-	}
-	if err != nil {
-		return hsm.Injected{}, fmt.Errorf("installing reader %s: %w", tid, err)
-	}
-	return in, nil
-}
+// full says that one more transaction of an amount might not fit into the totals
+// of the open batch: counts of three digits, sums of twelve. A sum that is too
+// high by what was reversed or adjusted errs on the safe side.
+func (s *session) full(fen int64) bool { return s.rows >= maxItems || s.rows > 0 && s.fen+fen > maxTotal }
 
-// keep changes a terminal's row from inside the house.
-func (h *Host) keep(ctx context.Context, tid string, change func(*terminalRow)) error {
-	v, _ := h.sessions.LoadOrStore(tid, new(session))
-	s := v.(*session)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.loaded = false
-	return h.store.Write(ctx, func(tx *db.Tx) error {
-		r, err := terminalAt(tx, tid)
-		if errors.Is(err, ErrNotFound) {
-			r, err = terminalRow{tid: tid, batch: 1}, nil
+// Forget has the switch look a terminal up again once the unit is durable:
+// something about it, its shop or its merchant has changed.
+func (h *Host) Forget(tx *db.Tx, tids ...string) {
+	tx.After(func() {
+		for _, tid := range tids {
+			if s, ok := h.sessions.Load(tid); ok {
+				s.(*session).stale.Store(true)
+			}
 		}
-		if err != nil {
-			return err
-		}
-		change(&r)
-		return r.save(tx)
 	})
 }
 
-// Demand has a terminal do something at its next message: 1 load parameters, 2
-// send its status, 3 sign on, 4 load CA keys, 5 load AID parameters, 7 load the
-// black list.
-func (h *Host) Demand(ctx context.Context, tid string, what int) error {
-	if what < 0 || what > 9 {
-		return fmt.Errorf("demand %d of terminal %s: %w", what, tid, ErrState)
+// bitmapAt is where the bitmap begins: behind header and message type.
+const bitmapAt = 11 + 2
+
+// salvage reads what it can of a message that is malformed, so that its answer can
+// say which field is: the first of those that it leaves out. 0: there is too little
+// to answer.
+func (w *work) salvage(message []byte, err error) (first int) {
+	b := bytes.Clone(message)
+	for err != nil {
+		var bad *iso8583.FieldError
+		if !errors.As(err, &bad) || bad.Field < 2 || bad.Offset <= bitmapAt || bad.Offset > len(b) {
+			return 0
+		}
+		if first = cmp.Or(first, bad.Field); errors.Is(bad.Why, iso8583.ErrTrails) {
+			b = b[:bad.Offset]
+		} else {
+			b = without(w.h.spec, b, bad)
+		}
+		err = w.in.Unpack(w.h.spec, b)
 	}
-	return h.keep(ctx, tid, func(r *terminalRow) { r.demand = what })
+	if !w.in.Has(11) || !w.in.Has(41) {
+		return 0
+	}
+	return first
+}
+
+// without is a message without one field, and without what comes behind it where
+// nobody can tell how long it is.
+func without(spec *iso8583.Spec, b []byte, bad *iso8583.FieldError) []byte {
+	last := 64
+	if f, ok := spec.Field(bad.Field); ok {
+		if n := sizeOf(f, b[bad.Offset:]); n > 0 {
+			b, last = slices.Delete(b, bad.Offset, bad.Offset+n), bad.Field
+		}
+	}
+	if last == 64 {
+		b = b[:bad.Offset]
+	}
+	for n := bad.Field; n <= last; n++ {
+		b[bitmapAt+(n-1)/8] &^= 0x80 >> ((n - 1) % 8)
+	}
+	return b
+}
+
+// sizeOf is how many bytes a field takes that begins v, 0 where it does not say so.
+func sizeOf(f iso8583.Field, v []byte) int {
+	n, head := f.Max, (f.Digits+1)/2
+	if f.Digits > 0 {
+		if len(v) < head {
+			return 0
+		}
+		said, err := strconv.Atoi(hex.EncodeToString(v[:head]))
+		if n = said; err != nil || n > f.Max {
+			return 0
+		}
+	}
+	if f.Coding != iso8583.Plain {
+		n = (n + 1) / 2
+	}
+	if head+n > len(v) {
+		return 0
+	}
+	return head + n
 }

@@ -11,6 +11,7 @@ import (
 	"koala/internal/db"
 	"koala/issuing"
 	"koala/money"
+	"koala/settlement"
 )
 
 // Schema is what this package keeps. A transaction's row is never removed: it
@@ -101,6 +102,14 @@ var Schema = db.Schema{Owner: "switching", Steps: []string{
 	DROP INDEX switching_txn_open;
 	CREATE INDEX switching_txn_open ON switching_txn (cut) WHERE state = 'approved';
 	CREATE INDEX switching_txn_waits ON switching_txn (at) WHERE state = 'approved' AND kind = 'tap'`,
+	// What a holder has by disputes; what a terminal has loaded once, bit n for
+	// task n; a shop's taps on other issuers' cards by day; open cases of a
+	// transaction. Ranges of no bank never were the house's.
+	`ALTER TABLE switching_txn ADD COLUMN disputed BIGINT NOT NULL DEFAULT 0;
+	ALTER TABLE switching_terminal ADD COLUMN loaded BIGINT NOT NULL DEFAULT 0;
+	CREATE INDEX switching_txn_far ON switching_txn (shop, at) WHERE kind = 'tap' AND host <> '';
+	CREATE INDEX switching_difference_txn ON switching_difference (tid, batch, stan);
+	UPDATE switching_route SET host = '` + NetworkHost + `' WHERE host = '' AND source = '` + seeded + `' AND prefix NOT LIKE '` + issuing.HouseBIN + `%'`,
 }}
 
 // inOrder has transactions lie in the order in which they came: what one commit
@@ -126,21 +135,21 @@ const inOrder = `ALTER TABLE switching_txn RENAME TO switching_txn_old;
 	CREATE INDEX switching_txn_shop ON switching_txn (shop, rrn)`
 
 const txnColumns = `tid, batch, stan, rrn, kind, state, mid, shop, host, card, counter, token, masked, class, abroad, fen, due, refunded,
-	entry, auth, code, why, original, plan, standin, hash, reply, extra, at, changed, cut`
+	entry, auth, code, why, original, plan, standin, hash, reply, extra, at, changed, cut, disputed`
 
 // values are the columns of t.
 func (t *Txn) values() []any {
 	return []any{t.TID, t.Batch, t.STAN, t.RRN, t.Kind, t.State, t.MID, t.Shop, t.Host, t.Card, t.Counter, t.Token, t.Masked, t.Class, t.Foreign,
 		t.Amount.Minor(), t.Due.Minor(), t.Refunded.Minor(), t.Entry, t.Auth, t.Code, t.Why, t.Original, t.Plan, t.StandIn, t.hash, full(t.reply), t.extra,
-		t.At.UnixMicro(), t.Changed.UnixMicro(), t.cut.UnixMicro()}
+		t.At.UnixMicro(), t.Changed.UnixMicro(), t.cut.UnixMicro(), t.Disputed.Minor()}
 }
 
 func scanTxn(scan func(...any) error) (t Txn, err error) {
-	var fen, due, refunded, at, changed, cut int64
+	var fen, due, refunded, disputed, at, changed, cut int64
 	err = scan(&t.TID, &t.Batch, &t.STAN, &t.RRN, &t.Kind, &t.State, &t.MID, &t.Shop, &t.Host, &t.Card, &t.Counter, &t.Token, &t.Masked, &t.Class, &t.Foreign,
-		&fen, &due, &refunded, &t.Entry, &t.Auth, &t.Code, &t.Why, &t.Original, &t.Plan, &t.StandIn, &t.hash, &t.reply, &t.extra, &at, &changed, &cut)
+		&fen, &due, &refunded, &t.Entry, &t.Auth, &t.Code, &t.Why, &t.Original, &t.Plan, &t.StandIn, &t.hash, &t.reply, &t.extra, &at, &changed, &cut, &disputed)
 	t.Amount, t.Due, t.Refunded, t.At, t.Changed = money.Fen(fen), money.Fen(due), money.Fen(refunded), db.Moment(at), db.Moment(changed)
-	t.cut, t.counted = db.Moment(cut), t.taken()
+	t.Disputed, t.cut, t.counted = money.Fen(disputed), db.Moment(cut), t.taken()
 	if errors.Is(err, db.ErrNoRows) {
 		err = ErrNotFound
 	}
@@ -162,7 +171,7 @@ func (t *Txn) put(tx *db.Tx) error {
 		return err
 	}
 	_, err := tx.Exec(`INSERT INTO switching_txn (`+txnColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
-		$19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31)`, t.values()...)
+		$19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32)`, t.values()...)
 	return err
 }
 
@@ -173,8 +182,8 @@ func (t *Txn) update(tx *db.Tx, was State) error {
 	}
 	t.Changed = tx.Now()
 	n, err := tx.Exec(`UPDATE switching_txn SET state = $5, due = $6, refunded = $7, auth = $8, code = $9, why = $10, reply = $11, extra = $12, changed = $13,
-		standin = $14, counter = $15 WHERE tid = $1 AND batch = $2 AND stan = $3 AND state = $4`, t.TID, t.Batch, t.STAN, was, t.State, t.Due.Minor(), t.Refunded.Minor(),
-		t.Auth, t.Code, t.Why, full(t.reply), t.extra, t.Changed.UnixMicro(), t.StandIn, t.Counter)
+		standin = $14, counter = $15, disputed = $16 WHERE tid = $1 AND batch = $2 AND stan = $3 AND state = $4`, t.TID, t.Batch, t.STAN, was, t.State, t.Due.Minor(), t.Refunded.Minor(),
+		t.Auth, t.Code, t.Why, full(t.reply), t.extra, t.Changed.UnixMicro(), t.StandIn, t.Counter, t.Disputed.Minor())
 	if err == nil && n == 0 {
 		err = fmt.Errorf("transaction %s: %w", t.RRN, ErrState)
 	}
@@ -216,6 +225,7 @@ type terminalRow struct {
 	reader        string
 	base          int
 	demand        int
+	loaded        int // bit n: it has done task n of firstTasks
 	status        string
 	reported      time.Time
 	seen          time.Time
@@ -226,12 +236,12 @@ type keySet struct{ pik, mak, tdk []byte }
 
 func (k keySet) empty() bool { return len(k.mak) == 0 }
 
-const terminalColumns = `tid, master, pik, mak, tdk, new_pik, new_mak, new_tdk, checks, keyed, batch, closed, signed, reader, base, demand, status, reported, seen`
+const terminalColumns = `tid, master, pik, mak, tdk, new_pik, new_mak, new_tdk, checks, keyed, batch, closed, signed, reader, base, demand, status, reported, seen, loaded`
 
 func terminalAt(q db.Reader, tid string) (r terminalRow, err error) {
 	var keyed, reported, seen int64
 	err = q.QueryRow(`SELECT `+terminalColumns+` FROM switching_terminal WHERE tid = $1`, tid).Scan(&r.tid, &r.master, &r.proven.pik, &r.proven.mak, &r.proven.tdk,
-		&r.fresh.pik, &r.fresh.mak, &r.fresh.tdk, &r.checks, &keyed, &r.batch, &r.closed, &r.signed, &r.reader, &r.base, &r.demand, &r.status, &reported, &seen)
+		&r.fresh.pik, &r.fresh.mak, &r.fresh.tdk, &r.checks, &keyed, &r.batch, &r.closed, &r.signed, &r.reader, &r.base, &r.demand, &r.status, &reported, &seen, &r.loaded)
 	r.keyed, r.reported, r.seen = db.Moment(keyed), db.Moment(reported), db.Moment(seen)
 	if errors.Is(err, db.ErrNoRows) {
 		err = ErrNotFound
@@ -243,13 +253,13 @@ func terminalAt(q db.Reader, tid string) (r terminalRow, err error) {
 func (r *terminalRow) save(tx *db.Tx) error {
 	r.seen = tx.Now()
 	_, err := tx.Exec(`INSERT INTO switching_terminal (`+terminalColumns+`)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
 		ON CONFLICT (tid) DO UPDATE SET master = excluded.master, pik = excluded.pik, mak = excluded.mak, tdk = excluded.tdk, new_pik = excluded.new_pik,
 		new_mak = excluded.new_mak, new_tdk = excluded.new_tdk, checks = excluded.checks, keyed = excluded.keyed, batch = excluded.batch,
 		closed = excluded.closed, signed = excluded.signed, reader = excluded.reader, base = excluded.base, demand = excluded.demand,
-		status = excluded.status, reported = excluded.reported, seen = excluded.seen`,
+		status = excluded.status, reported = excluded.reported, seen = excluded.seen, loaded = excluded.loaded`,
 		r.tid, full(r.master), full(r.proven.pik), full(r.proven.mak), full(r.proven.tdk), full(r.fresh.pik), full(r.fresh.mak), full(r.fresh.tdk), r.checks,
-		micros(r.keyed), r.batch, r.closed, r.signed, r.reader, r.base, r.demand, r.status, micros(r.reported), micros(r.seen))
+		micros(r.keyed), r.batch, r.closed, r.signed, r.reader, r.base, r.demand, r.status, micros(r.reported), micros(r.seen), r.loaded)
 	return err
 }
 
@@ -301,7 +311,7 @@ func Transactions(q db.Reader, t Txn) ([]Txn, error) {
 // Postings are the references of the entries that a transaction may have made in
 // the ledger.
 func (t Txn) Postings() []string {
-	out := []string{"sale:" + t.RRN, "void:" + t.RRN, "refund:" + t.RRN, "reversal:" + t.RRN, "cash:" + t.RRN, "cash-back:" + t.RRN}
+	out := []string{"sale:" + t.RRN, "void:" + t.RRN, "refund:" + t.RRN, "reversal:" + t.RRN, "declined:" + t.RRN, "cash:" + t.RRN, "cash-back:" + t.RRN}
 	if t.Host == "" && t.Card != "" {
 		out = append(out, issuing.PaymentRef(t.Card, t.Counter))
 	}
@@ -415,3 +425,63 @@ func TerminalOf(q db.Reader, tid string) (Terminal, error) {
 	return Terminal{TID: r.tid, Batch: r.batch, Closed: r.closed, Signed: r.signed, Checks: r.checks, Keyed: r.keyed, Demand: r.demand, Status: r.status,
 		Reported: r.reported, Seen: r.seen}, err
 }
+
+// Prove compares what terminals sold with what settlement has of it: a booked
+// payment has one item of its amount, a refund one that takes it back. A
+// payment by the house's own chip may have been booked by its clearing record
+// before, under that one's name.
+func Prove(q db.Reader) (wrong []string, err error) {
+	const page = 1_000
+	for after := ""; ; {
+		list, err := txns(q, `rrn > $1 AND state = 'cleared' ORDER BY rrn LIMIT $2`, after, page)
+		if err != nil {
+			return nil, err
+		}
+		for i := range list {
+			t := &list[i]
+			after = t.RRN
+			what, err := t.proven(q)
+			if err != nil {
+				return nil, err
+			}
+			if what != "" {
+				wrong = append(wrong, fmt.Sprintf("transaction %s of terminal %s: %s", t.RRN, t.TID, what))
+			}
+		}
+		if len(list) < page {
+			return wrong, nil
+		}
+	}
+}
+
+// proven says what is wrong with a booked transaction's item; empty: nothing.
+func (t *Txn) proven(q db.Reader) (string, error) {
+	k := kindNames[t.Kind]
+	if k == nil {
+		return "it is of no kind", nil
+	}
+	ref, due := "sale:"+t.RRN, t.Due.Minor()
+	switch k.act {
+	case actPay, actComplete:
+	case actRefund:
+		ref, due = "refund:"+t.RRN, -t.Amount.Minor()
+	default:
+		return "", nil
+	}
+	i, _, err := settlement.Explain(q, ref)
+	switch {
+	case errors.Is(err, settlement.ErrItem):
+		if t.Host == "" && k.act == actPay && t.Counter >= 0 && t.Counter <= maxCounter {
+			return "", nil
+		}
+		return "it is booked and has no item", nil
+	case err != nil:
+		return "", err
+	case i.Payee != t.Shop || i.Amount.Minor() != due:
+		return fmt.Sprintf("its item is %s for %s, it is due %d fen", i.Amount, i.Payee, due), nil
+	}
+	return "", nil
+}
+
+// maxCounter is the highest counter of a chip; above it are requests without.
+const maxCounter = 0xFFFF

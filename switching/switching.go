@@ -101,6 +101,7 @@ type Txn struct {
 	Amount      money.Amount   // asked for
 	Due         money.Amount   // after completion, adjustment or tip
 	Refunded    money.Amount   // given back so far
+	Disputed    money.Amount   // its holder has by disputes
 	Entry       string         // field 22
 	Auth        string         // field 38
 	Code        string         // field 39
@@ -116,6 +117,9 @@ type Txn struct {
 	cut     time.Time // from when on it is the shop's without a settlement; of a pre-authorisation: over
 	counted int64     // fen, in the tally of its shop
 }
+
+// Left is what can still be given back of a transaction.
+func (t Txn) Left() money.Amount { return t.Due.Sub(t.Refunded).Sub(t.Disputed) }
 
 // A Place is what stands behind a terminal number.
 type Place struct {

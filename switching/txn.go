@@ -40,7 +40,7 @@ func (h *Host) transact(ctx context.Context, w *work) (code string, err error) {
 	switch p := w.s.place; {
 	case w.again:
 		return "A7", nil
-	case w.batch != w.next.batch, w.next.closed:
+	case w.batch != w.next.batch, w.next.closed, w.s.full(w.fen):
 		return "95", nil
 	case w.kind.act == actRefund && w.number == "" && !strings.HasPrefix(m.Text(22), "03"):
 		w.bad = 2
@@ -65,7 +65,7 @@ func (h *Host) transact(ctx context.Context, w *work) (code string, err error) {
 // repeated answers a trace that was used before in its batch: the same message
 // with the answer of then, another one with a refusal.
 func (h *Host) repeated(ctx context.Context, w *work) (code string, err error) {
-	if w.batch == w.next.batch && w.stan > w.s.top || w.batch > w.next.batch {
+	if w.batch == w.next.batch && w.stan > w.s.top {
 		return "", nil
 	}
 	var t Txn
@@ -83,7 +83,10 @@ func (h *Host) repeated(ctx context.Context, w *work) (code string, err error) {
 	case t.hash != w.hash:
 		return "94", h.unit(ctx, w, nil)
 	}
-	w.txn = &t
+	if w.txn = &t; t.State == Reversed { // the answer of then would be an approval
+		t.Auth = ""
+		return "12", h.unit(ctx, w, nil)
+	}
 	w.field55 = t.reply
 	switch t.Kind {
 	case "balance":
@@ -115,6 +118,19 @@ func (h *Host) replay(ctx context.Context, w *work, t *Txn) error {
 		w.field55, err = h.bank.Reply(ctx, p, d)
 	}
 	return err
+}
+
+// ended gives the code of what ended so: what refused it is written down, any
+// other error stays one.
+func (h *Host) ended(ctx context.Context, w *work, code string, err error) (string, error) {
+	var r refusal
+	if errors.As(err, &r) {
+		return h.refused(ctx, w, r.code, r.why)
+	}
+	if err != nil {
+		return "", err
+	}
+	return code, nil
 }
 
 // refused writes a refusal down and gives its code.
@@ -251,12 +267,8 @@ func (h *Host) house(ctx context.Context, w *work) (code string, err error) {
 		}
 		return h.answered(tx, w, t, d)
 	})
-	var r refusal
-	if errors.As(err, &r) {
-		return h.refused(ctx, w, r.code, r.why)
-	}
-	if err != nil {
-		return "", err
+	if code, err := h.ended(ctx, w, "", err); code != "" || err != nil {
+		return code, err
 	}
 	if w.kind.act == actAsk {
 		w.field54 = w.txn.extra
@@ -383,12 +395,7 @@ func (h *Host) follow(ctx context.Context, w *work) (string, error) {
 			return tell(tx, "sale."+happened[w.kind.act], t)
 		})
 	}
-	var r refusal
-	if errors.As(err, &r) {
-		w.txn = nil
-		return h.refused(ctx, w, r.code, r.why)
-	}
-	return "00", err
+	return h.ended(ctx, w, "00", err)
 }
 
 // happened names events.
@@ -402,12 +409,12 @@ func (w *work) adopt(o *Txn) {
 
 // check says whether the original allows what the message asks for.
 func (w *work) check(o *Txn) error {
-	left := o.Due.Sub(o.Refunded).Minor()
+	left := o.Left().Minor()
 	open := o.State == Approved || o.State == Cleared
 	switch k := w.kind; {
 	case k.act == actVoid && w.fen != o.Due.Minor(), k.act == actUnload && w.fen != o.Due.Minor():
 		return refuse("64", "another amount than the original's")
-	case k.act == actVoid && k.Name == "preauth.cancel" && o.State != Approved, !open, k.act == actVoid && !o.Refunded.IsZero():
+	case k.act == actVoid && k.Name == "preauth.cancel" && o.State != Approved, !open, k.act == actVoid && o.Left() != o.Due:
 		return refuse("12", "the original is "+string(o.State))
 	case k.act == actComplete && (o.State != Approved || w.now.Sub(o.At) > preauthLife):
 		return refuse("12", "the pre-authorisation is over")
@@ -455,7 +462,7 @@ func (w *work) apply(tx *db.Tx, t, o *Txn) error {
 			}
 			was = Cleared
 		}
-		if err = giveBack(tx, o, "refund:"+t.RRN, issuing.KindReturned, t.Amount, o.Due.Sub(o.Refunded)); err == nil {
+		if err = giveBack(tx, o, "refund:"+t.RRN, issuing.KindReturned, t.Amount, o.Left()); err == nil {
 			o.Refunded = o.Refunded.Add(t.Amount)
 		}
 		t.State = Cleared
