@@ -240,10 +240,6 @@ func (m *Market) equal(q db.Reader) error {
 			}
 		}
 		for k, x := range rows {
-			if suspended(x) {
-				m.count("taps in the bank's suspense: "+x.Why, 1)
-				continue
-			}
 			if x.State == switching.Sent || x.State == switching.Approved && x.Kind != "preauth" {
 				return differs("%s %06d/%06d is %s at the end", t.ID, k.batch, k.stan, x.State)
 			}
@@ -255,16 +251,10 @@ func (m *Market) equal(q db.Reader) error {
 	return nil
 }
 
-// suspended tells whether the bank could not book what a card approved by
-// itself, and says why: neither shop nor cardholder has the money moved.
-func suspended(x switching.Txn) bool {
-	return x.State == switching.Approved && x.Kind == "tap" && x.Why != ""
-}
-
 // compare holds a fact against its row.
 func (t *Till) compare(k key, x switching.Txn, decided bool) error {
 	f := t.facts[k]
-	if f.Side() == 0 || f.Gone || suspended(x) {
+	if f.Side() == 0 || f.Gone {
 		return nil
 	}
 	ends := map[switching.State]bool{switching.Cleared: true}
