@@ -241,6 +241,14 @@ func progress(o tsm.Order) []web.Step {
 	return out
 }
 
+// refusedWith says a status word that the order's script did not expect.
+func refusedWith(sw iso7816.SW) web.Text {
+	said := func(l web.Lang) string {
+		return words.StoryRefused.To(l, fmt.Sprintf("%04X %s", uint16(sw), sw.Meaning(l == web.ZH)))
+	}
+	return web.Text{ZH: said(web.ZH), EN: said(web.EN)}
+}
+
 // orderStory tells an order as it happened: placed, each phase when it was
 // first asked for, cuts, the end.
 func orderStory(o tsm.Order, lines []tsm.Line) []web.Happening {
@@ -255,7 +263,7 @@ func orderStory(o tsm.Order, lines []tsm.Line) []web.Happening {
 		case l.Cut:
 			out = append(out, web.Happening{At: l.Heard, What: words.StoryCut, Icon: "wifi-off", Tone: web.Warn})
 		case l.Answer != nil && !l.Good:
-			out = append(out, web.Happening{At: l.Heard, What: words.StoryRefused.F(l.Answer.SW.String()), Icon: "circle-alert", Tone: web.Warn})
+			out = append(out, web.Happening{At: l.Heard, What: refusedWith(l.Answer.SW), Icon: "circle-alert", Tone: web.Warn})
 		}
 	}
 	if o.State.Over() {
