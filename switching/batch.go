@@ -2,7 +2,6 @@ package switching
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -212,13 +211,10 @@ func (h *Host) upload(ctx context.Context, w *work) (code string, err error) {
 func (h *Host) endedBefore(ctx context.Context, w *work) (string, error) {
 	last := 0
 	err := h.store.Read(ctx, func(q *db.Query) error {
-		err := q.QueryRow(`SELECT batch FROM switching_batch WHERE tid = $1 AND state = $2 ORDER BY ended DESC LIMIT 1`, w.next.tid, batchEnded).Scan(&last)
-		if errors.Is(err, db.ErrNoRows) {
-			return nil
-		}
-		return err
+		return q.QueryRow(`SELECT COUNT(*) FROM switching_batch WHERE tid = $1 AND batch = $2 AND state = $3
+			AND ended = (SELECT MAX(ended) FROM switching_batch WHERE tid = $1)`, w.next.tid, w.batch, batchEnded).Scan(&last)
 	})
-	if err != nil || last != w.batch {
+	if err != nil || last == 0 {
 		return "95", err
 	}
 	w.sayBatch()

@@ -379,8 +379,17 @@ func TestDownloads(t *testing.T) {
 		t.Errorf("state %02X", p.in.Head()[7])
 	}
 	get("0800", "371", "")
-	if p.in.Head()[7]&15 != 0 {
-		t.Errorf("state %02X after it", p.in.Head()[7])
+	for _, x := range []struct {
+		code string
+		next byte
+	}{{"371", 1}, {"361", 5}, {"381", 7}, {"391", 0}} { // what it has never loaded, in turn
+		if get("0800", x.code, ""); p.in.Head()[7]&15 != x.next {
+			t.Errorf("state %02X after %s, want %d", p.in.Head()[7], x.code, x.next)
+		}
+	}
+	h.boot()
+	if get("0800", "361", ""); p.in.Head()[7]&15 != 0 {
+		t.Errorf("state %02X when all was loaded", p.in.Head()[7])
 	}
 }
 

@@ -25,7 +25,7 @@ import (
 const (
 	DefaultWait = 10 * time.Second    // for an issuer's host
 	DefaultKeep = 14 * 24 * time.Hour // messages in bytes
-	DefaultTaps = 5_000_00                // fen by taps of other issuers' cards, by shop and day
+	DefaultTaps = 5_000_00            // fen by taps of other issuers' cards, by shop and day
 	keysAsk     = 24 * time.Hour      // then a terminal is asked to sign on again
 	keysEnd     = 48 * time.Hour      // then it has to
 	preauthLife = 30 * 24 * time.Hour
@@ -200,6 +200,18 @@ func Receivable(host string) ledger.AccountID { return ledger.AccountID("receiva
 // openReceivable opens it; again it changes nothing.
 func openReceivable(tx *db.Tx, host string) error {
 	return ledger.OpenAccount(tx, ledger.Account{ID: Receivable(host), Code: codeReceivable, Name: "due from " + host, Currency: money.CNY})
+}
+
+// Forget has the switch look a terminal up again once the unit is durable:
+// something about it, its shop or its merchant has changed.
+func (h *Host) Forget(tx *db.Tx, tids ...string) {
+	tx.After(func() {
+		for _, tid := range tids {
+			if s, ok := h.sessions.Load(tid); ok {
+				s.(*session).stale.Store(true)
+			}
+		}
+	})
 }
 
 // A line is one message of the log.

@@ -421,18 +421,8 @@ type session struct {
 // full says that one more transaction of an amount might not fit into the totals
 // of the open batch: counts of three digits, sums of twelve. A sum that is too
 // high by what was reversed or adjusted errs on the safe side.
-func (s *session) full(fen int64) bool { return s.rows >= maxItems || s.rows > 0 && s.fen+fen > maxTotal }
-
-// Forget has the switch look a terminal up again once the unit is durable:
-// something about it, its shop or its merchant has changed.
-func (h *Host) Forget(tx *db.Tx, tids ...string) {
-	tx.After(func() {
-		for _, tid := range tids {
-			if s, ok := h.sessions.Load(tid); ok {
-				s.(*session).stale.Store(true)
-			}
-		}
-	})
+func (s *session) full(fen int64) bool {
+	return s.rows >= maxItems || s.rows > 0 && s.fen+fen > maxTotal
 }
 
 // bitmapAt is where the bitmap begins: behind header and message type.

@@ -47,11 +47,11 @@ func TestShopsDay(t *testing.T) {
 	for _, tt := range []struct {
 		what          string
 		cut           time.Duration
-		hour, minute  int    // of the last minute before the cut-off
+		hour, minute  int    // of the last minute before its day is over, five before the cut-off
 		before, after string // field 15
 	}{
-		{"shop", 0, 22, 59, "0916", "0917"},
-		{"night shop", 29 * time.Hour, 4, 59, "0916", "0917"},
+		{"shop", 0, 22, 54, "0916", "0917"},
+		{"night shop", 29 * time.Hour, 4, 54, "0916", "0917"},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
 			h := open(t, true, nil)
@@ -62,12 +62,12 @@ func TestShopsDay(t *testing.T) {
 			expect(t, "before", p.ask("sale", 10_00, c.chip(0, 10_00, pboc.ARQC)), "00")
 			expect(t, "its day", p.in.Text(15), tt.before)
 			h.tick()
-			h.want("before the cut-off", 5000_00, 10_00, 0)
+			h.want("before its end", 5000_00, 10_00, 0)
 			h.now.Advance(time.Minute)
 			expect(t, "after", p.ask("sale", 7_00, c.chip(0, 7_00, pboc.ARQC)), "00")
 			expect(t, "its day", p.in.Text(15), tt.after)
 			h.tick()
-			h.want("at the cut-off", 4990_00, 7_00, 10_00)
+			h.want("at its end", 4990_00, 7_00, 10_00)
 			h.now.Advance(23*time.Hour + 59*time.Minute)
 			h.tick()
 			h.want("before the next", 4990_00, 7_00, 10_00)
