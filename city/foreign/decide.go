@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"koala/calendar"
 	"koala/spec/clearing"
 	"koala/spec/iso8583"
 	"koala/spec/pan"
@@ -107,12 +108,24 @@ func (h *Host) check(q *iso8583.Message, need int64) string {
 		return "30"
 	case c.lost:
 		return "41"
+	case h.expired(q):
+		return "54"
 	case q.Has(52) && !h.pinRight(q):
 		return "55"
 	case c.fen < need:
 		return "51"
 	}
 	return "00"
+}
+
+// expired says whether the last month of the card is over, by field 14 or the
+// track (YYMM behind the separator); a message without either says nothing.
+func (h *Host) expired(q *iso8583.Message) bool {
+	last := q.Text(14)
+	if _, after, found := strings.Cut(strings.ReplaceAll(q.Text(35), "D", "="), "="); found && len(after) >= 4 {
+		last = after[:4]
+	}
+	return last != "" && last < h.cfg.Clock.Now().In(calendar.Beijing).Format("0601")
 }
 
 // pinRight opens the PIN block of format 0 (ISO 9564-1, 9.3.1) under the zone's

@@ -296,3 +296,24 @@ func TestDoubling(t *testing.T) {
 		t.Errorf("%q, %v", b.String(), err)
 	}
 }
+
+// TestExpiry: a card whose last month is over is refused, by field 14 or track 2.
+func TestExpiry(t *testing.T) {
+	for _, x := range []struct {
+		set  map[int]string
+		want string
+	}{
+		{map[int]string{14: "1508"}, "54"}, {map[int]string{14: "1509"}, "00"}, {map[int]string{14: "1510"}, "00"},
+		{map[int]string{35: number1 + "=1508101"}, "54"}, {map[int]string{35: number1 + "=1509101", 14: "1509"}, "00"}, {nil, "00"},
+	} {
+		d := open(t, nil)
+		if got := d.send(d.build("0200", "000000", "00", 1_00, x.set)).Text(39); got != x.want {
+			t.Errorf("%v: %s, want %s", x.set, got, x.want)
+		}
+	}
+	d := open(t, nil)
+	d.now.Advance(15 * 24 * time.Hour) // the first of October
+	if got := d.send(d.build("0200", "310000", "00", 0, map[int]string{14: "1509"})).Text(39); got != "54" {
+		t.Errorf("balance in the month after it: %s", got)
+	}
+}

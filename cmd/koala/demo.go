@@ -280,7 +280,7 @@ func (d *demo) welcome(out io.Writer, url string) {
 	}
 	if d.terminals != nil {
 		number := d.banks.sample()
-		fmt.Fprintf(out, "\nTerminals dial %s. A card of a simulated bank: koala pos sale --track2 %s=2512101 --pin %s\n",
+		fmt.Fprintf(out, "\nTerminals dial %s. A card of a simulated bank: koala pos sale --track2 %s=3012101 --pin %s\n",
 			d.terminals.where(), number, d.banks.pin(number))
 	}
 	fmt.Fprintf(out, "\nBooks in %s. It is %s in the city. Stop with Ctrl-C.\n", d.house.Store.Place(),
