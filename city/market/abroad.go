@@ -34,6 +34,7 @@ type Institution struct {
 // PIN. It has no chip.
 type Card struct {
 	Number, Track2, Expiry, PIN string
+	Credit                      bool
 }
 
 // GoString and String show nothing of the card.
@@ -87,7 +88,7 @@ func newInstitution(name, prefix string, m *Market) (*Institution, error) {
 		if err != nil {
 			return nil, err
 		}
-		i.Cards = append(i.Cards, Card{Number: number, Track2: number + "D3012101" + "000000", Expiry: "3012", PIN: i.host.PIN(number)})
+		i.Cards = append(i.Cards, Card{Number: number, Track2: number + "D3012101" + "000000", Expiry: "3012", PIN: i.host.PIN(number), Credit: i.Class == fee.Credit})
 		i.start[number] = i.host.Balance(number)
 	}
 	return i, nil

@@ -96,7 +96,8 @@ func (b *bank) order(m *Market, p settlement.Payout) {
 	}
 	b.ordered[p.ID] = true
 	f := m.bankFault()
-	if f == Stranger || p.Amount.Minor() <= astray {
+	shop := slices.ContainsFunc(m.shops, func(s *Shop) bool { return s.Payee == p.Payee })
+	if f == Stranger || p.Amount.Minor() <= astray || f == Bounced && !shop {
 		f = Carried
 	}
 	if f != Carried {

@@ -175,20 +175,8 @@ func (m *Market) Waits(ctx context.Context) (bool, error) {
 			return true, nil
 		}
 	}
-	waits := false
-	err = m.read(ctx, func(q *db.Query) error {
-		for _, s := range m.shops {
-			list, err := settlement.Payouts(q, s.Payee, "", page)
-			if err != nil {
-				return err
-			}
-			for _, p := range list {
-				waits = waits || p.State == settlement.Sent
-			}
-		}
-		return nil
-	})
-	return waits, err
+	sent, err := m.sent(ctx)
+	return len(sent) > 0, err
 }
 
 // nothingOpen: terminals and switch wait for nothing, people have decided all.
@@ -240,6 +228,12 @@ func (m *Market) equal(q db.Reader) error {
 			}
 		}
 		for k, x := range rows {
+			if x.State == switching.Declined && x.Why == "" {
+				return differs("%s: why %06d/%06d, a %s, was declined with %s is not kept", t.ID, k.batch, k.stan, x.Kind, x.Code)
+			}
+			if x.Code == "58" {
+				m.count("not allowed: "+x.Why, 1)
+			}
 			if x.State == switching.Sent || x.State == switching.Approved && x.Kind != "preauth" {
 				return differs("%s %06d/%06d is %s at the end", t.ID, k.batch, k.stan, x.State)
 			}
@@ -351,7 +345,8 @@ func (m *Market) Sum(sum hash.Hash) {
 		fmt.Fprintf(sum, "terminal %s %s %s\n", t.ID, t.TID, t.MID)
 		for _, k := range t.keys() {
 			f := t.facts[k]
-			fmt.Fprintf(sum, "%d/%d %d %d %v %v %s\n", k.batch, k.stan, f.Kind, f.Fen, f.Undone, f.Gone, f.RRN)
+			// The reference number itself counts commits, which a store may need more of.
+			fmt.Fprintf(sum, "%d/%d %d %d %v %v %v\n", k.batch, k.stan, f.Kind, f.Fen, f.Undone, f.Gone, f.RRN != "")
 		}
 	}
 	for _, i := range m.Institutions() {

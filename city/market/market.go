@@ -20,6 +20,7 @@ import (
 	"sync/atomic"
 
 	"koala/app"
+	"koala/calendar"
 	"koala/city/foreign"
 	"koala/city/street"
 	"koala/internal/clock"
@@ -48,8 +49,10 @@ type Config struct {
 	Clock  clock.Clock
 	Rand   func(id string) io.Reader // what devices draw from
 	Faults Faults
-	Hosts  bool   // the house asks the hosts that are played here; otherwise only their cardholders are
-	Dir    string // folder of the terminals' images; empty keeps none
+	Hosts  bool                                                 // the house asks the hosts that are played here; otherwise only their cardholders are
+	Dir    string                                               // folder of the terminals' images; empty keeps none
+	Files  func(host string, day calendar.Date) ([]byte, error) // clearing files; nil: of the hosts that are played here
+	Leave  int                                                  // exceptions that stay open for whoever looks
 }
 
 // A Market is all of it. It is safe for concurrent use; each terminal serves one
@@ -81,6 +84,9 @@ func New(cfg Config) (*Market, error) {
 		cfg.Rand = func(string) io.Reader { return clock.Entropy() }
 	}
 	m := &Market{cfg: cfg, byID: map[string]*Till{}, abroad: map[string]*Institution{}, through: map[string]bool{}, counts: map[string]int64{}, disputed: map[string]int64{}}
+	if cfg.Files == nil {
+		m.cfg.Files = func(host string, day calendar.Date) ([]byte, error) { return m.abroad[host].host.ClearingFile(day) }
+	}
 	for _, d := range definitions {
 		shop := &Shop{Definition: d}
 		for n := range d.Tills {

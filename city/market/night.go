@@ -6,14 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"koala/calendar"
 	"koala/internal/db"
-	"koala/money"
 	"koala/reconcile"
 	"koala/settlement"
-	"koala/settlement/fee"
 	"koala/switching"
 )
 
@@ -52,7 +51,7 @@ func (m *Market) Night(ctx context.Context, day calendar.Date) error {
 	if err := m.statement(ctx, day); err != nil {
 		return err
 	}
-	if err := m.write(ctx, "overdue", func(tx *db.Tx) error { return reconcile.Tick(tx, tx.Now()) }); err != nil {
+	if err := m.insist(ctx, "overdue", func() error { return m.House().Store.Write(ctx, func(tx *db.Tx) error { return reconcile.Tick(tx, tx.Now()) }) }); err != nil {
 		return err
 	}
 	if err := m.desk(ctx); err != nil {
@@ -74,11 +73,7 @@ func (m *Market) reconcile(ctx context.Context, i *Institution, day calendar.Dat
 	if m.through[i.Name+day.String()] {
 		return nil
 	}
-	ours, err := m.ours(ctx, i.Name, day)
-	if err != nil {
-		return err
-	}
-	file, err := i.host.ClearingFile(day)
+	file, err := m.cfg.Files(i.Name, day)
 	if err != nil {
 		return err
 	}
@@ -86,7 +81,7 @@ func (m *Market) reconcile(ctx context.Context, i *Institution, day calendar.Dat
 	i.carried, i.forgot = i.forgot, nil
 	var r reconcile.Report
 	err = m.insist(ctx, "reconciling", func() (err error) {
-		r, err = reconcile.Run(ctx, m.House().Store, reconcile.Day{Host: i.Name, Day: day, Ours: reconcile.List(ours), File: bytes.NewReader(file), Name: i.Name + " " + day.String()})
+		r, err = m.House().CompareDay(ctx, i.Name, day, bytes.NewReader(file), i.Name+" "+day.String())
 		return err
 	})
 	if err != nil {
@@ -139,31 +134,34 @@ func (m *Market) paper(i *Institution, file []byte) (out []byte) {
 	return out
 }
 
-// ours is what the switch has of a settlement day of a host: from cut-off to
-// cut-off.
-func (m *Market) ours(ctx context.Context, host string, day calendar.Date) (out []reconcile.Item, err error) {
-	to := day.Start(calendar.Beijing).Add(switching.CutOff)
-	from := to.AddDate(0, 0, -1)
+const page = 500
+
+// payouts has the bank carry out what it was ordered to pay.
+func (m *Market) payouts(ctx context.Context, day calendar.Date) error {
+	list, err := m.sent(ctx)
+	if err != nil {
+		return err
+	}
+	list = slices.DeleteFunc(list, func(p settlement.Payout) bool { return m.bank.ordered[p.ID] })
+	slices.SortFunc(list, func(a, b settlement.Payout) int { return strings.Compare(a.ID, b.ID) })
+	for _, p := range list {
+		m.bank.order(m, p)
+	}
+	m.count("payouts", int64(len(list)))
+	return nil
+}
+
+// sent are the payouts that the bank was ordered and has not confirmed.
+func (m *Market) sent(ctx context.Context) (out []settlement.Payout, err error) {
 	err = m.read(ctx, func(q *db.Query) error {
 		for before := ""; ; {
-			list, err := switching.Live(q, switching.Filter{Host: host, Before: before, Limit: page})
+			list, err := settlement.Payouts(q, "", before, page)
 			if err != nil {
 				return err
 			}
-			for _, t := range list {
-				before = t.RRN
-				if t.At.Before(from) {
-					return nil
-				}
-				if !t.At.Before(to) {
-					continue
-				}
-				x, is, err := itemOf(q, t)
-				if err != nil {
-					return err
-				}
-				if is {
-					out = append(out, x)
+			for _, p := range list {
+				if before = p.ID; p.State == settlement.Sent {
+					out = append(out, p)
 				}
 			}
 			if len(list) < page {
@@ -174,119 +172,13 @@ func (m *Market) ours(ctx context.Context, host string, day calendar.Date) (out 
 	return out, err
 }
 
-const page = 500
-
-// itemOf is a transaction as the desk compares it; false when it moves nothing.
-func itemOf(q db.Reader, t switching.Txn) (x reconcile.Item, is bool, err error) {
-	k := switching.KindNamed(t.Kind)
-	if k == nil || k.Side == switching.Uncounted {
-		return x, false, nil
-	}
-	x = reconcile.Item{RRN: t.RRN, TID: t.TID, STAN: fmt.Sprintf("%06d", t.STAN), Date: calendar.Of(t.At, calendar.Beijing), Kind: reconcile.Sale, State: reconcile.Cleared,
-		Fen: t.Due.Minor(), Currency: money.CNY, Class: t.Class, At: t.At, Payee: t.Shop}
-	if t.Kind == "completion" || t.Kind == "advice" {
-		x.Kind = reconcile.Completion
-	}
-	if k.Side == switching.Credits {
-		x.Fen = -x.Fen
-		if x.Kind = reconcile.Void; t.Kind == "refund" {
-			x.Kind = reconcile.Refund
-		}
-	}
-	switch t.State {
-	case switching.Declined:
-		x.State = reconcile.Declined
-	case switching.Reversed, switching.Unknown, switching.Sent:
-		x.State = reconcile.Reversed
-	}
-	x.Fee, x.Network, err = priceOf(q, t, x.Fen)
-	return x, true, err
-}
-
-// priceOf is what issuer and network keep of a transaction by the house's own
-// price list, below zero where it is given back.
-func priceOf(q db.Reader, t switching.Txn, fen int64) (issuer, network int64, err error) {
-	terms, err := settlement.AllTerms(q, t.Shop)
-	if err != nil {
-		return 0, 0, err
-	}
-	i := settlement.Item{Ref: t.RRN, Payee: t.Shop, Amount: money.Fen(fen), At: t.At, Kind: "sale", Card: fee.Class(t.Class), Issuer: t.Host}
-	if fen < 0 {
-		o, err := switching.Transaction(q, t.Original)
-		if errors.Is(err, switching.ErrNotFound) {
-			return 0, 0, nil // it was declined
-		}
-		if err != nil {
-			return 0, 0, err
-		}
-		i.SaleAt, i.Remains = o.At, o.Due
-		all, err := switching.Transactions(q, o)
-		if err != nil {
-			return 0, 0, err
-		}
-		for _, x := range all { // what other refunds took before
-			if x.Kind == "refund" && x.State == switching.Cleared && x.RRN < t.RRN {
-				i.Remains = i.Remains.Sub(x.Due)
-			}
-		}
-	}
-	p, _, err := settlement.Price(i, terms)
-	return p.Issuer, p.Network, err
-}
-
-// payouts tells the desk what the bank was ordered to pay, and the bank pays.
-func (m *Market) payouts(ctx context.Context, day calendar.Date) error {
-	var list []settlement.Payout
-	err := m.read(ctx, func(q *db.Query) error {
-		for _, s := range m.shops {
-			all, err := settlement.Payouts(q, s.Payee, "", page)
-			if err != nil {
-				return err
-			}
-			for _, p := range all {
-				if p.State == settlement.Sent && !m.bank.ordered[p.ID] {
-					list = append(list, p)
-				}
-			}
-		}
-		return nil
-	})
-	if err != nil || len(list) == 0 {
-		return err
-	}
-	slices.SortFunc(list, func(a, b settlement.Payout) int { return bytes.Compare([]byte(a.ID), []byte(b.ID)) })
-	err = m.write(ctx, "payouts", func(tx *db.Tx) error {
-		for _, p := range list {
-			if err := reconcile.Expect(tx, reconcile.Payout{ID: p.ID, Payee: p.Payee, Fen: p.Amount.Minor(), Day: calendar.Of(tx.Now(), calendar.Beijing)}); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	for _, p := range list {
-		m.bank.order(m, p)
-	}
-	m.count("payouts", int64(len(list)))
-	return nil
-}
-
-// statement is what the bank wrote since the last one.
+// statement is what the bank wrote since the last one: it comes every day.
 func (m *Market) statement(ctx context.Context, day calendar.Date) error {
 	lines := m.bank.due(m.cfg.Clock.Now())
-	if len(lines) == 0 {
-		return nil
-	}
 	m.bank.statements++
 	raw := reconcile.AppendStatement(nil, reconcile.Statement{Account: account, From: day, To: day.AddDays(1), Lines: lines})
-	s, err := reconcile.ParseStatement(raw)
-	if err != nil {
-		return err
-	}
 	return m.insist(ctx, "statement", func() error {
-		_, err := reconcile.Import(ctx, m.House().Store, s, fmt.Sprintf("statement %d", m.bank.statements))
+		_, err := m.House().TakeStatement(ctx, raw, fmt.Sprintf("statement %d", m.bank.statements))
 		return err
 	})
 }
@@ -317,7 +209,7 @@ func (m *Market) desk(ctx context.Context) error {
 			continue
 		}
 		for _, y := range list[n+1:] {
-			if gone[x.ID] || gone[y.ID] || x.Held+y.Held != 0 || x.Held == 0 {
+			if gone[x.ID] || gone[y.ID] || x.Held+y.Held != 0 || x.Held == 0 || !oneSale(x, y) {
 				continue
 			}
 			if err := m.write(ctx, "offset", func(tx *db.Tx) error { return reconcile.Offset(tx, x.ID, y.ID, second+"-2", "they are one payment") }); err != nil {
@@ -335,6 +227,23 @@ func (m *Market) desk(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// oneSale tells whether two exceptions may be about the same sale: those of the
+// bank's lines name none.
+func oneSale(x, y reconcile.Exception) bool {
+	a, b := rrnOf(x), rrnOf(y)
+	return a == b || a == "" || b == ""
+}
+
+func rrnOf(x reconcile.Exception) string {
+	switch {
+	case x.Ours != nil:
+		return x.Ours.RRN
+	case x.Theirs != nil:
+		return x.Theirs.RRN
+	}
+	return ""
 }
 
 // sign has one person propose and another sign. The payout that came back goes
@@ -377,12 +286,38 @@ func (m *Market) end(ctx context.Context, x reconcile.Exception) error {
 		}
 	}
 	m.bank.correct(m, x)
-	if x.Type == reconcile.DeclinedCleared || x.Type == reconcile.ReversedCleared {
-		if i := m.abroad[x.Host]; i != nil && x.Ours != nil {
-			i.host.Correct(x.Ours.RRN)
+	if i := m.abroad[x.Host]; i != nil {
+		rrn, err := m.unbooked(ctx, x)
+		if err != nil {
+			return err
+		}
+		if rrn != "" {
+			i.host.Correct(rrn)
 		}
 	}
 	return nil
+}
+
+// unbooked names a transaction that an institution has booked and the house has
+// not, whether its line came on its day or later; empty: none.
+func (m *Market) unbooked(ctx context.Context, x reconcile.Exception) (rrn string, err error) {
+	switch {
+	case x.Ours != nil && (x.Type == reconcile.DeclinedCleared || x.Type == reconcile.ReversedCleared):
+		return x.Ours.RRN, nil
+	case x.Theirs == nil || x.Type != reconcile.MissingHere:
+		return "", nil
+	}
+	err = m.read(ctx, func(q *db.Query) error {
+		t, err := switching.Transaction(q, x.Theirs.RRN)
+		if err == nil && (t.State == switching.Declined || t.State == switching.Reversed) {
+			rrn = t.RRN
+		}
+		if errors.Is(err, switching.ErrNotFound) {
+			err = nil
+		}
+		return err
+	})
+	return rrn, err
 }
 
 // exceptions are those that are not closed.

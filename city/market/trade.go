@@ -43,6 +43,9 @@ const maxSold = 200
 // and paid; sometimes voided, with a tip, or a sale of before is given back.
 func (m *Market) Trade(ctx context.Context, dice Dice, who Shopper) (Outcome, error) {
 	s := m.shops[dice.IntN(len(m.shops))]
+	for who.Card != nil && who.Card.Credit && s.Mobile && dice.IntN(oddly) > 0 { // its reader may not take credit cards
+		s = m.shops[dice.IntN(len(m.shops))]
+	}
 	t := s.Tills[dice.IntN(len(s.Tills))]
 	fen := uint64(s.Low*yuan) + uint64(dice.IntN((s.High-s.Low)*yuan))
 	if who.Most > 0 {
@@ -79,11 +82,18 @@ func (m *Market) Trade(ctx context.Context, dice Dice, who Shopper) (Outcome, er
 	return out, err
 }
 
+// oddly is one in how many does what a shop may not.
+const oddly = 8
+
 // present brings the shopper's card to the terminal.
 func (w Shopper) present(dice Dice, t *Till, o *Order) {
 	if c := w.Card; c != nil {
 		o.PIN = c.PIN
-		if o.Card = (unionpay.Card{Track2: c.Track2}); !t.Mobile && dice.IntN(5) == 0 {
+		every := 5
+		if !t.Keys {
+			every *= oddly // a cashier who does not know better
+		}
+		if o.Card = (unionpay.Card{Track2: c.Track2}); !t.Mobile && dice.IntN(every) == 0 {
 			o.Card = unionpay.Card{PAN: c.Number, Expiry: c.Expiry}
 		}
 		return
