@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"koala/calendar"
 	"koala/customer"
@@ -141,24 +140,24 @@ func (h *Host) read(ctx context.Context, w *work) (err error) {
 // entries are the first two digits of field 22 that there are.
 const entries = "01 02 03 05 07 80 91 98"
 
+// monthDays are the days of each month; a leap day is one.
+var monthDays = [13]int{0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31}
+
 // malformed names the first of fields 22, 12, 13 and 14 that says what cannot be;
 // 0: none does.
 func malformed(m *iso8583.Message) int {
-	entry := m.Text(22)
-	if len(entry) != 3 || entry[2] > '2' || !strings.Contains(entries, entry[:2]) {
+	two := func(v []byte, at int) int { return number(rest(v, at, at+2)) }
+	month := func(v []byte, at int) bool { return two(v, at) >= 1 && two(v, at) <= 12 }
+	entry, clock, day, last := m.Get(22), m.Get(12), m.Get(13), m.Get(14)
+	switch {
+	case len(entry) != 3, entry[2] > '2', !strings.Contains(entries, string(entry[:2])):
 		return 22
-	}
-	for n, form := range [...]string{12: "150405", 13: "0102", 14: "0601"} {
-		if form == "" || !m.Has(n) {
-			continue
-		}
-		v := m.Text(n)
-		if n == 13 { // a leap day is one
-			v, form = "2000"+v, "2006"+form
-		}
-		if _, err := time.Parse(form, v); err != nil {
-			return n
-		}
+	case len(clock) > 0 && (two(clock, 0) > 23 || two(clock, 2) > 59 || two(clock, 4) > 59):
+		return 12
+	case len(day) > 0 && (!month(day, 0) || two(day, 2) < 1 || two(day, 2) > monthDays[two(day, 0)]):
+		return 13
+	case len(last) > 0 && !month(last, 2):
+		return 14
 	}
 	return 0
 }
