@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/text/encoding/simplifiedchinese"
@@ -54,7 +55,7 @@ func (h *Host) download(ctx context.Context, w *work) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		keys = append(keys, emv.CAKeys()...)
+		keys = slices.DeleteFunc(append(keys, emv.CAKeys()...), useless)
 		if w.net == netCA {
 			w.field62 = caKey(keys, asked)
 		} else {
@@ -125,6 +126,12 @@ func caName(k emv.CAKey) []byte {
 	out := tlv.Append(nil, emv.TagTerminalAID, k.RID[:])
 	out = tlv.Append(out, tagIndex, []byte{k.Index})
 	return tlv.Append(out, tagExpiry, []byte(caExpiry))
+}
+
+// useless is a CA key of a scheme none of whose applications a terminal is given:
+// all published keys would be more than a list of two digits can name.
+func useless(k emv.CAKey) bool {
+	return !slices.ContainsFunc(applications, func(a application) bool { return bytes.HasPrefix(a.aid, k.RID[:]) })
 }
 
 // caKey is the key that 9F06 and 9F22 name.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -161,6 +162,94 @@ func TestLinksMisused(t *testing.T) {
 		"terminal add", "terminal add --trial A --shop b", "terminal install", "bench auth --terminals 0", "bench auth --chip 101"} {
 		if x := koala(t, "", append(strings.Fields(args), "--help=false")...); x.code != exitMisused {
 			t.Errorf("koala %s: %d %s", args, x.code, x.errs)
+		}
+	}
+}
+
+// With koala serve alone a trial card of the house's own bank pays, by what the
+// commands print and nothing else.
+func TestTrialCard(t *testing.T) {
+	r := newCounterRig(t)
+	if x := koala(t, "a long secret\n", "person", "--login", "lin", "--name", "林", "--phone", "13800001234", "--data", r.dir); x.code != exitFine {
+		t.Fatalf("%d %s", x.code, x.errs)
+	}
+	for _, args := range [][]string{{"--login", "lin", "--pin", "12"}, {"--login", "lin", "--pin", "12345x"}, {}, {"--login", "lin", "--fund", "-1"}} {
+		if x := koala(t, "", append([]string{"terminal", "card", "--data", r.dir}, args...)...); x.code != exitMisused {
+			t.Errorf("%v: %d %s", args, x.code, x.errs)
+		}
+	}
+	if x := koala(t, "", "terminal", "card", "--login", "nobody", "--data", r.dir); x.code != exitRefused || !strings.Contains(x.errs, "customer.not_found") {
+		t.Errorf("%d %s", x.code, x.errs)
+	}
+	var card, other struct{ Number, Expiry, Track2, PIN string }
+	for _, c := range []any{&card, &other} {
+		if err := json.Unmarshal([]byte(r.koala("terminal", "card", "--login", "lin", "--fund", "20000", "--json", "--data", r.dir)), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if card.Number == other.Number || len(card.PIN) != 6 || card.Track2 != card.Number+"="+card.Expiry+"120" {
+		t.Errorf("%+v and %+v", card, other)
+	}
+	r.serve()
+	tid, mid, _ := r.installed()
+	line := []string{"--connect", r.line, "--tid", tid, "--mid", mid, "--terminal", filepath.Join(r.dir, "till.flash")}
+	pos := func(kind string, args ...string) (int, string) {
+		x := koala(t, "", slices.Concat([]string{"pos", kind}, line, args)...)
+		return x.code, x.out + x.errs
+	}
+	if code, says := pos("sign-on", "--tmk-file", filepath.Join(r.dir, "till.tmk")); code != exitFine {
+		t.Fatal(says)
+	}
+	wrong := string('0'+(card.PIN[0]-'0'+1)%10) + card.PIN[1:]
+	for _, sale := range []struct {
+		fen, pin string
+		code     int
+	}{{"15000", card.PIN, exitFine}, {"100", wrong, exitRefused}, {"40000", card.PIN, exitRefused}} {
+		if code, says := pos("sale", "--track2", card.Track2, "--pin", sale.pin, "--amount", sale.fen); code != sale.code {
+			t.Errorf("a sale over %s fen: %d %s", sale.fen, code, says)
+		}
+	}
+	if code, says := pos("settle"); code != exitFine || !strings.Contains(says, "balanced with the host") {
+		t.Errorf("%d %s", code, says)
+	}
+	r.stop()
+	if x := koala(t, "", "verify", "--data", r.dir); x.code != exitFine {
+		t.Errorf("%s %s", x.out, x.errs)
+	}
+}
+
+// A second registration never takes the first one's transport key away, and an
+// installation with a key that is not the last says what to do.
+func TestTransportKeys(t *testing.T) {
+	r := newCounterRig(t)
+	first := r.koala("terminal", "add", "--trial", "Noodles", "--serial", "PX7-1", "--json", "--data", r.dir)
+	if x := koala(t, "", "terminal", "add", "--trial", "Noodles", "--serial", "PX7-1", "--json", "--data", r.dir); x.code != exitRefused || x.out != "" || !strings.Contains(x.errs, "koala terminal transport") {
+		t.Errorf("%d %s %s", x.code, x.out, x.errs)
+	}
+	var a, b terminalCard
+	if err := json.Unmarshal([]byte(first), &a); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(r.koala("terminal", "add", "--trial", "Noodles", "--json", "--data", r.dir)), &b); err != nil || a.TID == b.TID {
+		t.Errorf("%s, %s, %v", a.TID, b.TID, err)
+	}
+	r.koala("terminal", "transport", a.TID, "--by", "wang", "--why", "lost", "--data", r.dir)
+	mixed := b
+	mixed.Transport = a.Transport
+	text, err := json.Marshal(mixed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.serve()
+	for name, bad := range map[string]struct{ card, says string }{"dead": {first, "koala terminal transport " + a.TID}, "mixed": {string(text), "the transport key is of terminal " + a.TID}} {
+		path := filepath.Join(r.dir, name)
+		r.write(path, bad.card)
+		x := koala(t, "", "terminal", "install", "--door", r.page, "--card", path, "--tmk-file", path+".tmk")
+		if x.code != exitRefused || !strings.Contains(x.errs, bad.says) {
+			t.Errorf("%s: %d %s", name, x.code, x.errs)
+		}
+		if _, err := os.Stat(path + ".tmk"); err == nil {
+			t.Errorf("%s: a file is left", name)
 		}
 	}
 }
