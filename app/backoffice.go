@@ -39,8 +39,13 @@ func (riskHolds) Hold(tx *db.Tx, id, shop, why string) error {
 	return err
 }
 
-// Release ends it.
-func (riskHolds) Release(tx *db.Tx, id string) error { return settlement.Release(tx, riskHold(id)) }
+// Release ends it, if staff have not.
+func (riskHolds) Release(tx *db.Tx, id string) error {
+	if err := settlement.Release(tx, riskHold(id)); !errors.Is(err, settlement.ErrHold) {
+		return err
+	}
+	return nil
+}
 
 // A watch judges the switch's transactions by the risk desk's rules. What it
 // has to know of a terminal beside them comes when the switch looks it up.
@@ -53,7 +58,8 @@ type watch struct {
 type spot struct {
 	agent string
 	since time.Time
-	home  risk.Place
+	here  risk.Place
+	was   risk.Place // where the device stood before, if it was moved
 	level risk.Level
 }
 
@@ -63,9 +69,13 @@ func (w *watch) met(q db.Reader, s merchant.Standing) error {
 	if err != nil {
 		return err
 	}
-	c := s.Shop.Place()
-	const perDegree = 10_000
-	x := spot{agent: m.Agent, since: s.Terminal.Made, home: risk.Place{Lat: int32(c.Lat * perDegree), Lon: int32(c.Lon * perDegree)}, level: risk.NormalRisk}
+	x := spot{agent: m.Agent, since: s.Terminal.Made, here: placeOf(s.Shop), level: risk.NormalRisk}
+	x.was = x.here
+	if before, moved, err := merchant.MovedFrom(q, s.Terminal); err != nil {
+		return err
+	} else if moved {
+		x.was = placeOf(before)
+	}
 	switch s.Risk {
 	case merchant.RiskA:
 		x.level = risk.LowRisk
@@ -111,7 +121,10 @@ func (w *watch) Judge(t switching.Txn, p switching.Place) switching.Judgement {
 	}
 	if x, ok := w.spots.Load(t.TID); ok {
 		s := x.(spot)
-		f.Agent, f.Since, f.Place, f.Home, f.Level = s.agent, s.since, s.home, s.home, s.level
+		f.Agent, f.Since, f.Place, f.Home, f.Level = s.agent, s.since, s.here, s.here, s.level
+		if f.At.Before(s.since.Add(movedTime)) {
+			f.Home = s.was
+		}
 	}
 	d := w.engine.Assess(f)
 	j := switching.Judgement{Keep: func(tx *db.Tx, t switching.Txn) error {
@@ -133,24 +146,21 @@ const (
 	deskChunk = 500
 )
 
-// tickDesks does what has fallen due at the back office.
+// tickDesks does what has fallen due at the back office, each part whether or
+// not the others could.
 func (h *House) tickDesks(ctx context.Context, now time.Time) error {
-	err := h.Store.Write(ctx, func(tx *db.Tx) error { return reconcile.Tick(tx, now) })
-	for n := deskChunk; n == deskChunk && err == nil; {
-		err = h.Store.Write(ctx, func(tx *db.Tx) (err error) {
-			n, err = dispute.Tick(tx, now, deskChunk)
-			return err
-		})
-	}
-	if err == nil {
-		err = h.Store.Write(ctx, func(tx *db.Tx) error {
+	return errors.Join(
+		named("reconciliation", reconcile.Tick(ctx, h.Store, now)),
+		named("disputes", h.tickDisputes(ctx, now)),
+		named("old facts", h.Store.Write(ctx, func(tx *db.Tx) error {
 			_, err := risk.Forget(tx, now.Add(-factLife), deskChunk)
 			return err
-		})
-	}
-	if err == nil {
-		err = h.takeFiles(ctx)
-	}
+		})),
+		h.takeFiles(ctx))
+}
+
+func (h *House) tickDisputes(ctx context.Context, now time.Time) error {
+	_, err := dispute.Tick(ctx, h.Store, now)
 	return err
 }
 
@@ -226,14 +236,11 @@ func (h *House) takeFiles(ctx context.Context) error {
 		return nil
 	}
 	for _, f := range list { // by name: a host's days come in order, statements behind most
-		if err == nil && f.Type().IsRegular() && !strings.HasPrefix(f.Name(), ".") {
-			err = h.takeFile(ctx, dir, f.Name())
+		if ctx.Err() == nil && f.Type().IsRegular() && !strings.HasPrefix(f.Name(), ".") {
+			err = errors.Join(err, h.takeFile(ctx, dir, f.Name()))
 		}
 	}
-	if err != nil {
-		return fmt.Errorf("files in %s: %w", clearingIn, err)
-	}
-	return nil
+	return named("files in "+clearingIn, err)
 }
 
 func (h *House) takeFile(ctx context.Context, dir, name string) error {
@@ -290,6 +297,10 @@ func (h *House) takeRaw(ctx context.Context, name string, raw []byte) error {
 func switched(q db.Reader, host string, day calendar.Date) (out []reconcile.Item, err error) {
 	to := day.Start(calendar.Beijing).Add(switching.CutOff)
 	from := to.AddDate(0, 0, -1)
+	waits, err := undecided(q)
+	if err != nil {
+		return nil, err
+	}
 	for before := ""; ; {
 		list, err := switching.Live(q, switching.Filter{Host: host, Before: before, Limit: deskChunk})
 		if err != nil {
@@ -301,7 +312,7 @@ func switched(q db.Reader, host string, day calendar.Date) (out []reconcile.Item
 				return out, nil
 			}
 			k := switching.KindNamed(t.Kind)
-			if !t.At.Before(to) || k == nil || k.Side == switching.Uncounted {
+			if !t.At.Before(to) || k == nil || k.Side == switching.Uncounted || !booked(t, waits) {
 				continue
 			}
 			x := itemOf(t, k.Side)
@@ -314,6 +325,31 @@ func switched(q db.Reader, host string, day calendar.Date) (out []reconcile.Item
 			return out, nil
 		}
 	}
+}
+
+// undecided are the approved sales that their terminals do not know: they are
+// not booked before people have decided.
+func undecided(q db.Reader) (map[string]bool, error) {
+	out := map[string]bool{}
+	for after := ""; ; {
+		list, err := switching.Differences(q, true, after, deskChunk)
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range list {
+			after = d.ID
+			out[d.RRN] = out[d.RRN] || d.What == switching.MissingAtTerminal
+		}
+		if len(list) < deskChunk {
+			return out, nil
+		}
+	}
+}
+
+// booked tells whether the books have a transaction, or will have it without
+// anybody's doing: the second copy of a tap never, nor what waits for people.
+func booked(t switching.Txn, waits map[string]bool) bool {
+	return t.State != switching.Noted && (t.State != switching.Approved || !waits[t.RRN])
 }
 
 // itemOf is a transaction as the desk compares it.

@@ -8,6 +8,7 @@ import (
 	"koala/calendar"
 	"koala/internal/db"
 	"koala/merchant"
+	"koala/risk"
 	"koala/settlement"
 	"koala/settlement/fee"
 	"koala/switching"
@@ -73,4 +74,14 @@ func (estate) SignedOn(tx *db.Tx, tid string) error {
 		return err
 	}
 	return merchant.Saw(tx, tid, "")
+}
+
+// movedTime is how long a device that came from another shop counts as moved
+// (house rule): terminals do not say where they are, so this is what is known.
+const movedTime = 30 * 24 * time.Hour
+
+func placeOf(s merchant.Shop) risk.Place {
+	const perDegree = 10_000
+	c := s.Place()
+	return risk.Place{Lat: int32(c.Lat * perDegree), Lon: int32(c.Lon * perDegree)}
 }

@@ -6,6 +6,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -95,6 +96,7 @@ func (h *House) wire(ctx context.Context) (err error) {
 	h.Desk = &customer.Desk{Store: h.Store, Seal: h.Keys.Seal, Salt: cfg.Rand}
 	h.Bank = issuing.NewBank(h.Store, h.Keys)
 	h.Acquiring = acquiring.NewOffice(h.Store, h.Keys, h.Bank, elements)
+	h.watchDesks()
 	h.Merchants = &merchant.Desk{Store: h.Store, Seal: h.Keys.Seal, Token: h.Keys.Token}
 	if h.Risk, err = risk.Open(ctx, h.Store, riskHolds{}); err != nil {
 		return err
@@ -156,33 +158,44 @@ func (h *House) Now() time.Time { return h.Store.Now() }
 
 // Tick does everything that has become due: orders that timed out, journeys
 // that never ended, sales in suspense, the settlement of closed days, card keys
-// made ahead. It may be called at any time and any number of times.
+// made ahead. It may be called at any time and any number of times. A part that
+// fails keeps no other from running; the error names each that did.
 func (h *House) Tick(ctx context.Context) error {
 	now := h.Now()
-	if err := h.TSM.Tick(ctx, now); err != nil {
-		return fmt.Errorf("orders: %w", err)
+	var failed error
+	for _, part := range []struct {
+		name string
+		do   func() error
+	}{
+		{"orders", func() error { return h.TSM.Tick(ctx, now) }},
+		{"journeys", func() error { return h.Transit.Tick(ctx, now) }},
+		{"what shops handed over", func() error { return h.Acquiring.Tick(ctx) }},
+		{"the switch", func() error { return h.Switch.Tick(ctx, now) }},
+		{"settlement's deadlines", func() error { return settlement.Tick(ctx, h.Store) }},
+		{"settlement", func() error { return settlement.RunDue(ctx, h.Store) }},
+		{"the back office", func() error { return h.tickDesks(ctx, now) }},
+		{"partners' requests", func() error { return h.Store.Write(ctx, forget) }},
+		{"views and keys", func() error { return h.ahead(ctx) }},
+	} {
+		if err := ctx.Err(); err != nil {
+			return errors.Join(failed, err)
+		}
+		failed = errors.Join(failed, named(part.name, part.do()))
 	}
-	if err := h.Transit.Tick(ctx, now); err != nil {
-		return fmt.Errorf("journeys: %w", err)
+	return failed
+}
+
+// named says which part an error is of.
+func named(part string, err error) error {
+	if err != nil {
+		err = fmt.Errorf("%s: %w", part, err)
 	}
-	if err := h.Acquiring.Tick(ctx); err != nil {
-		return fmt.Errorf("what shops handed over: %w", err)
-	}
-	if err := h.Switch.Tick(ctx, now); err != nil {
-		return fmt.Errorf("the switch: %w", err)
-	}
-	if err := settlement.Tick(ctx, h.Store); err != nil {
-		return fmt.Errorf("settlement's deadlines: %w", err)
-	}
-	if _, err := settlement.Run(ctx, h.Store, settlement.LastDay(now)); err != nil {
-		return fmt.Errorf("settlement: %w", err)
-	}
-	if err := h.tickDesks(ctx, now); err != nil {
-		return fmt.Errorf("the back office: %w", err)
-	}
-	if err := h.Store.Write(ctx, forget); err != nil {
-		return fmt.Errorf("partners' requests: %w", err)
-	}
+	return err
+}
+
+// ahead brings the views up to the journal, where nothing else does, or makes
+// card keys.
+func (h *House) ahead(ctx context.Context) error {
 	if h.Config.Inline {
 		return h.Book.Project(ctx)
 	}

@@ -1,6 +1,7 @@
 package dispute
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -50,6 +51,13 @@ func open(tx *db.Tx, c Claim) (Case, error) {
 	active, err := cases(tx, `rrn = $1 AND final = $2 ORDER BY id LIMIT 1`, c.Sale.RRN, false)
 	if err == nil && len(active) > 0 {
 		err = ErrActive
+	}
+	if err != nil {
+		return Case{}, err
+	}
+	taken, err := Taken(tx, c.Sale.RRN) // cases before this one ended with the issuer
+	if err == nil && taken.Add(c.Amount).Cmp(c.Sale.Amount) > 0 {
+		err = ErrClaim
 	}
 	if err != nil {
 		return Case{}, err
@@ -125,6 +133,7 @@ var due = map[State]Rule{Requested: RuleAnswer, Charged: RulePresent, Presented:
 // set, the step is written down.
 func (c Case) enter(tx *db.Tx, was State, who, why string) (_ Case, err error) {
 	c.At = tx.Now()
+	moved := c.Moves
 	switch r, bound := due[c.State]; {
 	case c.State == Answered || c.State == Missed: // counts from the sale
 		c.Due, err = deadline(tx, RuleCharge, c.Sale.At)
@@ -138,6 +147,9 @@ func (c Case) enter(tx *db.Tx, was State, who, why string) (_ Case, err error) {
 	}
 	if err == nil {
 		err = updateCase(tx, c, was)
+	}
+	if err == nil && c.takes() != (Case{State: was, Moves: moved}).takes() {
+		err = c.tell(tx)
 	}
 	if err == nil {
 		err = insertEvent(tx, c.ID, Event{At: c.At, Who: who, Was: was, Is: c.State, Why: why})
@@ -165,7 +177,7 @@ func (c *Case) place(tx *db.Tx) error {
 		issuer, held = false, false
 	}
 	if c.Held && !held {
-		if err := settlement.Release(tx, c.holdID()); err != nil {
+		if err := settlement.Release(tx, c.holdID()); err != nil && !errors.Is(err, settlement.ErrHold) { // staff ended it before
 			return err
 		}
 	}
@@ -307,19 +319,47 @@ func missedTo(c Case) State {
 	return Lost
 }
 
-// Tick moves the cases whose deadline has passed at now, at most limit of them,
-// and says how many.
-func Tick(tx *db.Tx, now time.Time, limit int) (int, error) {
-	over, err := cases(tx, `final = $1 AND due > 0 AND due <= $2 ORDER BY due, id LIMIT $3`, false, now.UnixMicro(), page(limit))
-	if err != nil {
-		return 0, err
-	}
-	for _, c := range over {
-		if _, err := move(tx, c.ID, missedTo(c), System, "the deadline of "+c.Due.In(calendar.Beijing).Format("2006-01-02 15:04")+" passed"); err != nil {
-			return 0, err
+// tickPage is how many cases Tick reads at a time.
+const tickPage = 200
+
+// Tick moves the cases whose deadline has passed at now and says how many. Each
+// has a unit of its own: one that cannot move keeps no other from it.
+func Tick(ctx context.Context, store *db.Store, now time.Time) (n int, err error) {
+	var failed []error
+	for last := (Case{}); ; {
+		var over []Case
+		err := store.Read(ctx, func(q *db.Query) (err error) {
+			over, err = cases(q, `final = $1 AND due > 0 AND due <= $2 AND (due > $3 OR due = $3 AND id > $4) ORDER BY due, id LIMIT $5`,
+				false, now.UnixMicro(), micros(last.Due), last.ID, tickPage)
+			return err
+		})
+		if err != nil {
+			return n, errors.Join(append(failed, err)...)
+		}
+		for _, last = range over {
+			moved := false
+			err := store.Write(ctx, func(tx *db.Tx) (err error) {
+				moved, err = miss(tx, last.ID, now)
+				return err
+			})
+			if failed = append(failed, err); moved && err == nil {
+				n++
+			}
+		}
+		if len(over) < tickPage {
+			return n, errors.Join(failed...)
 		}
 	}
-	return len(over), nil
+}
+
+// miss moves a case whose deadline has passed, if nobody has moved it meanwhile.
+func miss(tx *db.Tx, id string, now time.Time) (bool, error) {
+	c, err := Get(tx, id)
+	if err != nil || c.State.Final() || c.Due.IsZero() || c.Due.After(now) {
+		return false, err
+	}
+	_, err = move(tx, id, missedTo(c), System, "the deadline of "+c.Due.In(calendar.Beijing).Format("2006-01-02 15:04")+" passed")
+	return err == nil, err
 }
 
 // Answer keeps what the shop says about a case, with its documents. It may say

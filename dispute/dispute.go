@@ -6,13 +6,15 @@
 //
 // Start with Open; Answer, Represent and File are ours, ChargeBack, Again,
 // Withdraw and Decide are what issuer and arbiter say; Tick moves what missed its
-// deadline. Gather makes the evidence pack.
+// deadline. Gather makes the evidence pack. Watch keeps refunds and disputes of
+// one sale from paying twice.
 package dispute
 
 import (
 	"slices"
 	"time"
 
+	"koala/internal/db"
 	"koala/internal/fail"
 	"koala/ledger"
 	"koala/money"
@@ -117,7 +119,7 @@ type Sale struct {
 
 	Issuer string       // host of a foreign card's issuer; empty: our own bank
 	Class  string       // debit, credit, prepaid
-	Amount money.Amount // what is left of it after refunds
+	Amount money.Amount // what is left of it after refunds, whatever disputes took
 	At     time.Time
 }
 
@@ -139,6 +141,48 @@ type Case struct {
 
 // WithIssuer tells whether the disputed money has been taken from the shop.
 func (c Case) WithIssuer() bool { return c.Moves%2 == 1 }
+
+// takes tells whether the disputed money is the issuer's or may yet become it
+// without a new claim: so much of the sale cannot be given back otherwise.
+func (c Case) takes() bool {
+	return c.WithIssuer() || c.State == Presented || c.State == Arbitration
+}
+
+// Taken is what all cases of a sale take of it: what the issuer has, and what
+// is contested while the shop has it.
+func Taken(q db.Reader, rrn string) (money.Amount, error) {
+	sum := money.Fen(0)
+	all, err := OfSale(q, rrn)
+	for _, c := range all {
+		if c.takes() {
+			sum = sum.Add(c.Amount)
+		}
+	}
+	return sum, err
+}
+
+// Watch has f told, in the unit that changes it, what the cases of a sale take
+// of it (Taken): whoever gives money back must not give that. If so much is not
+// left, because it was given back before, f says ErrClaim and the step is not
+// made. It is for all units of a store and set before they are run.
+func Watch(store *db.Store, f func(tx *db.Tx, rrn string, taken money.Amount) error) {
+	store.Provide(watchKey{}, f)
+}
+
+type watchKey struct{}
+
+// tell hands what the cases of the sale take to whoever watches.
+func (c Case) tell(tx *db.Tx) error {
+	f, ok := tx.Provided(watchKey{}).(func(*db.Tx, string, money.Amount) error)
+	if !ok {
+		return nil
+	}
+	taken, err := Taken(tx, c.Sale.RRN)
+	if err != nil {
+		return err
+	}
+	return f(tx, c.Sale.RRN, taken)
+}
 
 // An Event is one step of a case.
 type Event struct {

@@ -324,13 +324,9 @@ func file(tx *db.Tx, id string) (Case, error)    { return File(tx, id, "li", "we
 
 func (h *house) tick(t *testing.T, want int) {
 	t.Helper()
-	h.must(func(tx *db.Tx) error {
-		n, err := Tick(tx, tx.Now(), 100)
-		if n != want {
-			t.Errorf("%d moved, want %d", n, want)
-		}
-		return err
-	})
+	if n, err := Tick(ctx, h.store, h.now.Now()); err != nil || n != want {
+		t.Errorf("%d moved, want %d: %v", n, want, err)
+	}
 }
 
 func TestOpenRefuses(t *testing.T) {

@@ -265,6 +265,59 @@ func Accrue(tx *db.Tx, c Charge) ([]Part, error) {
 	return parts, nil
 }
 
+// Earn adds to the net fee of a shop's sales of one day, or takes of it (below
+// zero), under a reference of its own, and accrues what agents are given by the
+// change: whatever comes back in whatever parts, each has exactly the commission
+// of what is left of the day.
+func Earn(tx *db.Tx, ref, shop string, day calendar.Date, by money.Amount) ([]Part, error) {
+	var was int64
+	err := tx.QueryRow(`SELECT fen FROM merchant_fee WHERE shop = $1 AND day = $2`, shop, day.String()).Scan(&was)
+	if err != nil && !errors.Is(err, db.ErrNoRows) {
+		return nil, err
+	}
+	is := was + by.Minor()
+	_, err = tx.Exec(`INSERT INTO merchant_fee (shop, day, fen) VALUES ($1, $2, $3) ON CONFLICT (shop, day) DO UPDATE SET fen = excluded.fen`, shop, day.String(), is)
+	if err != nil {
+		return nil, err
+	}
+	// Below zero: sales of before the shop had an agent are given back.
+	return Accrue(tx, Charge{Ref: ref, Shop: shop, Day: day, Before: money.Fen(max(0, was)), After: money.Fen(max(0, is))})
+}
+
+// Brought reads which shops from first to last, by id, an agent has brought.
+func Brought(q db.Reader, first, last string) (map[string]bool, error) {
+	out := map[string]bool{}
+	err := db.Each(q, func(scan func(...any) error) error {
+		var shop string
+		err := scan(&shop)
+		out[shop] = true
+		return err
+	}, `SELECT s.id FROM merchant_shop s JOIN merchant_party m ON m.id = s.merchant WHERE s.id >= $1 AND s.id <= $2 AND m.agent <> '' ORDER BY s.id`, first, last)
+	return out, err
+}
+
+// An Accrual is one line of an agent's month.
+type Accrual struct {
+	Ref    string // of the charge
+	Shop   string
+	Amount money.Amount // below zero: clawed back
+	At     time.Time
+}
+
+// Statement reads the lines of an agent's month by reference, from the one
+// after the given: what Due sums up.
+func Statement(q db.Reader, agent string, month calendar.Month, after string, limit int) (out []Accrual, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
+		var a Accrual
+		var fen, at int64
+		err := scan(&a.Ref, &a.Shop, &fen, &at)
+		a.Amount, a.At = money.Fen(fen), db.Moment(at)
+		out = append(out, a)
+		return err
+	}, `SELECT ref, shop, fen, at FROM merchant_accrual WHERE agent = $1 AND month = $2 AND ref > $3 ORDER BY ref LIMIT $4`, agent, month.String(), after, limited(limit))
+	return out, err
+}
+
 func accrue(tx *db.Tx, c Charge, month string, p Part) error {
 	n, err := tx.Exec(`INSERT INTO merchant_accrual (ref, agent, month, shop, fen, at) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (ref, agent) DO NOTHING`,
 		c.Ref, p.Agent, month, c.Shop, p.Amount.Minor(), micros(tx.Now()))

@@ -137,6 +137,11 @@ var Schema = db.Schema{Owner: "merchant", Steps: []string{
 		n BIGINT NOT NULL,
 		fen BIGINT NOT NULL,
 		PRIMARY KEY (month, agent)) /*without rowid*/`,
+	`CREATE TABLE merchant_fee (
+		shop TEXT NOT NULL,
+		day TEXT NOT NULL,            -- of the sales
+		fen BIGINT NOT NULL,          -- net fee that agents have a part of, so far
+		PRIMARY KEY (shop, day)) /*without rowid*/`,
 }}
 
 // A sheet is a table that rows are written to, with the texts for one row and

@@ -210,6 +210,32 @@ func Move(tx *db.Tx, tid, shop, by, why string) (Terminal, error) {
 	return fresh, err
 }
 
+// MovedFrom is the shop that a device was moved from when it got this number;
+// false: it came from no other.
+func MovedFrom(q db.Reader, t Terminal) (Shop, bool, error) {
+	if t.Moves == 0 {
+		return Shop{}, false, nil
+	}
+	here, err := ShopOf(q, t.Shop)
+	if err != nil {
+		return Shop{}, false, err
+	}
+	var was string
+	err = q.QueryRow(`SELECT was FROM merchant_event WHERE merchant = $1 AND about = $2 AND what = 'terminal.moved' ORDER BY seq DESC LIMIT 1`, here.Merchant, t.TID).Scan(&was)
+	if errors.Is(err, db.ErrNoRows) {
+		return Shop{}, false, nil
+	}
+	if err != nil {
+		return Shop{}, false, err
+	}
+	old, err := TerminalOf(q, was)
+	if err != nil {
+		return Shop{}, false, err
+	}
+	s, err := ShopOf(q, old.Shop)
+	return s, err == nil, err
+}
+
 // Saw notes that a terminal spoke, and with which software.
 func Saw(tx *db.Tx, tid, version string) error {
 	if len(version) > 32 {

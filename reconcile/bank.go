@@ -331,34 +331,42 @@ func adjust(tx *db.Tx, want Exception) error {
 	return audit(tx, x.ID, System, x.State, x.State, "another line of the day came")
 }
 
-// Tick finds what is overdue at now: bank lines of files and payouts that no
-// statement has shown.
-func Tick(tx *db.Tx, now time.Time) error {
-	late, err := runs(tx, `banked = 0 AND due <= $1 AND NOT EXISTS (SELECT 1 FROM reconcile_exception e
-		WHERE e.ref = $2 || reconcile_run.host || '/' || reconcile_run.day) ORDER BY host, day LIMIT 100`, now.UnixMicro(), string(StatementMissing)+"/")
-	if err != nil {
+// Tick raises what is overdue at now: bank lines of files and payouts that no
+// statement has shown. Each has a unit of its own: one that cannot be written
+// down keeps no other from it.
+func Tick(ctx context.Context, store *db.Store, now time.Time) error {
+	var late []Exception
+	err := store.Read(ctx, func(q *db.Query) (err error) {
+		late, err = overdue(q, now)
 		return err
-	}
-	for _, r := range late {
-		err := raise(tx, Exception{Host: r.Host, Day: r.Day, Type: StatementMissing, Ref: string(StatementMissing) + "/" + r.Host + "/" + r.Day.String()})
-		if err != nil {
-			return err
+	})
+	failed := []error{err}
+	for _, x := range late {
+		if err := store.Write(ctx, func(tx *db.Tx) error { return raise(tx, x) }); err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", x.Ref, err))
 		}
 	}
-	var missing []Exception
-	err = db.Each(tx, func(scan func(...any) error) error {
+	return errors.Join(failed...)
+}
+
+// overdue lists what Tick has not raised yet.
+func overdue(q db.Reader, now time.Time) (out []Exception, err error) {
+	late, err := runs(q, `banked = 0 AND due <= $1 AND NOT EXISTS (SELECT 1 FROM reconcile_exception e
+		WHERE e.ref = $2 || reconcile_run.host || '/' || reconcile_run.day) ORDER BY host, day LIMIT 1000`, now.UnixMicro(), string(StatementMissing)+"/")
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range late {
+		out = append(out, Exception{Host: r.Host, Day: r.Day, Type: StatementMissing, Ref: string(StatementMissing) + "/" + r.Host + "/" + r.Day.String()})
+	}
+	err = db.Each(q, func(scan func(...any) error) error {
 		x := Exception{Host: BankDesk, Type: PayoutMissing, Day: calendar.Of(now, calendar.Beijing)}
 		var id string
 		err := scan(&id, &x.Payee)
 		x.Ref = string(PayoutMissing) + "/" + id
-		missing = append(missing, x)
+		out = append(out, x)
 		return err
 	}, `SELECT id, payee FROM reconcile_payout p WHERE seen = 0 AND due <= $1
 		AND NOT EXISTS (SELECT 1 FROM reconcile_exception e WHERE e.ref = $2 || p.id) ORDER BY id LIMIT 1000`, now.UnixMicro(), string(PayoutMissing)+"/")
-	for _, x := range missing {
-		if err == nil {
-			err = raise(tx, x)
-		}
-	}
-	return err
+	return out, err
 }

@@ -130,50 +130,69 @@ func PayNow(tx *db.Tx, id string, seen Offer) (Payout, error) {
 	return page[0].payout, nil
 }
 
-// maxAuto bounds the payees that a unit of Tick pays unasked.
+// maxAuto bounds how many payees are read at a time.
 const maxAuto = 200
 
 // Tick does what has become due about payouts at once: those made unasked,
-// their files, and those that are late. It may be called at any time.
+// their files, and those that are late. It may be called at any time. Each payee
+// has a unit of its own: one that cannot be paid keeps nobody else from it.
 func Tick(ctx context.Context, store *db.Store) error {
-	for _, step := range []struct {
-		what string
-		do   func(*db.Tx) (int, error)
-		full int // it did as many as it may: again
-	}{{"payouts unasked", payUnasked, maxAuto}, {"files", sendExpress, maxExpress}, {"late payouts", forgive, maxAuto}} {
-		for n := step.full; n == step.full; {
-			err := store.Write(ctx, func(tx *db.Tx) (err error) {
-				n, err = step.do(tx)
+	var failed []error
+	fail := func(what string, err error) {
+		if err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", what, err))
+		}
+	}
+	fail("payouts unasked", eachAlone(ctx, store, payOneUnasked, `SELECT payee FROM settlement_payee WHERE auto > 0 AND auto <= $1 AND payee > $2 ORDER BY payee LIMIT $3`))
+	for n := maxExpress; n == maxExpress; {
+		err := store.Write(ctx, func(tx *db.Tx) (err error) {
+			n, err = sendExpress(tx)
+			return err
+		})
+		if fail("files", err); err != nil {
+			break
+		}
+	}
+	for _, state := range []State{Waiting, Sent} {
+		fail("late payouts", eachAlone(ctx, store, forgive, `SELECT id FROM settlement_payout WHERE kind = 'd0' AND state = '`+string(state)+`' AND late = 0 AND promised < $1 AND id > $2 ORDER BY id LIMIT $3`))
+	}
+	return errors.Join(failed...)
+}
+
+// eachAlone does something to all rows that are due by now, each in a unit of
+// its own. due selects ids by the time, from the one behind the given.
+func eachAlone(ctx context.Context, store *db.Store, do func(tx *db.Tx, id string) error, due string) error {
+	var failed []error
+	now := store.Now().UnixMicro()
+	for last := ""; ; {
+		var ids []string
+		err := store.Read(ctx, func(q *db.Query) error {
+			return db.Each(q, func(scan func(...any) error) error {
+				var id string
+				err := scan(&id)
+				ids = append(ids, id)
 				return err
-			})
-			if err != nil {
-				return fmt.Errorf("%s: %w", step.what, err)
+			}, due, now, last, maxAuto)
+		})
+		if err != nil {
+			return errors.Join(append(failed, err)...)
+		}
+		for _, last = range ids {
+			if err := store.Write(ctx, func(tx *db.Tx) error { return do(tx, last) }); err != nil {
+				failed = append(failed, fmt.Errorf("%s: %w", last, err))
 			}
 		}
-	}
-	return nil
-}
-
-func payUnasked(tx *db.Tx) (n int, err error) {
-	var ids []string
-	err = db.Each(tx, func(scan func(...any) error) error {
-		var id string
-		err := scan(&id)
-		ids = append(ids, id)
-		return err
-	}, `SELECT payee FROM settlement_payee WHERE auto > 0 AND auto <= $1 ORDER BY auto, payee LIMIT $2`, tx.Now().UnixMicro(), maxAuto)
-	if err != nil {
-		return 0, err
-	}
-	for _, id := range ids {
-		if err := payOneUnasked(tx, id); err != nil {
-			return 0, err
+		if len(ids) < maxAuto {
+			return errors.Join(failed...)
 		}
 	}
-	return len(ids), nil
 }
 
+// payOneUnasked pays a payee whose time has come, if another run has not.
 func payOneUnasked(tx *db.Tx, id string) error {
+	if p, err := payeeOf(tx, id); err != nil || p.auto == 0 || p.auto > tx.Now().UnixMicro() {
+		return err
+	}
 	_, o, err := offer(tx, id, tx.Now())
 	if err == nil && o.Refusal == nil {
 		_, err = PayNow(tx, id, o)
@@ -196,26 +215,13 @@ func payOneUnasked(tx *db.Tx, id string) error {
 	return p.save(tx)
 }
 
-// forgive finds payouts at once that the bank has not confirmed in time.
-func forgive(tx *db.Tx) (int, error) {
-	var late []Payout
-	for _, state := range []State{Waiting, Sent} {
-		err := db.Each(tx, func(scan func(...any) error) error {
-			p, err := scanPayout(scan)
-			late = append(late, p)
-			return err
-		}, `SELECT `+payoutColumns+` FROM settlement_payout WHERE kind = 'd0' AND state = $1 AND late = 0 AND promised < $2 ORDER BY id LIMIT $3`,
-			string(state), tx.Now().UnixMicro(), maxAuto/2)
-		if err != nil {
-			return 0, err
-		}
+// forgive frees a payout at once that the bank has not confirmed in time.
+func forgive(tx *db.Tx, id string) error {
+	o, err := PayoutOf(tx, id)
+	if err != nil || o.State != Waiting && o.State != Sent {
+		return err
 	}
-	for _, p := range late {
-		if err := free(tx, p); err != nil {
-			return 0, err
-		}
-	}
-	return len(late), nil
+	return free(tx, o)
 }
 
 // free keeps the promise "late is free": the price is given back and the next

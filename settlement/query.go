@@ -3,6 +3,8 @@ package settlement
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"koala/calendar"
@@ -132,6 +134,40 @@ func itemsBetween(q db.Reader, payee string, after, upto int64, limit int) (out 
 		return err
 	}, `SELECT `+itemColumns+` FROM settlement_item WHERE payee = $1 AND seq > $2 AND seq <= $3 ORDER BY seq LIMIT $4`, payee, after, upto, limit)
 	return out, err
+}
+
+// A DayFee is what of a closing's fees the acquirer keeps, of the sales of one
+// day; below zero: what it gave back of them.
+type DayFee struct {
+	Day calendar.Date // of the sale, Beijing
+	Fen int64
+}
+
+// Keeps sums what the acquirer keeps of a closing's fees by the day of the sale,
+// oldest first.
+func Keeps(q db.Reader, p Payout) (out []DayFee, err error) {
+	sums := map[calendar.Date]int64{}
+	for at, n := p.after, pageItems; n == pageItems; {
+		list, err := itemsBetween(q, p.Payee, at, p.upto, pageItems)
+		if err != nil {
+			return nil, err
+		}
+		n = len(list)
+		for _, x := range list {
+			sold := x.SaleAt
+			if at = x.Seq; sold.IsZero() {
+				sold = x.At
+			}
+			if x.Fee.Acquirer != 0 {
+				sums[calendar.Of(sold, calendar.Beijing)] += x.Fee.Acquirer
+			}
+		}
+	}
+	for day, fen := range sums {
+		out = append(out, DayFee{day, fen})
+	}
+	slices.SortFunc(out, func(a, b DayFee) int { return strings.Compare(a.Day.String(), b.Day.String()) })
+	return out, nil
 }
 
 // lastSeq is above every item's number.

@@ -15,6 +15,40 @@ import (
 // LastDay is the newest settlement day that is over at now.
 func LastDay(now time.Time) calendar.Date { return calendar.ServiceDay(now).AddDays(-1) }
 
+// missedDays is how many days RunDue goes back: what waits from before is paid
+// with the oldest of them.
+const missedDays = 60
+
+// RunDue closes every day that is over, oldest first, from the one behind the
+// newest that has its file: a house that was down pays each missed day by
+// itself. A house without any file begins with LastDay.
+func RunDue(ctx context.Context, store *db.Store) error {
+	last := LastDay(store.Now())
+	day := last
+	err := store.Read(ctx, func(q *db.Query) error {
+		var newest string
+		err := q.QueryRow(`SELECT COALESCE(MAX(day), '') FROM settlement_day WHERE day < $1`, last.String()).Scan(&newest)
+		if err != nil || newest == "" {
+			return err
+		}
+		closed, err := calendar.Parse(newest)
+		day = closed.AddDays(1)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if first := last.AddDays(1 - missedDays); day.Before(first) {
+		day = first
+	}
+	for ; !last.Before(day); day = day.AddDays(1) {
+		if _, err := Run(ctx, store, day); err != nil {
+			return err // later days wait: what is due to a payee is paid in order
+		}
+	}
+	return nil
+}
+
 // How much a unit closes and how many items are read at a time.
 const (
 	pagePayees = 1_024
@@ -249,6 +283,9 @@ func (c *closing) finish(s span) bool {
 		o.State, o.File = Carried, ""
 	}
 	o.Arrives = c.terms.arrives(s.day)
+	if last := LastDay(s.now); s.day.Before(last) { // paid late
+		o.Arrives = c.terms.arrives(last)
+	}
 	c.p.day = s.day.String()
 	return true
 }
@@ -349,8 +386,10 @@ func closePage(tx *db.Tx, day calendar.Date, all []closing) error {
 	if err := filePart(tx, day, all); err != nil {
 		return err
 	}
-	_, err := ledger.PostAll(tx, entries)
-	return err
+	if _, err := ledger.PostAll(tx, entries); err != nil {
+		return err
+	}
+	return tell(tx, all)
 }
 
 // releaseReserves forgets the reserves that the closings gave back.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"koala/calendar"
+	"koala/internal/db"
 	"koala/internal/fail"
 	"koala/money"
 	"koala/settlement/fee"
@@ -121,6 +122,25 @@ const (
 // CutOff is when a settlement day ends for a payee without other terms: 04:00
 // Beijing of the next day, when the transit service day turns.
 const CutOff = 4 * time.Hour
+
+// Watch has f told of closings in the unit that books them, so that what follows
+// from one follows once. It is for all units of a store and set before they run.
+func Watch(store *db.Store, f func(tx *db.Tx, closed []Payout) error) { store.Provide(watchKey{}, f) }
+
+type watchKey struct{}
+
+// tell hands the closings of a page to whoever watches.
+func tell(tx *db.Tx, all []closing) error {
+	f, ok := tx.Provided(watchKey{}).(func(*db.Tx, []Payout) error)
+	if !ok || len(all) == 0 {
+		return nil
+	}
+	closed := make([]Payout, len(all))
+	for i := range all {
+		closed[i] = all[i].payout
+	}
+	return f(tx, closed)
+}
 
 // What can go wrong.
 var (
