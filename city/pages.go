@@ -490,4 +490,10 @@ func (l *Live) openTills(ctx context.Context) {
 	}
 	l.in(10*time.Minute, "sale", visit)
 	l.in(time.Hour, "closing time", hour)
+	var night func() error
+	night = func() error {
+		defer l.in(3*time.Hour, "night", night)
+		return l.market.Nights(ctx)
+	}
+	l.in(time.Hour, "night", night)
 }

@@ -73,13 +73,10 @@ func newInstitution(name, prefix string, m *Market) (*Institution, error) {
 	if !ok {
 		return nil, fmt.Errorf("range %s: %w", prefix, reconcile.ErrHost)
 	}
-	i := &Institution{Name: name, Class: fee.Debit, start: map[string]int64{}}
-	if bin.Type == "CC" || bin.Type == "SCC" {
-		i.Class = fee.Credit
-	}
+	i := &Institution{Name: name, Class: classOf(bin), start: map[string]int64{}}
 	var err error
 	i.host, err = foreign.New(foreign.Config{Name: name, Institution: fmt.Sprintf("%08d", uint32(drawn("institution", name)[0])+1_000_000), PIN: drawn("PIN", name), MAC: drawn("MAC", name),
-		Clock: m.cfg.Clock, Fault: func(uint64) foreign.Fault { return m.hostFault() }, Fees: i.fees})
+		Clock: m.cfg.Clock, Fault: func(uint64) foreign.Fault { return m.hostFault() }, Fees: Fees})
 	if err != nil {
 		return nil, err
 	}
@@ -122,19 +119,30 @@ func (m *Market) hostFault() foreign.Fault {
 	return f
 }
 
-// fees is what the institution and the network keep of a transaction by the
+// Fees is what a card's institution and the network keep of a transaction by the
 // published tariff; the network's institutions work it out by themselves.
-func (i *Institution) fees(d foreign.Deal) (issuer, network int64) {
+func Fees(d foreign.Deal) (issuer, network int64) {
 	day := calendar.Of(d.At, calendar.Beijing)
 	t, err := settlement.Statutes().Tariff(day, merchant.FeeCategory(d.MCC, day), "")
 	if err != nil {
 		return 0, 0
 	}
-	p := t.Of(d.Amount, i.Class)
+	class := fee.Debit
+	if b, ok := issuing.BINOf(d.PAN); ok {
+		class = classOf(b)
+	}
+	p := t.Of(d.Amount, class)
 	if d.Left > 0 {
-		p = t.Back(d.Amount, d.Left, i.Class)
+		p = t.Back(d.Amount, d.Left, class)
 	}
 	return p.Issuer, p.Network
+}
+
+func classOf(b issuing.BIN) fee.Class {
+	if b.Type == "CC" || b.Type == "SCC" {
+		return fee.Credit
+	}
+	return fee.Debit
 }
 
 // Institutions lists those that are played, by name.

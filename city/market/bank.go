@@ -41,11 +41,9 @@ type movement struct {
 
 // bank is the custody bank (simulated): it does what it is told, nearly always.
 type bank struct {
-	todo       []movement
-	ordered    map[string]bool // payouts
-	asked      map[string]bool // corrections, by exception
-	lines      int
-	statements int
+	todo    []movement
+	ordered map[string]bool // payouts
+	asked   map[string]bool // corrections, by exception
 }
 
 const oneDay = 24 * time.Hour
@@ -132,8 +130,7 @@ func (b *bank) due(now time.Time) (out []reconcile.StatementLine) {
 	n := 0
 	for ; n < len(b.todo) && !b.todo[n].at.After(now); n++ {
 		x := b.todo[n]
-		b.lines++
-		out = append(out, reconcile.StatementLine{Ref: fmt.Sprintf("B%08d", b.lines), Booked: x.at.Truncate(time.Second), Fen: x.fen, Reference: x.reference, Party: cmp.Or(x.party, "bank")})
+		out = append(out, reconcile.StatementLine{Ref: fmt.Sprintf("B%d-%04d", now.Unix(), n+1), Booked: x.at.Truncate(time.Second), Fen: x.fen, Reference: x.reference, Party: cmp.Or(x.party, "bank")})
 	}
 	b.todo = append([]movement(nil), b.todo[n:]...)
 	return out

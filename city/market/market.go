@@ -30,6 +30,7 @@ import (
 // What can go wrong, beside what shoppers see.
 var (
 	ErrNoTill = fail.Define(fail.NotFound, "city.no_till", "there is no such till in the city")
+	ErrNoFile = errors.New("market: the institution is not simulated") // its files come from outside
 	ErrWrong  = errors.New("market: the books and what happened differ")
 )
 
@@ -70,11 +71,14 @@ type Market struct {
 	late    []delayed
 	mu      sync.Mutex
 	bank    bank
+	since   calendar.Date   // the first day that institutions remember whole
+	closed  calendar.Date   // the last day that Nights has closed
 	through map[string]bool // days that were closed, by host and day
 	counts  map[string]int64
 
 	sales      []sold // that may be given back
 	quarrelled bool
+	fresh      bool             // no house knew the shops before
 	disputed   map[string]int64 // fen that chargebacks took from payees
 }
 
@@ -84,9 +88,6 @@ func New(cfg Config) (*Market, error) {
 		cfg.Rand = func(string) io.Reader { return clock.Entropy() }
 	}
 	m := &Market{cfg: cfg, byID: map[string]*Till{}, abroad: map[string]*Institution{}, through: map[string]bool{}, counts: map[string]int64{}, disputed: map[string]int64{}}
-	if cfg.Files == nil {
-		m.cfg.Files = func(host string, day calendar.Date) ([]byte, error) { return m.abroad[host].host.ClearingFile(day) }
-	}
 	for _, d := range definitions {
 		shop := &Shop{Definition: d}
 		for n := range d.Tills {

@@ -14,6 +14,8 @@ import (
 	"koala/city/market"
 	"koala/city/street"
 	"koala/internal/clock"
+	"koala/internal/db"
+	"koala/reconcile"
 	"koala/terminal/unionpay"
 )
 
@@ -29,12 +31,18 @@ type town struct {
 
 func open(t *testing.T, f market.Faults) *town {
 	t.Helper()
+	return openWith(t, market.Config{Faults: f})
+}
+
+func openWith(t *testing.T, cfg market.Config) *town {
+	t.Helper()
 	primes, err := os.ReadFile("../primes.txt")
 	if err != nil {
 		t.Fatal(err)
 	}
 	w := &town{T: t, now: clock.NewVirtual(time.Date(2015, 9, 16, 9, 0, 0, 0, calendar.Beijing))}
-	w.m, err = market.New(market.Config{Clock: w.now, Rand: street.Chance(1, clock.Random), Faults: f, Hosts: true})
+	cfg.Clock, cfg.Rand, cfg.Hosts = w.now, street.Chance(1, clock.Random), true
+	w.m, err = market.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,6 +160,7 @@ func seams(dice *rand.Rand, line, power, host, paper, bank int, notes map[string
 
 // TestADayOfFaults: whatever goes wrong has a name and an end.
 func TestADayOfFaults(t *testing.T) {
+	seen := map[string]int64{}
 	for seed := range uint64(3) {
 		dice := rand.New(rand.NewPCG(seed, 7))
 		notes := map[string]int{}
@@ -218,6 +227,53 @@ func TestADayOfFaults(t *testing.T) {
 			t.Errorf("seed %d: %v", seed, err)
 		}
 		t.Log(notes)
-		t.Log(w.m.Counts())
+		for name, n := range w.m.Counts() {
+			seen[name] += n
+		}
+	}
+	for _, x := range []reconcile.Type{reconcile.MissingAtNetwork, reconcile.MissingHere, reconcile.AmountDiffers, reconcile.FeeDiffers, reconcile.DuplicateInFile,
+		reconcile.ReversedCleared, reconcile.DeclinedCleared, reconcile.UnknownCredit, reconcile.PayoutReturned, reconcile.PayoutMissing} {
+		if seen["exception "+string(x)] == 0 {
+			t.Errorf("no %s", x)
+		}
+	}
+	t.Log(seen)
+}
+
+// TestNightsLeaveSome: nights that nobody was up for are made up for, and what
+// is to stay open for the desk's people stays open.
+func TestNightsLeaveSome(t *testing.T) {
+	n := 0
+	w := openWith(t, market.Config{Faults: market.Faults{Paper: func() market.PaperFault { n++; return market.PaperFault([]int{1, 3, 4}[n%3]) }}, Leave: 2})
+	for i := range 6 {
+		c := w.m.Institutions()[i%3].Cards[i]
+		w.do("jialian.1", market.Order{Order: unionpay.Order{Kind: unionpay.Sale, Fen: 123_45, Card: unionpay.Card{Track2: c.Track2}}, PIN: c.PIN})
+	}
+	w.settle()
+	for range 3 {
+		w.now.Advance(24 * time.Hour)
+		if err := w.h.Tick(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if err := w.m.Nights(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open, others := 0, 0
+	err := w.h.Store.Read(ctx, func(q *db.Query) error {
+		list, err := reconcile.Exceptions(q, "", "", "", 100)
+		for _, x := range list {
+			if x.State == reconcile.Open && x.Type != reconcile.Late {
+				open++
+			} else {
+				others++
+			}
+		}
+		return err
+	})
+	if err != nil || open != 2 || others == 0 || w.m.Counts()["files compared"] != 9 {
+		t.Errorf("%d open, %d others, %v, %v", open, others, err, w.m.Counts())
 	}
 }

@@ -33,6 +33,16 @@ func (f PaperFault) Name() string {
 	return [...]string{"", "file line twice", "file line forgotten", "file fee wrong", "file amount wrong"}[f]
 }
 
+// Slips are lines that go wrong once in so many.
+func Slips(dice Dice, oneIn int) func() PaperFault {
+	return func() PaperFault {
+		if dice.IntN(oneIn) > 0 {
+			return AsItIs
+		}
+		return PaperFault(1 + dice.IntN(int(WrongAmount)))
+	}
+}
+
 // yuan is what a line is wrong by, fen.
 const yuan = 100
 
@@ -41,6 +51,9 @@ const yuan = 100
 // what differs. Again it changes nothing.
 func (m *Market) Night(ctx context.Context, day calendar.Date) error {
 	for _, name := range m.names {
+		if !m.cfg.Hosts && m.cfg.Files == nil || day.Before(m.since) {
+			continue // the institutions are played elsewhere, or do not remember
+		}
 		if err := m.reconcile(ctx, m.abroad[name], day); err != nil {
 			return err
 		}
@@ -51,13 +64,28 @@ func (m *Market) Night(ctx context.Context, day calendar.Date) error {
 	if err := m.statement(ctx, day); err != nil {
 		return err
 	}
-	if err := m.insist(ctx, "overdue", func() error { return m.House().Store.Write(ctx, func(tx *db.Tx) error { return reconcile.Tick(tx, tx.Now()) }) }); err != nil {
+	if err := m.insist(ctx, "overdue", func() error { return reconcile.Tick(ctx, m.House().Store, m.House().Now()) }); err != nil {
 		return err
 	}
 	if err := m.desk(ctx); err != nil {
 		return err
 	}
 	return m.batches(ctx)
+}
+
+// Nights closes every day that is over and was not closed: one Night each.
+func (m *Market) Nights(ctx context.Context) error {
+	if m.closed == (calendar.Date{}) {
+		m.closed = m.since.AddDays(-1)
+	}
+	today := calendar.Of(m.cfg.Clock.Now(), calendar.Beijing)
+	for d := m.closed.AddDays(1); d.Before(today); d = d.AddDays(1) {
+		if err := m.Night(ctx, d); err != nil {
+			return fmt.Errorf("the night after %s: %w", d, err)
+		}
+		m.closed = d
+	}
+	return nil
 }
 
 func (m *Market) write(ctx context.Context, what string, f func(tx *db.Tx) error) error {
@@ -73,7 +101,14 @@ func (m *Market) reconcile(ctx context.Context, i *Institution, day calendar.Dat
 	if m.through[i.Name+day.String()] {
 		return nil
 	}
-	file, err := m.cfg.Files(i.Name, day)
+	files := m.cfg.Files
+	if files == nil {
+		files = func(_ string, day calendar.Date) ([]byte, error) { return i.host.ClearingFile(day) }
+	}
+	file, err := files(i.Name, day)
+	if errors.Is(err, ErrNoFile) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -175,10 +210,10 @@ func (m *Market) sent(ctx context.Context) (out []settlement.Payout, err error) 
 // statement is what the bank wrote since the last one: it comes every day.
 func (m *Market) statement(ctx context.Context, day calendar.Date) error {
 	lines := m.bank.due(m.cfg.Clock.Now())
-	m.bank.statements++
+	name := "statement " + m.cfg.Clock.Now().In(calendar.Beijing).Format(time.DateTime)
 	raw := reconcile.AppendStatement(nil, reconcile.Statement{Account: account, From: day, To: day.AddDays(1), Lines: lines})
 	return m.insist(ctx, "statement", func() error {
-		_, err := m.House().TakeStatement(ctx, raw, fmt.Sprintf("statement %d", m.bank.statements))
+		_, err := m.House().TakeStatement(ctx, raw, name)
 		return err
 	})
 }
@@ -191,8 +226,12 @@ func (m *Market) desk(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	left := m.cfg.Leave
 	for _, x := range list {
 		if x.State != reconcile.Open || x.Type == reconcile.Late {
+			continue
+		}
+		if left--; left >= 0 {
 			continue
 		}
 		m.count("exception "+string(x.Type), 1)
@@ -271,8 +310,8 @@ func (m *Market) end(ctx context.Context, x reconcile.Exception) error {
 	switch {
 	case x.Type == reconcile.Late, x.Type == reconcile.StatementMissing, x.Type == reconcile.PayoutMissing:
 		return nil // the other half ends it
-	case x.State == reconcile.Open:
-		return nil
+	case x.State == reconcile.Open, x.State == reconcile.Proposed, x.State == reconcile.Rejected:
+		return nil // somebody else is at it
 	case x.Held == 0:
 		return m.write(ctx, "closing", func(tx *db.Tx) error {
 			_, err := reconcile.Close(tx, x.ID, reconcile.Nothing, second, "nothing is held for it")

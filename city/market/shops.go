@@ -69,6 +69,11 @@ func (m *Market) Open(ctx context.Context) error {
 			return fmt.Errorf("opening shop %s: %w", s.ID, err)
 		}
 	}
+	if m.since == (calendar.Date{}) {
+		if m.since = calendar.Of(m.cfg.Clock.Now(), calendar.Beijing); !m.fresh {
+			m.since = m.since.AddDays(1) // simulated institutions forget when their program ends
+		}
+	}
 	if !m.cfg.Hosts {
 		return nil
 	}
@@ -106,6 +111,7 @@ func (m *Market) open(ctx context.Context, i int, s *Shop) error {
 		return err
 	}
 	if !known {
+		m.fresh = true
 		var who merchant.Merchant
 		err := m.insist(ctx, "application", func() (err error) {
 			who, err = h.Merchants.Apply(ctx, application(i, s.Definition))

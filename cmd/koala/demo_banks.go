@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 
+	"koala/calendar"
 	"koala/city/foreign"
+	"koala/city/market"
 	"koala/hostlink"
 	"koala/hsm"
 	"koala/internal/clock"
@@ -75,9 +78,21 @@ func (b *banks) host(name string) (h *foreign.Host, err error) {
 		return h, nil
 	}
 	h, err = foreign.New(foreign.Config{Name: name, Institution: fmt.Sprintf("%08d", binary.BigEndian.Uint32(simulated("institution", name))%1e8),
-		PIN: [16]byte(simulated("PIN", name)), MAC: [16]byte(simulated("MAC", name)), Clock: b.clock})
+		PIN: [16]byte(simulated("PIN", name)), MAC: [16]byte(simulated("MAC", name)), Clock: b.clock, Fees: market.Fees})
 	b.hosts[name] = h
 	return h, err
+}
+
+// file is the clearing file of a bank that is played here.
+func (b *banks) file(name string, day calendar.Date) ([]byte, error) {
+	if !slices.Contains(b.names, name) {
+		return nil, market.ErrNoFile
+	}
+	h, err := b.host(name)
+	if err != nil {
+		return nil, err
+	}
+	return h.ClearingFile(day)
 }
 
 // simulated are the 16 bytes that a simulated bank has for a purpose. They are

@@ -71,7 +71,8 @@ type shops struct {
 // openShops makes the merchants and their people; on a fresh house the shops
 // sell for some days first.
 func openShops(ctx context.Context, d *demo, now *clock.Scaled, f demoFlags, log *slog.Logger) (*shops, error) {
-	m, err := market.New(market.Config{Clock: now, Dir: filepath.Join(f.data, "devices")})
+	slips := rand.New(rand.NewPCG(f.seed, 3))
+	m, err := market.New(market.Config{Clock: now, Dir: filepath.Join(f.data, "devices"), Files: d.banks.file, Leave: 2, Faults: market.Faults{Paper: market.Slips(slips, 40)}})
 	if err != nil {
 		return nil, err
 	}
