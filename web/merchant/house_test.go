@@ -27,7 +27,6 @@ import (
 	"koala/internal/clock"
 	"koala/internal/db"
 	"koala/ledger"
-	"koala/merchant"
 	"koala/switching"
 	"koala/terminal/unionpay"
 	"koala/web"
