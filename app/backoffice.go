@@ -120,11 +120,7 @@ func (w *watch) Judge(t switching.Txn, p switching.Place) switching.Judgement {
 		f.Entry = entries[t.Entry[:2]]
 	}
 	if x, ok := w.spots.Load(t.TID); ok {
-		s := x.(spot)
-		f.Agent, f.Since, f.Place, f.Home, f.Level = s.agent, s.since, s.here, s.here, s.level
-		if f.At.Before(s.since.Add(movedTime)) {
-			f.Home = s.was
-		}
+		x.(spot).tell(&f)
 	}
 	d := w.engine.Assess(f)
 	j := switching.Judgement{Keep: func(tx *db.Tx, t switching.Txn) error {

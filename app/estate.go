@@ -85,3 +85,11 @@ func placeOf(s merchant.Shop) risk.Place {
 	c := s.Place()
 	return risk.Place{Lat: int32(c.Lat * perDegree), Lon: int32(c.Lon * perDegree)}
 }
+
+// tell puts what is known of the terminal into a fact.
+func (s spot) tell(f *risk.Fact) {
+	f.Agent, f.Since, f.Place, f.Home, f.Level = s.agent, s.since, s.here, s.here, s.level
+	if f.At.Before(s.since.Add(movedTime)) {
+		f.Home = s.was
+	}
+}

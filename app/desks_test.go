@@ -1,0 +1,220 @@
+package app_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"koala/calendar"
+	"koala/dispute"
+	"koala/internal/db"
+	"koala/ledger"
+	"koala/merchant"
+	"koala/money"
+	"koala/settlement"
+	"koala/switching"
+	"koala/tsm"
+)
+
+func (o *office) write(f func(tx *db.Tx) error) error { return o.h.Store.Write(ctx, f) }
+
+func (o *office) giveBack(t switching.Txn, key string, fen int64) error {
+	_, err := o.h.Switch.GiveBack(ctx, switching.GiveBack{RRN: t.RRN, Shop: t.Shop, Amount: money.Fen(fen), Key: key})
+	return err
+}
+
+func (o *office) claims(t switching.Txn, ref string, fen int64) (c dispute.Case, err error) {
+	err = o.write(func(tx *db.Tx) (err error) {
+		c, err = dispute.Open(tx, dispute.Claim{Ref: ref, Amount: money.Fen(fen), Reason: "4515", Money: true, At: tx.Now(), Why: "not mine",
+			Sale: dispute.Sale{RRN: t.RRN, Payee: t.Shop, Counter: ledger.AccountID(switching.Receivable(t.Host)), Issuer: t.Host, Class: t.Class, Amount: t.Due, At: t.At}})
+		return err
+	})
+	return c, err
+}
+
+// TestSaleIsGivenBackOnce: refunds and disputes of one sale never give back more
+// than it was, in whatever order they come.
+func TestSaleIsGivenBackOnce(t *testing.T) {
+	o := openOffice(t)
+	a, b := o.sell("jialian.1", 1, 100_00), o.sell("jialian.1", 2, 50_00)
+	if _, done, err := o.m.Settle(ctx, "jialian.1"); err != nil || !done {
+		t.Fatal("not settled", err)
+	}
+	has := func(what string, want int64) {
+		t.Helper()
+		o.read(func(q *db.Query) error {
+			open, err := settlement.Open(q)
+			for _, p := range open {
+				if p.Payee == a.Shop && p.Amount.Minor() != want {
+					t.Errorf("%s: the shop is owed %v, want %d", what, p.Amount, want)
+				}
+			}
+			return err
+		})
+	}
+	c, err := o.claims(a, "N1", 60_00)
+	o.must(err)
+	if err := o.giveBack(a, "a", 40_01); !errors.Is(err, switching.ErrTooMuch) {
+		t.Errorf("40.01 refunded of 40.00: %v", err)
+	}
+	o.must(o.giveBack(a, "b", 30_00))
+	has("60.00 charged back, 30.00 refunded", 60_00)
+	o.must(o.write(func(tx *db.Tx) error { _, err := dispute.Accept(tx, c.ID, "shop", "we owe it"); return err }))
+	if _, err := o.claims(a, "N2", 10_01); !errors.Is(err, dispute.ErrClaim) {
+		t.Errorf("a second case of 10.01 on 10.00: %v", err)
+	}
+	_, err = o.claims(a, "N3", 10_00)
+	o.must(err)
+	o.must(o.giveBack(b, "c", 50_00))
+	if _, err := o.claims(b, "N4", 1); !errors.Is(err, dispute.ErrClaim) {
+		t.Errorf("a case about what was refunded: %v", err)
+	}
+	has("all given back", 0)
+	if p, err := o.h.Verify(context.Background()); err != nil || !p.OK {
+		t.Errorf("%v %v", err, p.Problems)
+	}
+}
+
+// nextMorning lets the switch clear the day shortly before the cut-off, and
+// settlement pay it out.
+func (o *office) nextMorning() calendar.Date {
+	o.Helper()
+	day := calendar.Of(o.clock.Now(), calendar.Beijing)
+	o.clock.Set(day.Start(calendar.Beijing).Add(23*time.Hour - 3*time.Minute))
+	o.must(o.h.Tick(ctx))
+	o.clock.Set(day.AddDays(1).Start(calendar.Beijing).Add(6 * time.Hour))
+	o.must(o.h.Tick(ctx))
+	return day
+}
+
+// TestAgentsEarnWithEachClosing: a till that is never settled is paid with its
+// own day, the agents of the shop are given their parts of what the house keeps,
+// once, and give them back when the sale is refunded.
+func TestAgentsEarnWithEachClosing(t *testing.T) {
+	o := openOffice(t)
+	sale := o.sell("jialian.1", 1, 1000_00)
+	month := calendar.MonthOf(o.clock.Now())
+	o.must(o.write(func(tx *db.Tx) error {
+		s, err := merchant.ShopOf(tx, sale.Shop)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(`UPDATE merchant_party SET agent = 'wang' WHERE id = $1`, s.Merchant)
+		since := calendar.Of(tx.Now(), calendar.Beijing).AddDays(-1)
+		return errors.Join(err, merchant.AddAgent(tx, merchant.Agent{ID: "north", Name: "north"}), merchant.AddAgent(tx, merchant.Agent{ID: "wang", Name: "wang", Over: "north"}),
+			merchant.SetRate(tx, "north", since, 1_000), merchant.SetRate(tx, "wang", since, 5_000))
+	}))
+	day := o.nextMorning()
+	var paid settlement.Payout
+	dues := func() map[string]int64 {
+		out := map[string]int64{}
+		o.read(func(q *db.Query) error {
+			list, err := settlement.Payouts(q, sale.Shop, "", 10)
+			paid = list[len(list)-1]
+			all, err2 := merchant.DuesOf(q, month)
+			for _, d := range all {
+				out[d.Agent] = d.Amount.Minor()
+				lines, err := merchant.Statement(q, d.Agent, month, "", 100)
+				sum := int64(0)
+				for _, l := range lines {
+					sum += l.Amount.Minor()
+				}
+				if err != nil || sum != d.Amount.Minor() || int64(len(lines)) != d.Count {
+					t.Errorf("%s is due %v in %d, its statement has %d in %d: %v", d.Agent, d.Amount, d.Count, sum, len(lines), err)
+				}
+			}
+			return errors.Join(err, err2)
+		})
+		return out
+	}
+	first := dues()
+	kept := paid.Fee.Acquirer
+	if paid.Day != day || paid.Gross.Minor() != 1000_00 || kept == 0 {
+		t.Fatalf("%+v", paid)
+	}
+	if w := first["wang"] - kept/2; w < 0 || w > 1 || first["north"] < kept/10 || first["north"] > kept/10+1 {
+		t.Errorf("of %d: %v", kept, first)
+	}
+	o.must(o.h.Tick(ctx))
+	if again := dues(); again["wang"] != first["wang"] {
+		t.Errorf("another tick: %v", again)
+	}
+	o.must(o.giveBack(sale, "a", 300_00))
+	o.must(o.giveBack(sale, "b", 700_00))
+	o.nextMorning()
+	if last := dues(); last["wang"] != 0 || last["north"] != 0 {
+		t.Errorf("all refunded, agents keep %v", last)
+	}
+}
+
+// TestTickGoesOn: a part that fails is named and keeps no other from running.
+func TestTickGoesOn(t *testing.T) {
+	w := newTown(t, config(t))
+	r := w.issue("band-1")
+	w.carryOut(r, tsm.TopUp, 100_00)
+	w.ride(r, "dongdan", "xidan")
+	w.collect()
+	w.clock.Advance(24 * time.Hour)
+	w.write(func(tx *db.Tx) error {
+		_, err := tx.Exec(`ALTER TABLE dispute_case RENAME TO dispute_away`)
+		return err
+	})
+	w.write(func(tx *db.Tx) error {
+		_, err := tx.Exec(`ALTER TABLE switching_txn RENAME TO switching_away`)
+		return err
+	})
+	err := w.h.Tick(ctx)
+	if err == nil || !strings.Contains(err.Error(), "the switch: ") || !strings.Contains(err.Error(), "the back office: disputes: ") {
+		t.Errorf("%v", err)
+	}
+	if n, fen := w.payouts(settlement.LastDay(w.clock.Now())); n == 0 || fen != 3_00 {
+		t.Errorf("%d payouts of %d fen", n, fen)
+	}
+	w.write(func(tx *db.Tx) error {
+		_, err := tx.Exec(`ALTER TABLE dispute_away RENAME TO dispute_case`)
+		return err
+	})
+	w.write(func(tx *db.Tx) error {
+		_, err := tx.Exec(`ALTER TABLE switching_away RENAME TO switching_txn`)
+		return err
+	})
+	w.must(w.h.Tick(ctx))
+	green(t, w.h)
+}
+
+// TestMissedDaysHaveFiles: a house that was down for days makes the payout file
+// of each, and pays with the day of the sales.
+func TestMissedDaysHaveFiles(t *testing.T) {
+	cfg := config(t)
+	w := newTown(t, cfg)
+	r := w.issue("band-1")
+	w.carryOut(r, tsm.TopUp, 100_00)
+	w.must(w.h.Tick(ctx)) // the day before has its file
+	w.ride(r, "dongdan", "xidan")
+	w.collect()
+	day := calendar.ServiceDay(w.clock.Now())
+	w.h.Close()
+	w.clock.Advance(4 * 24 * time.Hour)
+	w.h = open(t, cfg)
+	w.must(w.h.Tick(ctx))
+	w.read(func(q *db.Query) error {
+		for n := range 4 {
+			if f, err := settlement.FileOf(q, day.AddDays(n)); err != nil || !f.Closed() {
+				t.Errorf("day %s has no file: %v", f.Day, err)
+			}
+		}
+		list, err := settlement.Payouts(q, "", "", 10)
+		for _, p := range list {
+			if p.Day != day || p.Arrives.Before(day.AddDays(4)) {
+				t.Errorf("paid on %v, arrives %v", p.Day, p.Arrives)
+			}
+		}
+		return err
+	})
+	if n, fen := w.payouts(day); n == 0 || fen != 3_00 {
+		t.Errorf("%d payouts of %d fen", n, fen)
+	}
+	green(t, w.h)
+}
