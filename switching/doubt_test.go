@@ -495,6 +495,37 @@ func TestTapsOnTrust(t *testing.T) {
 	expect(t, "the next day", tap(2), "00")
 }
 
+// TestManyTapsWait: a thousand taps that can never be booked hide none that can.
+func TestManyTapsWait(t *testing.T) {
+	h := open(t, true, nil)
+	c, p := h.card(issuing.DebitCard), h.terminal("10000001")
+	rrn := p.ok("tap", 12_50, c.chip(0, 12_50, pboc.TC)) // of money that has not come yet
+	if x := h.txn(rrn); x.State != switching.Approved {
+		t.Fatalf("it is %s %s", x.State, x.Why)
+	}
+	h.do(func(tx *db.Tx) error {
+		for i := range 1000 {
+			_, err := tx.Exec(`INSERT INTO switching_txn (tid, batch, stan, rrn, kind, state, mid, shop, host, card, counter, token, masked, class, abroad, fen, due, refunded,
+				entry, auth, code, why, original, plan, standin, hash, reply, extra, at, changed, cut) SELECT tid, batch, $2, $3 || rrn, kind, state, mid, shop, host, 'card_none', counter,
+				token, masked, class, abroad, fen, due, refunded, entry, auth, code, '', original, plan, standin, hash, reply, extra, at - 1, changed, cut FROM switching_txn WHERE rrn = $1`,
+				rrn, 1000+i, fmt.Sprint(i, "-"))
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	p.stan = 2000
+	p.ok("load", 200_00, c.chip(issuing.TypeLoad, 200_00, pboc.ARQC))
+	expect(t, "notice", p.say("0620", fields{2: c.number, 3: "600000", 4: fmt.Sprintf("%012d", 200_00), 11: p.next(), 49: "156",
+		55: string([]byte{0xDF, 0x31, 5, 0x20, 0, 0, 0, 0}), 60: fmt.Sprintf("45%06d00060", p.batch), 61: p.of(p.stan - 1)[61]}), "00")
+	h.tick()
+	h.tick()
+	if x := h.txn(rrn); x.State != switching.Cleared {
+		t.Errorf("it is %s %s", x.State, x.Why)
+	}
+}
+
 // TestNoWayToTheIssuer: a card of a bank that no way leads to is answered at once.
 func TestNoWayToTheIssuer(t *testing.T) {
 	h := open(t, true, nil)

@@ -324,6 +324,7 @@ func TestReader(t *testing.T) {
 		}
 		return p.in.Text(39)
 	}
+	expect(t, "sign-on of another merchant", say(1, "0800", fields{11: p.next(), 42: "898110058129999", 60: "00000001003"}), "03")
 	expect(t, "sign-on", say(1, "0800", fields{11: p.next(), 60: "00000001003"}), "00")
 	sale := func(stan string) fields {
 		return fields{2: c.number, 35: c.track(), 3: "000000", 4: fmt.Sprintf("%012d", 10_00), 11: stan, 22: "021", 25: "00", 49: "156", 60: "22000001000200"}

@@ -48,7 +48,7 @@ func (h *Host) dispatch(ctx context.Context, w *work, mti string) (code string, 
 	w.batch = number(w.in.Get(60)[2:8])
 	w.stan = number(w.in.Get(11))
 	w.net = string(rest(w.in.Get(60), 8, 11))
-	reader, ours := w.in.Has(57), w.in.Text(42) == w.s.place.MID
+	reader, ours := w.in.Has(57), w.ours()
 	switch bare := mti == "0820" && w.net == netEcho || mti == "0800" && !reader && signsOn(w.net); {
 	case bare && !ours:
 		return "03", nil
@@ -82,6 +82,9 @@ func (h *Host) dispatch(ctx context.Context, w *work, mti string) (code string, 
 	}
 	return "40", nil
 }
+
+// ours says whether the terminal is the merchant's that the message names.
+func (w *work) ours() bool { return w.in.Text(42) == w.s.place.MID }
 
 // signsOn says whether a network code is a sign-on's.
 func signsOn(net string) bool { return net == netSingle || net == netDouble || net == netTrack }
@@ -190,6 +193,9 @@ func (h *Host) verifyReader(ctx context.Context, w *work) (code string, err erro
 	w.again = ksn.Counter() == last.Counter()
 	w.next.reader, w.dirty = hex.EncodeToString(ksn[:]), !w.again
 	switch {
+	case !w.ours(): // and its serial number is not used up
+		w.dirty = false
+		return "03", nil
 	case w.in.IsMTI("0800") && (w.net == netDouble || w.net == netTrack):
 		w.next.signed = true
 		w.sayBatch()
