@@ -185,6 +185,7 @@ func (s *sim) timetable() {
 		s.count("late", int64(s.street.Wire.Flush()+s.market.Flush(s.ctx)))
 		return nil
 	})
+	s.every(time.Hour, "market check", func() error { return s.market.Check(s.ctx) })
 	if s.rate.restart > 0 {
 		s.every(s.rate.restart, "restart", s.restart)
 	}

@@ -133,6 +133,32 @@ func (m *Market) rows(q db.Reader, tid string) (map[key]switching.Txn, error) {
 	}
 }
 
+// Check proves what holds at any time: each transaction of a terminal is there
+// once, the books balance, and every message that waits for an issuer's host is
+// of a transaction that exists.
+func (m *Market) Check(ctx context.Context) error {
+	if !m.House().Book.TrialBalance().Balanced {
+		return differs("the trial balance does not balance")
+	}
+	return m.read(ctx, func(q *db.Query) error {
+		all := map[string]map[key]switching.Txn{}
+		for _, t := range m.Tills() {
+			rows, err := m.rows(q, t.TID)
+			if err != nil {
+				return err
+			}
+			all[t.TID] = rows
+		}
+		queue, err := switching.Queue(q, 0, page)
+		for _, x := range queue {
+			if _, known := all[x.TID][key{uint32(x.Batch), uint32(x.STAN)}]; !known && all[x.TID] != nil {
+				return differs("%s waits to be told of %s %06d/%06d, which does not exist", x.Host, x.TID, x.Batch, x.STAN)
+			}
+		}
+		return err
+	})
+}
+
 // End proves what holds when every batch was settled and every night is over.
 func (m *Market) End(ctx context.Context) error {
 	err := m.read(ctx, func(q *db.Query) error {
@@ -330,6 +356,9 @@ func (m *Market) earned(q db.Reader) error {
 		b, err := m.House().Book.Balance(settlement.Payable(s.Payee))
 		if err != nil {
 			return err
+		}
+		if b.Posted.Sign() > 0 {
+			return differs("%s is not paid %s at the end", s.ID, b.Posted)
 		}
 		got := paid.Add(charged).Add(b.Posted)
 		if want := money.Fen(gave + m.disputed[s.Payee]); got != want {

@@ -12,6 +12,7 @@ import (
 	"koala/calendar"
 	"koala/internal/db"
 	"koala/reconcile"
+	"koala/risk"
 	"koala/settlement"
 	"koala/switching"
 )
@@ -68,6 +69,9 @@ func (m *Market) Night(ctx context.Context, day calendar.Date) error {
 		return err
 	}
 	if err := m.desk(ctx); err != nil {
+		return err
+	}
+	if err := m.cases(ctx); err != nil {
 		return err
 	}
 	return m.batches(ctx)
@@ -211,7 +215,7 @@ func (m *Market) sent(ctx context.Context) (out []settlement.Payout, err error) 
 func (m *Market) statement(ctx context.Context, day calendar.Date) error {
 	lines := m.bank.due(m.cfg.Clock.Now())
 	name := "statement " + m.cfg.Clock.Now().In(calendar.Beijing).Format(time.DateTime)
-	raw := reconcile.AppendStatement(nil, reconcile.Statement{Account: account, From: day, To: day.AddDays(1), Lines: lines})
+	raw := reconcile.AppendStatement(nil, reconcile.Statement{Account: account, From: day, To: calendar.Of(m.cfg.Clock.Now(), calendar.Beijing), Lines: lines})
 	return m.insist(ctx, "statement", func() error {
 		_, err := m.House().TakeStatement(ctx, raw, name)
 		return err
@@ -392,6 +396,39 @@ func (m *Market) batches(ctx context.Context) error {
 		m.count("difference "+d.What, 1)
 		pay := m.gave(d.TID, d.Batch, d.STAN)
 		if err := m.write(ctx, "difference", func(tx *db.Tx) error { return switching.Resolve(tx, d.ID, pay, staff, "by the terminal's own journal") }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cases has a clerk look at what the risk rules found: in the city nobody
+// cheats. Where something is left for people, these are too.
+func (m *Market) cases(ctx context.Context) error {
+	if m.cfg.Leave > 0 {
+		return nil
+	}
+	var list []risk.Case
+	err := m.read(ctx, func(q *db.Query) (err error) {
+		list, err = risk.Cases(q, risk.Opened, "", "", page)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, c := range list {
+		m.count("risk cases", 1)
+		err := m.write(ctx, "risk case", func(tx *db.Tx) error {
+			if now, err := risk.CaseOf(tx, c.ID); err != nil || now.State != risk.Opened {
+				return err
+			}
+			_, err := risk.Take(tx, c.ID, staff, "looking at it")
+			if err == nil {
+				_, err = m.House().Risk.Decide(tx, c.ID, staff, false, "the sales were what the shop sells")
+			}
+			return err
+		})
+		if err != nil {
 			return err
 		}
 	}
