@@ -425,6 +425,12 @@ func TestDevicesStandInOneShop(t *testing.T) {
 			if old.Life != merchant.Retired {
 				t.Errorf("the old number is %s", old.Life)
 			}
+			if s, is, err := merchant.MovedFrom(q, moved); err != nil || !is || s.ID != here.ID {
+				t.Errorf("it came from %s: %v", s.ID, err)
+			}
+			if _, is, err := merchant.MovedFrom(q, old); err != nil || is {
+				t.Errorf("the first number came from elsewhere: %v", err)
+			}
 			return err
 		})
 		h.prove()
