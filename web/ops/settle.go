@@ -2,6 +2,7 @@ package ops
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"mime"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"koala/calendar"
 	"koala/internal/db"
 	"koala/ledger"
+	"koala/merchant"
 	"koala/money"
 	"koala/settlement"
 	"koala/transit"
@@ -50,19 +52,47 @@ func (p pages) settlement(w http.ResponseWriter, r *http.Request) error {
 	if web.WantsCSV(r) {
 		return web.WriteCSV(w, r, v.days)
 	}
-	v.open = p.payouts(ctx, open)
+	if v.open, err = p.payouts(ctx, open); err != nil {
+		return err
+	}
 	v.open.ID, v.open.NoCSV, v.open.Empty = "unpaid", true, words.NothingUnpaid
 	return p.desk.Show(w, r, web.Page{Title: words.Settlement, Lead: words.SettlementLead, Here: "/ops/settlement"}, settlementPage(v))
 }
 
 func dayPath(d calendar.Date) string { return "/ops/settlement/days/" + d.String() }
 
+// payees names payees of settlement: operators, and shops by the name over
+// their door. One that nobody knows keeps its number.
+func (p pages) payees(ctx context.Context, list ...settlement.Payout) (map[string]web.Text, error) {
+	names := map[string]web.Text{}
+	err := p.Store.Read(ctx, func(q *db.Query) error {
+		for _, x := range list {
+			name := p.operator(x.Payee)
+			if name == web.Same(x.Payee) {
+				s, err := merchant.ShopOf(q, x.Payee)
+				if err == nil {
+					name = web.Text{ZH: s.NameZH, EN: s.NameEN}
+				} else if !errors.Is(err, merchant.ErrNotFound) {
+					return err
+				}
+			}
+			names[x.Payee] = name
+		}
+		return nil
+	})
+	return names, err
+}
+
 // payouts lists sums by payee; those paid lead to their captures.
-func (p pages) payouts(ctx context.Context, list []settlement.Payout) web.Table {
+func (p pages) payouts(ctx context.Context, list []settlement.Payout) (web.Table, error) {
+	names, err := p.payees(ctx, list...)
+	if err != nil {
+		return web.Table{}, err
+	}
 	t := web.Table{ID: "payouts", Empty: words.NoPayouts, Head: []web.Column{{Name: words.Operator}, {Name: words.Account}, {Name: words.Captures, Num: true}, {Name: words.Amount, Num: true}}}
 	sum, n := money.Fen(0), 0
 	for _, x := range list {
-		row := web.Row{Cells: []web.Cell{web.Plain(p.operator(x.Payee).In(ctx)), web.Mono(string(payable(x.Payee))), web.Count(int64(x.Count)), web.Money(x.Amount.Minor())}}
+		row := web.Row{Cells: []web.Cell{web.Plain(names[x.Payee].In(ctx)), web.Mono(string(payable(x.Payee))), web.Count(int64(x.Count)), web.Money(x.Amount.Minor())}}
 		row.Href = accountPath(payable(x.Payee))
 		if x.ID != "" {
 			row.Href = "/ops/settlement/payouts/" + x.ID
@@ -73,12 +103,13 @@ func (p pages) payouts(ctx context.Context, list []settlement.Payout) web.Table 
 	if len(list) > 1 {
 		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{strongCell(words.Sum.In(ctx)), shell.None(), strongCell(web.Number(int64(n))), strongCell(web.Yuan(sum.Minor()))}})
 	}
-	return t
+	return t, nil
 }
 
 func strongCell(s string) web.Cell { return web.Cell{Text: s, Show: shell.Strong(s)} }
 
-// runSettlement pays the newest day that is over. What is done stays done.
+// runSettlement pays the days that are over, missed ones first. What is done
+// stays done.
 func (p pages) runSettlement(w http.ResponseWriter, r *http.Request) error {
 	const back = "/ops/settlement"
 	reason, err := shell.Why(r)
@@ -86,6 +117,9 @@ func (p pages) runSettlement(w http.ResponseWriter, r *http.Request) error {
 		return shell.Sorry(w, r, back, err)
 	}
 	day := settlement.LastDay(p.Store.Now())
+	if err := settlement.RunDue(r.Context(), p.Store); err != nil {
+		return shell.Sorry(w, r, back, err)
+	}
 	file, err := settlement.Run(r.Context(), p.Store, day)
 	if err != nil {
 		return shell.Sorry(w, r, back, err)
@@ -138,7 +172,11 @@ func (p pages) settlementDay(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("page of a settlement day: %w", err)
 	}
-	v := dayView{day: day, payouts: p.payouts(ctx, paid), clearing: p.clearingTable(ctx, clearing), method: web.Text{ZH: network.MethodZH, EN: network.MethodEN}}
+	payouts, err := p.payouts(ctx, paid)
+	if err != nil {
+		return err
+	}
+	v := dayView{day: day, payouts: payouts, clearing: p.clearingTable(ctx, clearing), method: web.Text{ZH: network.MethodZH, EN: network.MethodEN}}
 	v.payouts.NoCSV = true
 	if web.WantsCSV(r) {
 		return web.WriteCSV(w, r, v.clearing)
@@ -217,8 +255,13 @@ func (p pages) payout(w http.ResponseWriter, r *http.Request) error {
 	if web.WantsCSV(r) {
 		return web.WriteCSV(w, r, v.items)
 	}
+	names, err := p.payees(ctx, x)
+	if err != nil {
+		return err
+	}
+	name := names[x.Payee]
 	v.facts = []web.Fact{
-		{Name: words.Operator, Value: p.operator(x.Payee).In(ctx), Href: accountPath(payable(x.Payee))},
+		{Name: words.Operator, Value: name.In(ctx), Href: accountPath(payable(x.Payee))},
 		{Name: words.Amount, Show: shell.Strong(web.Yuan(x.Amount.Minor()))},
 		{Name: words.Captures, Value: web.Number(int64(x.Count))},
 		{Name: words.SettlementDay, Value: x.Day.String(), Href: dayPath(x.Day)},
@@ -226,7 +269,7 @@ func (p pages) payout(w http.ResponseWriter, r *http.Request) error {
 		{Name: words.Entry, Value: "payout:" + x.Day.String() + ":" + x.Payee, Href: "/ops/books/entry?ref=" + query("payout:"+x.Day.String()+":"+x.Payee), Mono: true},
 		{Name: words.Bank, Show: web.SimulatedTag()},
 	}
-	return p.desk.Show(w, r, web.Page{Title: words.Payout, Lead: p.operator(x.Payee), Back: dayPath(x.Day), Here: "/ops/settlement"}, payoutPage(v))
+	return p.desk.Show(w, r, web.Page{Title: words.Payout, Lead: name, Back: dayPath(x.Day), Here: "/ops/settlement"}, payoutPage(v))
 }
 
 // entryOfItem is the reference of the entry that brought a capture's money:
