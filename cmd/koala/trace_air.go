@@ -173,24 +173,39 @@ func (s *scene) logOf(order string) (lines []tsm.Line, err error) {
 	return lines, err
 }
 
-// topUp tells how money comes onto a card.
+// topUp tells how money comes onto a transit card.
 func (s *scene) topUp(f *traceFlags) error {
+	return s.topping(f, "top-up", [4][2]say{
+		{say{"A card without money", "一张没有钱的卡"}, say{
+			"Lin has a wallet with money and a transit card in the band. The card has been issued over the air before (koala trace issue).",
+			"林的钱包里有钱，手环里有一张交通卡，此前已通过空中发卡写入（koala trace issue）。"}},
+		{say{"The order holds the money", "下单并冻结资金"}, say{
+			"Placing the order sets the amount aside in the wallet, in the same unit of work: it can be spent on nothing else, and it is not gone.",
+			"下单的同一工作单元内冻结钱包中的金额：不能另作他用，也尚未支出。"}},
+		{say{"The card takes the money", "卡片收款"}, say{
+			"INITIALIZE FOR LOAD asks the card for its balance and online sequence under MAC1; CREDIT FOR LOAD carries the house's MAC2, which the card accepts once; the TAC in its answer is the proof.",
+			"圈存初始化取得卡片余额与联机序号及其 MAC1；圈存命令携带平台的 MAC2，卡片只接受一次；应答中的 TAC 即为证明。"}},
+		{say{"What it came to", "结果"}, say{
+			"The float account of the card is what the card holds: loaded less spent.",
+			"卡片资金账户即卡内余额：充入减去消费。"}},
+	})
+}
+
+// topping tells how money comes onto a card: what is said of its start, its
+// order, its writing and its result differs by the kind of card.
+func (s *scene) topping(f *traceFlags, ref string, words [4][2]say) error {
 	if err := s.carry(0); err != nil {
 		return err
 	}
 	if err := s.settled(); err != nil {
 		return err
 	}
-	s.begin("start", say{"A card without money", "一张没有钱的卡"}, say{
-		"Lin has a wallet with money and a transit card in the band. The card has been issued over the air before (koala trace issue).",
-		"林的钱包里有钱，手环里有一张交通卡，此前已通过空中发卡写入（koala trace issue）。"})
+	s.begin("start", words[0][0], words[0][1])
 	if err := s.cardRow(); err != nil {
 		return err
 	}
-	s.begin("order", say{"The order holds the money", "下单并冻结资金"}, say{
-		"Placing the order sets the amount aside in the wallet, in the same unit of work: it can be spent on nothing else, and it is not gone.",
-		"下单的同一工作单元内冻结钱包中的金额：不能另作他用，也尚未支出。"})
-	o, err := s.wish("top-up", f.amount)
+	s.begin("order", words[1][0], words[1][1])
+	o, err := s.wish(ref, f.amount)
 	if err != nil {
 		return err
 	}
@@ -201,9 +216,7 @@ func (s *scene) topUp(f *traceFlags) error {
 	if err := s.happened(); err != nil {
 		return err
 	}
-	s.begin("over-the-air", say{"The card takes the money", "卡片收款"}, say{
-		"INITIALIZE FOR LOAD asks the card for its balance and online sequence under MAC1; CREDIT FOR LOAD carries the house's MAC2, which the card accepts once; the TAC in its answer is the proof.",
-		"圈存初始化取得卡片余额与联机序号及其 MAC1；圈存命令携带平台的 MAC2，卡片只接受一次；应答中的 TAC 即为证明。"})
+	s.begin("over-the-air", words[2][0], words[2][1])
 	if err := s.overAir(o.ID, band.Fault{Cut: f.cut}); err != nil {
 		return err
 	}
@@ -213,9 +226,7 @@ func (s *scene) topUp(f *traceFlags) error {
 	if o, err = s.orderNow(o.ID); err != nil {
 		return err
 	}
-	s.begin("result", say{"What it came to", "结果"}, say{
-		"The float account of the card is what the card holds: loaded less spent.",
-		"卡片资金账户即卡内余额：充入减去消费。"})
+	s.begin("result", words[3][0], words[3][1])
 	s.orderRow(o)
 	if err := s.cardRow(); err != nil {
 		return err
