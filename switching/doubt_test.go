@@ -644,3 +644,40 @@ func TestReversedSaleAgain(t *testing.T) {
 	}
 	h.want("nothing", 5000_00, 0, 0)
 }
+
+// TestCardsDay: voids, and reversals of voids, leave the card's day at what is held.
+func TestCardsDay(t *testing.T) {
+	h := open(t, true, nil)
+	c, p := h.card(issuing.DebitCard), h.terminal("10000001")
+	p.ok("sale", 100_00, p.swipe(c, "123456"))
+	sale := p.stan
+	for range 3 {
+		p.ok("void", 100_00, p.of(sale))
+		expect(t, "reversal of the void", p.reverse("void", p.stan, 100_00, "98"), "00")
+	}
+	var spent int64
+	h.read(func(q *db.Query) error {
+		return q.QueryRow(`SELECT spent FROM issuing_bank WHERE card = $1`, c.id).Scan(&spent)
+	})
+	if spent != 100_00 {
+		t.Errorf("100.00 is held, the card's day says %d", spent)
+	}
+}
+
+// TestPreauthOver: after its life a pre-authorisation is neither completed nor held.
+func TestPreauthOver(t *testing.T) {
+	h := open(t, true, nil)
+	c, p := h.card(issuing.DebitCard), h.terminal("10000001")
+	f := p.swipe(c, "123456")
+	f[60] = fmt.Sprintf("10%06d00020", p.batch)
+	rrn := p.ok("preauth", 100_00, f)
+	pre := p.stan
+	h.now.Advance(30*24*time.Hour + time.Minute)
+	p.signOn()
+	expect(t, "late completion", p.ask("completion", 100_00, p.of(pre)), "12")
+	h.tick()
+	if x := h.txn(rrn); x.State != switching.Expired {
+		t.Errorf("it is %s", x.State)
+	}
+	h.want("nothing held", 5000_00, 0, 0)
+}
