@@ -53,7 +53,7 @@ type Shop struct {
 }
 
 // staff is who decides for the house in the city; second signs after it.
-const staff, second = "city", "city-second"
+const staff, second = "clerk (simulated)", "second clerk (simulated)"
 
 // agents brought some of the merchants: the first stands under the second.
 var agents = []merchant.Agent{{ID: "agent_north", Name: "North Agency"}, {ID: "agent_beijing", Name: "Beijing Agency", Over: "agent_north"}}

@@ -52,15 +52,6 @@ type Till struct {
 // sectors are the flashes of a terminal, in sectors of 4 KiB.
 var sectors = map[string]int{"journal": 16, "state": 2, "packs": 16, "keys": 2, "sales": 8, "denied": 4, "till": 2, "vault": 2, "bonds": 2}
 
-// names are the flashes in a fixed order.
-var names = slices.Sorted(func(yield func(string) bool) {
-	for n := range sectors {
-		if !yield(n) {
-			return
-		}
-	}
-})
-
 // number is the shop's place among all, from 1.
 func (t *Till) number() int {
 	return slices.IndexFunc(definitions, func(d Definition) bool { return d.ID == t.Shop.ID }) + 1
