@@ -138,10 +138,11 @@ func (r *settleRig) open(ctx context.Context, file string) (err error) {
 // Of the sales: one in hosts+2 is of a foreign bank's card, one in fifty is a refund.
 var benchHosts = []string{"icbc", "abc", "boc", "ccb", "cmb"}
 
-const (
-	benchSource ledger.AccountID = "bench.cardholders"
-	benchPage                    = 1_000 // merchants loaded by one unit
-)
+// benchSource is what the sales' money comes from.
+const benchSource ledger.AccountID = "bench.cardholders"
+
+// benchPage is how many merchants one unit loads.
+const benchPage = 1_000
 
 // load makes merchants with terms, their sales, and the money these brought.
 func (r *settleRig) load(ctx context.Context) error {
