@@ -138,6 +138,9 @@ func TestAnotherMerchantsThings(t *testing.T) {
 	h := open(t)
 	h.story()
 	strange := h.sell("chuanxiang.1", 33, 60_00)
+	if _, _, err := h.m.Settle(ctx, "chuanxiang.1"); err != nil { // what is not the shop's yet cannot be charged back
+		t.Fatal(err)
+	}
 	c := h.quarrel(strange)
 	var other *string
 	for _, s := range h.m.Shops() {
