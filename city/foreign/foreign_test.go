@@ -269,7 +269,15 @@ func FuzzHandle(f *testing.F) {
 	d := open(f, nil)
 	f.Add(d.build("0200", "000000", "00", 100, nil).raw)
 	f.Add(d.build("0420", "000000", "00", 100, map[int]string{90: d.build("0200", "000000", "00", 1, nil).original()}).raw)
-	f.Fuzz(func(t *testing.T, in []byte) { _, _ = d.h.Handle(context.Background(), in) })
+	f.Fuzz(func(t *testing.T, in []byte) {
+		before := len(d.h.acts)
+		_, err := d.h.Handle(context.Background(), in)
+		var m iso8583.Message
+		sealed := m.Unpack(iso8583.UnionPayInterchange(), in) == nil && m.Verify(d.key) == nil
+		if err != nil && sealed || !sealed && len(d.h.acts) != before {
+			t.Errorf("%x: sealed %v, error %v, %d acts more", in, sealed, err, len(d.h.acts)-before)
+		}
+	})
 }
 
 func TestDoubling(t *testing.T) {

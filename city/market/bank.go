@@ -41,7 +41,7 @@ type movement struct {
 
 // bank is the custody bank (simulated): it does what it is told, nearly always.
 type bank struct {
-	todo    []movement
+	waiting []movement
 	ordered map[string]bool // payouts
 	asked   map[string]bool // corrections, by exception
 }
@@ -53,7 +53,7 @@ const astray = 10
 
 // put has a movement written after a time.
 func (b *bank) put(m *Market, after time.Duration, reference, party string, fen int64) {
-	b.todo = append(b.todo, movement{m.cfg.Clock.Now().Add(after), reference, party, fen})
+	b.waiting = append(b.waiting, movement{m.cfg.Clock.Now().Add(after), reference, party, fen})
 }
 
 func (m *Market) bankFault() BankFault {
@@ -126,13 +126,13 @@ func (b *bank) correct(m *Market, x reconcile.Exception) {
 
 // due takes what has fallen due, as lines of a statement.
 func (b *bank) due(now time.Time) (out []reconcile.StatementLine) {
-	slices.SortStableFunc(b.todo, func(x, y movement) int { return x.at.Compare(y.at) })
+	slices.SortStableFunc(b.waiting, func(x, y movement) int { return x.at.Compare(y.at) })
 	n := 0
-	for ; n < len(b.todo) && !b.todo[n].at.After(now); n++ {
-		x := b.todo[n]
+	for ; n < len(b.waiting) && !b.waiting[n].at.After(now); n++ {
+		x := b.waiting[n]
 		out = append(out, reconcile.StatementLine{Ref: fmt.Sprintf("B%d-%04d", now.Unix(), n+1), Booked: x.at.Truncate(time.Second), Fen: x.fen, Reference: x.reference, Party: cmp.Or(x.party, "bank")})
 	}
-	b.todo = append([]movement(nil), b.todo[n:]...)
+	b.waiting = append([]movement(nil), b.waiting[n:]...)
 	return out
 }
 
