@@ -163,11 +163,16 @@ func (h *House) tickDisputes(ctx context.Context, now time.Time) error {
 // CompareDay reconciles one settlement day of a host with its clearing file.
 func (h *House) CompareDay(ctx context.Context, host string, day calendar.Date, file io.Reader, name string) (reconcile.Report, error) {
 	var ours, more []reconcile.Item
-	err := h.Store.Read(ctx, func(q *db.Query) (err error) {
-		if ours, err = switched(q, host, day); err != nil {
+	err := h.Store.Read(ctx, func(q *db.Query) error {
+		x, err := reconcile.HostOf(q, host)
+		if err != nil {
 			return err
 		}
-		more, err = disputed(q, host, day)
+		from, to := x.Span(day)
+		if ours, err = switched(q, host, from, to); err != nil {
+			return err
+		}
+		more, err = disputed(q, host, from, to)
 		return err
 	})
 	if err != nil {
@@ -288,11 +293,9 @@ func (h *House) takeRaw(ctx context.Context, name string, raw []byte) error {
 	return err
 }
 
-// switched is what the switch has of a settlement day of a host, from cut-off to
-// cut-off.
-func switched(q db.Reader, host string, day calendar.Date) (out []reconcile.Item, err error) {
-	to := day.Start(calendar.Beijing).Add(switching.CutOff)
-	from := to.AddDate(0, 0, -1)
+// switched is what the switch has of a settlement day of a host
+// (reconcile.Host.Span).
+func switched(q db.Reader, host string, from, to time.Time) (out []reconcile.Item, err error) {
 	waits, err := undecided(q)
 	if err != nil {
 		return nil, err
@@ -404,9 +407,8 @@ func pricedAt(q db.Reader, t switching.Txn, fen int64) (issuer, network int64, e
 }
 
 // disputed is what disputes moved with a host on a settlement day.
-func disputed(q db.Reader, host string, day calendar.Date) (out []reconcile.Item, err error) {
-	to := day.Start(calendar.Beijing).Add(switching.CutOff)
-	list, err := dispute.Movements(q, host, to.AddDate(0, 0, -1), to)
+func disputed(q db.Reader, host string, from, to time.Time) (out []reconcile.Item, err error) {
+	list, err := dispute.Movements(q, host, from, to)
 	for _, m := range list {
 		x := reconcile.Item{RRN: m.RRN, Kind: reconcile.Presented, State: reconcile.Cleared, Fen: m.Fen, Currency: money.CNY, At: m.At, Date: calendar.Of(m.At, calendar.Beijing), Payee: m.Payee}
 		if m.Fen < 0 {
@@ -436,6 +438,9 @@ func (h *House) checkDesks(ctx context.Context) (wrong []string, err error) {
 			if err == nil {
 				err = checkSuspense(tx, x.Name, &wrong)
 			}
+		}
+		if err == nil {
+			err = checkTaken(tx, &wrong)
 		}
 		if err == nil {
 			err = checkRiskHolds(tx, &wrong)

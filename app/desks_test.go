@@ -13,6 +13,7 @@ import (
 	"koala/ledger"
 	"koala/merchant"
 	"koala/money"
+	"koala/reconcile"
 	"koala/settlement"
 	"koala/switching"
 	"koala/tsm"
@@ -217,4 +218,118 @@ func TestMissedDaysHaveFiles(t *testing.T) {
 		t.Errorf("%d payouts of %d fen", n, fen)
 	}
 	green(t, w.h)
+}
+
+// TestVerifyComparesDisputesWithTheSwitch: what disputes take of a sale and what
+// the switch has of it are proved to be one; either of them damaged is found.
+func TestVerifyComparesDisputesWithTheSwitch(t *testing.T) {
+	o := openOffice(t)
+	a, b := o.sell("jialian.1", 1, 100_00), o.sell("jialian.1", 2, 50_00)
+	if _, done, err := o.m.Settle(ctx, "jialian.1"); err != nil || !done {
+		t.Fatal("not settled", err)
+	}
+	_, err := o.claims(a, "N1", 60_00)
+	o.must(err)
+	o.must(o.giveBack(b, "a", 50_00))
+	green(t, o.h)
+	for _, x := range []struct{ name, damage, mend, where string }{
+		{"a fen less at the switch", `UPDATE switching_txn SET disputed = 5999 WHERE rrn = '` + a.RRN + `'`, `UPDATE switching_txn SET disputed = 6000 WHERE rrn = '` + a.RRN + `'`, "its disputes take 6000 fen, the switch has 5999"},
+		{"nothing at the switch", `UPDATE switching_txn SET disputed = 0 WHERE rrn = '` + a.RRN + `'`, `UPDATE switching_txn SET disputed = 6000 WHERE rrn = '` + a.RRN + `'`, "the switch has 0"},
+		{"a case of less", `UPDATE dispute_case SET fen = 5000`, `UPDATE dispute_case SET fen = 6000`, "its disputes take 5000 fen"},
+		{"a case that took nothing", `UPDATE dispute_case SET moves = 2`, `UPDATE dispute_case SET moves = 1`, "its disputes take 0 fen, the switch has 6000"},
+		{"a sale refunded and disputed", `UPDATE switching_txn SET refunded = 4001 WHERE rrn = '` + a.RRN + `'`, `UPDATE switching_txn SET refunded = 0 WHERE rrn = '` + a.RRN + `'`, "are more than"},
+	} {
+		o.must(o.write(func(tx *db.Tx) error { return changes(tx, x.damage) }))
+		found(t, o.h, x.where)
+		o.must(o.write(func(tx *db.Tx) error { return changes(tx, x.mend) }))
+		green(t, o.h)
+	}
+}
+
+// TestOldStoreIsCarriedOver opens a store as it was before domains watched each
+// other: what disputes take is known to the switch from the start on, agents
+// have their parts of old closings, and another start changes nothing.
+func TestOldStoreIsCarriedOver(t *testing.T) {
+	o := openOffice(t)
+	sale, free := o.sell("jialian.1", 1, 1000_00), o.sell("jialian.1", 2, 100_00)
+	o.must(o.write(func(tx *db.Tx) error {
+		s, err := merchant.ShopOf(tx, sale.Shop)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(`UPDATE merchant_party SET agent = 'wang' WHERE id = $1`, s.Merchant)
+		return errors.Join(err, merchant.AddAgent(tx, merchant.Agent{ID: "wang", Name: "wang"}), merchant.SetRate(tx, "wang", calendar.Of(tx.Now(), calendar.Beijing).AddDays(-1), 5_000))
+	}))
+	o.nextMorning()
+	_, err := o.claims(sale, "N1", 600_00)
+	o.must(err)
+	gone, err := o.claims(free, "N2", 100_00)
+	o.must(err)
+	o.must(o.write(func(tx *db.Tx) error { _, err := dispute.Withdraw(tx, gone.ID, "found it"); return err }))
+	state := func() (disputed map[string]int64, due int64) {
+		disputed = map[string]int64{}
+		o.read(func(q *db.Query) error {
+			list, err := switching.Disputed(q, "", 100)
+			for _, x := range list {
+				disputed[x.RRN] = x.Disputed.Minor()
+			}
+			all, err2 := merchant.DuesOf(q, calendar.MonthOf(o.clock.Now()))
+			for _, d := range all {
+				due += d.Amount.Minor()
+			}
+			return errors.Join(err, err2)
+		})
+		return disputed, due
+	}
+	taken, due := state()
+	if len(taken) != 1 || taken[sale.RRN] != 600_00 || due == 0 {
+		t.Fatalf("%v, agents are due %d", taken, due)
+	}
+	again := func() {
+		t.Helper()
+		cfg := o.h.Config
+		o.must(o.h.Close())
+		o.h = open(t, cfg)
+		if x, y := state(); len(x) != 1 || x[sale.RRN] != 600_00 || y != due {
+			t.Errorf("carried over: %v, agents are due %d, want %d", x, y, due)
+		}
+		green(t, o.h)
+	}
+	again()
+	o.clock.Advance(time.Hour)
+	o.must(o.write(func(tx *db.Tx) error {
+		var failed error
+		for _, x := range []string{`UPDATE switching_txn SET disputed = 0`, `DROP TABLE app_carried`, `DELETE FROM db_schema WHERE owner = 'app'`,
+			`DELETE FROM merchant_fee`, `DELETE FROM merchant_accrual`, `DELETE FROM merchant_month`} {
+			_, err := tx.Exec(x)
+			failed = errors.Join(failed, err)
+		}
+		_, err := tx.Exec(`UPDATE db_schema SET at = $1 WHERE owner = 'merchant'`, tx.Now().UnixMicro())
+		return errors.Join(failed, err)
+	}))
+	again()
+	again()
+}
+
+// TestHostsDayIsTheHosts: which of a host's days a sale is compared with follows
+// from the host's cut-off, whenever the shop's own day ends.
+func TestHostsDayIsTheHosts(t *testing.T) {
+	o := openOffice(t)
+	day := calendar.Of(o.clock.Now(), calendar.Beijing)
+	at := func(d time.Duration) { o.clock.Set(day.Start(calendar.Beijing).Add(d)) }
+	at(21*time.Hour + 30*time.Minute)
+	t1 := o.sell("jialian.1", 1, 10_00)
+	at(22*time.Hour + 30*time.Minute)
+	o.sell("jialian.1", 2, 20_00)
+	o.must(o.write(func(tx *db.Tx) error {
+		h, err := reconcile.HostOf(tx, t1.Host)
+		h.CutOff = 22 * time.Hour
+		return errors.Join(err, reconcile.Join(tx, h))
+	}))
+	for i, want := range []int64{10_00, 20_00} {
+		r, err := o.h.CompareDay(ctx, t1.Host, day.AddDays(i), strings.NewReader(""), "empty")
+		if err != nil || r.Ours.Count != 1 || r.Ours.Fen != want {
+			t.Errorf("day %d has %d sales of %d fen, want one of %d: %v", i, r.Ours.Count, r.Ours.Fen, want, err)
+		}
+	}
 }

@@ -55,7 +55,7 @@ type House struct {
 
 // schemas are the tables of the house, in the order they are made.
 var schemas = []db.Schema{outbox.Schema, customer.Schema, wallet.Schema,
-	settlement.Schema, merchant.Schema, reconcile.Schema, dispute.Schema, risk.Schema, issuing.Schema, tsm.Schema, acquiring.Schema, switching.Schema, transit.Schema, activity.Schema, firmware.Schema, ops.Schema, once.Schema, open.Schema, shell.Schema}
+	settlement.Schema, merchant.Schema, reconcile.Schema, dispute.Schema, risk.Schema, issuing.Schema, tsm.Schema, acquiring.Schema, switching.Schema, transit.Schema, activity.Schema, firmware.Schema, ops.Schema, once.Schema, open.Schema, shell.Schema, Schema}
 
 // New opens the house: it makes what a fresh folder lacks and loads the rest.
 func New(ctx context.Context, cfg Config) (*House, error) {
@@ -111,6 +111,9 @@ func (h *House) wire(ctx context.Context) (err error) {
 	}
 	if err := h.Store.Write(ctx, h.seed); err != nil {
 		return fmt.Errorf("seeding the house: %w", err)
+	}
+	if err := h.carryClosings(ctx); err != nil {
+		return err
 	}
 	return h.Switch.Start(ctx)
 }

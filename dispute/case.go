@@ -358,7 +358,7 @@ func miss(tx *db.Tx, id string, now time.Time) (bool, error) {
 	if err != nil || c.State.Final() || c.Due.IsZero() || c.Due.After(now) {
 		return false, err
 	}
-	_, err = move(tx, id, missedTo(c), System, "the deadline of "+c.Due.In(calendar.Beijing).Format("2006-01-02 15:04")+" passed")
+	_, err = move(tx, id, missedTo(c), System, fmt.Sprintf(whyMissed, c.Due.In(calendar.Beijing).Format("2006-01-02 15:04")))
 	return err == nil, err
 }
 

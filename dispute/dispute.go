@@ -12,6 +12,7 @@ package dispute
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"koala/internal/db"
@@ -148,6 +149,27 @@ func (c Case) takes() bool {
 	return c.WithIssuer() || c.State == Presented || c.State == Arbitration
 }
 
+// takesSQL is takes in the words of the store.
+const takesSQL = `(moves % 2 = 1 OR state = '` + string(Presented) + `' OR state = '` + string(Arbitration) + `')`
+
+// A Take is what all cases of a sale take of it.
+type Take struct {
+	RRN string
+	Fen int64
+}
+
+// Takes reads of which sales cases take something, by reference, from the one
+// after the given: see Taken.
+func Takes(q db.Reader, after string, limit int) (out []Take, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
+		var t Take
+		err := scan(&t.RRN, &t.Fen)
+		out = append(out, t)
+		return err
+	}, `SELECT rrn, CAST(SUM(fen) AS BIGINT) FROM dispute_case WHERE rrn > $1 AND `+takesSQL+` GROUP BY rrn ORDER BY rrn LIMIT $2`, after, page(limit))
+	return out, err
+}
+
 // Taken is what all cases of a sale take of it: what the issuer has, and what
 // is contested while the shop has it.
 func Taken(q db.Reader, rrn string) (money.Amount, error) {
@@ -194,6 +216,20 @@ type Event struct {
 
 // System is who acts when a deadline passes.
 const System = "system"
+
+// whyMissed is what it writes; the end of the deadline stands for %s.
+const whyMissed = "the deadline of %s passed"
+
+// Reason is why, for people: what the system wrote in Chinese if zh, what
+// somebody wrote as it was written.
+func (e Event) Reason(zh bool) string {
+	before, behind, _ := strings.Cut(whyMissed, "%s")
+	end, fits := strings.CutPrefix(e.Why, before)
+	if !zh || e.Who != System || !fits || !strings.HasSuffix(end, behind) {
+		return e.Why
+	}
+	return "已过期限 " + strings.TrimSuffix(end, behind)
+}
 
 // Limits.
 const (

@@ -91,6 +91,9 @@ func TestTakenIsBounded(t *testing.T) {
 			var taken money.Amount
 			withIssuer := int64(0)
 			err = h.store.Read(ctx, func(q *db.Query) (err error) { taken, err = Taken(q, "000000000001"); return err })
+			if all := h.takes(); len(all) > 1 || len(all) == 1 && (all[0] != Take{"000000000001", taken.Minor()}) || len(all) == 0 && !taken.IsZero() {
+				rt.Fatalf("after act %d: taken %v, takes %v", act, taken, all)
+			}
 			for _, c := range h.ofSale() {
 				if c.WithIssuer() {
 					withIssuer += c.Amount.Minor()
@@ -104,6 +107,14 @@ func TestTakenIsBounded(t *testing.T) {
 			}
 		}
 	})
+}
+
+func (h *house) takes() (out []Take) {
+	h.t.Helper()
+	if err := h.store.Read(ctx, func(q *db.Query) (err error) { out, err = Takes(q, "", 100); return err }); err != nil {
+		h.t.Fatal(err)
+	}
+	return out
 }
 
 func (h *house) ofSale() (out []Case) {

@@ -147,7 +147,7 @@ func raise(tx *db.Tx, x Exception) error {
 	if err := tell(tx, x); err != nil {
 		return err
 	}
-	return audit(tx, x.ID, System, "", Open, "found on the statement")
+	return audit(tx, x.ID, System, "", Open, whyOnPaper)
 }
 
 // payout is the line of a payout: the books had it leave the bank when it was
@@ -165,7 +165,7 @@ func (b bankLine) payout(tx *db.Tx, h Host, id string) error {
 	if _, err := tx.Exec(`UPDATE reconcile_payout SET paid = $2, seen = $3 WHERE id = $1`, id, -b.Fen, tx.Now().UnixMicro()); err != nil {
 		return err
 	}
-	if err := closeRef(tx, string(PayoutMissing)+"/"+id, "the bank carried it out"); err != nil {
+	if err := closeRef(tx, string(PayoutMissing)+"/"+id, whyPaid); err != nil {
 		return err
 	}
 	if err := confirm(tx, id); err != nil {
@@ -291,7 +291,7 @@ func weigh(tx *db.Tx, h Host, r Report) error {
 		return nil
 	}
 	of := "/" + h.Name + "/" + r.Day.String()
-	if err := closeRef(tx, string(StatementMissing)+of, "the bank's line is in"); err != nil {
+	if err := closeRef(tx, string(StatementMissing)+of, whyLineIn); err != nil {
 		return err
 	}
 	rest := r.Received - r.Net() - r.Released // on suspense for this day
@@ -322,13 +322,13 @@ func adjust(tx *db.Tx, want Exception) error {
 	x := open[0]
 	x.Held = want.Held
 	if x.Held == 0 {
-		_, err = step(tx, x, Closed, System, "later lines of the day made up for it")
+		_, err = step(tx, x, Closed, System, whyMadeUp)
 		return err
 	}
 	if err := updateException(tx, x.State, x); err != nil {
 		return err
 	}
-	return audit(tx, x.ID, System, x.State, x.State, "another line of the day came")
+	return audit(tx, x.ID, System, x.State, x.State, whyLine)
 }
 
 // Tick raises what is overdue at now: bank lines of files and payouts that no

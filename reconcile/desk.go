@@ -95,6 +95,42 @@ type Act struct {
 // System is who acts when nobody does.
 const System = "system"
 
+// What the system writes into the audit; a day may stand in the place of %s.
+const (
+	whyCompared = "found by comparison"
+	whyOnPaper  = "found on the statement"
+	whySigned   = "booked as signed"
+	whyHalf     = "its other half is in the comparison of %s"
+	whyNowhere  = "late, and not in the file of %s either"
+	whyLine     = "another line of the day came"
+	whyMadeUp   = "later lines of the day made up for it"
+	whyLineIn   = "the bank's line is in"
+	whyPaid     = "the bank carried it out"
+)
+
+var systemWords = []struct{ en, zh string }{
+	{whyCompared, "对账时发现"}, {whyOnPaper, "银行对账单上发现"}, {whySigned, "按复核意见入账"}, {whyHalf, "另一方已出现在 %s 的对账中"},
+	{whyNowhere, "跨日，%s 的文件中也没有"}, {whyLine, "当日又有银行流水到账"}, {whyMadeUp, "当日后续银行流水已补足"}, {whyLineIn, "银行流水已到"}, {whyPaid, "银行已付出"},
+}
+
+// Reason is why, for people: what the system wrote in Chinese if zh, what
+// somebody wrote as it was written.
+func (a Act) Reason(zh bool) string {
+	if a.Who != System || !zh {
+		return a.Why
+	}
+	for _, w := range systemWords {
+		before, behind, with := strings.Cut(w.en, "%s")
+		switch rest, fits := strings.CutPrefix(a.Why, before); {
+		case !with && a.Why == w.en:
+			return w.zh
+		case with && fits && strings.HasSuffix(rest, behind):
+			return fmt.Sprintf(w.zh, strings.TrimSuffix(rest, behind))
+		}
+	}
+	return a.Why
+}
+
 func checkWho(who, why string) error {
 	if who == "" || who == System || why == "" || len(why) > MaxWhy {
 		return ErrWhy
@@ -188,7 +224,7 @@ func Sign(tx *db.Tx, id, who, why string) (Exception, error) {
 	if err != nil {
 		return x, fmt.Errorf("booking exception %s: %w", id, err)
 	}
-	return step(tx, x, Booked, System, "booked as signed")
+	return step(tx, x, Booked, System, whySigned)
 }
 
 // Outcome is where the money that an exception holds on suspense goes.

@@ -31,6 +31,17 @@ type Host struct {
 	FourEyes   int64            // fen: above it a second person signs
 }
 
+// Span is what a settlement day of the host lasts from and until, Beijing: from
+// its cut-off of the day before to its own; from midnight to midnight where it
+// has none. It is the host's day and nobody else's: where a shop's own day ends
+// is for its payouts, and a night shop's day is in two of the host's files.
+func (h Host) Span(day calendar.Date) (from, to time.Time) {
+	if h.CutOff == 0 {
+		return day.Start(calendar.Beijing), day.AddDays(1).Start(calendar.Beijing)
+	}
+	return day.AddDays(-1).Start(calendar.Beijing).Add(h.CutOff), day.Start(calendar.Beijing).Add(h.CutOff)
+}
+
 // BankDesk is the host under which exceptions of the bank itself are kept.
 const BankDesk = "bank"
 
@@ -132,7 +143,7 @@ func run(ctx context.Context, store *db.Store, d Day) (Report, error) {
 		}
 		cutOff := time.Time{}
 		if h.CutOff > 0 {
-			cutOff = d.Day.Start(calendar.Beijing).Add(h.CutOff)
+			_, cutOff = h.Span(d.Day)
 		}
 		found, err := Match(ours.All(), theirs.All(), cutOff, carried)
 		if err != nil {
@@ -198,7 +209,7 @@ func keep(tx *db.Tx, h Host, d Day, hash string, found Result) (Report, error) {
 		return r, err
 	}
 	for _, id := range found.Resolved {
-		if err := selfClose(tx, id, "its other half is in the comparison of "+d.Day.String()); err != nil {
+		if err := selfClose(tx, id, fmt.Sprintf(whyHalf, d.Day)); err != nil {
 			return r, err
 		}
 	}
@@ -231,7 +242,7 @@ func missed(tx *db.Tx, ids []string, day calendar.Date) error {
 		if err := updateException(tx, x.State, x); err != nil {
 			return err
 		}
-		if err := audit(tx, id, System, x.State, x.State, "late, and not in the file of "+day.String()+" either"); err != nil {
+		if err := audit(tx, id, System, x.State, x.State, fmt.Sprintf(whyNowhere, day)); err != nil {
 			return err
 		}
 	}
@@ -255,7 +266,7 @@ func find(tx *db.Tx, host string, day calendar.Date, d Difference, nth int) erro
 	if err := tell(tx, x); err != nil {
 		return err
 	}
-	return audit(tx, x.ID, System, "", Open, "found by comparison")
+	return audit(tx, x.ID, System, "", Open, whyCompared)
 }
 
 // A leg is fen that an account gets.

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -750,5 +751,39 @@ func (h *house) tick(days int) {
 	h.t.Helper()
 	if err := Tick(context.Background(), h.store, testDay.AddDays(days).Start(calendar.Beijing)); err != nil {
 		h.t.Fatal(err)
+	}
+}
+
+// TestSpan: a day of a host is from its cut-off to its cut-off, or the calendar's.
+func TestSpan(t *testing.T) {
+	day := calendar.Date{Year: 2016, Month: 3, Day: 1}
+	for cut, want := range map[time.Duration]string{0: "2016-03-01T00:00 2016-03-02T00:00", 23 * time.Hour: "2016-02-29T23:00 2016-03-01T23:00"} {
+		from, to := Host{CutOff: cut}.Span(day)
+		if got := from.Format("2006-01-02T15:04 ") + to.Format("2006-01-02T15:04"); got != want {
+			t.Errorf("cut-off %v: %s, want %s", cut, got, want)
+		}
+	}
+}
+
+// TestReason: everything that the system writes is said in Chinese, and what
+// people write is left as it is.
+func TestReason(t *testing.T) {
+	seen := map[string]bool{}
+	for _, w := range systemWords {
+		en, zh := w.en, w.zh
+		if strings.Contains(en, "%s") {
+			en, zh = fmt.Sprintf(en, "2016-03-01"), fmt.Sprintf(zh, "2016-03-01")
+		}
+		a := Act{Who: System, Why: en}
+		if a.Reason(false) != en || a.Reason(true) != zh || en == zh || seen[zh] {
+			t.Errorf("%q reads %q and %q, want %q", en, a.Reason(false), a.Reason(true), zh)
+		}
+		if a.Who = "li"; a.Reason(true) != en {
+			t.Errorf("%q of a person reads %q", en, a.Reason(true))
+		}
+		seen[zh] = true
+	}
+	if a := (Act{Who: System, Why: "something else"}); a.Reason(true) != a.Why {
+		t.Errorf("%q", a.Reason(true))
 	}
 }

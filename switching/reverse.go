@@ -164,6 +164,12 @@ func Dispute(tx *db.Tx, rrn string, amount money.Amount) error {
 	return nil
 }
 
+// Disputed reads the transactions of which holders have something by disputes,
+// by reference number, from the one after the given.
+func Disputed(q db.Reader, after string, limit int) ([]Txn, error) {
+	return txns(q, `rrn > $1 AND disputed <> 0 ORDER BY rrn LIMIT $2`, after, min(max(limit, 1), maxPage))
+}
+
 // restore brings the original back to where it was before a void, a cancel or a
 // completion that is taken back.
 func (w *work) restore(tx *db.Tx, t, o *Txn) error {

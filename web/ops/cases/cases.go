@@ -172,7 +172,7 @@ func (d Deps) kase(w http.ResponseWriter, r *http.Request) error {
 		}
 		events, err := dispute.History(q, c.ID)
 		for _, e := range slices.Backward(events) {
-			v.trail = append(v.trail, web.Happening{At: e.At, Who: e.Who, What: shell.Both(e.Is.Words), Detail: e.Why, Icon: "user", Tone: stateTones[e.Is]})
+			v.trail = append(v.trail, happened(ctx, e))
 		}
 		return err
 	})
@@ -200,6 +200,23 @@ func (d Deps) kase(w http.ResponseWriter, r *http.Request) error {
 	}
 	v.acts = questions(ctx, c, v.packText != "")
 	return d.Desk.Show(w, r, web.Page{Title: words.CaseNo.F(c.Ref), Lead: reasonText(c.Reason), Back: here, Here: here}, casePage(v))
+}
+
+// happened is one step of a case; a word of the shop's changes no state.
+func happened(ctx context.Context, e dispute.Event) web.Happening {
+	h := web.Happening{At: e.At, Who: e.Who, What: shell.Both(e.Is.Words), Detail: shell.Both(e.Reason).In(ctx), Icon: "user", Tone: stateTones[e.Is]}
+	switch e.Who {
+	case dispute.System:
+		h.Who, h.Icon = words.TheSystem.In(ctx), "cpu"
+	case string(dispute.Issuer):
+		h.Who, h.Icon = words.TheIssuer.In(ctx), "landmark"
+	case string(dispute.Arbiter):
+		h.Who, h.Icon = words.TheArbiter.In(ctx), "scale"
+	}
+	if e.Was == e.Is {
+		h.What = words.Said
+	}
+	return h
 }
 
 // evidence shows the pack that was gathered, and what it lacks.

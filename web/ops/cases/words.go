@@ -6,8 +6,8 @@ import "koala/web"
 var words = struct {
 	Accept, AcceptBody, All, Amount, At, By, ByState, Bytes, Case, CaseNo, Disputed, Document, Documents, Done, Download, Due, DueIs, DueSoon, Evidence,
 	File, FileBody, Gather, GatherBody, Gathered, Hash, History, InHours, Kept, Lead, MoneyWith, NoCases, NoDocuments, NoPack, OfEnded, Open, OpenOnes,
-	Opened, Over, PackHash, Reason, ReasonWants, Receiver, Represent, RepresentBody, Sale, Send, SendBody, Shop, ShopID, Show, State, TheArbiter, TheDesk,
-	TheHolder, TheIssuer, TheShop, Title, Turn web.Text
+	Opened, Over, PackHash, Reason, ReasonWants, Receiver, Represent, RepresentBody, Said, Sale, Send, SendBody, Shop, ShopID, Show, State, TheArbiter, TheDesk,
+	TheHolder, TheIssuer, TheShop, TheSystem, Title, Turn web.Text
 }{
 	Accept:        web.Text{ZH: "认赔", EN: "Accept"},
 	AcceptBody:    web.Text{ZH: "款项归持卡人，案件了结。", EN: "The money is the cardholder’s, and the case ends."},
@@ -25,7 +25,7 @@ var words = struct {
 	Done:          web.Text{ZH: "已记录。", EN: "Done."},
 	Download:      web.Text{ZH: "下载", EN: "Download"},
 	Due:           web.Text{ZH: "期限", EN: "Due"},
-	DueIs:         web.Text{ZH: "轮到%[1]s，期限 %[2]s。", EN: "It is the turn of %[1]s, by %[2]s."},
+	DueIs:         web.Text{ZH: "轮到%[1]s，期限 %[2]s。", EN: "Next: %[1]s, by %[2]s."},
 	DueSoon:       web.Text{ZH: "三天内到期", EN: "Due within three days"},
 	Evidence:      web.Text{ZH: "证据包", EN: "Evidence pack"},
 	File:          web.Text{ZH: "提交仲裁", EN: "File for arbitration"},
@@ -39,7 +39,7 @@ var words = struct {
 	Kept:          web.Text{ZH: "款项归商户", EN: "Shop kept the money"},
 	Lead:          web.Text{ZH: "发卡方对交易提出的异议：期限、证据、钱在谁手里。", EN: "What issuers say against sales: deadlines, evidence, and who has the money."},
 	MoneyWith:     web.Text{ZH: "款项在", EN: "The money is with"},
-	NoCases:       web.Text{ZH: "没有争议。发卡方提出调单或拒付时，会出现在这里。", EN: "No disputes. They appear when an issuer asks for a receipt or charges back."},
+	NoCases:       web.Text{ZH: "没有争议。发卡方提出调单或退单时，会出现在这里。", EN: "No disputes. They appear when an issuer asks for a receipt or charges back."},
 	NoDocuments:   web.Text{ZH: "商户没有上传资料。", EN: "The shop uploaded nothing."},
 	NoPack:        web.Text{ZH: "还没有汇集证据。", EN: "No evidence was gathered yet."},
 	OfEnded:       web.Text{ZH: "已了结中", EN: "of those that ended"},
@@ -53,6 +53,7 @@ var words = struct {
 	Receiver:      web.Text{ZH: "对象", EN: "Goes to"},
 	Represent:     web.Text{ZH: "再请款", EN: "Represent"},
 	RepresentBody: web.Text{ZH: "凭证据向发卡方要回款项；裁定前款项归商户但不付出。", EN: "The issuer is asked for the money again. The shop has it meanwhile, and it is held."},
+	Said:          web.Text{ZH: "补充说明", EN: "Wrote"},
 	Sale:          web.Text{ZH: "原交易", EN: "Sale"},
 	Send:          web.Text{ZH: "寄出签购单", EN: "Send the receipt"},
 	SendBody:      web.Text{ZH: "把证据包交给发卡方。", EN: "The pack goes to the issuer."},
@@ -65,6 +66,7 @@ var words = struct {
 	TheHolder:     web.Text{ZH: "持卡人", EN: "the cardholder"},
 	TheIssuer:     web.Text{ZH: "发卡方", EN: "the issuer"},
 	TheShop:       web.Text{ZH: "商户", EN: "the shop"},
+	TheSystem:     web.Text{ZH: "系统", EN: "system"},
 	Title:         web.Text{ZH: "争议", EN: "Disputes"},
 	Turn:          web.Text{ZH: "轮到", EN: "Whose turn"},
 }

@@ -74,14 +74,14 @@ func (d Deps) exception(w http.ResponseWriter, r *http.Request) error {
 	}
 	for _, a := range slices.Backward(acts) {
 		what := shell.Both(a.Became.Words)
-		icon, tone := "user", web.Info
+		icon, tone, who := "user", web.Info, a.Who
 		if a.Who == reconcile.System {
-			icon = "cpu"
+			icon, who = "cpu", words.TheSystem.In(ctx)
 		}
 		if a.Became == reconcile.Closed {
 			tone = web.Good
 		}
-		v.trail = append(v.trail, web.Happening{At: a.At, Who: a.Who, What: what, Detail: a.Why, Icon: icon, Tone: tone})
+		v.trail = append(v.trail, web.Happening{At: a.At, Who: who, What: what, Detail: shell.Both(a.Reason).In(ctx), Icon: icon, Tone: tone})
 	}
 	return d.Desk.Show(w, r, web.Page{Title: shell.Both(x.Type.Words), Lead: hostText(x.Host), Back: atExceptions, Here: here}, exceptionPage(v))
 }

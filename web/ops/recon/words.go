@@ -8,7 +8,7 @@ var words = struct {
 	DaysByHosts, Difference, Differences, Done, DueNet, DueOn, Exceptions, FileHasMore, FileHash, FileLine, Gross, Held, History, Host, HostDays,
 	IssuerFee, Lead, Legend, MatchedOf, NeedsAnother, Net, NetworkFee, Next, NoExceptions, NotClosed, NotThere, NothingCompared, Number, Offset,
 	OffsetBody, OnSuspense, OpenByType, OpenExceptions, Propose, Proposer, Received, Reference, Reject, RejectBody, Shop, ShopHint, Short, Sign, SignBody,
-	Signer, State, Switch, Terminal, TheBank, Title, Trace, Transaction, Type web.Text
+	Signer, State, Switch, Terminal, TheBank, TheSystem, Title, Trace, Transaction, Type web.Text
 }{
 	Agreed:          web.Text{ZH: "完全一致", EN: "Agreed whole"},
 	Agrees:          web.Text{ZH: "一致", EN: "agrees"},
@@ -75,6 +75,7 @@ var words = struct {
 	Switch:          web.Text{ZH: "交换机", EN: "The switch"},
 	Terminal:        web.Text{ZH: "终端", EN: "Terminal"},
 	TheBank:         web.Text{ZH: "银行", EN: "Bank"},
+	TheSystem:       web.Text{ZH: "系统", EN: "system"},
 	Title:           web.Text{ZH: "对账台", EN: "Reconciliation"},
 	Trace:           web.Text{ZH: "流水号", EN: "Trace"},
 	Transaction:     web.Text{ZH: "交易", EN: "Transaction"},
