@@ -57,6 +57,9 @@ type Evidence struct {
 	Decision Decision
 }
 
+// System is who opens a case.
+const System = "system"
+
 // An Act is one step of a case.
 type Act struct {
 	At      time.Time
@@ -71,7 +74,7 @@ func (e *Engine) report(tx *db.Tx, f Fact, d Decision) error {
 	if errors.Is(err, ErrNoCase) {
 		c = Case{ID: tx.NewID("rsk"), Shop: f.Shop, State: Opened, Action: Allow, At: tx.Now()}
 		if err = insertCase(tx, c); err == nil {
-			err = insertAct(tx, c.ID, Act{At: tx.Now(), Who: "system", Is: Opened, Why: reason(d)})
+			err = insertAct(tx, c.ID, Act{At: tx.Now(), Who: System, Is: Opened, Why: reason(d)})
 		}
 	}
 	if err != nil {

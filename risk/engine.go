@@ -278,6 +278,9 @@ func Reject(tx *db.Tx, version int, who string) error {
 	return decideSet(tx, version, Rejected, who, time.Time{})
 }
 
+// HouseName is who made the set that a new house begins with.
+const HouseName = "house"
+
 // installHouse puts House into force where no set is.
 func installHouse(tx *db.Tx) error {
 	_, err := SetOf(tx, 1)
@@ -286,8 +289,8 @@ func installHouse(tx *db.Tx) error {
 	}
 	s := House()
 	s.Version = 1
-	if err := insertSet(tx, s, Proposed, "house", s.Note); err != nil {
+	if err := insertSet(tx, s, Proposed, HouseName, s.Note); err != nil {
 		return err
 	}
-	return decideSet(tx, 1, Active, "house", time.UnixMicro(0))
+	return decideSet(tx, 1, Active, HouseName, time.UnixMicro(0))
 }

@@ -268,6 +268,10 @@ func TestSets(t *testing.T) {
 		if err != nil || r.Facts != 4 || r.Old.Flagged() != 4 || r.New.Flagged() != 0 || r.Dropped != 4 || r.Old.Precision() != 10_000 || r.New.Recall() != 0 || r.New.Precision() != -1 {
 			t.Errorf("%v %+v", err, r)
 		}
+		fraud, good, unseen, ok := r.New.Confusion(r.Facts)
+		if !ok || fraud != (Confusion{0, 4}) || good != (Confusion{}) || unseen != (Confusion{}) {
+			t.Errorf("new: fraud %+v, good %+v, unseen %+v", fraud, good, unseen)
+		}
 		if len(r.Shops) != 1 || r.Shops[0] != (ShopChange{Shop: "shop_1", Old: 4, Fen: 4 * 86_37}) || r.Old.Rules[RefundAlone] != 4 {
 			t.Errorf("%+v", r)
 		}
@@ -305,6 +309,41 @@ func TestSets(t *testing.T) {
 			t.Errorf("%+v", sets)
 		}
 	})
+}
+
+// TestConfusion counts each label under each judgement, of sets that differ.
+func TestConfusion(t *testing.T) {
+	var facts []Labelled
+	for i, x := range []struct {
+		kind  Kind
+		label Label
+	}{{Refund, Fraud}, {Refund, Fraud}, {Refund, Good}, {Refund, Unlabelled}, {Sale, Fraud}, {Sale, Good}, {Sale, Good}, {Sale, Good}, {Sale, Unlabelled}, {Sale, Unlabelled}} {
+		facts = append(facts, Labelled{Fact: sale(i, func(f *Fact) { f.Kind = x.kind }), Label: x.label})
+	}
+	strict, none := House(), House()
+	none.Rules = nil
+	r, err := Replay(func(yield func(Labelled, error) bool) {
+		for _, f := range facts {
+			if !yield(f, nil) {
+				return
+			}
+		}
+	}, &strict, &none)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fraud, good, unseen, ok := r.Old.Confusion(r.Facts)
+	if !ok || fraud != (Confusion{2, 1}) || good != (Confusion{1, 3}) || unseen != (Confusion{1, 2}) || r.Old.Precision() != 6_666 || r.Old.Recall() != 6_666 {
+		t.Errorf("strict: fraud %+v, good %+v, unseen %+v; %+v", fraud, good, unseen, r.Old)
+	}
+	fraud, good, unseen, ok = r.New.Confusion(r.Facts)
+	if !ok || fraud != (Confusion{0, 3}) || good != (Confusion{0, 4}) || unseen != (Confusion{0, 3}) {
+		t.Errorf("none: fraud %+v, good %+v, unseen %+v", fraud, good, unseen)
+	}
+	r.Old.Passed = nil
+	if _, _, _, ok := r.Old.Confusion(r.Facts); ok {
+		t.Error("a report of before tells what was allowed")
+	}
 }
 
 func reopened(t *testing.T, d *desk) *Engine {

@@ -15,6 +15,22 @@ type Side struct {
 	Fraud   int64            `json:"fraud"`  // of what it flagged, labelled fraud
 	Good    int64            `json:"good"`   // labelled good
 	Missed  int64            `json:"missed"` // labelled fraud, and allowed
+	Passed  *int64           `json:"passed"` // labelled good, and allowed; nil in a report of before it was counted
+}
+
+// A Confusion is what a rule set did with facts of one label.
+type Confusion struct{ Flagged, Allowed int64 }
+
+// Confusion is what the set did with the facts that people found to be fraud,
+// with those they found good, and with those that nobody has looked at; all is
+// how many facts there were. ok is false where the report does not tell.
+func (s Side) Confusion(all int64) (fraud, good, unseen Confusion, ok bool) {
+	if s.Passed == nil {
+		return Confusion{}, Confusion{}, Confusion{}, false
+	}
+	fraud, good = Confusion{s.Fraud, s.Missed}, Confusion{s.Good, *s.Passed}
+	unseen = Confusion{s.Flagged() - s.Fraud - s.Good, all - s.Flagged() - s.Missed - *s.Passed}
+	return fraud, good, unseen, true
 }
 
 // Flagged is how many facts it did not simply allow.
@@ -62,8 +78,7 @@ const topShops = 20
 // nothing of what came after. Facts come by their own time, as History reads
 // them.
 func Replay(facts iter.Seq2[Labelled, error], old, next *Set) (Report, error) {
-	r := Report{Old: Side{Version: old.Version, Actions: map[Action]int64{}, Rules: map[Code]int64{}},
-		New: Side{Version: next.Version, Actions: map[Action]int64{}, Rules: map[Code]int64{}}}
+	r := Report{Old: newSide(old), New: newSide(next)}
 	m, shops := newMemory(), map[string]*ShopChange{}
 	for f, err := range facts {
 		if err != nil {
@@ -106,6 +121,10 @@ func Replay(facts iter.Seq2[Labelled, error], old, next *Set) (Report, error) {
 	return r, nil
 }
 
+func newSide(s *Set) Side {
+	return Side{Version: s.Version, Actions: map[Action]int64{}, Rules: map[Code]int64{}, Passed: new(int64)}
+}
+
 func (s *Side) count(d Decision, l Label) {
 	s.Actions[d.Action]++
 	for i, h := range d.Hits {
@@ -120,6 +139,8 @@ func (s *Side) count(d Decision, l Label) {
 		s.Missed++
 	case l == Good && flagged:
 		s.Good++
+	case l == Good:
+		*s.Passed++
 	}
 }
 

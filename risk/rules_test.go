@@ -67,6 +67,14 @@ func TestEveryRule(t *testing.T) {
 	credit := func(f *Fact) { f.Class = "credit" }
 	quick := func(f *Fact) { f.At = noon.Add(f.At.Sub(noon) / 100) }
 	shops := func(f *Fact) { f.Shop = "shop_" + f.Ref; f.Terminal = f.Ref }
+	told := map[Code]bool{}
+	defer func() {
+		for _, c := range Codes {
+			if !told[c] {
+				t.Errorf("nothing provokes %s", c)
+			}
+		}
+	}()
 	last := func(facts []Fact, f func(*Fact)) []Fact { f(&facts[len(facts)-1]); return facts }
 	for _, tt := range []struct {
 		code  Code
@@ -96,6 +104,7 @@ func TestEveryRule(t *testing.T) {
 		{RefundAlone, "a refund of nothing", []Fact{sale(1, func(f *Fact) { f.Kind = Refund })}, []Fact{sale(1, func(f *Fact) { f.Kind, f.Sale = Refund, "000000000009" })}, 40},
 		{ManualEntry, "keyed in", []Fact{sale(1, both(fen(500_01), func(f *Fact) { f.Entry = Manual }))}, []Fact{sale(1, both(fen(499_99), func(f *Fact) { f.Entry = Manual }))}, 15},
 	} {
+		told[tt.code] = true
 		d := judge(&house, tt.hit)
 		if len(d.Hits) != 1 || d.Hits[0].Rule != tt.code || d.Score != tt.score {
 			t.Errorf("%s: %+v, want %s and %d", tt.name, d, tt.code, tt.score)
@@ -107,6 +116,50 @@ func TestEveryRule(t *testing.T) {
 		}
 		if d := judge(&house, tt.calm); len(d.Hits) != 0 || d.Action != Allow {
 			t.Errorf("%s, not quite: %+v", tt.name, d)
+		}
+	}
+}
+
+// TestEdges provokes the edges of rules: the last moment of a
+// window, the last hour, the last fen.
+func TestEdges(t *testing.T) {
+	at := func(f Fact, d time.Duration) Fact { f.At = noon.Add(d); return f }
+	for _, tt := range []struct {
+		name  string
+		rule  Rule
+		facts []Fact
+		hit   bool
+	}{
+		{"the window's last moment", Rule{Code: CardVelocity, Count: 2, Minutes: 60}, []Fact{at(sale(1, card), 0), at(sale(2, card), time.Hour-time.Microsecond)}, true},
+		{"a moment later", Rule{Code: CardVelocity, Count: 2, Minutes: 60}, []Fact{at(sale(1, card), 0), at(sale(2, card), time.Hour)}, false},
+		{"an amount of the rule's", Rule{Code: OddHour, Fen: 100_00, From: 12, To: 13}, []Fact{at(sale(1, func(f *Fact) { f.Fen = 100_00 }), 0)}, true},
+		{"a fen less", Rule{Code: OddHour, Fen: 100_00, From: 12, To: 13}, []Fact{at(sale(1, func(f *Fact) { f.Fen = 99_99 }), 0)}, false},
+		{"the hour's last moment", Rule{Code: OddHour, Fen: 1, From: 12, To: 13}, []Fact{at(sale(1, nil), time.Hour-time.Microsecond)}, true},
+		{"the next hour", Rule{Code: OddHour, Fen: 1, From: 12, To: 13}, []Fact{at(sale(1, nil), time.Hour)}, false},
+		{"behind midnight", Rule{Code: OddHour, Fen: 1, From: 22, To: 6}, []Fact{at(sale(1, nil), 13*time.Hour)}, true},
+		{"by day", Rule{Code: OddHour, Fen: 1, From: 22, To: 6}, []Fact{at(sale(1, nil), 0)}, false},
+		{"a part just at the limit is no part", Rule{Code: SplitSale, Count: 2, Minutes: 60, Fen: 100_00, BP: 1_000}, []Fact{sale(1, func(f *Fact) { card(f); f.Fen = 100_00 }), sale(2, func(f *Fact) { card(f); f.Fen = 99_00 })}, false},
+		{"just a tenth below", Rule{Code: SplitSale, Count: 2, Minutes: 60, Fen: 100_00, BP: 1_000}, []Fact{sale(1, func(f *Fact) { card(f); f.Fen = 90_00 }), sale(2, func(f *Fact) { card(f); f.Fen = 99_99 })}, true},
+		{"a fen more below", Rule{Code: SplitSale, Count: 2, Minutes: 60, Fen: 100_00, BP: 1_000}, []Fact{sale(1, func(f *Fact) { card(f); f.Fen = 89_99 }), sale(2, func(f *Fact) { card(f); f.Fen = 99_99 })}, false},
+		{"average of the rule's", Rule{Code: CategoryMismatch, Count: 2, Minutes: 60, Fen: 100_00}, []Fact{sale(1, func(f *Fact) { f.Fen = 50_00 }), sale(2, func(f *Fact) { f.Fen = 150_00 })}, false},
+		{"a fen above on average", Rule{Code: CategoryMismatch, Count: 2, Minutes: 60, Fen: 100_00}, []Fact{sale(1, func(f *Fact) { f.Fen = 50_02 }), sale(2, func(f *Fact) { f.Fen = 150_00 })}, true},
+		{"keyed, the rule's amount", Rule{Code: ManualEntry, Fen: 100_00}, []Fact{sale(1, func(f *Fact) { f.Fen, f.Entry = 100_00, Manual })}, true},
+		{"a refund below the rule's", Rule{Code: RefundAlone, Fen: 100_00}, []Fact{sale(1, func(f *Fact) { f.Fen, f.Kind = 99_99, Refund })}, false},
+		{"a refund of the rule's", Rule{Code: RefundAlone, Fen: 100_00}, []Fact{sale(1, func(f *Fact) { f.Fen, f.Kind = 100_00, Refund })}, true},
+		{"a preauthorisation counts as a sale", Rule{Code: RepeatedCard, Count: 2, Minutes: 60}, []Fact{sale(1, func(f *Fact) { card(f); f.Kind = Preauth }), sale(2, card)}, true},
+		{"a refund does not", Rule{Code: RepeatedCard, Count: 2, Minutes: 60}, []Fact{sale(1, func(f *Fact) { card(f); f.Kind = Refund }), sale(2, card)}, false},
+		{"cash-out of the rule's amount", Rule{Code: CashOut, Count: 2, Minutes: 60, Fen: 100_00}, series(2, func(f *Fact) { f.Class, f.Fen = "credit", 100_00 }), true},
+		{"of less", Rule{Code: CashOut, Count: 2, Minutes: 60, Fen: 200_00}, series(2, func(f *Fact) { f.Class, f.Fen = "credit", 100_00 }), false},
+		{"not round", Rule{Code: CashOut, Count: 2, Minutes: 60, Fen: 100_00}, series(2, func(f *Fact) { f.Class, f.Fen = "credit", 150_00 }), false},
+		{"a terminal bound a day ago", Rule{Code: NewTerminal, Minutes: 1_440, Fen: 1}, []Fact{sale(0, func(f *Fact) { f.Since = noon.Add(-24 * time.Hour) })}, false},
+		{"a moment less", Rule{Code: NewTerminal, Minutes: 1_440, Fen: 1}, []Fact{sale(0, func(f *Fact) { f.Since = noon.Add(-24*time.Hour + time.Microsecond) })}, true},
+		{"bound later than it sold", Rule{Code: NewTerminal, Minutes: 1_440, Fen: 1}, []Fact{sale(0, func(f *Fact) { f.Since = noon.Add(time.Second) })}, false},
+		{"not known since when", Rule{Code: NewTerminal, Minutes: 1_440, Fen: 1}, []Fact{sale(0, func(f *Fact) { f.Since = time.Time{} })}, false},
+	} {
+		tt.rule.Points = 7
+		s := Set{Rules: []Rule{tt.rule}, Bars: House().Bars}
+		if d := judge(&s, tt.facts); d.Score != map[bool]int{true: 7}[tt.hit] {
+			t.Errorf("%s: %+v", tt.name, d)
 		}
 	}
 }

@@ -54,7 +54,7 @@ func (d Deps) list(w http.ResponseWriter, r *http.Request) error {
 	all := r.FormValue("all") != ""
 	key := func(c dispute.Case) string { return c.ID }
 	v := listView{states: web.Parted{Title: words.ByState}}
-	t := web.Table{ID: "disputes", Empty: words.NoCases, Head: []web.Column{{Name: words.Case}, {Name: words.State}, {Name: words.Turn}, {Name: words.Due}, {Name: words.Shop}, {Name: words.Reason, Wide: true}, {Name: words.Amount, Num: true}}}
+	t := web.Table{ID: "disputes", Empty: words.NoCases, Head: []web.Column{{Name: words.Case}, {Name: words.State}, {Name: words.Turn}, {Name: words.Due}, {Name: words.Shop}, {Name: words.Reason}, {Name: words.Amount, Num: true}}}
 	err := d.Desk.Store.Read(ctx, func(q *db.Query) error {
 		list, err := shell.Gather(pg, func(after string, limit int) ([]dispute.Case, error) {
 			return dispute.OfPayee(q, r.FormValue("shop"), !all, after, limit)
@@ -64,7 +64,7 @@ func (d Deps) list(w http.ResponseWriter, r *http.Request) error {
 		}
 		t.Next = shell.NextOf(r, list, pg, key)
 		for _, c := range list {
-			t.Rows = append(t.Rows, web.Row{Href: here + "/" + c.ID, Cells: []web.Cell{web.Mono(c.Ref), web.Status(ctx, stateTones[c.State], shell.Both(c.State.Words)), web.Plain(shell.Both(c.State.Next().Words).In(ctx)), dueCell(ctx, c, now),
+			t.Rows = append(t.Rows, web.Row{Href: here + "/" + c.ID, Cells: []web.Cell{web.Mono(c.Ref), web.Status(ctx, stateTones[c.State], shell.Both(c.State.Words)), shell.Short(shell.Both(c.State.Next().Words).In(ctx)), dueCell(ctx, c, now),
 				web.Plain(shopName(q, c.Sale.Payee).In(ctx)), web.Plain(reasonText(c.Reason).In(ctx)), web.Money(c.Amount.Minor())}})
 		}
 		due, err := dispute.DueBy(q, now.Add(soon), 500)

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	"koala/internal/db"
+	"koala/merchant"
 	"koala/reconcile"
 	"koala/web"
 	"koala/web/ops/shell"
@@ -28,6 +30,7 @@ func (d Deps) exception(w http.ResponseWriter, r *http.Request) error {
 	var h reconcile.Host
 	var acts []reconcile.Act
 	var others []reconcile.Exception
+	var shop web.Text
 	err := d.Desk.Store.Read(ctx, func(q *db.Query) (err error) {
 		if x, err = reconcile.ExceptionOf(q, r.PathValue("id")); err != nil {
 			return err
@@ -38,6 +41,7 @@ func (d Deps) exception(w http.ResponseWriter, r *http.Request) error {
 		if acts, err = reconcile.History(q, x.ID); err != nil {
 			return err
 		}
+		shop = shopName(q, x.Payee)
 		if x.Held != 0 && x.State != reconcile.Closed {
 			open, err := all(q, "")
 			if err != nil {
@@ -54,11 +58,11 @@ func (d Deps) exception(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("page of an exception: %w", err)
 	}
-	v := exceptionView{ours: itemFacts(ctx, x.Ours), theirs: itemFacts(ctx, x.Theirs), proposal: shell.Both(x.Type.Proposal), acts: questions(ctx, x, h, others)}
+	v := exceptionView{ours: itemFacts(ctx, x.Ours), theirs: itemFacts(ctx, x.Theirs), proposal: sentence(shell.Both(x.Type.Proposal)), acts: questions(ctx, x, h, others)}
 	v.facts = []web.Fact{{Name: words.State, Show: web.Chip(stateTones[x.State], shell.Both(x.State.Words))}, {Name: words.Next, Show: shell.Phrase(shell.Both(x.Next.Words))}, {Name: words.Host, Show: shell.Phrase(hostText(x.Host))},
 		{Name: words.Day, Value: x.Day.String()}, {Name: words.Reference, Value: x.Ref, Mono: true}, {Name: words.Difference, Show: shell.Strong(web.SignedYuan(x.Gross - x.Fee - x.Network))}, {Name: words.Held, Value: web.Yuan(x.Held)}}
 	if x.Payee != "" {
-		v.facts = append(v.facts, web.Fact{Name: words.Shop, Value: x.Payee, Href: "/ops/merchants/shops/" + x.Payee})
+		v.facts = append(v.facts, web.Fact{Name: words.Shop, Value: shop.In(ctx), Href: "/ops/merchants/shops/" + x.Payee})
 	}
 	if x.Ours != nil && x.Ours.RRN != "" {
 		v.facts = append(v.facts, web.Fact{Name: words.Transaction, Value: x.Ours.RRN, Href: "/ops/switch/transactions/" + x.Ours.RRN, Mono: true})
@@ -83,7 +87,30 @@ func (d Deps) exception(w http.ResponseWriter, r *http.Request) error {
 		}
 		v.trail = append(v.trail, web.Happening{At: a.At, Who: who, What: what, Detail: shell.Both(a.Reason).In(ctx), Icon: icon, Tone: tone})
 	}
-	return d.Desk.Show(w, r, web.Page{Title: shell.Both(x.Type.Words), Lead: hostText(x.Host), Back: atExceptions, Here: here}, exceptionPage(v))
+	return d.Desk.Show(w, r, web.Page{Title: headline(shell.Both(x.Type.Words)), Lead: hostText(x.Host), Back: atExceptions, Here: here}, exceptionPage(v))
+}
+
+// headline is a phrase as the title of a page.
+func headline(t web.Text) web.Text {
+	if t.EN != "" {
+		t.EN = strings.ToUpper(t.EN[:1]) + t.EN[1:]
+	}
+	return t
+}
+
+// sentence is a phrase as a sentence.
+func sentence(t web.Text) web.Text {
+	t = headline(t)
+	return web.Text{ZH: t.ZH + "。", EN: t.EN + "."}
+}
+
+// shopName is a shop for people; its number where merchant has none of it.
+func shopName(q db.Reader, id string) web.Text {
+	s, err := merchant.ShopOf(q, id)
+	if err != nil {
+		return web.Same(id)
+	}
+	return web.Text{ZH: s.NameZH, EN: s.NameEN}
 }
 
 func itemFacts(ctx context.Context, x *reconcile.Item) []web.Fact {
@@ -112,7 +139,7 @@ func questions(ctx context.Context, x reconcile.Exception, h reconcile.Host, oth
 	switch x.State {
 	case reconcile.Open, reconcile.Rejected:
 		if x.Type != reconcile.Late {
-			q := ask("propose", words.Propose, shell.Both(x.Type.Proposal), "check", false)
+			q := ask("propose", words.Propose, sentence(shell.Both(x.Type.Proposal)), "check", false)
 			if x.Payee == "" {
 				q.Fields = []web.Field{{Name: "payee", Label: words.Shop, Hint: words.ShopHint, Max: 40}}
 			}

@@ -229,7 +229,7 @@ func exceptionTable(r *http.Request, list []reconcile.Exception) web.Table {
 	t := web.Table{ID: "exceptions", Empty: words.NoExceptions, Head: []web.Column{{Name: words.Type}, {Name: words.State}, {Name: words.Host}, {Name: words.Day}, {Name: words.Difference, Num: true}, {Name: words.Held, Num: true}, {Name: words.Next}, {Name: words.Reference}}}
 	for _, x := range list {
 		t.Rows = append(t.Rows, web.Row{Href: atExceptions + "/" + x.ID, Cells: []web.Cell{web.Plain(shell.Both(x.Type.Words).In(ctx)), web.Status(ctx, stateTones[x.State], shell.Both(x.State.Words)), web.Plain(hostText(x.Host).In(ctx)),
-			shell.Short(x.Day.String()), web.Money(x.Gross - x.Fee - x.Network), web.Money(x.Held), web.Plain(shell.Both(x.Next.Words).In(ctx)), shell.Ident(x.Ref)}})
+			shell.Short(x.Day.String()), web.Money(x.Gross - x.Fee - x.Network), web.Money(x.Held), shell.Short(shell.Both(x.Next.Words).In(ctx)), shell.Ident(x.Ref)}})
 	}
 	return t
 }

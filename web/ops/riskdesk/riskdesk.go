@@ -202,9 +202,28 @@ func (d Deps) kase(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	for _, a := range slices.Backward(acts) {
-		v.trail = append(v.trail, web.Happening{At: a.At, Who: a.Who, What: shell.Both(a.Is.Words), Detail: a.Why, Icon: "user", Tone: stateTones[a.Is]})
+		v.trail = append(v.trail, happened(ctx, a, list))
 	}
 	return d.Desk.Show(w, r, web.Page{Title: words.CaseOf.F(name.In(ctx)), Back: here, Here: here}, casePage(v))
+}
+
+// happened is one step of a case. The system wrote the first reason of the fact
+// that opened it in English: its evidence has it in both languages.
+func happened(ctx context.Context, a risk.Act, list []risk.Evidence) web.Happening {
+	h := web.Happening{At: a.At, Who: a.Who, What: shell.Both(a.Is.Words), Detail: a.Why, Icon: "user", Tone: stateTones[a.Is]}
+	if a.Who != risk.System {
+		return h
+	}
+	h.Who, h.Icon = words.TheSystem.In(ctx), "cpu"
+	for _, e := range list {
+		for _, x := range e.Decision.Hits {
+			if x.En == a.Why {
+				h.Detail = web.Text{ZH: x.Zh, EN: x.En}.In(ctx)
+				return h
+			}
+		}
+	}
+	return h
 }
 
 func questions(ctx context.Context, c risk.Case) (out []shell.Question) {

@@ -1,10 +1,12 @@
 package riskdesk
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"koala/calendar"
@@ -48,7 +50,7 @@ func (d Deps) rules(w http.ResponseWriter, r *http.Request) error {
 		} else if s.State == risk.Active {
 			tone = web.Neutral
 		}
-		t.Rows = append(t.Rows, web.Row{Href: atRules + "/" + strconv.Itoa(s.Version), Cells: []web.Cell{web.Plain(strconv.Itoa(s.Version)), web.Status(ctx, tone, word), web.Count(int64(len(s.Rules))), web.Plain(s.Author), web.Plain(dash(s.Approver)), shell.Written(s.Why), shell.At(begins(s.From))}})
+		t.Rows = append(t.Rows, web.Row{Href: atRules + "/" + strconv.Itoa(s.Version), Cells: []web.Cell{web.Plain(strconv.Itoa(s.Version)), web.Status(ctx, tone, word), web.Count(int64(len(s.Rules))), shell.Short(person(ctx, s.Author)), shell.Short(person(ctx, s.Approver)), shell.Written(whyOf(ctx, s)), shell.At(begins(s.From))}})
 	}
 	options := make([]web.Option, 0, len(force.Rules))
 	for i, x := range force.Rules {
@@ -59,6 +61,22 @@ func (d Deps) rules(w http.ResponseWriter, r *http.Request) error {
 		Fields: []web.Field{{Name: "rule", Label: words.Rule, Type: "select", Options: options}, {Name: "points", Label: words.NewPoints, Hint: words.NewPointsHint, Mode: "numeric", Required: true, Max: 4},
 			{Name: "count", Label: words.NewCount, Hint: words.AsBefore, Mode: "numeric", Max: 3}, {Name: "amount", Label: words.NewAmount, Hint: words.AsBefore, Mode: "decimal", Lead: "¥", Max: 12}}}}
 	return d.Desk.List(w, r, web.Page{Title: words.Title, Lead: words.Lead, Here: here}, shell.ListView{Table: t, Tabs: tabs(true), Note: words.RulesNote, Tone: web.Info, Acts: acts})
+}
+
+// person names who made or approved a set.
+func person(ctx context.Context, name string) string {
+	if name == risk.HouseName {
+		return words.TheHouse.In(ctx)
+	}
+	return dash(name)
+}
+
+// whyOf is why a set was made; that of the house's first is the page's own word.
+func whyOf(ctx context.Context, s risk.SetInfo) string {
+	if s.Author == risk.HouseName && s.Version == 1 {
+		return words.HouseWhy.In(ctx)
+	}
+	return s.Why
 }
 
 // begins is when a set came into force; the house's first was there from the
@@ -113,10 +131,12 @@ type setView struct {
 	rules  web.Table
 	report []web.Fact
 	chart  web.Parted
-	shops  web.Table
-	text   string
-	acts   []shell.Question
-	note   web.Text
+	// confusion is what both sets did with what people have judged.
+	confusion web.Table
+	shops     web.Table
+	text      string
+	acts      []shell.Question
+	note      web.Text
 }
 
 func (d Deps) set(w http.ResponseWriter, r *http.Request) error {
@@ -140,13 +160,14 @@ func (d Deps) set(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("page of a rule set: %w", err)
 	}
 	at := atRules + "/" + strconv.Itoa(version)
-	v.facts = []web.Fact{{Name: words.State, Show: web.Chip(setTones[s.State], shell.Both(s.State.Words))}, {Name: words.Author, Value: s.Author}, {Name: words.Approver, Value: dash(s.Approver)}, {Name: words.Why, Show: web.AsWritten(s.Why)}, {Name: words.Made, Value: web.Moment(s.Made)}}
+	v.facts = []web.Fact{{Name: words.State, Show: web.Chip(setTones[s.State], shell.Both(s.State.Words))}, {Name: words.Author, Value: person(ctx, s.Author)}, {Name: words.Approver, Value: person(ctx, s.Approver)}, {Name: words.Why, Show: web.AsWritten(whyOf(ctx, s))}, {Name: words.Made, Value: web.Moment(s.Made)}}
 	v.rules = ruleTable(r, s.Set)
 	if text, err := json.MarshalIndent(s.Set, "", "  "); err == nil {
 		v.text = string(text)
 	}
 	if s.Report != nil {
 		v.report, v.chart = reported(*s.Report)
+		v.confusion = confused(ctx, *s.Report)
 	}
 	if s.State == risk.Proposed {
 		u, _ := web.Who(ctx)
@@ -165,7 +186,7 @@ func (d Deps) set(w http.ResponseWriter, r *http.Request) error {
 
 func ruleTable(r *http.Request, s risk.Set) web.Table {
 	ctx := r.Context()
-	t := web.Table{ID: "rules", NoCSV: true, Empty: words.NoSets, Head: []web.Column{{Name: words.Rule, Wide: true}, {Name: words.Points, Num: true}, {Name: words.Count, Num: true}, {Name: words.Minutes, Num: true}, {Name: words.Amount, Num: true}, {Name: words.Hours}}}
+	t := web.Table{ID: "rules", NoCSV: true, Empty: words.NoSets, Head: []web.Column{{Name: words.Rule}, {Name: words.Points, Num: true}, {Name: words.Count, Num: true}, {Name: words.Minutes, Num: true}, {Name: words.Amount, Num: true}, {Name: words.Hours}, {Name: words.Besides, Wide: true}}}
 	number := func(n int) web.Cell {
 		if n == 0 {
 			return shell.None()
@@ -180,9 +201,27 @@ func ruleTable(r *http.Request, s risk.Set) web.Table {
 		if x.From != x.To {
 			hours = shell.Short(fmt.Sprintf("%02d–%02d", x.From, x.To))
 		}
-		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{web.Plain(codeText(x.Code).In(ctx)), web.Count(int64(x.Points)), number(x.Count), number(x.Minutes), amount, hours}})
+		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{shell.Short(codeText(x.Code).In(ctx)), web.Count(int64(x.Points)), number(x.Count), number(x.Minutes), amount, hours, web.Plain(dash(besides(ctx, x)))}})
 	}
 	return t
+}
+
+// besides says what a rule looks at that has no column of its own.
+func besides(ctx context.Context, x risk.Rule) string {
+	var out []string
+	if x.Km > 0 {
+		out = append(out, words.MoreKm.F(x.Km).In(ctx))
+	}
+	if x.Speed > 0 {
+		out = append(out, words.FasterThan.F(x.Speed).In(ctx))
+	}
+	if x.BP > 0 {
+		out = append(out, words.BelowBy.F(fmt.Sprintf("%d", x.BP/100)).In(ctx))
+	}
+	if len(x.Categories) > 0 {
+		out = append(out, words.InCategories.F(strings.Join(x.Categories, " ")).In(ctx))
+	}
+	return strings.Join(out, words.And.In(ctx))
 }
 
 // reported is what a replay found, with how often each rule spoke.
@@ -205,6 +244,23 @@ func reported(x risk.Report) ([]web.Fact, web.Parted) {
 		}
 	}
 	return facts, c
+}
+
+// confused is the table of both sets against what people found.
+func confused(ctx context.Context, x risk.Report) web.Table {
+	t := web.Table{ID: "confusion", NoCSV: true, Head: []web.Column{{Name: words.PeopleFound, Wide: true}, {Name: words.OldFlagged, Num: true}, {Name: words.OldAllowed, Num: true}, {Name: words.NewFlagged, Num: true}, {Name: words.NewAllowed, Num: true}}}
+	oldFraud, oldGood, oldUnseen, ok := x.Old.Confusion(x.Facts)
+	newFraud, newGood, newUnseen, same := x.New.Confusion(x.Facts)
+	if !ok || !same {
+		return t // kept before it was counted: replayed again it is there
+	}
+	for _, row := range []struct {
+		name     web.Text
+		old, new risk.Confusion
+	}{{words.WasFraud, oldFraud, newFraud}, {words.WasGood, oldGood, newGood}, {words.WasUnseen, oldUnseen, newUnseen}} {
+		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{web.Plain(row.name.In(ctx)), web.Count(row.old.Flagged), web.Count(row.old.Allowed), web.Count(row.new.Flagged), web.Count(row.new.Allowed)}})
+	}
+	return t
 }
 
 // history is how far back a replay goes.
