@@ -368,7 +368,7 @@ func (h *house) install(tid string) (in acquiring.Installation, key func(hsm.Ter
 	h.must(err)
 	transport, err := form.Key()
 	h.must(err)
-	in, err = h.office.Install(ctx, tid)
+	in, err = h.office.InstallProven(ctx, tid, transport.Proof(tid))
 	h.must(err)
 	return in, func(use hsm.TerminalUse) desfire.Key {
 		h.t.Helper()

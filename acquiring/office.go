@@ -119,6 +119,13 @@ var uses = map[Kind][]hsm.TerminalUse{
 // with SetState and give it another one, also when the answer was lost: nobody
 // knows who has it.
 func (o *Office) Install(ctx context.Context, tid string) (in Installation, err error) {
+	return o.InstallProven(ctx, tid, nil)
+}
+
+// InstallProven is Install for a device that proves that it has its transport
+// key (hsm.TransportKey.Proof): with a dead one it is hsm.ErrTransport, and its
+// installation is not spent.
+func (o *Office) InstallProven(ctx context.Context, tid string, proof []byte) (in Installation, err error) {
 	var transport []byte
 	err = o.store.Read(ctx, func(q *db.Query) (err error) {
 		if in.Device, err = DeviceOf(q, tid); err != nil {
@@ -137,6 +144,9 @@ func (o *Office) Install(ctx context.Context, tid string) (in Installation, err 
 		}
 		return err
 	})
+	if err == nil && proof != nil {
+		err = o.keys.CheckProof(ctx, tid, transport, proof)
+	}
 	if err == nil {
 		in.Packs, err = o.keys.PublicKey(ctx, hsm.LabelPack)
 	}

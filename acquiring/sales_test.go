@@ -8,6 +8,7 @@ import (
 
 	"koala/acquiring"
 	"koala/card"
+	"koala/hsm"
 	"koala/internal/db"
 	"koala/issuing"
 	"koala/ledger"
@@ -465,6 +466,16 @@ func TestRegistry(t *testing.T) {
 	}
 	if _, err := h.office.Install(ctx, teaTill); !errors.Is(err, acquiring.ErrTransport) {
 		t.Errorf("installed without a transport key: %v", err)
+	}
+	// A dead transport key is refused, and spends nothing.
+	old, err := h.office.Transport(ctx, teaTill)
+	h.must(err)
+	dead, err := old.Key()
+	h.must(err)
+	_, err = h.office.Transport(ctx, teaTill)
+	h.must(err)
+	if _, err := h.office.InstallProven(ctx, teaTill, dead.Proof(teaTill)); !errors.Is(err, hsm.ErrTransport) || h.masters[teaTill] != nil {
+		t.Errorf("installed under a dead transport key: %v", err)
 	}
 	h.till()
 	first := h.masters[teaTill]

@@ -69,7 +69,7 @@ type counters struct{ house *House }
 
 // Install hands a merchant's terminal its keys, once. A device that hands its
 // records over to acquiring is installed there.
-func (c counters) Install(ctx context.Context, tid string) (f device.Fitting, ok bool, err error) {
+func (c counters) Install(ctx context.Context, tid string, proof []byte) (f device.Fitting, ok bool, err error) {
 	h := c.house
 	var s merchant.Standing
 	err = h.Store.Read(ctx, func(q *db.Query) (err error) {
@@ -81,6 +81,9 @@ func (c counters) Install(ctx context.Context, tid string) (f device.Fitting, ok
 	})
 	if errors.Is(err, merchant.ErrNotFound) {
 		return f, false, nil
+	}
+	if err == nil && proof != nil {
+		err = h.Switch.CheckProof(ctx, tid, proof)
 	}
 	if err == nil {
 		f, err = h.fitting(ctx, s)

@@ -43,6 +43,7 @@ var (
 	ErrPrimes     = fail.Define(fail.Broken, "hsm.primes", "the file of RSA keys cannot be read")
 	ErrSignature  = fail.Define(fail.Refused, "hsm.signature", "the signature does not verify")
 	ErrForm       = fail.Define(fail.Invalid, "hsm.form", "this is no form of a transport key")
+	ErrTransport  = fail.Define(fail.Conflict, "hsm.dead_transport", "the installer's transport key is not the last one drawn for the device; nothing was handed out")
 	ErrBlock      = fail.Define(fail.Invalid, "hsm.key_block", "the key block was altered, or is for another device, another use or another transport key")
 	ErrSealed     = fail.Define(fail.Broken, "hsm.sealed", "sealed data is damaged or was sealed under another key")
 	ErrKeyFile    = fail.Define(fail.Broken, "hsm.key_file", "the key file cannot be used")

@@ -3,6 +3,8 @@ package hsm
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
 	"fmt"
@@ -85,6 +87,32 @@ func (f TransportForm) Key() (k TransportKey, err error) {
 		}
 	}
 	return k, nil
+}
+
+// proofLen is the length of a transport key's proof, bytes.
+const proofLen = 16
+
+// Proof shows the house that a device has its transport key, and tells nobody
+// else anything of it: the first 16 bytes of the HMAC-SHA-256, under the key, of
+// "koala installation " and the device's number.
+func (k TransportKey) Proof(tid string) []byte {
+	m := hmac.New(sha256.New, k[:])
+	m.Write([]byte("koala installation " + tid))
+	return m.Sum(nil)[:proofLen]
+}
+
+// CheckProof compares a device's proof with the transport key that NewTransport
+// sealed for it: another key's is ErrTransport.
+func (h *HSM) CheckProof(ctx context.Context, tid string, transport, proof []byte) error {
+	key, err := h.unsealAt(ctx, transport, transportPlace(tid))
+	if err != nil || len(key) != len(TransportKey{}) {
+		return fmt.Errorf("transport key of device %s: %w", tid, ErrSealed)
+	}
+	defer clear(key)
+	if !hmac.Equal(TransportKey(key).Proof(tid), proof) {
+		return fmt.Errorf("device %s: %w", tid, ErrTransport)
+	}
+	return nil
 }
 
 // goodTID says whether a terminal number can stand in forms and key blocks: 8

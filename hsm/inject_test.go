@@ -2,6 +2,7 @@ package hsm_test
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -88,6 +89,41 @@ func TestInject(t *testing.T) {
 
 // TestInjectedSales: what a till signs under the key it was given, the house
 // verifies.
+// TestProof: a device is believed to have its transport key when it has it, and
+// for no other device.
+func TestProof(t *testing.T) {
+	h := bank(t)
+	sealed, key := transported(t, h, "00000305")
+	dead, old := transported(t, h, "00000305")
+	for _, tt := range []struct {
+		name   string
+		tid    string
+		sealed []byte
+		proof  []byte
+		want   error
+	}{
+		{"its own", "00000305", sealed, key.Proof("00000305"), nil},
+		{"the other key's", "00000305", dead, old.Proof("00000305"), nil},
+		{"a dead key's", "00000305", sealed, old.Proof("00000305"), hsm.ErrTransport},
+		{"for another device", "00000305", sealed, key.Proof("00000306"), hsm.ErrTransport},
+		{"half of it", "00000305", sealed, key.Proof("00000305")[:8], hsm.ErrTransport},
+		{"nothing", "00000305", sealed, []byte{}, hsm.ErrTransport},
+		{"of another device's key", "00000306", sealed, key.Proof("00000306"), hsm.ErrSealed},
+	} {
+		if err := h.CheckProof(ctx, tt.tid, tt.sealed, tt.proof); !errors.Is(err, tt.want) {
+			t.Errorf("%s: %v, want %v", tt.name, err, tt.want)
+		}
+	}
+	if got := hex.EncodeToString(hsm.TransportKey{}.Proof("00000305")); got != zeroProof {
+		t.Errorf("%s", got)
+	}
+}
+
+// zeroProof is the proof of a transport key of zeros for device 00000305, made
+// with: printf 'koala installation 00000305' | openssl dgst -sha256 -mac HMAC
+// -macopt hexkey:00…00 (32 bytes), the first half.
+const zeroProof = "db948799527057edff68639d3b739b01"
+
 func TestInjectedSales(t *testing.T) {
 	h := bank(t)
 	k := hsm.TerminalKey{Use: hsm.TillSales, TID: "01000000"}

@@ -272,6 +272,22 @@ func (t Transport) Keep(tx *db.Tx) error {
 	return err
 }
 
+// CheckProof compares a terminal's proof with the transport key that it was
+// given: see hsm.CheckProof.
+func (h *Host) CheckProof(ctx context.Context, tid string, proof []byte) (err error) {
+	var transport []byte
+	err = h.store.Read(ctx, func(q *db.Query) error {
+		return q.QueryRow(`SELECT sealed FROM switching_transport WHERE tid = $1`, tid).Scan(&transport)
+	})
+	if errors.Is(err, db.ErrNoRows) {
+		return fmt.Errorf("installing terminal %s: %w", tid, ErrTransport)
+	}
+	if err == nil {
+		err = h.keys.CheckProof(ctx, tid, transport, proof)
+	}
+	return err
+}
+
 // InstallOnce installs a terminal under the transport key that it was given, and
 // forgets that key: whatever becomes of the answer, it is good for one time.
 // ksn is nil but for a reader with a key per transaction. note is told in the

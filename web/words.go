@@ -225,6 +225,7 @@ var failuresZH = map[string]string{
 	"acquiring.kind":             "这一类设备不上送这种内容。",
 	"acquiring.state":            "设备当前状态不允许这样做。",
 	"acquiring.no_transport":     "设备没有传输密钥；须由员工重新开放装机并取得传输密钥单。",
+	"hsm.dead_transport":         "安装人带来的传输密钥不是最近生成的一份；未发放任何密钥。",
 	"acquiring.installed":        "设备已装机；须由员工重新开放装机。",
 	"acquiring.batch":            "这批记录不是这台设备的，或编号不可能成立。",
 	"acquiring.menu":             "菜单不符合要求。",

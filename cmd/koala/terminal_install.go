@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -140,7 +139,7 @@ func (f *installFlags) install(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	defer file.Close()
-	a, err := f.ask(ctx)
+	a, err := f.ask(ctx, transport)
 	if err == nil {
 		err = f.write(file, transport, a)
 	}
@@ -155,14 +154,15 @@ func (f *installFlags) install(ctx context.Context, out io.Writer) error {
 	return err
 }
 
-func (f *installFlags) ask(ctx context.Context) (a fetched, err error) {
+func (f *installFlags) ask(ctx context.Context, transport hsm.TransportKey) (a fetched, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimRight(f.door, "/")+"/device/tills/"+f.tid+"/install", bytes.NewReader(nil))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimRight(f.door, "/")+"/device/tills/"+f.tid+"/install", strings.NewReader(fmt.Sprintf(`{"proof":"%x"}`, transport.Proof(f.tid))))
 	if err != nil {
 		return a, errUsage{err}
 	}
 	req.Header.Set("Authorization", "Bearer "+f.token)
+	req.Header.Set("Content-Type", "application/json")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return a, err
@@ -172,7 +172,7 @@ func (f *installFlags) ask(ctx context.Context) (a fetched, err error) {
 		return a, fmt.Errorf("the door's answer %s: %w", resp.Status, err)
 	}
 	if resp.StatusCode != http.StatusOK || len(a.Keys) != 1 {
-		if a.Code == switching.ErrTransport.Code {
+		if a.Code == switching.ErrTransport.Code || a.Code == hsm.ErrTransport.Code {
 			a.Detail += "; koala terminal transport " + f.tid + " --by WHO --why WHY --json does that"
 		}
 		return a, fmt.Errorf("the door refuses terminal %s: %s [%s]", f.tid, a.Detail, a.Code)

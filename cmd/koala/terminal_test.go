@@ -233,7 +233,7 @@ func TestTransportKeys(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.koala("terminal", "add", "--trial", "Noodles", "--json", "--data", r.dir)), &b); err != nil || a.TID == b.TID {
 		t.Errorf("%s, %s, %v", a.TID, b.TID, err)
 	}
-	r.koala("terminal", "transport", a.TID, "--by", "wang", "--why", "lost", "--data", r.dir)
+	second := r.koala("terminal", "transport", a.TID, "--by", "wang", "--why", "lost", "--json", "--data", r.dir)
 	mixed := b
 	mixed.Transport = a.Transport
 	text, err := json.Marshal(mixed)
@@ -251,5 +251,11 @@ func TestTransportKeys(t *testing.T) {
 		if _, err := os.Stat(path + ".tmk"); err == nil {
 			t.Errorf("%s: a file is left", name)
 		}
+	}
+	// Neither has spent the installation.
+	path := filepath.Join(r.dir, "second")
+	r.write(path, second)
+	if x := koala(t, "", "terminal", "install", "--door", r.page, "--card", path, "--tmk-file", path+".tmk"); x.code != exitFine {
+		t.Errorf("the key that is not dead: %d %s", x.code, x.errs)
 	}
 }

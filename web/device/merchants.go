@@ -13,8 +13,8 @@ import (
 // have keys of the acquirer's line.
 type Merchants interface {
 	// Install hands a terminal its keys, once; ok is false when no merchant has
-	// such a terminal.
-	Install(ctx context.Context, tid string) (f Fitting, ok bool, err error)
+	// such a terminal. proof is nil or shows that its transport key is the last.
+	Install(ctx context.Context, tid string, proof []byte) (f Fitting, ok bool, err error)
 }
 
 // A Fitting is what a merchant's terminal is installed with.
@@ -33,11 +33,11 @@ type Fitting struct {
 }
 
 // fit answers an installation of a merchant's terminal; false: it is none.
-func (d Deps) fit(w http.ResponseWriter, r *http.Request, id string) (bool, error) {
+func (d Deps) fit(w http.ResponseWriter, r *http.Request, id string, proof []byte) (bool, error) {
 	if d.Merchants == nil {
 		return false, nil
 	}
-	f, ok, err := d.Merchants.Install(r.Context(), id)
+	f, ok, err := d.Merchants.Install(r.Context(), id, proof)
 	if !ok || err != nil {
 		return ok, err
 	}

@@ -2,6 +2,7 @@ package device
 
 import (
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -115,12 +116,33 @@ type (
 	}
 )
 
+// proofOf reads the proof of the transport key, nil where a device sends none.
+func proofOf(r *http.Request, id string) ([]byte, error) {
+	raw, err := body(r, id)
+	if err != nil || len(raw) == 0 {
+		return nil, err
+	}
+	var in struct {
+		Proof string `json:"proof"`
+	}
+	err = json.Unmarshal(raw, &in)
+	proof, bad := hex.DecodeString(in.Proof)
+	if err != nil || bad != nil || len(proof) == 0 {
+		return nil, fmt.Errorf("till %s: proof of its transport key: %w", id, ErrBody)
+	}
+	return proof, nil
+}
+
 // install hands the wrapped keys out, once.
 func (d Deps) install(w http.ResponseWriter, r *http.Request, id string) error {
-	if done, err := d.fit(w, r, id); done || err != nil {
+	proof, err := proofOf(r, id)
+	if err != nil {
 		return err
 	}
-	in, err := d.Office.Install(r.Context(), id)
+	if done, err := d.fit(w, r, id, proof); done || err != nil {
+		return err
+	}
+	in, err := d.Office.InstallProven(r.Context(), id, proof)
 	if err != nil {
 		return err
 	}

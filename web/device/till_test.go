@@ -72,11 +72,24 @@ func (d *door) at(method, tid, address string, body []byte) (code int, answer ma
 // installed installs a device whose transport key its installer has brought.
 func (d *door) installed(tid string) (answer map[string]any, transport hsm.TransportKey) {
 	d.Helper()
-	form, err := d.h.Acquiring.Transport(ctx, tid)
-	d.must(err)
-	transport, err = form.Key()
-	d.must(err)
-	code, answer := d.at("POST", tid, "install", nil)
+	var dead hsm.TransportKey
+	for range 2 {
+		dead = transport
+		form, err := d.h.Acquiring.Transport(ctx, tid)
+		d.must(err)
+		transport, err = form.Key()
+		d.must(err)
+	}
+	for body, want := range map[string]string{fmt.Sprintf(`{"proof":"%x"}`, dead.Proof(tid)): "hsm.dead_transport", `{"proof":"0"}`: "device.body", `{}`: "device.body", `{"proof":"00"}`: "hsm.dead_transport", "x": "device.body"} {
+		if code, answer := d.at("POST", tid, "install", []byte(body)); code < 400 || answer["code"] != want || answer["keys"] != nil {
+			d.Errorf("%s: installed with %s: %d %v", tid, body, code, answer)
+		}
+	}
+	body := []byte(nil) // the proof may be left out
+	if tid != shopDesk {
+		body = fmt.Appendf(nil, `{"proof":"%x"}`, transport.Proof(tid))
+	}
+	code, answer := d.at("POST", tid, "install", body)
 	if code != http.StatusOK {
 		d.Fatalf("%s: %d %v", tid, code, answer)
 	}
