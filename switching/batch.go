@@ -340,6 +340,7 @@ const (
 	AmountDiffers     = "amount"
 	CardDiffers       = "card"
 	DeclinedAdvice    = "declined_advice" // the issuer's host was told and refused
+	NoVoice           = "no_voice"        // sold by telephone, and the code does not stand for it
 )
 
 // A Difference is one of them, for people to decide.
@@ -359,7 +360,7 @@ type Difference struct {
 func (d Difference) Words(zh bool) string {
 	return pick(map[string][2]string{MissingAtHost: {"the switch has no such approval", "主机无此交易"}, MissingAtTerminal: {"the terminal does not know it", "终端无此交易"},
 		AmountDiffers: {"another amount", "金额不符"}, CardDiffers: {"another card", "卡号不符"},
-		DeclinedAdvice: {"the issuer refused what it was told", "发卡方拒绝通知"}}[d.What], d.What, zh)
+		DeclinedAdvice: {"the issuer refused what it was told", "发卡方拒绝通知"}, NoVoice: {"sold without a good voice authorisation", "语音授权码不成立"}}[d.What], d.What, zh)
 }
 
 // put opens the case.

@@ -169,7 +169,7 @@ func TestTipsAndParts(t *testing.T) {
 	expect(t, "points", p.ask("points", 10_00, r.chip(0, 10_00, pboc.ARQC)), "57")
 	expect(t, "void of instalments as a sale", p.ask("void", 100_00, p.of(part)), "40")
 	expect(t, "void of instalments", p.ask("instalment.void", 100_00, p.of(part)), "00")
-	expect(t, "offline sale", p.ask("offline", 50_00, fields{2: r.number, 14: r.expiry, 22: "012", 38: "VOICE1"}), "00")
+	expect(t, "offline sale", p.ask("offline", 50_00, fields{2: r.number, 14: r.expiry, 22: "012", 38: h.voice(r, 50_00)}), "00")
 	offline := p.stan
 	expect(t, "adjusted", p.ask("adjust", 45_00, fields{2: r.number, 61: p.of(offline)[61]}), "00")
 	expect(t, "settle", p.settle(115_00+10_00+20_00+100_00+45_00, 5, 100_00, 1), "11")

@@ -11,6 +11,7 @@ import (
 	"koala/internal/fail"
 	"koala/issuing"
 	"koala/spec/iso8583"
+	"koala/switching/referral"
 )
 
 // foreign has an issuer's host decide; o is the original, nil for none. What is
@@ -79,8 +80,11 @@ func (h *Host) concluded(ctx context.Context, w *work, o *Txn, answer *iso8583.M
 		what, last = queueReversal, "approved in part"
 	default:
 		t.State, t.Code, t.Auth, t.reply = Approved, answer.Text(39), answer.Text(38), answer.Get(55)
-		if w.kind.act == actAsk {
+		switch {
+		case w.kind.act == actAsk:
 			t.State, t.extra = Noted, answer.Text(54)
+		case w.kind.Name == "offline": // what the issuer said by telephone
+			t.Auth = w.in.Text(38)
 		}
 	}
 	err = h.unit(ctx, w, func(tx *db.Tx) error { return h.conclude(tx, w, t, o, what, last) })
@@ -147,6 +151,7 @@ func (h *Host) Tick(ctx context.Context, now time.Time) error {
 		h.drain(ctx, now),
 		h.cutOff(ctx, now),
 		h.expire(ctx, now),
+		referral.Expire(ctx, h.store, now),
 		h.trim(ctx, now.Add(-h.cfg.Keep)),
 		h.flush(ctx))
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"koala/settlement"
 	"koala/spec/pboc"
 	"koala/switching"
+	"koala/switching/referral"
 	"koala/wallet"
 )
 
@@ -31,6 +32,8 @@ type till struct {
 	*terminal
 	journal []*entry
 	due     *entry // to be reversed before anything else
+	told    *entry // of an advice without an answer: it goes again
+	advice  []byte
 	lost    [][]byte
 }
 
@@ -98,6 +101,47 @@ func (p *till) act(t *rapid.T, e *entry, f fields) {
 	}
 }
 
+// tell tells a sale that was approved by telephone: what has no answer is not
+// taken back, it goes again.
+func (p *till) tell(t *rapid.T, e *entry, f fields) {
+	k := switching.KindNamed(e.kind)
+	e.stan = p.stan + 1
+	all := fields{3: k.Process, 4: fmt.Sprintf("%012d", e.fen), 11: p.next(), 22: "012", 25: k.Point, 49: "156", 60: fmt.Sprintf("%s%06d00020", k.Type, p.batch)}
+	for n, v := range f {
+		all[n] = v
+	}
+	wire, err := p.message(k.MTI, all).Seal(nil, p.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.told, p.advice = e, wire
+	p.tellDue(t, false)
+}
+
+// tellDue sends the advice that waits.
+func (p *till) tellDue(t *rapid.T, sure bool) bool {
+	switch {
+	case p.told == nil:
+		return true
+	case sure:
+		p.take(p.exchange(p.advice))
+	case !p.deliver(t, p.advice):
+		return false
+	}
+	if p.in.Text(39) == "00" {
+		p.told.stands = true
+		p.journal = append(p.journal, p.told)
+	}
+	p.told = nil
+	return true
+}
+
+// aCode is a code that was given by telephone, and what for.
+type aCode struct {
+	id, code string
+	fen      int64
+}
+
 // TestModel: any order of sales, voids, losses, doubled and late messages,
 // restarts, and an issuer's host in any mood: in the end terminal, shop,
 // cardholder and issuer have the same, and every trace is there once.
@@ -111,20 +155,29 @@ func TestModel(t *testing.T) {
 		f.held, f.mood = map[string]int64{}, ""
 		p := &till{terminal: h.terminal(fmt.Sprintf("1%07d", n))}
 		heldBefore := h.balance(wallet.Account(holder)).Held
+		var codes []aCode
 		holderBefore, shopBefore := h.balance(wallet.Account(holder)).Available.Minor(), h.balance(settlement.Payable(shop)).Posted.Minor()
 		for range rapid.IntRange(1, 20).Draw(t, "steps") {
 			f.mood = rapid.SampledFrom([]string{"", "", "", "silent", "amount", "mac", "down", "51", "garbage"}).Draw(t, "mood")
-			if !p.settleDue(t, false) {
+			if !p.settleDue(t, false) || !p.tellDue(t, false) {
 				continue
 			}
 			fen := rapid.Int64Range(1, 20).Draw(t, "fen")
-			switch rapid.SampledFrom([]string{"own", "own", "code", "far", "far", "void", "restart", "tick", "late"}).Draw(t, "do") {
+			switch rapid.SampledFrom([]string{"own", "own", "code", "far", "far", "void", "call", "voice", "voice", "restart", "tick", "late"}).Draw(t, "do") {
 			case "own":
 				p.act(t, &entry{kind: "sale", fen: fen}, c.chip(0, fen, pboc.ARQC))
 			case "code":
 				p.act(t, &entry{kind: "sale", fen: fen}, fields{22: "032", 62: h.code()})
 			case "far":
 				p.act(t, &entry{kind: "sale", fen: fen, far: true}, p.far())
+			case "call":
+				code := h.voice(c, fen)
+				codes = append(codes, aCode{fmt.Sprintf("call_%06d", h.n), code, fen})
+			case "voice": // with a code that stands, that was used, or for more than it was given for
+				if len(codes) > 0 {
+					x := rapid.SampledFrom(codes).Draw(t, "code")
+					p.tell(t, &entry{kind: "offline", fen: max(x.fen+rapid.Int64Range(-2, 1).Draw(t, "more"), 1)}, fields{2: c.number, 14: c.expiry, 38: x.code})
+				}
 			case "void":
 				for _, o := range p.journal {
 					if o.kind == "sale" && o.stands && !o.void {
@@ -154,6 +207,15 @@ func TestModel(t *testing.T) {
 		}
 		f.mood = ""
 		p.settleDue(t, true)
+		p.tellDue(t, true)
+		for _, x := range codes {
+			h.do(func(tx *db.Tx) error {
+				if r, err := referral.Of(tx, x.id); err != nil || r.State != referral.Held {
+					return err
+				}
+				return referral.Withdraw(tx, x.id)
+			})
+		}
 		for range 3 {
 			h.now.Advance(20 * time.Minute)
 			p.signOn()
@@ -165,7 +227,7 @@ func TestModel(t *testing.T) {
 		var dn, cn int
 		for _, e := range p.journal {
 			switch {
-			case e.kind == "sale":
+			case e.kind == "sale", e.kind == "offline":
 				debits, dn = debits+e.fen, dn+1
 			default:
 				credits, cn = credits+e.fen, cn+1

@@ -278,6 +278,9 @@ func (h *Host) template(ctx context.Context, w *work, mti string, o *Txn) (seale
 	if w.chip.here {
 		m.Set(55, w.in.Get(55))
 	}
+	if o == nil && w.in.Has(38) { // said by telephone: only the issuer knows what it said
+		m.SetText(38, fmt.Sprintf("%-6.6s", w.in.Text(38)))
+	}
 	if o != nil {
 		m.SetText(38, fmt.Sprintf("%-6.6s", o.Auth))
 		first, err := h.asked(ctx, o) // the host knows it by the trace and time it was asked under

@@ -25,6 +25,7 @@ import (
 	"koala/spec/pboc"
 	"koala/spec/poskey"
 	"koala/spec/tlv"
+	"koala/switching/referral"
 	"koala/wallet"
 )
 
@@ -183,56 +184,6 @@ const maxCode = 64
 func hashOf(v []byte) string {
 	sum := sha256.Sum256(v)
 	return string(hex.AppendEncode(make([]byte, 0, 24), sum[:12]))
-}
-
-// clearTrack is track 2 in clear. An enciphered one comes in field 59, since
-// field 35 has digits only: T2 | digits 2 | packed track.
-func (h *Host) clearTrack(ctx context.Context, w *work) (string, error) {
-	sealed, v := rest(w.in.Get(53), 2, 3), w.in.Get(59)
-	if len(sealed) > 0 && sealed[0] == '2' && len(v) > 0 && w.in.Has(57) {
-		return h.cardData(ctx, w, v)
-	}
-	if len(sealed) == 0 || sealed[0] != '1' {
-		return w.in.Text(35), nil
-	}
-	n := number(rest(v, 2, 4))
-	under := w.under
-	if !w.in.Has(57) {
-		under.Sealed = w.keys.tdk
-	}
-	if len(v) != 4+(n+1)/2 || n > 37 || string(v[:2]) != "T2" || !w.in.Has(57) && len(under.Sealed) == 0 {
-		w.bad = 59
-		return "", nil
-	}
-	packed := bytes.Clone(v[4:])
-	err := h.keys.DecipherTrack(ctx, under, packed)
-	switch {
-	case errors.Is(err, hsm.ErrUsage): // too short to be one
-		w.bad = 59
-		return "", nil
-	case err != nil:
-		return "", err
-	}
-	clear := strings.ToUpper(hex.EncodeToString(packed))[:n]
-	if strings.Trim(clear, "0123456789D") != "" {
-		w.bad = 59
-	}
-	return clear, nil
-}
-
-// cardData is track 2 as a reader enciphers it whose phone sees no card (section
-// 13 of the protocol).
-func (h *Host) cardData(ctx context.Context, w *work, data []byte) (string, error) {
-	clear, err := h.keys.DecipherData(ctx, w.under, data)
-	if errors.Is(err, hsm.ErrUsage) {
-		w.bad = 59
-		return "", nil
-	}
-	track := strings.TrimRight(strings.ToUpper(hex.EncodeToString(clear)), "F")
-	if err == nil && strings.Trim(track, "0123456789D") != "" {
-		w.bad = 59
-	}
-	return track, err
 }
 
 // maxObjects bounds field 55.
@@ -466,6 +417,45 @@ func (h *Host) byCode(ctx context.Context, w *work) (string, error) {
 		return tell(tx, "sale.approved", t)
 	})
 	return h.ended(ctx, w, "00", err)
+}
+
+// byVoice books a sale that the shop had approved by telephone: it stands for the
+// hold of its code, once, and holds nothing new. The goods are given, so what has
+// no hold is refused and made a case: neither shop nor cardholder has it, and
+// people see who is to ask whom.
+func (h *Host) byVoice(ctx context.Context, w *work) (string, error) {
+	err := h.unit(ctx, w, func(tx *db.Tx) error {
+		t := w.begin(tx)
+		if err := w.room(tx); err != nil {
+			return err
+		}
+		r, flaw, err := referral.Use(tx, referral.Sale{RRN: t.RRN, Shop: t.Shop, Token: t.Token, Code: w.in.Text(38), Amount: t.Amount})
+		if err != nil {
+			return err
+		}
+		if flaw != referral.NoFlaw {
+			return refuse(flaw.Code(), string(flaw))
+		}
+		t.Card, t.Counter, t.Auth = r.Card, r.Counter, r.Code
+		if err := errors.Join(t.insert(tx), w.keepJudged(tx, t)); err != nil {
+			return err
+		}
+		return tell(tx, "sale.approved", t)
+	})
+	var r refusal
+	if !errors.As(err, &r) {
+		return "00", err
+	}
+	err = h.unit(ctx, w, func(tx *db.Tx) error {
+		t := w.begin(tx)
+		t.decline(r.code, r.why)
+		d := Difference{TID: t.TID, Batch: t.Batch, STAN: t.STAN, RRN: t.RRN, What: NoVoice, Ours: money.Fen(0), Theirs: t.Amount, Masked: t.Masked}
+		if err := errors.Join(t.insert(tx), w.keepJudged(tx, t), d.put(tx)); err != nil {
+			return err
+		}
+		return errors.Join(tell(tx, "sale.declined", t), tell(tx, "sale.differs", t))
+	})
+	return r.code, err
 }
 
 // trust says whether the house still takes a tap that its issuer has not proven.

@@ -7,8 +7,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,7 +18,6 @@ import (
 	"koala/internal/db"
 	"koala/internal/outbox"
 	"koala/spec/dukpt"
-	"koala/spec/iso8583"
 	"koala/spec/poskey"
 )
 
@@ -438,60 +437,59 @@ const bitmapAt = 11 + 2
 // say which field is: the first of those that it leaves out. 0: there is too little
 // to answer.
 func (w *work) salvage(message []byte, err error) (first int) {
-	b := bytes.Clone(message)
-	for err != nil {
-		var bad *iso8583.FieldError
-		if !errors.As(err, &bad) || bad.Field < 2 || bad.Offset <= bitmapAt || bad.Offset > len(b) {
-			return 0
-		}
-		if first = cmp.Or(first, bad.Field); errors.Is(bad.Why, iso8583.ErrTrails) {
-			b = b[:bad.Offset]
-		} else {
-			b = without(w.h.spec, b, bad)
-		}
-		err = w.in.Unpack(w.h.spec, b)
-	}
+	first = w.in.Salvage(w.h.spec, message, bitmapAt, err)
 	if !w.in.Has(11) || !w.in.Has(41) {
 		return 0
 	}
 	return first
 }
 
-// without is a message without one field, and without what comes behind it where
-// nobody can tell how long it is.
-func without(spec *iso8583.Spec, b []byte, bad *iso8583.FieldError) []byte {
-	last := 64
-	if f, ok := spec.Field(bad.Field); ok {
-		if n := sizeOf(f, b[bad.Offset:]); n > 0 {
-			b, last = slices.Delete(b, bad.Offset, bad.Offset+n), bad.Field
-		}
+// clearTrack is track 2 in clear. An enciphered one comes in field 59, since
+// field 35 has digits only: T2 | digits 2 | packed track.
+func (h *Host) clearTrack(ctx context.Context, w *work) (string, error) {
+	sealed, v := rest(w.in.Get(53), 2, 3), w.in.Get(59)
+	if len(sealed) > 0 && sealed[0] == '2' && len(v) > 0 && w.in.Has(57) {
+		return h.cardData(ctx, w, v)
 	}
-	if last == 64 {
-		b = b[:bad.Offset]
+	if len(sealed) == 0 || sealed[0] != '1' {
+		return w.in.Text(35), nil
 	}
-	for n := bad.Field; n <= last; n++ {
-		b[bitmapAt+(n-1)/8] &^= 0x80 >> ((n - 1) % 8)
+	n := number(rest(v, 2, 4))
+	under := w.under
+	if !w.in.Has(57) {
+		under.Sealed = w.keys.tdk
 	}
-	return b
+	if len(v) != 4+(n+1)/2 || n > 37 || string(v[:2]) != "T2" || !w.in.Has(57) && len(under.Sealed) == 0 {
+		w.bad = 59
+		return "", nil
+	}
+	packed := bytes.Clone(v[4:])
+	err := h.keys.DecipherTrack(ctx, under, packed)
+	switch {
+	case errors.Is(err, hsm.ErrUsage): // too short to be one
+		w.bad = 59
+		return "", nil
+	case err != nil:
+		return "", err
+	}
+	clear := strings.ToUpper(hex.EncodeToString(packed))[:n]
+	if strings.Trim(clear, "0123456789D") != "" {
+		w.bad = 59
+	}
+	return clear, nil
 }
 
-// sizeOf is how many bytes a field takes that begins v, 0 where it does not say so.
-func sizeOf(f iso8583.Field, v []byte) int {
-	n, head := f.Max, (f.Digits+1)/2
-	if f.Digits > 0 {
-		if len(v) < head {
-			return 0
-		}
-		said, err := strconv.Atoi(hex.EncodeToString(v[:head]))
-		if n = said; err != nil || n > f.Max {
-			return 0
-		}
+// cardData is track 2 as a reader enciphers it whose phone sees no card (section
+// 13 of the protocol).
+func (h *Host) cardData(ctx context.Context, w *work, data []byte) (string, error) {
+	clear, err := h.keys.DecipherData(ctx, w.under, data)
+	if errors.Is(err, hsm.ErrUsage) {
+		w.bad = 59
+		return "", nil
 	}
-	if f.Coding != iso8583.Plain {
-		n = (n + 1) / 2
+	track := strings.TrimRight(strings.ToUpper(hex.EncodeToString(clear)), "F")
+	if err == nil && strings.Trim(track, "0123456789D") != "" {
+		w.bad = 59
 	}
-	if head+n > len(v) {
-		return 0
-	}
-	return head + n
+	return track, err
 }

@@ -162,13 +162,12 @@ func TestBarred(t *testing.T) {
 	h := open(t, true, nil)
 	c, r, p := h.card(issuing.DebitCard), h.card(issuing.CreditCard), h.terminal("10000001")
 	keyed := fields{2: r.number, 14: r.expiry, 22: "012"}
-	offline := fields{2: r.number, 14: r.expiry, 22: "012", 38: "VOICE1"}
 	check := func(what string, f func(*switching.Place), keyedWant, offlineWant, preauth, credit string) {
 		t.Helper()
 		h.set(f)
 		expect(t, what+": keyed", p.ask("sale", 1_00, keyed), keyedWant)
 		expect(t, what+": by phone", p.ask("phone", 1_00, keyed), keyedWant)
-		expect(t, what+": offline", p.ask("offline", 2_00, offline), offlineWant)
+		expect(t, what+": offline", p.ask("offline", 2_00, fields{2: r.number, 14: r.expiry, 22: "012", 38: h.voice(r, 2_00)}), offlineWant)
 		expect(t, what+": pre-authorisation", p.ask("preauth", 1_00, c.chip(issuing.TypePreauth, 1_00, pboc.ARQC)), preauth)
 		expect(t, what+": credit", p.ask("sale", 1_00, r.chip(0, 1_00, pboc.ARQC)), credit)
 		expect(t, what+": plain", p.ask("sale", 1_00, c.chip(0, 1_00, pboc.ARQC)), "00")
@@ -176,8 +175,7 @@ func TestBarred(t *testing.T) {
 	check("nothing", nil, "00", "00", "00", "00")
 	check("keyed", func(p *switching.Place) { p.Barred.Keyed = true }, "58", "00", "00", "00")
 	check("offline", func(p *switching.Place) { p.Barred.Offline = true }, "00", "58", "00", "00")
-	check("floor", func(p *switching.Place) { p.Floor = 1_99 }, "00", "58", "00", "00")
-	check("at the floor", func(p *switching.Place) { p.Floor = 2_00 }, "00", "00", "00", "00")
+	check("floor", func(p *switching.Place) { p.Floor = 1_99 }, "00", "00", "00", "00")
 	check("pre-authorisation", func(p *switching.Place) { p.Barred.PreAuth = true }, "00", "00", "58", "00")
 	check("credit", func(p *switching.Place) { p.Barred.Credit = true }, "58", "58", "00", "58")
 }

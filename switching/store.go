@@ -12,6 +12,7 @@ import (
 	"koala/issuing"
 	"koala/money"
 	"koala/settlement"
+	"koala/switching/referral"
 )
 
 // Schema is what this package keeps. A transaction's row is never removed: it
@@ -110,6 +111,7 @@ var Schema = db.Schema{Owner: "switching", Steps: []string{
 	CREATE INDEX switching_txn_far ON switching_txn (shop, at) WHERE kind = 'tap' AND host <> '';
 	CREATE INDEX switching_difference_txn ON switching_difference (tid, batch, stan);
 	UPDATE switching_route SET host = '` + NetworkHost + `' WHERE host = '' AND source = '` + seeded + `' AND prefix NOT LIKE '` + issuing.HouseBIN + `%'`,
+	referral.Step,
 }}
 
 // inOrder has transactions lie in the order in which they came: what one commit

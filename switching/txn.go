@@ -204,7 +204,7 @@ func (w *work) barred() string {
 	switch offline := w.kind.Name == "offline"; {
 	case offline && b.Offline:
 		return "the merchant may not sell offline"
-	case offline && p.Floor > 0 && w.fen > p.Floor:
+	case offline && p.Floor > 0 && w.fen > p.Floor && w.route.Host != "": // our own bank holds the money
 		return "above what the shop may sell offline"
 	case !offline && b.Keyed && !w.chip.here && w.track == "" && w.number != "":
 		return "the merchant may not key card numbers"
@@ -218,7 +218,7 @@ func (w *work) barred() string {
 
 // online is the request as the house's own bank takes it.
 func (h *Host) online(ctx context.Context, w *work) (o issuing.Online, code string, err error) {
-	o = issuing.Online{Fen: money.Fen(w.fen), Payee: settlement.Payable(w.s.place.Shop), Text: w.s.place.Name, Voice: w.kind.Name == "offline"}
+	o = issuing.Online{Fen: money.Fen(w.fen), Payee: settlement.Payable(w.s.place.Shop), Text: w.s.place.Name}
 	switch {
 	case w.chip.here:
 		o.EMV = w.chip.raw
@@ -239,6 +239,9 @@ func (h *Host) online(ctx context.Context, w *work) (o issuing.Online, code stri
 
 // house has the house's own bank decide, in the unit that keeps the answer.
 func (h *Host) house(ctx context.Context, w *work) (code string, err error) {
+	if w.kind.Name == "offline" {
+		return h.byVoice(ctx, w)
+	}
 	if w.kind.Name == "points" || w.kind.Name == "instalment" && w.route.Class != "credit" {
 		return h.refused(ctx, w, "57", "the card does not offer this")
 	}
@@ -298,8 +301,6 @@ func (h *Host) answered(tx *db.Tx, w *work, t *Txn, d issuing.Decided) error {
 		name = "balance.asked"
 	case w.kind.Name == "instalment":
 		t.Plan, t.extra = string(w.in.Get(62)), string(w.field62)
-	case w.kind.Name == "offline":
-		t.Auth = w.in.Text(38)
 	}
 	if t.State == Declined {
 		w.field62, name = nil, "sale.declined"

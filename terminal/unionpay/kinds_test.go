@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -12,9 +13,11 @@ import (
 	"koala/hsm"
 	"koala/internal/db"
 	"koala/issuing"
+	"koala/money"
 	"koala/spec/iso8583"
 	"koala/spec/purse"
 	"koala/switching"
+	"koala/switching/referral"
 	"koala/terminal/unionpay"
 )
 
@@ -66,6 +69,19 @@ func kindsBank(t *testing.T) (*bank, *yes) {
 	return b, y
 }
 
+// voice is a code of the house's bank for a sale by telephone.
+func (b *bank) voice(c unionpay.Card, fen int64) (code string) {
+	b.t.Helper()
+	desk := referral.New(b.bank, b.keys)
+	heard := must(desk.Hear(ctx, referral.Call{ID: fmt.Sprintf("call_%d_%d", fen, len(c.PAN)), Shop: shopID, Name: "Noodles", Number: c.PAN, Expiry: c.Expiry, Amount: money.Fen(fen)}))
+	b.write(func(tx *db.Tx) error {
+		r, err := desk.Decide(tx, heard)
+		code = r.Code
+		return err
+	})
+	return code
+}
+
 // shopHas is what the shop is due, fen.
 func (b *bank) shopHas() int64 { _, _, payable := b.sums(); return payable }
 
@@ -108,7 +124,7 @@ func TestKindsAtTheSwitch(t *testing.T) {
 		}
 		do(tt.sale)
 	}
-	offline := do(unionpay.Order{Kind: unionpay.OfflineSale, Fen: 8_00, Card: keyed, Auth: "VOICE1"})
+	offline := do(unionpay.Order{Kind: unionpay.OfflineSale, Fen: 8_00, Card: keyed, Auth: b.voice(keyed, 8_00)})
 	do(unionpay.Order{Kind: unionpay.Adjust, Fen: 9_00, STAN: offline.STAN})
 	x := s.settle()
 	if !x.Balanced {
