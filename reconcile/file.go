@@ -87,7 +87,8 @@ func readLine(text []byte, day calendar.Date, class ClassOf) (x Item, moves bool
 	if err != nil {
 		return x, false, err
 	}
-	kind := map[clearing.Kind]Kind{clearing.Sale: Sale, clearing.Void: Void, clearing.Refund: Refund, clearing.Reversal: Reversal}[r.Kind()]
+	kind := map[clearing.Kind]Kind{clearing.Sale: Sale, clearing.Void: Void, clearing.Refund: Refund, clearing.Reversal: Reversal,
+		clearing.Chargeback: Chargeback, clearing.Presented: Presented}[r.Kind()]
 	if kind == "" {
 		return x, false, nil
 	}

@@ -480,6 +480,22 @@ func TestChargebacks(t *testing.T) {
 	}
 }
 
+// TestChargebackLines: the same of disputes whose lines stand in the clearing
+// file, on the day of the sale and both ways.
+func TestChargebackLines(t *testing.T) {
+	h := open(t, db.Config{URL: dbtest.File(t)})
+	a := one("000000000001", 10_000)
+	back := Item{RRN: a.RRN, Kind: Chargeback, State: Cleared, Fen: -3_000, At: noon}
+	again := Item{RRN: a.RRN, Kind: Presented, State: Cleared, Fen: 3_000, At: noon}
+	h.clear(a)
+	one, two := record(a.RRN, 3_000, 0, 0), record(a.RRN, 3_000, 0, 0)
+	one.MTI, two.MTI, two.Processing = "0422", "0422", "200000"
+	r, err := Run(context.Background(), h.store, Day{Host: host, Day: testDay, Ours: List([]Item{a, back, again}), File: bytes.NewReader(file(t, record(a.RRN, 10_000, 5, 1), one, two))})
+	if err != nil || r.Differs != 0 || r.Matched.Count != 3 || r.Net() != 9_994 {
+		t.Fatalf("%v %+v", err, r)
+	}
+}
+
 // TestAbsurdSums: a file that sums to more than books can take is refused.
 func TestAbsurdSums(t *testing.T) {
 	h := open(t, db.Config{URL: dbtest.File(t)})

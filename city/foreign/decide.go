@@ -45,21 +45,24 @@ func stepOf(q *iso8583.Message) step {
 }
 
 // decide carries a question out, once: the same again gets the answer of then.
-func (h *Host) decide(q *iso8583.Message) *act {
+func (h *Host) decide(q *iso8583.Message) (*act, error) {
 	if q.Verify(h.mac) != nil {
-		return &act{code: "A0"}
+		return &act{code: "A0"}, nil
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.books.broken != nil {
+		return nil, h.books.broken
+	}
 	key := keyOf(q.Text(7), q.Text(11), q.Text(32))
 	if q.IsMTI("0420") || q.IsMTI("0421") { // it may have the trace of what it takes back
 		key = "reversal/" + key
 	}
 	if known := h.acts[key]; known != nil {
-		return known
+		return known, nil
 	}
 	now := h.cfg.Clock.Now()
-	a := &act{record: record(q), extra: map[int]string{}, at: now, day: settlementDay(now)}
+	a := &act{key: key, record: record(q), extra: map[int]string{}, at: now, day: settlementDay(now)}
 	a.record.Receiver, a.record.Issuer = h.cfg.Institution, h.cfg.Institution
 	a.code = stepOf(q)(h, q, a)
 	a.record.Response = a.code
@@ -72,7 +75,18 @@ func (h *Host) decide(q *iso8583.Message) *act {
 	}
 	h.acts[key] = a
 	h.order = append(h.order, a)
-	return a
+	h.keepAll(q, a)
+	return a, h.books.broken
+}
+
+// keepAll keeps what a question may have changed: its act and card, the original
+// that it names and what that one was of.
+func (h *Host) keepAll(q *iso8583.Message, a *act) {
+	acts, cards := []*act{a, a.of}, []string{q.Text(2)}
+	if _, was := h.original(q); was != nil {
+		acts, cards = append(acts, was, was.of), append(cards, string(was.record.PAN))
+	}
+	h.keep(acts, cards...)
 }
 
 // record keeps of a question what a clearing file says of it.
@@ -241,7 +255,7 @@ func (h *Host) takeBack(q *iso8583.Message, a *act) string {
 	case key == "":
 		return "30"
 	case was == nil:
-		h.acts[key] = &act{code: "40"}
+		h.acts[key] = &act{key: key, code: "40", never: true}
 		return "25"
 	case was.ended || was.code != "00":
 		return "00" // nothing stands of it

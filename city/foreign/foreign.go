@@ -38,6 +38,9 @@ type Config struct {
 	// Fees are what the acquirer pays for a transaction to the issuer and to
 	// the switch, fen; of one that gives back, what it gets. nil: nothing.
 	Fees func(d Deal) (issuer, network int64)
+	// Books is the file in which the host keeps its books (simulated), so that it
+	// answers tomorrow for what it booked today; empty: it forgets.
+	Books string
 }
 
 // A Deal is a line of the clearing file with what its fee depends on beside it.
@@ -94,6 +97,7 @@ type Host struct {
 	cards map[string]*card
 	acts  map[string]*act // by transmission time, trace and acquirer
 	order []*act          // as they came
+	books books
 }
 
 // A card of the institution. What it has is a debit card's balance.
@@ -104,6 +108,7 @@ type card struct {
 
 // An act is one question with its answer.
 type act struct {
+	key    string
 	record clearing.Record
 	code   string
 	extra  map[int]string // fields of the answer beyond what it repeats
@@ -115,6 +120,7 @@ type act struct {
 	back   int64 // given back by refunds
 	ended  bool  // voided, reversed or completed
 	empty  bool  // moved nothing: a reversal of what did not stand
+	never  bool  // given up before it came
 }
 
 // New makes the host.
@@ -123,7 +129,8 @@ func New(cfg Config) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Host{cfg: cfg, mac: mac, pin: iso9797.NewTDES(cfg.PIN[:]), cards: map[string]*card{}, acts: map[string]*act{}}, nil
+	h := &Host{cfg: cfg, mac: mac, pin: iso9797.NewTDES(cfg.PIN[:]), cards: map[string]*card{}, acts: map[string]*act{}}
+	return h, h.recall()
 }
 
 // PIN is the PIN of a card of the institution: six digits made of its name and
@@ -151,7 +158,9 @@ func (h *Host) Booked() map[string]int64 {
 		case a.code != "00" || a.empty || a.ended:
 		case k == clearing.Sale, a.held > 0:
 			out[a.record.RRN] += a.record.Amount
-		case k == clearing.Refund:
+		case k == clearing.Presented:
+			out[a.record.RRN] += a.record.Amount
+		case k == clearing.Refund, k == clearing.Chargeback:
 			out[a.record.RRN] -= a.record.Amount
 		}
 	}
@@ -163,6 +172,7 @@ func (h *Host) Report(number string, lost bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.card(number).lost = lost
+	h.keep(nil, number)
 }
 
 func (h *Host) draw(what, number string) uint64 {
@@ -199,7 +209,10 @@ func (h *Host) Handle(ctx context.Context, message []byte) ([]byte, error) {
 	if fault == Deaf {
 		return nil, nil
 	}
-	a := h.decide(&q)
+	a, err := h.decide(&q)
+	if err != nil {
+		return nil, err
+	}
 	switch fault {
 	case Silent:
 		return nil, nil
@@ -282,8 +295,8 @@ func (h *Host) ClearingFile(day calendar.Date) ([]byte, error) {
 // priced is an act's line with its fees.
 func (a *act) priced(fees func(Deal) (issuer, network int64)) clearing.Record {
 	r := a.record
-	if fees == nil {
-		return r
+	if k := r.Kind(); fees == nil || k == clearing.Chargeback || k == clearing.Presented {
+		return r // a dispute moves the amount; the fees of the sale stay as they are
 	}
 	d := Deal{Record: r, At: a.at, Left: a.left}
 	for o := a.of; o != nil; o = o.of {
@@ -325,8 +338,41 @@ func (h *Host) Correct(rrn string) (fen int64) {
 		a.ended = true
 		fen += back
 		h.card(string(a.record.PAN)).fen += back
+		h.keep([]*act{a, a.of}, string(a.record.PAN))
 	}
 	return fen
+}
+
+// ErrNoSale says that a dispute is about a sale that the institution does not know.
+var ErrNoSale = errors.New("foreign: the institution knows no such sale")
+
+// Dispute books what a dispute moves, once by its name: below zero the
+// institution takes a sale's fen back for its cardholder, above zero the acquirer
+// has them again. The clearing file of its day has a line for it.
+func (h *Host) Dispute(name, rrn string, fen int64, at time.Time) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	key := "dispute/" + name
+	if h.acts[key] != nil {
+		return nil
+	}
+	for _, was := range h.order {
+		if was.record.RRN != rrn || was.code != "00" || was.empty || was.record.Kind() != clearing.Sale {
+			continue
+		}
+		a := &act{key: key, record: was.record, code: "00", extra: map[int]string{}, at: at, day: settlementDay(at), of: was}
+		a.record.MTI, a.record.Processing, a.record.Amount = "0422", "000000", -fen
+		if fen > 0 {
+			a.record.Processing, a.record.Amount = "200000", fen
+		}
+		a.record.FirstTrace, a.record.Sent = was.record.Trace, at.In(calendar.Beijing).Format("0102150405")
+		h.acts[key] = a
+		h.order = append(h.order, a)
+		h.card(string(a.record.PAN)).fen -= fen
+		h.keep([]*act{a}, string(a.record.PAN))
+		return h.books.broken
+	}
+	return fmt.Errorf("%s of %s: %w", name, rrn, ErrNoSale)
 }
 
 // settlementDay is the day that a transaction at t belongs to.

@@ -33,17 +33,17 @@ func (f BankFault) Name() string {
 
 // A movement is one line to be written on a day.
 type movement struct {
-	at        time.Time
-	reference string
-	party     string
-	fen       int64
+	At        time.Time `json:"at"`
+	Reference string    `json:"reference"`
+	Party     string    `json:"party"`
+	Fen       int64     `json:"fen"`
 }
 
 // bank is the custody bank (simulated): it does what it is told, nearly always.
 type bank struct {
-	waiting []movement
-	ordered map[string]bool // payouts
-	asked   map[string]bool // corrections, by exception
+	Waiting []movement      `json:"waiting,omitempty"`
+	Ordered map[string]bool `json:"ordered,omitempty"` // payouts
+	Asked   map[string]bool `json:"asked,omitempty"`   // corrections, by exception
 }
 
 const oneDay = 24 * time.Hour
@@ -53,7 +53,7 @@ const astray = 10
 
 // put has a movement written after a time.
 func (b *bank) put(m *Market, after time.Duration, reference, party string, fen int64) {
-	b.waiting = append(b.waiting, movement{m.cfg.Clock.Now().Add(after), reference, party, fen})
+	b.Waiting = append(b.Waiting, movement{m.cfg.Clock.Now().Add(after), reference, party, fen})
 }
 
 func (m *Market) bankFault() BankFault {
@@ -89,10 +89,10 @@ func (b *bank) pay(m *Market, reference, party string, fen int64) {
 
 // order carries out a payout.
 func (b *bank) order(m *Market, p settlement.Payout) {
-	if b.ordered == nil {
-		b.ordered = map[string]bool{}
+	if b.Ordered == nil {
+		b.Ordered = map[string]bool{}
 	}
-	b.ordered[p.ID] = true
+	b.Ordered[p.ID] = true
 	f := m.bankFault()
 	shop := slices.ContainsFunc(m.shops, func(s *Shop) bool { return s.Payee == p.Payee })
 	if f == Stranger || p.Amount.Minor() <= astray || f == Bounced && !shop {
@@ -117,22 +117,22 @@ func (b *bank) order(m *Market, p settlement.Payout) {
 // correct moves what an exception holds: what we owe goes out, what we are owed
 // comes in.
 func (b *bank) correct(m *Market, x reconcile.Exception) {
-	if b.asked == nil {
-		b.asked = map[string]bool{}
+	if b.Asked == nil {
+		b.Asked = map[string]bool{}
 	}
-	b.asked[x.ID] = true
+	b.Asked[x.ID] = true
 	b.put(m, oneDay/2, "correction "+x.ID, x.Host, -x.Held)
 }
 
 // due takes what has fallen due, as lines of a statement.
 func (b *bank) due(now time.Time) (out []reconcile.StatementLine) {
-	slices.SortStableFunc(b.waiting, func(x, y movement) int { return x.at.Compare(y.at) })
+	slices.SortStableFunc(b.Waiting, func(x, y movement) int { return x.At.Compare(y.At) })
 	n := 0
-	for ; n < len(b.waiting) && !b.waiting[n].at.After(now); n++ {
-		x := b.waiting[n]
-		out = append(out, reconcile.StatementLine{Ref: fmt.Sprintf("B%d-%04d", now.Unix(), n+1), Booked: x.at.Truncate(time.Second), Fen: x.fen, Reference: x.reference, Party: cmp.Or(x.party, "bank")})
+	for ; n < len(b.Waiting) && !b.Waiting[n].At.After(now); n++ {
+		x := b.Waiting[n]
+		out = append(out, reconcile.StatementLine{Ref: fmt.Sprintf("B%d-%04d", now.Unix(), n+1), Booked: x.At.Truncate(time.Second), Fen: x.Fen, Reference: x.Reference, Party: cmp.Or(x.Party, "bank")})
 	}
-	b.waiting = append([]movement(nil), b.waiting[n:]...)
+	b.Waiting = append([]movement(nil), b.Waiting[n:]...)
 	return out
 }
 

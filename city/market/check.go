@@ -193,7 +193,7 @@ func (m *Market) End(ctx context.Context) error {
 // Open says whether something still waits for another night.
 func (m *Market) Waits(ctx context.Context) (bool, error) {
 	list, err := m.exceptions(ctx)
-	if err != nil || len(list) > 0 || len(m.bank.waiting) > 0 {
+	if err != nil || len(list) > 0 || len(m.nights.Bank.Waiting) > 0 {
 		return true, err
 	}
 	for _, name := range m.names {

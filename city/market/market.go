@@ -64,17 +64,14 @@ type Market struct {
 	house  atomic.Pointer[app.House]
 	watch  atomic.Pointer[func(Outcome)]
 
-	shops   []*Shop
-	byID    map[string]*Till
-	abroad  map[string]*Institution
-	names   []string // of institutions, sorted
-	late    []delayed
-	mu      sync.Mutex
-	bank    bank
-	since   calendar.Date   // the first day that institutions remember whole
-	closed  calendar.Date   // the last day that Nights has closed
-	through map[string]bool // days that were closed, by host and day
-	counts  map[string]int64
+	shops  []*Shop
+	byID   map[string]*Till
+	abroad map[string]*Institution
+	names  []string // of institutions, sorted
+	late   []delayed
+	mu     sync.Mutex
+	nights nights
+	counts map[string]int64
 
 	sales      []sold // that may be given back
 	quarrelled bool
@@ -87,7 +84,7 @@ func New(cfg Config) (*Market, error) {
 	if cfg.Rand == nil {
 		cfg.Rand = func(string) io.Reader { return clock.Entropy() }
 	}
-	m := &Market{cfg: cfg, byID: map[string]*Till{}, abroad: map[string]*Institution{}, through: map[string]bool{}, counts: map[string]int64{}, disputed: map[string]int64{}}
+	m := &Market{cfg: cfg, byID: map[string]*Till{}, abroad: map[string]*Institution{}, nights: nights{Through: map[string]bool{}}, counts: map[string]int64{}, disputed: map[string]int64{}}
 	for _, d := range definitions {
 		shop := &Shop{Definition: d}
 		for n := range d.Tills {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -52,7 +53,7 @@ const yuan = 100
 // what differs. Again it changes nothing.
 func (m *Market) Night(ctx context.Context, day calendar.Date) error {
 	for _, name := range m.names {
-		if !m.cfg.Hosts && m.cfg.Files == nil || day.Before(m.since) {
+		if !m.cfg.Hosts && m.cfg.Files == nil || day.Before(m.nights.Since) {
 			continue // the institutions are played elsewhere, or do not remember
 		}
 		if err := m.reconcile(ctx, m.abroad[name], day); err != nil {
@@ -79,15 +80,19 @@ func (m *Market) Night(ctx context.Context, day calendar.Date) error {
 
 // Nights closes every day that is over and was not closed: one Night each.
 func (m *Market) Nights(ctx context.Context) error {
-	if m.closed == (calendar.Date{}) {
-		m.closed = m.since.AddDays(-1)
+	if m.nights.Closed == (calendar.Date{}) {
+		m.nights.Closed = m.nights.Since.AddDays(-1)
 	}
 	today := calendar.Of(m.cfg.Clock.Now(), calendar.Beijing)
-	for d := m.closed.AddDays(1); d.Before(today); d = d.AddDays(1) {
+	for d := m.nights.Closed.AddDays(1); d.Before(today); d = d.AddDays(1) {
 		if err := m.Night(ctx, d); err != nil {
 			return fmt.Errorf("the night after %s: %w", d, err)
 		}
-		m.closed = d
+		m.nights.Closed = d
+		maps.DeleteFunc(m.nights.Through, func(string, bool) bool { return true }) // the day is over with everybody
+		if err := m.keep(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -100,38 +105,48 @@ func (m *Market) read(ctx context.Context, f func(q *db.Query) error) error {
 	return m.House().Store.Read(ctx, f)
 }
 
-// reconcile compares a day of an institution.
+// reconcile compares a day of an institution. Its file is the same however often
+// it has to be given.
 func (m *Market) reconcile(ctx context.Context, i *Institution, day calendar.Date) error {
-	if m.through[i.Name+day.String()] {
+	if m.nights.Through[i.Name+day.String()] {
 		return nil
 	}
-	files := m.cfg.Files
-	if files == nil {
-		files = func(_ string, day calendar.Date) ([]byte, error) { return i.host.ClearingFile(day) }
+	if f := m.nights.File; f == nil || f.Host != i.Name || f.Day != day {
+		raw, err := m.fileOf(i, day)
+		if errors.Is(err, ErrNoFile) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		m.nights.File = &paperwork{Host: i.Name, Day: day, Name: i.Name + " " + day.String(), Raw: append(i.carried, m.paper(i, raw)...)}
+		i.carried, i.forgot = i.forgot, nil
+		if err := m.keep(); err != nil {
+			return err
+		}
 	}
-	file, err := files(i.Name, day)
-	if errors.Is(err, ErrNoFile) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	file = append(i.carried, m.paper(i, file)...)
-	i.carried, i.forgot = i.forgot, nil
 	var r reconcile.Report
-	err = m.insist(ctx, "reconciling", func() (err error) {
-		r, err = m.House().CompareDay(ctx, i.Name, day, bytes.NewReader(file), i.Name+" "+day.String())
+	err := m.insist(ctx, "reconciling", func() (err error) {
+		r, err = m.House().CompareDay(ctx, i.Name, day, bytes.NewReader(m.nights.File.Raw), m.nights.File.Name)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	m.through[i.Name+day.String()] = true
+	m.nights.Through[i.Name+day.String()], m.nights.File = true, nil
 	m.count("files compared", 1)
 	if net := r.Net(); net != 0 {
-		m.bank.pay(m, fmt.Sprintf("clearing %s %s", i.Name, day), i.Name, net)
+		m.nights.Bank.pay(m, fmt.Sprintf("clearing %s %s", i.Name, day), i.Name, net)
 	}
-	return nil
+	return m.keep()
+}
+
+// fileOf is an institution's clearing file as it made it.
+func (m *Market) fileOf(i *Institution, day calendar.Date) ([]byte, error) {
+	if m.cfg.Files != nil {
+		return m.cfg.Files(i.Name, day)
+	}
+	return i.host.ClearingFile(day)
 }
 
 // paper bends lines of a file.
@@ -181,13 +196,13 @@ func (m *Market) payouts(ctx context.Context, day calendar.Date) error {
 	if err != nil {
 		return err
 	}
-	list = slices.DeleteFunc(list, func(p settlement.Payout) bool { return m.bank.ordered[p.ID] })
+	list = slices.DeleteFunc(list, func(p settlement.Payout) bool { return m.nights.Bank.Ordered[p.ID] })
 	slices.SortFunc(list, func(a, b settlement.Payout) int { return strings.Compare(a.ID, b.ID) })
 	for _, p := range list {
-		m.bank.order(m, p)
+		m.nights.Bank.order(m, p)
 	}
 	m.count("payouts", int64(len(list)))
-	return nil
+	return m.keep()
 }
 
 // sent are the payouts that the bank was ordered and has not confirmed.
@@ -211,15 +226,35 @@ func (m *Market) sent(ctx context.Context) (out []settlement.Payout, err error) 
 	return out, err
 }
 
-// statement is what the bank wrote since the last one: it comes every day.
+// statement is what the bank wrote since the last one: it comes every day. One
+// that a restart interrupted comes again first.
 func (m *Market) statement(ctx context.Context, day calendar.Date) error {
-	lines := m.bank.due(m.cfg.Clock.Now())
-	name := "statement " + m.cfg.Clock.Now().In(calendar.Beijing).Format(time.DateTime)
-	raw := reconcile.AppendStatement(nil, reconcile.Statement{Account: account, From: day, To: calendar.Of(m.cfg.Clock.Now(), calendar.Beijing), Lines: lines})
-	return m.insist(ctx, "statement", func() error {
-		_, err := m.House().TakeStatement(ctx, raw, name)
+	if m.nights.Slip != nil {
+		if err := m.hand(ctx); err != nil {
+			return err
+		}
+	}
+	now := m.cfg.Clock.Now()
+	lines := m.nights.Bank.due(now)
+	m.nights.Slip = &paperwork{Day: day, Name: "statement " + now.In(calendar.Beijing).Format(time.DateTime),
+		Raw: reconcile.AppendStatement(nil, reconcile.Statement{Account: account, From: day, To: calendar.Of(now, calendar.Beijing), Lines: lines})}
+	if err := m.keep(); err != nil {
+		return err
+	}
+	return m.hand(ctx)
+}
+
+// hand gives the house the statement under way.
+func (m *Market) hand(ctx context.Context) error {
+	err := m.insist(ctx, "statement", func() error {
+		_, err := m.House().TakeStatement(ctx, m.nights.Slip.Raw, m.nights.Slip.Name)
 		return err
 	})
+	if err != nil {
+		return err
+	}
+	m.nights.Slip = nil
+	return m.keep()
 }
 
 // desk works on every exception as people would: one proposes, another signs,
@@ -269,7 +304,7 @@ func (m *Market) desk(ctx context.Context) error {
 			return fmt.Errorf("exception %s of %s: %w", x.Type, x.Host, err)
 		}
 	}
-	return nil
+	return m.keep()
 }
 
 // oneSale tells whether two exceptions may be about the same sale: those of the
@@ -321,14 +356,14 @@ func (m *Market) end(ctx context.Context, x reconcile.Exception) error {
 			_, err := reconcile.Close(tx, x.ID, reconcile.Nothing, second, "nothing is held for it")
 			return err
 		})
-	case m.bank.asked[x.ID]:
+	case m.nights.Bank.Asked[x.ID]:
 		return nil
 	case x.Type == reconcile.MissingAtNetwork && x.Ours != nil:
 		if m.cfg.Clock.Now().Sub(x.At) < 36*time.Hour {
 			return nil // the file of the next day may have it
 		}
 	}
-	m.bank.correct(m, x)
+	m.nights.Bank.correct(m, x)
 	if i := m.abroad[x.Host]; i != nil {
 		rrn, err := m.unbooked(ctx, x)
 		if err != nil {
@@ -433,63 +468,4 @@ func (m *Market) cases(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// maxNights bounds how long a market takes to come to rest.
-const maxNights = 20
-
-// Rest ends everything: terminals tell what they hold and settle, then nights
-// pass until nothing waits. pass lets time go by and has the house do what is
-// due. Nothing may go wrong any more.
-func (m *Market) Rest(ctx context.Context, pass func(d time.Duration) error) error {
-	m.Flush(ctx)
-	for _, t := range m.Tills() {
-		for n := 0; ; n++ {
-			clean, err := m.Clean(ctx, t.ID)
-			if err != nil {
-				return err
-			}
-			if clean {
-				break
-			}
-			if n == maxNights {
-				return differs("%s does not tell what it holds", t.ID)
-			}
-		}
-		if t.used() {
-			if _, done, err := m.Settle(ctx, t.ID); err != nil || !done {
-				return errors.Join(err, differs("%s does not settle", t.ID))
-			}
-		}
-	}
-	if err := m.Forgive(ctx); err != nil {
-		return err
-	}
-	for n := 0; ; n++ {
-		day := calendar.Of(m.cfg.Clock.Now(), calendar.Beijing)
-		if err := pass(day.AddDays(1).Start(calendar.Beijing).Add(5 * time.Hour).Sub(m.cfg.Clock.Now())); err != nil {
-			return err
-		}
-		if err := m.Night(ctx, day); err != nil {
-			return err
-		}
-		waits, err := m.Waits(ctx)
-		if err != nil || !waits && n > 1 {
-			return err
-		}
-		if n == maxNights {
-			list, err := m.exceptions(ctx)
-			for _, x := range list {
-				return differs("after %d nights exception %s of %s on %s is %s with %d fen", n, x.Type, x.Host, x.Day, x.State, x.Held)
-			}
-			return errors.Join(err, differs("after %d nights a payout or the bank still waits", n))
-		}
-	}
-}
-
-// used says whether the terminal was installed.
-func (t *Till) used() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.flash != nil
 }

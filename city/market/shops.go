@@ -69,15 +69,27 @@ func (m *Market) Open(ctx context.Context) error {
 			return fmt.Errorf("opening shop %s: %w", s.ID, err)
 		}
 	}
-	if m.since == (calendar.Date{}) {
-		if m.since = calendar.Of(m.cfg.Clock.Now(), calendar.Beijing); !m.fresh {
-			m.since = m.since.AddDays(1) // simulated institutions forget when their program ends
-		}
-	}
-	if !m.cfg.Hosts {
-		return nil
+	if err := m.begin(); err != nil || !m.cfg.Hosts {
+		return err
 	}
 	return m.share(ctx)
+}
+
+// begin finds where the nights go on: where they were, with the first day of
+// shops that are new, or with the next whole day of a market that kept nothing.
+func (m *Market) begin() error {
+	if m.nights.Since != (calendar.Date{}) {
+		return nil
+	}
+	if !m.fresh {
+		if err := m.recall(); err != nil || m.nights.Since != (calendar.Date{}) {
+			return err
+		}
+	}
+	if m.nights.Since = calendar.Of(m.cfg.Clock.Now(), calendar.Beijing); !m.fresh {
+		m.nights.Since = m.nights.Since.AddDays(1)
+	}
+	return m.keep()
 }
 
 // brings registers the agents.

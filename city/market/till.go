@@ -380,6 +380,7 @@ type kept struct {
 	Flash map[string][]byte `json:"flash"`
 	Peer  [8]byte           `json:"peer"`
 	Bond  [16]byte          `json:"bond"`
+	Facts []remembered      `json:"facts,omitempty"`
 }
 
 func (t *Till) file() string { return filepath.Join(t.m.cfg.Dir, "tills", t.ID+".json") }
@@ -389,7 +390,7 @@ func (t *Till) keep() error {
 	if t.m.cfg.Dir == "" {
 		return nil
 	}
-	k := kept{Flash: map[string][]byte{}, Peer: t.bond.Peer, Bond: t.bond.Key}
+	k := kept{Flash: map[string][]byte{}, Peer: t.bond.Peer, Bond: t.bond.Key, Facts: t.lately()}
 	for n, f := range t.flash {
 		k.Flash[n] = f.Image()
 	}
@@ -426,5 +427,6 @@ func (t *Till) load() error {
 		return fmt.Errorf("image of till %s: %w", t.ID, err)
 	}
 	t.flash, t.bond = flash, reader.Bond{Peer: k.Peer, Key: k.Bond}
+	t.relearn(k.Facts)
 	return nil
 }

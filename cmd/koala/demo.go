@@ -16,6 +16,7 @@ import (
 	"koala/app"
 	"koala/calendar"
 	"koala/city"
+	"koala/city/street"
 	"koala/customer"
 	"koala/internal/clock"
 	"koala/internal/db"
@@ -121,12 +122,12 @@ func (f demoFlags) start(ctx context.Context, errs io.Writer) (*demo, error) {
 	if d.peers, err = f.dial(); err != nil {
 		return nil, err
 	}
-	if d.banks, err = openBanks(now, d.peers); err != nil {
+	if d.banks, err = openBanks(now, filepath.Join(f.data, "simulated-banks"), d.peers); err != nil {
 		return nil, err
 	}
 	playing, stop := context.WithCancel(ctx)
 	wait := d.banks.run(playing, cfg.Log)
-	d.played = func() { stop(); wait() }
+	d.played = func() { stop(); wait(); d.banks.close() }
 	cfg.Peers = d.peers.ways
 	if d.house, err = app.New(ctx, cfg); err == nil {
 		err = f.wake(ctx, d, now, begin, cfg.Log)
@@ -219,7 +220,7 @@ func (d *demo) keepClock(ctx context.Context, file string) {
 	const every = 5 * time.Second
 	for ctx.Err() == nil {
 		ahead := d.house.Now().Add(every * 300)
-		if err := os.WriteFile(file, []byte(ahead.Format(time.RFC3339)), 0o600); err != nil {
+		if err := street.WriteFile(file, []byte(ahead.Format(time.RFC3339))); err != nil { // whole, whenever it is cut off
 			d.house.Config.Log.Error("the city's clock", "error", err)
 		}
 		pause(ctx, every)

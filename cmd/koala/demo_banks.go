@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"slices"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 
-	"koala/calendar"
 	"koala/city/foreign"
 	"koala/city/market"
 	"koala/hostlink"
@@ -27,6 +27,7 @@ import (
 // one port; the header of a message says whose it is.
 type banks struct {
 	clock clock.Clock
+	dir   string   // of the files in which they keep their books
 	names []string // those that are played here
 	l     net.Listener
 
@@ -35,13 +36,17 @@ type banks struct {
 }
 
 // openBanks plays every host that the published ranges name and that no --peer
-// leads to.
-func openBanks(now clock.Clock, p *peers) (*banks, error) {
+// leads to. Their books are files of dir, so that a bank answers for what it
+// booked in an earlier run.
+func openBanks(now clock.Clock, dir string, p *peers) (*banks, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("the books of the simulated banks: %w", err)
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("a port for the simulated banks: %w", err)
 	}
-	b := &banks{clock: now, l: l, hosts: map[string]*foreign.Host{}}
+	b := &banks{clock: now, dir: dir, l: l, hosts: map[string]*foreign.Host{}}
 	for _, r := range issuing.BINs() {
 		if r.House() || r.Bank == "" || p.ways[r.Bank] != nil {
 			continue
@@ -78,21 +83,22 @@ func (b *banks) host(name string) (h *foreign.Host, err error) {
 		return h, nil
 	}
 	h, err = foreign.New(foreign.Config{Name: name, Institution: fmt.Sprintf("%08d", binary.BigEndian.Uint32(simulated("institution", name))%1e8),
-		PIN: [16]byte(simulated("PIN", name)), MAC: [16]byte(simulated("MAC", name)), Clock: b.clock, Fees: market.Fees})
+		PIN: [16]byte(simulated("PIN", name)), MAC: [16]byte(simulated("MAC", name)), Clock: b.clock, Fees: market.Fees,
+		Books: filepath.Join(b.dir, name+".books")})
+	if err != nil {
+		return nil, fmt.Errorf("%w; delete the file to have the simulated bank start anew", err)
+	}
 	b.hosts[name] = h
-	return h, err
+	return h, nil
 }
 
-// file is the clearing file of a bank that is played here.
-func (b *banks) file(name string, day calendar.Date) ([]byte, error) {
-	if !slices.Contains(b.names, name) {
-		return nil, market.ErrNoFile
+// close gives the books back.
+func (b *banks) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, h := range b.hosts {
+		_ = h.Close() // all that was answered is in it
 	}
-	h, err := b.host(name)
-	if err != nil {
-		return nil, err
-	}
-	return h.ClearingFile(day)
 }
 
 // simulated are the 16 bytes that a simulated bank has for a purpose. They are

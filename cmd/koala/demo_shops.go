@@ -17,6 +17,7 @@ import (
 
 	"koala/app"
 	"koala/calendar"
+	"koala/city/foreign"
 	"koala/city/market"
 	"koala/customer"
 	"koala/dispute"
@@ -26,6 +27,7 @@ import (
 	"koala/ledger"
 	"koala/merchant"
 	"koala/money"
+	"koala/reconcile"
 	"koala/settlement"
 	"koala/spec/pan"
 	"koala/switching"
@@ -60,6 +62,7 @@ type tender struct{ track, pin string }
 type shops struct {
 	m      *market.Market
 	house  *app.House
+	banks  *banks
 	clock  *clock.Scaled
 	cards  []tender
 	tills  []*market.Till
@@ -72,11 +75,12 @@ type shops struct {
 // sell for some days first.
 func openShops(ctx context.Context, d *demo, now *clock.Scaled, f demoFlags, log *slog.Logger) (*shops, error) {
 	slips := rand.New(rand.NewPCG(f.seed, 3))
-	m, err := market.New(market.Config{Clock: now, Dir: filepath.Join(f.data, "devices"), Files: d.banks.file, Leave: 2, Faults: market.Faults{Paper: market.Slips(slips, 40)}})
+	s := &shops{house: d.house, banks: d.banks, clock: now, dice: rand.New(rand.NewPCG(f.seed, 2)), log: log}
+	m, err := market.New(market.Config{Clock: now, Dir: filepath.Join(f.data, "devices"), Files: s.file, Leave: 2, Faults: market.Faults{Paper: market.Slips(slips, 40)}})
 	if err != nil {
 		return nil, err
 	}
-	s := &shops{m: m, house: d.house, clock: now, dice: rand.New(rand.NewPCG(f.seed, 2)), log: log}
+	s.m = m
 	m.Move(d.house, nil)
 	fresh, err := s.fresh(ctx)
 	if err == nil {
@@ -334,6 +338,41 @@ func (s *shops) quarrels(ctx context.Context) error {
 		})
 	}
 	return nil
+}
+
+// file is the clearing file of a bank that is played here. What disputes moved
+// on the day is told to the bank first, as the network would, so that its file
+// has lines for it.
+func (s *shops) file(name string, day calendar.Date) ([]byte, error) {
+	if !slices.Contains(s.banks.names, name) {
+		return nil, market.ErrNoFile
+	}
+	h, err := s.banks.host(name)
+	if err != nil {
+		return nil, err
+	}
+	var moved []dispute.Movement
+	err = s.house.Store.Read(context.Background(), func(q *db.Query) error {
+		x, err := reconcile.HostOf(q, name)
+		if err != nil {
+			return err
+		}
+		from, to := x.Span(day)
+		moved, err = dispute.Movements(q, name, from, to)
+		return err
+	})
+	for _, m := range moved {
+		if err == nil {
+			err = h.Dispute(fmt.Sprintf("%s/%d", m.Case, m.At.UnixMicro()), m.RRN, m.Fen, m.At)
+		}
+		if errors.Is(err, foreign.ErrNoSale) { // it was sold before the bank kept its books: the desk has it
+			err = nil
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return h.ClearingFile(day)
 }
 
 // sellEvery is how often something may be sold while the city lives, in its time.

@@ -288,11 +288,13 @@ type Kind byte
 
 // The kinds.
 const (
-	Other    Kind = iota // moves nothing: a balance, a pre-authorisation
-	Sale                 // 0200 or 0220, 00xxxx: the issuer pays
-	Void                 // 0200, 20xxxx
-	Refund               // 0220, 20xxxx
-	Reversal             // 0420: takes back what bears the same reference
+	Other      Kind = iota // moves nothing: a balance, a pre-authorisation
+	Sale                   // 0200 or 0220, 00xxxx: the issuer pays
+	Void                   // 0200, 20xxxx
+	Refund                 // 0220, 20xxxx
+	Reversal               // 0420: takes back what bears the same reference
+	Chargeback             // 0422, 00xxxx: the issuer takes a sale back in a dispute (ISO 8583:1987: a chargeback advice of the card issuer)
+	Presented              // 0422, 20xxxx: and the acquirer has it again
 )
 
 // Kind reads message type and processing code. A reversal of a void or refund
@@ -301,6 +303,10 @@ func (r Record) Kind() Kind {
 	switch sale, back := r.Processing[:min(2, len(r.Processing))] == "00", r.Processing[:min(2, len(r.Processing))] == "20"; {
 	case r.MTI == "0420" && (sale || back):
 		return Reversal
+	case r.MTI == "0422" && sale:
+		return Chargeback
+	case r.MTI == "0422" && back:
+		return Presented
 	case (r.MTI == "0200" || r.MTI == "0220") && sale:
 		return Sale
 	case r.MTI == "0200" && back:
@@ -318,7 +324,7 @@ func (r Record) Fen() int64 {
 	switch k := r.Kind(); {
 	case k == Other:
 		return 0
-	case (k == Reversal) != back:
+	case (k == Reversal || k == Chargeback || k == Presented) != back:
 		return -r.Amount
 	}
 	return r.Amount

@@ -77,6 +77,8 @@ func TestKinds(t *testing.T) {
 		{"0220", "200000", clearing.Refund, -100},
 		{"0420", "000000", clearing.Reversal, -100},
 		{"0420", "200000", clearing.Reversal, 100},
+		{"0422", "000000", clearing.Chargeback, -100},
+		{"0422", "200000", clearing.Presented, 100},
 		{"0100", "030000", clearing.Other, 0},
 		{"0200", "310000", clearing.Other, 0},
 	} {
