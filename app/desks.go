@@ -11,6 +11,7 @@ import (
 
 	"koala/dispute"
 	"koala/internal/db"
+	"koala/issuing"
 	"koala/ledger"
 	"koala/merchant"
 	"koala/money"
@@ -43,6 +44,7 @@ func (h *House) openDesks(tx *db.Tx) error {
 // watchDesks has what follows from disputes and closings follow in their units.
 func (h *House) watchDesks() {
 	dispute.Watch(h.Store, disputeTakes)
+	dispute.Collect(h.Store, issuing.TakeBack)
 	settlement.Watch(h.Store, payAgents)
 }
 

@@ -8,8 +8,10 @@ import (
 	"time"
 
 	"koala/calendar"
+	"koala/customer"
 	"koala/dispute"
 	"koala/internal/db"
+	"koala/issuing"
 	"koala/ledger"
 	"koala/merchant"
 	"koala/money"
@@ -17,6 +19,7 @@ import (
 	"koala/settlement"
 	"koala/switching"
 	"koala/tsm"
+	"koala/wallet"
 )
 
 func (o *office) write(f func(tx *db.Tx) error) error { return o.h.Store.Write(ctx, f) }
@@ -332,4 +335,57 @@ func TestHostsDayIsTheHosts(t *testing.T) {
 			t.Errorf("day %d has %d sales of %d fen, want one of %d: %v", i, r.Ours.Count, r.Ours.Fen, want, err)
 		}
 	}
+}
+
+// TestShopIsPaidThoughTheHolderSpent: a cardholder of the house's own bank who has
+// spent what a chargeback gave him owes it when the shop wins; the shop has its
+// money at once, and what comes to his account later goes to the debt first.
+func TestShopIsPaidThoughTheHolderSpent(t *testing.T) {
+	o := openOffice(t)
+	sale := o.sell("jialian.1", 1, 100_00)
+	if _, done, err := o.m.Settle(ctx, "jialian.1"); err != nil || !done {
+		t.Fatal("not settled", err)
+	}
+	lin, err := o.h.Desk.Register(ctx, customer.Application{Login: "mei", Name: "mei", Phone: "13800009999", Secret: "secret-of-mei", Roles: []customer.Role{customer.Wearer}})
+	o.must(err)
+	account := wallet.Account(lin.ID)
+	balance := func(id ledger.AccountID) (n int64) {
+		t.Helper()
+		o.must(o.write(func(tx *db.Tx) error {
+			b, err := ledger.BalanceOf(tx, id)
+			if n = b.Posted.Minor(); errors.Is(err, ledger.ErrNoAccount) {
+				err = nil
+			}
+			return err
+		}))
+		return n
+	}
+	shop := balance(settlement.Payable(sale.Shop))
+	var c dispute.Case
+	o.must(o.write(func(tx *db.Tx) (err error) {
+		if err = wallet.Open(tx, lin.ID); err == nil {
+			_, err = wallet.Fund(tx, "test:1", lin.ID, money.Fen(20_00))
+		}
+		if err != nil {
+			return err
+		}
+		c, err = dispute.Open(tx, dispute.Claim{Ref: "OWN1", Amount: money.Fen(100_00), Reason: "4515", Money: true, At: tx.Now(), Why: "not mine",
+			Sale: dispute.Sale{RRN: "999999999999", Payee: sale.Shop, Counter: account, Class: "debit", Amount: money.Fen(100_00), At: tx.Now()}})
+		return err
+	}))
+	o.must(o.write(func(tx *db.Tx) error { _, err := wallet.Withdraw(tx, "test:2", lin.ID, money.Fen(90_00)); return err }))
+	o.must(o.write(func(tx *db.Tx) error { _, err := dispute.Withdraw(tx, c.ID, "it was his wife"); return err }))
+	if got, has, owes := balance(settlement.Payable(sale.Shop)), balance(account), balance(issuing.Owed(account)); got != shop || has != 0 || owes != -70_00 {
+		t.Errorf("the shop has %d, want %d; the holder has %d and owes %d", got, shop, has, owes)
+	}
+	o.must(o.h.Tick(ctx))
+	green(t, o.h)
+	o.must(o.write(func(tx *db.Tx) error { _, err := wallet.Fund(tx, "test:3", lin.ID, money.Fen(100_00)); return err }))
+	for range 2 {
+		o.must(o.h.Tick(ctx))
+		if has, owes := balance(account), balance(issuing.Owed(account)); has != 30_00 || owes != 0 {
+			t.Errorf("the holder has %d and owes %d", has, owes)
+		}
+	}
+	green(t, o.h)
 }

@@ -43,8 +43,14 @@ func open(tx *db.Tx, c Claim) (Case, error) {
 	}
 	old, err := ByRef(tx, c.Ref)
 	switch {
-	case err == nil && (old.Sale.RRN != c.Sale.RRN || old.Amount != c.Amount || old.Reason != c.Reason):
+	case err == nil && (old.Sale.RRN != c.Sale.RRN || old.Amount != c.Amount):
 		return old, ErrDiffers
+	case err == nil && old.Reason != c.Reason: // the chargeback behind a request may have brought another
+		asked, err := openedAs(tx, old.ID)
+		if err == nil && (c.Money || asked != Requested || old.Moves == 0) {
+			err = ErrDiffers
+		}
+		return old, err
 	case err == nil || !errors.Is(err, ErrNone):
 		return old, err
 	}
@@ -190,7 +196,7 @@ func (c *Case) place(tx *db.Tx) error {
 		ref := fmt.Sprintf("dispute:%s:%d", c.ID, c.Moves)
 		e := ledger.Move(ref, from, to, c.Amount)
 		e.Kind, e.Text = kind, string(c.State)+" "+c.Ref
-		if _, err := ledger.Post(tx, e); err != nil {
+		if err := c.post(tx, e, from, to); err != nil {
 			return err
 		}
 		if err := settlement.Capture(tx, settlement.Item{Ref: ref, Payee: c.Sale.Payee, Amount: sign(c.Amount), At: c.At, Kind: kind, Issuer: c.Sale.Issuer}); err != nil {

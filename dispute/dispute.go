@@ -193,6 +193,25 @@ func Watch(store *db.Store, f func(tx *db.Tx, rrn string, taken money.Amount) er
 
 type watchKey struct{}
 
+// Collect has f book what takes disputed money back from a cardholder of our own
+// bank, who may have spent it: the shop that wins is paid all the same. e is the
+// plain move. It is for all units of a store and set before they are run.
+func Collect(store *db.Store, f func(tx *db.Tx, e ledger.Entry, from, to ledger.AccountID, amount money.Amount) error) {
+	store.Provide(collectKey{}, f)
+}
+
+type collectKey struct{}
+
+// post books a move of the disputed money.
+func (c Case) post(tx *db.Tx, e ledger.Entry, from, to ledger.AccountID) error {
+	f, ok := tx.Provided(collectKey{}).(func(*db.Tx, ledger.Entry, ledger.AccountID, ledger.AccountID, money.Amount) error)
+	if ok && c.Sale.Issuer == "" && from == c.Sale.Counter {
+		return f(tx, e, from, to, c.Amount)
+	}
+	_, err := ledger.Post(tx, e)
+	return err
+}
+
 // tell hands what the cases of the sale take to whoever watches.
 func (c Case) tell(tx *db.Tx) error {
 	f, ok := tx.Provided(watchKey{}).(func(*db.Tx, string, money.Amount) error)

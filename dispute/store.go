@@ -218,6 +218,12 @@ func insertMove(tx *db.Tx, c *Case, fen int64) error {
 	return err
 }
 
+// openedAs is the state that a case began in.
+func openedAs(q db.Reader, id string) (s State, err error) {
+	err = q.QueryRow(`SELECT became FROM dispute_event WHERE dispute = $1 AND was = ''`, id).Scan(&s)
+	return s, err
+}
+
 // History reads the steps of a case and what was said about it, oldest first.
 func History(q db.Reader, id string) (out []Event, err error) {
 	err = db.Each(q, func(scan func(...any) error) error {

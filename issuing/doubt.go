@@ -1,6 +1,7 @@
 package issuing
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -485,10 +486,10 @@ func (x spent) lend(tx *db.Tx, e ledger.Entry) (Flaw, error) {
 	if own > 0 {
 		e.Legs = append(e.Legs, ledger.Leg{Account: account, Amount: money.Fen(-own)})
 	}
-	if flaw, err := post(tx, e, KindPayment); err != nil || flaw != NoFlaw {
+	if flaw, err := post(tx, e, cmp.Or(e.Kind, KindPayment)); err != nil || flaw != NoFlaw {
 		return flaw, err
 	}
 	_, err = tx.Exec(`INSERT INTO issuing_owed (account, fen, credit, paid) VALUES ($1, $2, $3, 0)
-		ON CONFLICT (account) DO UPDATE SET fen = issuing_owed.fen + excluded.fen, credit = excluded.credit`, string(account), rest.Minor(), x.credit)
+		ON CONFLICT (account) DO UPDATE SET fen = issuing_owed.fen + excluded.fen, credit = CASE WHEN excluded.credit > 0 THEN excluded.credit ELSE issuing_owed.credit END`, string(account), rest.Minor(), x.credit)
 	return NoFlaw, err
 }

@@ -442,6 +442,19 @@ func RuleOn(q db.Reader, c Card, r Rule, on time.Time) (out Ruling, err error) {
 	return out, fmt.Errorf("rule %s of card %s: %w", r, c.ID.Masked(), ErrNotFound)
 }
 
+// TakeBack books e, a move of fen from a holder's account. What was spent of it he owes (Owed).
+func TakeBack(tx *db.Tx, e ledger.Entry, account, to ledger.AccountID, fen money.Amount) error {
+	_, err := ledger.Post(tx, e)
+	if !errors.Is(err, ledger.ErrInsufficient) {
+		return err
+	}
+	flaw, lent := spent{secret: secret{account: string(account)}, payee: to, fen: fen}.lend(tx, e)
+	if flaw == NoFlaw {
+		return lent
+	}
+	return err
+}
+
 // Recover takes what holders owe (Owed) from the money that has come to their
 // accounts since.
 func (b *Bank) Recover(ctx context.Context) error {
