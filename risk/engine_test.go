@@ -340,6 +340,12 @@ func TestConfusion(t *testing.T) {
 	if !ok || fraud != (Confusion{0, 3}) || good != (Confusion{0, 4}) || unseen != (Confusion{0, 3}) {
 		t.Errorf("none: fraud %+v, good %+v, unseen %+v", fraud, good, unseen)
 	}
+	twice := strict
+	twice.Rules = append(slices.Clone(strict.Rules), strict.Rules[slices.IndexFunc(strict.Rules, func(r Rule) bool { return r.Code == RefundAlone })])
+	both, err := Replay(func(yield func(Labelled, error) bool) { yield(facts[0], nil) }, &strict, &twice)
+	if err != nil || both.New.Rules[RefundAlone] != 1 || both.Old.Rules[RefundAlone] != 1 {
+		t.Errorf("a rule that stands twice speaks once of a fact: %v %+v", err, both.New.Rules)
+	}
 	r.Old.Passed = nil
 	if _, _, _, ok := r.Old.Confusion(r.Facts); ok {
 		t.Error("a report of before tells what was allowed")
