@@ -38,6 +38,9 @@ func tell(tx *db.Tx, m Movement) error {
 	return nil
 }
 
+// Tell is tell for the packages below this one.
+func Tell(tx *db.Tx, m Movement) error { return tell(tx, m) }
+
 // authorised is what became of an online request at one counter.
 type authorised struct {
 	kind, state    string
@@ -282,10 +285,7 @@ func (k Checked) give(tx *db.Tx, kind string, fen money.Amount, state string) (F
 }
 
 func (k Checked) tell(tx *db.Tx, ref string, fen money.Amount) error {
-	if k.watch == nil {
-		return nil
-	}
-	return k.watch(tx, Movement{Ref: ref, Card: k.secret.card, ATC: k.record.ATC, Payee: k.payee, Fen: fen})
+	return tell(tx, Movement{Ref: ref, Card: k.secret.card, ATC: k.record.ATC, Payee: k.payee, Fen: fen})
 }
 
 // post books an entry of clearing.

@@ -10,6 +10,7 @@ import (
 	"koala/hsm"
 	"koala/internal/db"
 	"koala/issuing"
+	"koala/issuing/refund"
 	"koala/ledger"
 	"koala/money"
 	"koala/settlement"
@@ -97,32 +98,16 @@ func bcd3(v []byte) uint16 {
 	return uint16(v[0]&15)*100 + uint16(v[1]>>4)*10 + uint16(v[1]&15)
 }
 
-// tap books what a card paid offline, or gives it back.
+// tap books what a card paid offline.
 func (h *Host) tap(ctx context.Context, w *work) (string, error) {
-	var o Txn
-	back := w.kind.act == actTapBack
-	kind := pboc.ClearSale
-	if back {
-		kind = pboc.ClearRefund
-		err := h.store.Read(ctx, func(q *db.Query) (err error) {
-			o, err = h.originalOf(q, w)
-			return err
-		})
-		if code, err := h.ended(ctx, w, "", err); code != "" || err != nil {
-			return code, err
-		}
-		if w.fen != o.Due.Minor() {
-			return h.refused(ctx, w, "64", "a tap is given back whole")
-		}
-	}
-	c, ok := w.clearing(kind)
+	c, ok := w.clearing(pboc.ClearSale)
 	if !ok {
 		w.bad = 55
 		return "30", nil
 	}
 	w.route.Class = "ecash"
 	if w.route.Host != "" {
-		return h.tapAbroad(ctx, w, &o)
+		return h.tapAbroad(ctx, w)
 	}
 	k, err := h.bank.Check(ctx, c, settlement.Payable(w.s.place.Shop))
 	if err != nil {
@@ -137,18 +122,11 @@ func (h *Host) tap(ctx context.Context, w *work) (string, error) {
 			return err
 		}
 		t.Why = string(flaw)
-		switch {
-		case back && fate != issuing.Cleared:
-			return refuse("12", "it cannot be given back: "+string(flaw))
-		case fate == issuing.Cleared:
+		switch fate {
+		case issuing.Cleared:
 			t.State = Cleared
-		case fate == issuing.Known:
+		case issuing.Known:
 			t.State, t.Why = Noted, "the bank has booked it before"
-		}
-		if back {
-			if err := w.returned(tx, t, &o); err != nil {
-				return err
-			}
 		}
 		if err := t.insert(tx); err != nil {
 			return err
@@ -162,28 +140,62 @@ func (h *Host) tap(ctx context.Context, w *work) (string, error) {
 	return code, err
 }
 
-// returned marks a tap that was given back.
-func (w *work) returned(tx *db.Tx, t, o *Txn) error {
-	now, err := txnOf(tx, o.RRN)
+// tapBack gives back part or all of what a card paid offline, to its account: as
+// often as there is something left, any day. The card's data, where the terminal
+// still has them, have to be those of the payment.
+func (h *Host) tapBack(ctx context.Context, w *work) (string, error) {
+	var o Txn
+	err := h.store.Read(ctx, func(q *db.Query) (err error) {
+		o, err = h.originalOf(q, w)
+		return err
+	})
+	if err == nil && w.chip.here && w.chip.atc != o.Counter {
+		err = refuse("25", "the card's data are another payment's")
+	}
+	if err == nil {
+		w.adopt(&o)
+		err = h.unit(ctx, w, func(tx *db.Tx) error { return w.tapReturned(tx, o.RRN) })
+	}
+	return h.ended(ctx, w, "00", err)
+}
+
+// tapReturned is the unit of tapBack.
+func (w *work) tapReturned(tx *db.Tx, rrn string) error {
+	o, err := txnOf(tx, rrn)
+	switch {
+	case err != nil:
+		return err
+	case o.State != Cleared: // it waits for what is missing at the bank
+		return refuse("12", "the tap is "+string(o.State))
+	case o.Left().Sign() <= 0:
+		return refuse("12", "the tap was given back before")
+	case w.fen > o.Left().Minor():
+		return refuse("64", "more than is left of the tap")
+	}
+	t := w.begin(tx)
+	t.Card, t.Counter, t.Original, t.Masked, t.State, t.Auth = o.Card, o.Counter, o.RRN, o.Masked, Cleared, ""
+	if ref := "refund:" + t.RRN; o.Host == "" {
+		err = refund.Offline(tx, refund.Part{Ref: ref, Card: o.Card, Counter: o.Counter, Payee: settlement.Payable(o.Shop), Amount: t.Amount})
+	} else {
+		err = giveBack(tx, &o, ref, issuing.KindReturned, t.Amount, o.Left())
+	}
 	if err != nil {
+		return domain(err)
+	}
+	o.Refunded = o.Refunded.Add(t.Amount)
+	if err := o.update(tx, Cleared); err != nil {
 		return err
 	}
-	t.Original, t.State = now.RRN, Cleared
-	was := now.State
-	switch {
-	case was != Cleared && was != Approved:
-		return refuse("12", "the tap is "+string(was))
-	case now.Left() != now.Due:
-		return refuse("12", "the tap was given back before")
+	if err := t.put(tx); err != nil {
+		return err
 	}
-	now.Refunded = now.Due
-	return now.update(tx, was)
+	return tell(tx, "sale.refunded", t)
 }
 
 // tapAbroad books a tap of another issuer's card: its host pays for it. The house
 // has no key to prove the card's approval with, so what it takes on trust is
 // bounded by shop and day.
-func (h *Host) tapAbroad(ctx context.Context, w *work, o *Txn) (string, error) {
+func (h *Host) tapAbroad(ctx context.Context, w *work) (string, error) {
 	err := h.unit(ctx, w, func(tx *db.Tx) error {
 		t := w.begin(tx)
 		t.Counter = w.chip.atc
@@ -193,11 +205,6 @@ func (h *Host) tapAbroad(ctx context.Context, w *work, o *Txn) (string, error) {
 		switch {
 		case err != nil:
 			return err
-		case w.kind.act == actTapBack:
-			if err := w.returned(tx, t, o); err != nil {
-				return err
-			}
-			err = giveBack(tx, o, "refund:"+t.RRN, issuing.KindReturned, t.Amount, o.Due)
 		case n > 0:
 			t.State, t.Why = Noted, "the same tap was booked before"
 		default:

@@ -202,8 +202,16 @@ func TestECash(t *testing.T) {
 	first := p.in.Text(37)
 	expect(t, "the same tap under another trace", p.ask("tap", 12_50, tapped), "00")
 	h.want("once", 4800_00, 0, 12_50)
-	expect(t, "refund of a tap, part", p.ask("tap.refund", 10_00, fields{2: c.number, 23: "001", 12: "100000", 37: first, 55: tapped[55]}), "64")
-	expect(t, "refund of a tap", p.ask("tap.refund", 12_50, fields{2: c.number, 22: "072", 23: "001", 12: "100000", 37: first, 55: tapped[55]}), "00")
+	expect(t, "refund of a tap, part", p.ask("tap.refund", 10_00, fields{2: c.number, 22: "072", 23: "001", 12: "100000", 37: first, 55: tapped[55]}), "00")
+	expect(t, "the same again", p.repeat(p.sent), "00")
+	h.want("part of it", 4810_00, 0, 2_50)
+	expect(t, "more than is left", p.ask("tap.refund", 2_51, fields{2: c.number, 37: first}), "64")
+	other := c.chip(0, 12_50, pboc.TC)
+	expect(t, "another payment's data", p.ask("tap.refund", 2_50, fields{2: c.number, 22: "072", 37: first, 55: other[55]}), "25")
+	c.atc--
+	expect(t, "the rest, without the card's data", p.ask("tap.refund", 2_50, fields{2: c.number, 37: first}), "00")
+	expect(t, "nothing is left", p.ask("tap.refund", 1, fields{2: c.number, 37: first}), "12")
+	expect(t, "the tap again, under a third trace", p.ask("tap", 12_50, tapped), "00")
 	h.want("refunded", 4812_50, 0, 0)
 	expect(t, "load with cash", p.ask("load.cash", 50_00, c.chip(0x63, 50_00, pboc.ARQC)), "00")
 	cash := p.stan
@@ -219,7 +227,7 @@ func TestECash(t *testing.T) {
 	in[2], in[35], in[62] = d.number, d.track(), fmt.Sprintf("%-19s", c.number)
 	expect(t, "load from another card", p.ask("load.other", 70_00, p.pin(in, d.number, "123456")), "00")
 	h.want("held for the load", 4812_50, 70_00, 0)
-	expect(t, "settle", p.settle(12_50+60_00, 2, 12_50+60_00, 2), "11")
+	expect(t, "settle", p.settle(12_50+60_00, 2, 12_50+60_00, 3), "11")
 	expect(t, "end", p.end("207", 0), "00")
 }
 

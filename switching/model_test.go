@@ -149,6 +149,12 @@ func TestModel(t *testing.T) {
 	f := newFar()
 	h := open(t, true, map[string]switching.Peer{"FAR": f})
 	c := h.card(issuing.DebitCard)
+	first := h.terminal("10000001")
+	loaded := c.chip(issuing.TypeLoad, 800_00, pboc.ARQC)
+	expect(t, "load", first.ask("load", 800_00, loaded), "00")
+	expect(t, "notice", first.say("0620", fields{2: c.number, 3: "600000", 4: fmt.Sprintf("%012d", 800_00), 11: first.next(), 49: "156",
+		55: string([]byte{0xDF, 0x31, 5, 0x20, 0, 0, 0, 0}), 60: fmt.Sprintf("45%06d00060", first.batch), 61: first.of(first.stan - 1)[61]}), "00")
+	c.fen = 800_00
 	n := 0
 	rapid.Check(t, func(t *rapid.T) {
 		n++
@@ -156,6 +162,7 @@ func TestModel(t *testing.T) {
 		p := &till{terminal: h.terminal(fmt.Sprintf("1%07d", n))}
 		heldBefore := h.balance(wallet.Account(holder)).Held
 		var codes []aCode
+		floatBefore := h.balance(issuing.Float(c.id)).Posted.Minor()
 		holderBefore, shopBefore := h.balance(wallet.Account(holder)).Available.Minor(), h.balance(settlement.Payable(shop)).Posted.Minor()
 		for range rapid.IntRange(1, 20).Draw(t, "steps") {
 			f.mood = rapid.SampledFrom([]string{"", "", "", "silent", "amount", "mac", "down", "51", "garbage"}).Draw(t, "mood")
@@ -163,13 +170,24 @@ func TestModel(t *testing.T) {
 				continue
 			}
 			fen := rapid.Int64Range(1, 20).Draw(t, "fen")
-			switch rapid.SampledFrom([]string{"own", "own", "code", "far", "far", "void", "call", "voice", "voice", "restart", "tick", "late"}).Draw(t, "do") {
+			switch rapid.SampledFrom([]string{"own", "own", "code", "far", "far", "void", "call", "voice", "voice", "tap", "part", "part", "restart", "tick", "late"}).Draw(t, "do") {
 			case "own":
 				p.act(t, &entry{kind: "sale", fen: fen}, c.chip(0, fen, pboc.ARQC))
 			case "code":
 				p.act(t, &entry{kind: "sale", fen: fen}, fields{22: "032", 62: h.code()})
 			case "far":
 				p.act(t, &entry{kind: "sale", fen: fen, far: true}, p.far())
+			case "tap":
+				c.fen -= fen
+				p.tell(t, &entry{kind: "tap", fen: fen}, c.chip(0, fen, pboc.TC))
+			case "part": // of what a tap paid, as long as there is something left
+				for _, o := range p.journal {
+					if o.kind == "tap" {
+						e := &entry{kind: "tap.refund", fen: rapid.Int64Range(1, o.fen).Draw(t, "part")}
+						p.tell(t, e, fields{2: c.number, 61: p.of(o.stan)[61] + "0916"})
+						break
+					}
+				}
 			case "call":
 				code := h.voice(c, fen)
 				codes = append(codes, aCode{fmt.Sprintf("call_%06d", h.n), code, fen})
@@ -227,7 +245,7 @@ func TestModel(t *testing.T) {
 		var dn, cn int
 		for _, e := range p.journal {
 			switch {
-			case e.kind == "sale", e.kind == "offline":
+			case e.kind == "sale", e.kind == "offline", e.kind == "tap":
 				debits, dn = debits+e.fen, dn+1
 			default:
 				credits, cn = credits+e.fen, cn+1
@@ -237,7 +255,8 @@ func TestModel(t *testing.T) {
 			t.Fatalf("settlement %s: host %s", got, p.in.Text(48))
 		}
 		b := h.balance(wallet.Account(holder))
-		own, shopGot := holderBefore-b.Available.Minor(), h.balance(settlement.Payable(shop)).Posted.Minor()-shopBefore
+		spent := floatBefore - h.balance(issuing.Float(c.id)).Posted.Minor()
+		own, shopGot := holderBefore-b.Available.Minor()+spent, h.balance(settlement.Payable(shop)).Posted.Minor()-shopBefore
 		if net := debits - credits; shopGot != net || own+f.sum() != net || b.Held != heldBefore {
 			t.Fatalf("terminal %d, shop %d, holder %d (held %d), far %d", net, shopGot, own, b.Held.Minor(), f.sum())
 		}

@@ -54,8 +54,10 @@ func (h *Host) transact(ctx context.Context, w *work) (code string, err error) {
 	switch w.kind.act {
 	case actAsk, actPay:
 		return h.pay(ctx, w)
-	case actTap, actTapBack:
+	case actTap:
 		return h.tap(ctx, w)
+	case actTapBack:
+		return h.tapBack(ctx, w)
 	case actLoad, actUnload:
 		return h.load(ctx, w)
 	}
