@@ -4,137 +4,50 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"koala/card"
-	"koala/customer"
 	"koala/hsm"
-	"koala/internal/clock"
 	"koala/internal/db"
-	"koala/internal/outbox"
 	"koala/issuing"
-	"koala/ledger"
 	"koala/money"
-	"koala/settlement"
 	"koala/spec/dukpt"
-	"koala/spec/emv"
 	"koala/spec/pboc"
 	"koala/switching"
+	"koala/terminal/switchtest"
 	"koala/terminal/unionpay"
 	"koala/wallet"
 )
 
-var (
-	ctx     = context.Background()
-	rootAC  = [16]byte{0xF0, 0xC3, 0x48, 0x81, 0x24, 0xCE, 0xE0, 0xA9, 0x1A, 0x0B, 0x03, 0x4A, 0xA9, 0x7D, 0x6E, 0xAC}
-	rootMAC = [16]byte{0x10, 0x32, 0x54, 0x76, 0x98, 0xBA, 0xDC, 0xFE, 0x01, 0x23, 0x45, 0x67, 0x89, 0xAB, 0xCD, 0xEF}
-)
+var ctx = context.Background()
 
 const (
-	shopID = "shop_1"
-	holder = customer.ID("cust_lin")
+	shopID = switchtest.Shop
+	holder = switchtest.Holder
 )
-
-// estate has every terminal in one shop.
-type estate struct{}
-
-func (estate) Place(_ db.Reader, tid string) (switching.Place, error) {
-	return switching.Place{TID: tid, MID: mid, Shop: shopID, Name: "NOODLES", Category: "5812", Open: true, Tips: 20}, nil
-}
-
-func (estate) SignedOn(*db.Tx, string) error { return nil }
 
 // A bank is the acquirer's switch with the house's own bank behind it.
 type bank struct {
-	t     testing.TB
-	store *db.Store
-	keys  *hsm.HSM
-	bank  *issuing.Bank
-	host  *switching.Host
-	fault func(n int, answer []byte) error // of the n-th message, negative on its way back
-	n     int
-}
-
-// Exchange is the line, in process.
-func (b *bank) Exchange(request []byte) ([]byte, error) {
-	b.n++
-	n := b.n
-	if b.fault != nil {
-		if err := b.fault(n, nil); err != nil {
-			return nil, err
-		}
-	}
-	answer, err := b.host.Handle(ctx, request)
-	if err == nil && answer == nil {
-		err = errSilent
-	}
-	if err == nil && b.fault != nil {
-		err = b.fault(-n, answer)
-	}
-	return answer, err
+	*switchtest.Bank
+	switchtest.Line
 }
 
 func openBank(t testing.TB) *bank {
 	t.Helper()
-	b := &bank{t: t}
-	now := clock.NewVirtual(noon)
-	var err error
-	if b.store, err = db.Open(ctx, db.Config{URL: filepath.Join(t.TempDir(), "koala.db"), Clock: now, Rand: clock.Random(5), Inline: true, Rebuildable: true}); err != nil {
-		t.Fatal(err)
-	}
-	book := must(ledger.Open(ctx, b.store, ledger.Config{Inline: true}))
-	t.Cleanup(func() { book.Close(); b.store.Close() })
-	outbox.Open(b.store)
-	primes := must(os.ReadFile("../../hsm/testdata/primes.txt"))
-	b.keys = must(hsm.Open(ctx, b.store, hsm.Config{KeyFile: filepath.Join(t.TempDir(), "key"), Rand: clock.Random(6), Primes: primes}))
-	_, err1 := b.keys.Import(ctx, hsm.LabelCardAC, hsm.CardRoot, rootAC[:])
-	_, err2 := b.keys.Import(ctx, hsm.LabelCardMAC, hsm.CardRoot, rootMAC[:])
-	if err := errors.Join(err1, err2, b.keys.Provision(ctx), b.keys.ProvisionBank(ctx),
-		b.store.Migrate(ctx, outbox.Schema, wallet.Schema, settlement.Schema, issuing.Schema, switching.Schema)); err != nil {
-		t.Fatal(err)
-	}
-	b.bank = issuing.NewBank(b.store, b.keys)
-	b.write(func(tx *db.Tx) error {
-		err := errors.Join(issuing.Seed(tx), issuing.SeedBank(tx), wallet.Open(tx, holder), settlement.Join(tx, shopID, "Noodles"), switching.SeedRoutes(tx))
-		return err
-	})
-	b.host = switching.New(b.store, b.keys, b.bank, estate{}, switching.Config{Wait: 200 * time.Millisecond})
-	if err := b.host.Start(ctx); err != nil {
-		t.Fatal(err)
-	}
+	b := &bank{Bank: switchtest.Open(t, noon)}
+	b.Line = switchtest.Line{Host: b.Bank.Host.Handle, Silent: errSilent}
 	return b
-}
-
-func (b *bank) write(f func(tx *db.Tx) error) {
-	b.t.Helper()
-	if err := b.store.Write(ctx, f); err != nil {
-		b.t.Fatal(err)
-	}
-}
-
-// sums are the cardholder's account, what is held of it, and the shop's.
-func (b *bank) sums() (posted, held, payable int64) {
-	b.t.Helper()
-	b.write(func(tx *db.Tx) error {
-		x, err1 := ledger.BalanceOf(tx, wallet.Account(holder))
-		y, err2 := ledger.BalanceOf(tx, settlement.Payable(shopID))
-		posted, held, payable = x.Posted.Minor(), x.Held.Minor(), y.Posted.Minor()
-		return errors.Join(err1, err2)
-	})
-	return posted, held, payable
 }
 
 // install makes a stall whose reader the switch has installed.
 func (b *bank) install(t testing.TB) *stall {
 	t.Helper()
-	form, sealed, err := b.keys.NewTransport(ctx, tid)
+	form, sealed, err := b.Keys.NewTransport(ctx, tid)
 	if err != nil {
 		t.Fatal(err)
 	}
-	in := must(b.host.InstallReader(ctx, tid, ksn, sealed))
+	in := must(b.Bank.Host.InstallReader(ctx, tid, ksn, sealed))
 	initial, _, err := hsm.OpenInjected(hsm.TerminalKey{Use: hsm.ReaderInitial, TID: tid}, must(form.Key()), in.Block)
 	if err != nil {
 		t.Fatal(err)
@@ -153,24 +66,25 @@ func (b *bank) install(t testing.TB) *stall {
 func TestSwitch(t *testing.T) {
 	b := openBank(t)
 	s := b.install(t)
-	b.write(func(tx *db.Tx) error {
+	b.Write(func(tx *db.Tx) error {
 		_, err := wallet.Fund(tx, "start", holder, money.Fen(1000_00))
 		return err
 	})
-	n := must(b.bank.Number(ctx, issuing.DebitCard))
+	n := must(b.Bank.Bank.Number(ctx, issuing.DebitCard))
 	var c issuing.Card
-	b.write(func(tx *db.Tx) (err error) {
+	b.Write(func(tx *db.Tx) (err error) {
 		if c, err = issuing.Open(tx, issuing.Application{Ref: "one", Customer: holder, Band: "band_1", Product: issuing.DebitCard, PAN: &n}); err == nil {
 			err = errors.Join(issuing.Begin(tx, c.ID), issuing.Activate(tx, c.ID, issuing.Counters{Balance: money.Fen(0), At: tx.Now(), By: "test"}))
 		}
 		return err
 	})
-	k := must(b.bank.Keys(ctx, c.ID))
-	if err := b.bank.SetPIN(ctx, c.ID, must(b.keys.EncipherPIN(ctx, k.PAN, "123456"))); err != nil {
+	k := must(b.Bank.Bank.Keys(ctx, c.ID))
+	if err := b.Bank.Bank.SetPIN(ctx, c.ID, must(b.Keys.EncipherPIN(ctx, k.PAN, "123456"))); err != nil {
 		t.Fatal(err)
 	}
-	own := func(root [16]byte) [16]byte { return [16]byte(must(emv.CardKey(root[:], k.PAN, k.PSN, emv.OptionA))) }
-	e := chip(t, func(x *pboc.Card) { x.PAN, x.PSN, x.AC, x.MAC, x.Balance = k.PAN, k.PSN, own(rootAC), own(rootMAC), 0 })
+	e := chip(t, func(x *pboc.Card) {
+		x.PAN, x.PSN, x.AC, x.MAC, x.Balance = k.PAN, k.PSN, must(switchtest.Own(switchtest.RootAC, k)), must(switchtest.Own(switchtest.RootMAC, k)), 0
+	})
 	s.pin = "123456"
 	s.next.Track2 = fmt.Sprintf("%sD%s101000000000", k.PAN, c.To.AddDate(0, 0, -1).Add(8*time.Hour).Format("0601"))
 	swipe := s.next
@@ -187,23 +101,23 @@ func TestSwitch(t *testing.T) {
 	if e.PowerOff(); err != nil || !v.Approved {
 		t.Fatalf("void: %v %v", v, err)
 	}
-	if posted, held, payable := b.sums(); posted != 1000_00 || held != 100_00 || payable != 0 {
+	if posted, held, payable := b.Sums(); posted != 1000_00 || held != 100_00 || payable != 0 {
 		t.Errorf("holder %d, held %d, shop %d", posted, held, payable)
 	}
 	s.next = swipe
 	for i := range 8 { // every message about a sale is lost in turn, both ways
-		lost := b.n + 1 + i/2
-		b.fault = func(n int, _ []byte) error {
+		lost := b.N + 1 + i/2
+		b.Fault = func(n int, _ []byte) error {
 			if n == lost && i%2 == 0 || n == -lost && i%2 == 1 {
 				return errSilent
 			}
 			return nil
 		}
 		_, _ = s.phone.Sell(unionpay.Order{Kind: unionpay.Sale, Fen: 1_00})
-		if b.fault = nil; s.phone.Ready() != nil {
+		if b.Fault = nil; s.phone.Ready() != nil {
 			t.Fatal("not ready")
 		}
-		if _, held, _ := b.sums(); held != s.phone.Totals().Net() {
+		if _, held, _ := b.Sums(); held != s.phone.Totals().Net() {
 			t.Fatalf("message %d: %d is held for %d", i, held, s.phone.Totals().Net())
 		}
 	}
@@ -211,11 +125,11 @@ func TestSwitch(t *testing.T) {
 	if x, err := s.phone.Settle(); err != nil || !x.Balanced {
 		t.Fatalf("%+v %v", x, err)
 	}
-	if posted, held, payable := b.sums(); posted != 1000_00-net || held != 0 || payable != net {
+	if posted, held, payable := b.Sums(); posted != 1000_00-net || held != 0 || payable != net {
 		t.Errorf("settled: holder %d, held %d, shop %d", posted, held, payable)
 	}
 	first, ok := "", false
-	if err := b.store.Read(ctx, func(q *db.Query) error {
+	if err := b.Store.Read(ctx, func(q *db.Query) error {
 		list, err := switching.Live(q, switching.Filter{TID: tid, Limit: 100})
 		for _, x := range list {
 			if x.Kind == "sale" && x.Amount.Minor() == 100_00 {
@@ -231,19 +145,19 @@ func TestSwitch(t *testing.T) {
 	}
 	back := int64(0)
 	for i := range 4 { // a refund that is lost on either way is booked once or not at all, on both sides
-		lost := b.n + 1 + i/2
-		b.fault = func(n int, _ []byte) error {
+		lost := b.N + 1 + i/2
+		b.Fault = func(n int, _ []byte) error {
 			if n == lost && i%2 == 0 || n == -lost && i%2 == 1 {
 				return errSilent
 			}
 			return nil
 		}
 		_, _ = s.phone.Refund(first, 3_00)
-		if b.fault = nil; s.phone.Ready() != nil {
+		if b.Fault = nil; s.phone.Ready() != nil {
 			t.Fatal("not ready")
 		}
 		back = -s.phone.Totals().Net()
-		if posted, _, payable := b.sums(); posted != 1000_00-net+back || payable != net-back {
+		if posted, _, payable := b.Sums(); posted != 1000_00-net+back || payable != net-back {
 			t.Fatalf("refund %d: holder %d, shop %d for %d", i, posted, payable, back)
 		}
 	}
@@ -259,7 +173,7 @@ func TestSwitch(t *testing.T) {
 	if x, err := s.phone.Settle(); err != nil || !x.Balanced {
 		t.Fatalf("%+v %v", x, err)
 	}
-	if posted, held, payable := b.sums(); posted != 1000_00-net+back || held != 0 || payable != net-back {
+	if posted, held, payable := b.Sums(); posted != 1000_00-net+back || held != 0 || payable != net-back {
 		t.Errorf("at the end: holder %d, held %d, shop %d", posted, held, payable)
 	}
 }

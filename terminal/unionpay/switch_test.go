@@ -4,53 +4,37 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"koala/card"
-	"koala/customer"
 	"koala/hsm"
 	"koala/internal/clock"
 	"koala/internal/db"
-	"koala/internal/outbox"
 	"koala/issuing"
-	"koala/ledger"
 	"koala/money"
-	"koala/settlement"
-	"koala/spec/emv"
 	"koala/spec/pboc"
 	"koala/spec/poskey"
 	"koala/switching"
 	"koala/terminal"
+	"koala/terminal/switchtest"
 	"koala/terminal/unionpay"
 	"koala/wallet"
 )
 
-var (
-	ctx     = context.Background()
-	rootAC  = [16]byte{0xF0, 0xC3, 0x48, 0x81, 0x24, 0xCE, 0xE0, 0xA9, 0x1A, 0x0B, 0x03, 0x4A, 0xA9, 0x7D, 0x6E, 0xAC}
-	rootMAC = [16]byte{0x10, 0x32, 0x54, 0x76, 0x98, 0xBA, 0xDC, 0xFE, 0x01, 0x23, 0x45, 0x67, 0x89, 0xAB, 0xCD, 0xEF}
-)
+var ctx = context.Background()
 
 const (
-	shopID = "shop_1"
-	holder = customer.ID("cust_lin")
+	shopID = switchtest.Shop
+	holder = switchtest.Holder
 )
 
-// estate has every terminal in one shop.
-type estate struct{}
-
-func (estate) Place(_ db.Reader, tid string) (switching.Place, error) {
-	return switching.Place{TID: tid, MID: mid, Shop: shopID, Name: "NOODLES", Category: "5812", Open: true, Tips: 20}, nil
-}
-
-func (estate) SignedOn(*db.Tx, string) error { return nil }
+type estate = switchtest.Estate
 
 // A bank is the acquirer's switch with the house's own bank behind it.
 type bank struct {
 	t     testing.TB
+	kit   *switchtest.Bank
 	store *db.Store
 	keys  *hsm.HSM
 	bank  *issuing.Bank
@@ -67,71 +51,26 @@ type bank struct {
 
 // Exchange is the line, in process.
 func (b *bank) Exchange(request []byte) ([]byte, error) {
-	b.n++
-	n := b.n
-	if b.fault != nil {
-		if err := b.fault(n, nil); err != nil {
-			return nil, err
-		}
-	}
-	answer, err := b.host.Handle(ctx, request)
-	if err == nil && answer == nil {
-		err = errSilent
-	}
-	if err == nil && b.fault != nil {
-		err = b.fault(-n, answer)
-	}
-	return answer, err
+	l := switchtest.Line{Host: b.host.Handle, Silent: errSilent, Fault: b.fault, N: b.n}
+	defer func() { b.n = l.N }()
+	return l.Exchange(request)
 }
 
 func openBank(t testing.TB) *bank {
 	t.Helper()
-	now := clock.NewVirtual(noon)
-	b := &bank{t: t, now: now}
-	var err error
-	if b.store, err = db.Open(ctx, db.Config{URL: filepath.Join(t.TempDir(), "koala.db"), Clock: now, Rand: clock.Random(5), Inline: true, Rebuildable: true}); err != nil {
-		t.Fatal(err)
-	}
-	book := must(ledger.Open(ctx, b.store, ledger.Config{Inline: true}))
-	t.Cleanup(func() { book.Close(); b.store.Close() })
-	outbox.Open(b.store)
-	primes := must(os.ReadFile("../../hsm/testdata/primes.txt"))
-	b.keys = must(hsm.Open(ctx, b.store, hsm.Config{KeyFile: filepath.Join(t.TempDir(), "key"), Rand: clock.Random(6), Primes: primes}))
-	_, err1 := b.keys.Import(ctx, hsm.LabelCardAC, hsm.CardRoot, rootAC[:])
-	_, err2 := b.keys.Import(ctx, hsm.LabelCardMAC, hsm.CardRoot, rootMAC[:])
-	if err := errors.Join(err1, err2, b.keys.Provision(ctx), b.keys.ProvisionBank(ctx),
-		b.store.Migrate(ctx, outbox.Schema, wallet.Schema, settlement.Schema, issuing.Schema, switching.Schema)); err != nil {
-		t.Fatal(err)
-	}
-	b.bank = issuing.NewBank(b.store, b.keys)
-	b.write(func(tx *db.Tx) error {
-		err := errors.Join(issuing.Seed(tx), issuing.SeedBank(tx), wallet.Open(tx, holder), settlement.Join(tx, shopID, "Noodles"), switching.SeedRoutes(tx))
-		return err
-	})
-	b.host = switching.New(b.store, b.keys, b.bank, estate{}, switching.Config{Wait: 200 * time.Millisecond})
-	if err := b.host.Start(ctx); err != nil {
-		t.Fatal(err)
-	}
-	return b
+	k := switchtest.Open(t, noon)
+	return &bank{t: t, kit: k, store: k.Store, keys: k.Keys, bank: k.Bank, host: k.Host, now: k.Now}
 }
 
 func (b *bank) write(f func(tx *db.Tx) error) {
 	b.t.Helper()
-	if err := b.store.Write(ctx, f); err != nil {
-		b.t.Fatal(err)
-	}
+	b.kit.Write(f)
 }
 
 // sums are the cardholder's account, what is held of it, and the shop's.
 func (b *bank) sums() (posted, held, payable int64) {
 	b.t.Helper()
-	b.write(func(tx *db.Tx) error {
-		x, err1 := ledger.BalanceOf(tx, wallet.Account(holder))
-		y, err2 := ledger.BalanceOf(tx, settlement.Payable(shopID))
-		posted, held, payable = x.Posted.Minor(), x.Held.Minor(), y.Posted.Minor()
-		return errors.Join(err1, err2)
-	})
-	return posted, held, payable
+	return b.kit.Sums()
 }
 
 // install makes a shop whose terminal the switch has installed.
@@ -194,10 +133,9 @@ func (b *bank) cardOf(product string) banked {
 	if err := b.bank.SetPIN(ctx, c.ID, must(b.keys.EncipherPIN(ctx, k.PAN, "123456"))); err != nil {
 		b.t.Fatal(err)
 	}
-	own := func(root [16]byte) [16]byte { return [16]byte(must(emv.CardKey(root[:], k.PAN, k.PSN, emv.OptionA))) }
 	to := c.To.AddDate(0, 0, -1).Add(8 * time.Hour)
 	p := issueCard(b.t, func(x *pboc.Card) {
-		x.PAN, x.PSN, x.AC, x.MAC = k.PAN, k.PSN, own(rootAC), own(rootMAC)
+		x.PAN, x.PSN, x.AC, x.MAC = k.PAN, k.PSN, must(switchtest.Own(switchtest.RootAC, k)), must(switchtest.Own(switchtest.RootMAC, k))
 		x.Balance = 0
 	})
 	return banked{c.ID, fmt.Sprintf("%sD%s10100000000000", k.PAN, to.Format("0601"))[:32], p}
