@@ -205,11 +205,12 @@ func posRefundCommand() *cobra.Command {
 	var f hostFlags
 	o := unionpay.Order{Kind: unionpay.Refund}
 	var of string
+	var tap bool
 	c := &cobra.Command{
 		Use:   "refund",
 		Short: "Give back a sale or a part of it, of any day",
 		Long: `Gives money back for a sale of this terminal or another one of the shop, by its batch, trace and date as the
-receipt has them (--of BATCH/TRACE/MMDD), or by its reference number (--reference). The card is swiped or keyed.
+receipt has them (--of BATCH/TRACE/MMDD), or by its reference number (--reference). The card is swiped or keyed. --e-cash: the sale was a tap that the card paid offline.
 
 Exit code 0: approved; 1: not, or no answer; 2: misused.`,
 		Example: "  koala pos refund " + terminalExample + " --of 000007/000017/0916 --track2 6228880100000000178=2509101000000000 --amount 3000",
@@ -226,6 +227,9 @@ Exit code 0: approved; 1: not, or no answer; 2: misused.`,
 			if err := f.checkCard(&o); err != nil {
 				return err
 			}
+			if tap {
+				o.Kind = unionpay.CashRefund
+			}
 			return f.with(cmd, true, func(t *unionpay.Terminal) error {
 				res, err := t.Do(o)
 				return f.tellResult(cmd.OutOrStdout(), t, res, err)
@@ -239,6 +243,7 @@ Exit code 0: approved; 1: not, or no answer; 2: misused.`,
 	c.Flags().StringVar(&o.Card.PAN, "pan", "", "card number that was keyed")
 	c.Flags().StringVar(&o.Card.Expiry, "expiry", "", "of a keyed card, YYMM")
 	c.Flags().Int64Var(&f.amount, "amount", 0, "what is given back, in fen")
+	c.Flags().BoolVar(&tap, "e-cash", false, "of a tap")
 	return c
 }
 

@@ -21,8 +21,8 @@ func posFollowCommand() *cobra.Command {
 		Use:   "follow-up",
 		Short: "Complete a pre-authorisation, add a tip, adjust an offline sale, refund a tap",
 		Long: `Carries on a transaction of the open batch by its trace number: completion books a pre-authorisation, at most
-115 % of it; tip and adjustment give the new amount, at most 120 %; e-cash-refund gives a whole tap back to
-the card's account. The card is not needed.
+115 % of it; tip and adjustment give the new amount, at most 120 %; e-cash-refund gives a tap back to the card's
+account, or --amount of it. The card is not needed.
 
 Exit code 0: approved; 1: not, or no answer; 2: misused.`,
 		Example: "  koala pos follow-up " + terminalExample + " --kind completion --trace 17 --amount 23000\n" +
@@ -36,8 +36,8 @@ Exit code 0: approved; 1: not, or no answer; 2: misused.`,
 				return errUsage{fmt.Errorf("--kind %q is none of completion, completion-advice, tip, adjustment, e-cash-refund", kind)}
 			case o.STAN == 0 || o.STAN > 999_999:
 				return errUsage{errors.New("--trace: 1 to 999999, as the receipt has it")}
-			case f.amount < 0 || f.amount > maxAmount || (f.amount == 0) != (o.Kind == unionpay.CashRefund):
-				return errUsage{fmt.Errorf("--amount %d: 1 to %d fen, and none for an e-cash refund", f.amount, int64(maxAmount))}
+			case f.amount < 0 || f.amount > maxAmount || f.amount == 0 && o.Kind != unionpay.CashRefund:
+				return errUsage{fmt.Errorf("--amount %d: 1 to %d fen; without, what is left of a tap", f.amount, int64(maxAmount))}
 			}
 			o.Fen = uint64(f.amount)
 			return f.with(cmd, true, func(t *unionpay.Terminal) error {
@@ -49,7 +49,7 @@ Exit code 0: approved; 1: not, or no answer; 2: misused.`,
 	f.bind(c)
 	c.Flags().StringVar(&kind, "kind", "completion", "completion, completion-advice, tip, adjustment or e-cash-refund")
 	c.Flags().Uint32Var(&o.STAN, "trace", 0, "trace number of the transaction")
-	c.Flags().Int64Var(&f.amount, "amount", 0, "new amount, in fen")
+	c.Flags().Int64Var(&f.amount, "amount", 0, "new amount, or what is given back of a tap, in fen")
 	return c
 }
 

@@ -269,7 +269,8 @@ const maxFen = 999_999_999_999
 func (t *Terminal) original(e *Entry, o Order) (s secret, err error) {
 	of := table[e.Kind].of
 	if o.STAN == 0 {
-		if len(of) > 0 && !slices.Contains(of, PreAuth) {
+		far := e.Kind == CashRefund && (o.RRN != "" || o.Original.Date != "")
+		if len(of) > 0 && !slices.Contains(of, PreAuth) && !far {
 			return s, ErrOriginal
 		}
 		if o.Original.Batch != 0 {
@@ -288,7 +289,7 @@ func (t *Terminal) original(e *Entry, o Order) (s secret, err error) {
 	switch {
 	case f == nil, f.refused(), len(of) > 0 && !slices.Contains(of, f.entry.Kind):
 		return s, ErrOriginal
-	case f.undone != nil && !f.undone.refused():
+	case f.gone():
 		return s, ErrUndone
 	}
 	was := f.entry
@@ -328,6 +329,11 @@ func (t *Terminal) amount(e *Entry, f *fate, fen uint64) error {
 	switch side := table[e.Kind].side; {
 	case e.Kind == Refund && fen <= was:
 		return nil
+	case e.Kind == CashRefund && fen <= f.left():
+		if fen == 0 {
+			e.set(4, fmt.Sprintf("%012d", f.left()))
+		}
+		return nil
 	case (e.Kind == Completion || e.Kind == CompletionAdvice) && fen <= was*115/100:
 		return nil
 	case e.Kind == Tip:
@@ -340,7 +346,7 @@ func (t *Terminal) amount(e *Entry, f *fate, fen uint64) error {
 			return ErrLimit
 		}
 		return nil
-	case side == debit && e.Kind != LoadCashUndo, e.Kind == Refund:
+	case side == debit && e.Kind != LoadCashUndo, e.Kind.refund():
 		return ErrLimit
 	case fen != 0 && fen != was:
 		return ErrOrder // it is taken back whole

@@ -31,6 +31,7 @@ type fate struct {
 	signature []byte  // SHA-256, nil: not signed
 	uploaded  bool    // the signature
 	undone    *fate   // what took it back
+	parts     []*fate // that went back of it
 	changes   []*fate // adjustments, in the order they came
 }
 
@@ -94,6 +95,8 @@ func (j *journal) affect(by *fate) {
 	case f == nil:
 	case table[by.entry.Kind].side == replaces:
 		f.changes = append(f.changes, by)
+	case by.entry.Kind == CashRefund: // in parts
+		f.parts = append(f.parts, by)
 	default:
 		f.undone = by
 	}
@@ -203,6 +206,23 @@ func (f *fate) fen() uint64 {
 		}
 	}
 	return f.entry.Fen()
+}
+
+// left is what has not gone back in parts.
+func (f *fate) left() uint64 {
+	n := f.fen()
+	for _, p := range f.parts {
+		if p.counts() {
+			n -= min(n, p.entry.Fen())
+		}
+	}
+	return n
+}
+
+// gone says whether nothing of an entry stands any more: it was taken back, or
+// went back in parts.
+func (f *fate) gone() bool {
+	return f.undone != nil && !f.undone.refused() || len(f.parts) > 0 && f.left() == 0
 }
 
 // Totals are what a batch comes to: number and sum in minor units, of debits

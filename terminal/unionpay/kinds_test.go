@@ -164,6 +164,54 @@ func TestCashLoad(t *testing.T) {
 	}
 }
 
+// A tap goes back in parts: in its batch out of the journal, days later with the
+// card's number alone, and never more than was paid.
+func TestTapRefundParts(t *testing.T) {
+	b := openBank(t)
+	s, c := b.install(), b.card()
+	s.pin = "123456"
+	tap := func(o unionpay.Order) unionpay.Result {
+		t.Helper()
+		r, err := s.pos.Tap(c.present(card.Contactless), o)
+		if c.e.PowerOff(); err != nil {
+			t.Fatal(o.Kind, err)
+		}
+		return r
+	}
+	if r := tap(unionpay.Order{Kind: unionpay.LoadCash, Fen: 30_00}); !r.Approved {
+		t.Fatal(r.Code)
+	}
+	if x := s.settle(); !x.Balanced {
+		t.Fatalf("%+v", x)
+	}
+	paid := tap(unionpay.Order{Kind: unionpay.Sale, Fen: 9_00})
+	if paid.Kind != unionpay.TapSale || !paid.Approved {
+		t.Fatal(paid.Kind, paid.Code)
+	}
+	part := s.do(unionpay.Order{Kind: unionpay.CashRefund, STAN: paid.STAN, Fen: 2_00})
+	if !part.Approved || b.shopHas() != -30_00+7_00 {
+		t.Fatalf("part: %s, the shop has %d", part.Code, b.shopHas())
+	}
+	if x := s.settle(); !x.Balanced || x.Totals.CreditFen != 2_00 {
+		t.Errorf("%+v", x)
+	}
+	number, _, _ := strings.Cut(c.track, "D")
+	late := unionpay.Order{Kind: unionpay.CashRefund, Fen: 4_00, Card: unionpay.Card{PAN: number}, Original: unionpay.Original{Batch: paid.Batch, STAN: paid.STAN, Date: paid.Get(13)}}
+	if r := s.do(late); !r.Approved || b.shopHas() != -30_00+3_00 {
+		t.Fatalf("later: %s, the shop has %d", r.Code, b.shopHas())
+	}
+	if r := s.do(late); r.Approved || r.Code != "64" {
+		t.Errorf("more than is left: %s", r.Code)
+	}
+	late.Fen = 3_00
+	if r := s.do(late); !r.Approved || b.shopHas() != -30_00 {
+		t.Errorf("the rest: %s, the shop has %d", r.Code, b.shopHas())
+	}
+	if x := s.settle(); !x.Balanced {
+		t.Errorf("%+v", x)
+	}
+}
+
 // A code pays at one terminal and comes back at another, next day and without a
 // card.
 func TestPaymentCode(t *testing.T) {

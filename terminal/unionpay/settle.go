@@ -248,7 +248,7 @@ var errOver = errors.New("unionpay: the batch is over")
 func (t *Terminal) sendChips(s *Settlement) error {
 	for _, e := range t.journal.list {
 		v, _ := tlv.Find(e.fields[55], emv.TagCID)
-		if e.State != Done || e.Get(2) == "" || len(v) != 1 || v[0] != emv.TC || t.journal.by[e.key()].undone != nil {
+		if e.State != Done || e.Get(2) == "" || len(v) != 1 || v[0] != emv.TC || t.journal.by[e.key()].gone() {
 			continue
 		}
 		m := t.chipItem(e, table[e.Kind].code, netTC)

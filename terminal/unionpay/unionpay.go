@@ -201,7 +201,7 @@ func (t *Terminal) Pending() ([]*Entry, error) {
 // Undone says whether an entry of the batch was voided or cancelled.
 func (t *Terminal) Undone(e *Entry) bool {
 	f := t.journal.by[e.key()]
-	return f != nil && f.undone != nil && !f.undone.refused()
+	return f != nil && f.gone()
 }
 
 // A Want is what the host asks the terminal to do next, in the header of its

@@ -218,8 +218,14 @@ func TestChipKinds(t *testing.T) {
 	if p.e.PowerOff(); err != nil || tap.Kind != unionpay.TapSale {
 		t.Fatal(tap, err)
 	}
+	if part := s.do(unionpay.Order{Kind: unionpay.CashRefund, STAN: tap.STAN, Fen: 2_00}); !part.Approved || part.Fen() != 2_00 || s.pos.Undone(tap.Entry) {
+		t.Errorf("part of a tap: %v", part.Entry)
+	}
+	if _, err := s.pos.Do(unionpay.Order{Kind: unionpay.CashRefund, STAN: tap.STAN, Fen: 7_01}); !errors.Is(err, unionpay.ErrLimit) {
+		t.Errorf("more than is left: %v", err)
+	}
 	back := s.do(unionpay.Order{Kind: unionpay.CashRefund, STAN: tap.STAN})
-	if m := last(); !back.Approved || m.Text(60)[:2] != "27" || m.Text(61)[:12] != fmt.Sprintf("%06d%06d", tap.Batch, tap.STAN) || len(m.Get(55)) == 0 || back.Fen() != 9_00 {
+	if m := last(); !back.Approved || !s.pos.Undone(tap.Entry) || m.Text(60)[:2] != "27" || m.Text(61)[:12] != fmt.Sprintf("%06d%06d", tap.Batch, tap.STAN) || len(m.Get(55)) == 0 || back.Fen() != 7_00 {
 		t.Errorf("%v %s", back.Entry, m.Text(61))
 	}
 	if _, err := s.pos.Do(unionpay.Order{Kind: unionpay.CashRefund, STAN: tap.STAN}); !errors.Is(err, unionpay.ErrUndone) {
