@@ -224,12 +224,21 @@ func (d Deps) day(w http.ResponseWriter, r *http.Request) error {
 
 var stateTones = map[reconcile.ExceptionState]web.Tone{reconcile.Open: web.Bad, reconcile.Proposed: web.Warn, reconcile.Rejected: web.Bad, reconcile.Signed: web.Info, reconcile.Booked: web.Info, reconcile.Closed: web.Good}
 
+// exceptionTable lists exceptions; a file has what each is about, too, which the
+// page has no room for.
 func exceptionTable(r *http.Request, list []reconcile.Exception) web.Table {
-	ctx := r.Context()
-	t := web.Table{ID: "exceptions", Empty: words.NoExceptions, Head: []web.Column{{Name: words.Type}, {Name: words.State}, {Name: words.Host}, {Name: words.Day}, {Name: words.Difference, Num: true}, {Name: words.Held, Num: true}, {Name: words.Next}, {Name: words.Reference}}}
+	ctx, file := r.Context(), web.WantsCSV(r)
+	t := web.Table{ID: "exceptions", Empty: words.NoExceptions, Head: []web.Column{{Name: words.Type, Wide: true}, {Name: words.State}, {Name: words.Host}, {Name: words.Day}, {Name: words.Difference, Num: true}, {Name: words.Held, Num: true}, {Name: words.Next}}}
+	if file {
+		t.Head = append(t.Head, web.Column{Name: words.Reference})
+	}
 	for _, x := range list {
-		t.Rows = append(t.Rows, web.Row{Href: atExceptions + "/" + x.ID, Cells: []web.Cell{web.Plain(shell.Both(x.Type.Words).In(ctx)), web.Status(ctx, stateTones[x.State], shell.Both(x.State.Words)), web.Plain(hostText(x.Host).In(ctx)),
-			shell.Short(x.Day.String()), web.Money(x.Gross - x.Fee - x.Network), web.Money(x.Held), shell.Short(shell.Both(x.Next.Words).In(ctx)), shell.Ident(x.Ref)}})
+		row := web.Row{Href: atExceptions + "/" + x.ID, Cells: []web.Cell{web.Plain(shell.Both(x.Type.Words).In(ctx)), web.Status(ctx, stateTones[x.State], shell.Both(x.State.Words)), shell.Short(hostText(x.Host).In(ctx)),
+			shell.Short(x.Day.String()), web.Money(x.Gross - x.Fee - x.Network), web.Money(x.Held), shell.Short(shell.Both(x.Next.Words).In(ctx))}}
+		if file {
+			row.Cells = append(row.Cells, shell.Ident(x.Ref))
+		}
+		t.Rows = append(t.Rows, row)
 	}
 	return t
 }
