@@ -9,6 +9,7 @@ import (
 
 	"koala/internal/db"
 	"koala/issuing"
+	"koala/issuing/bin"
 	"koala/spec/coupon"
 	"koala/spec/desfire"
 	"koala/spec/pan"
@@ -277,7 +278,7 @@ type Trace struct {
 	TID      string
 	Shop     string
 	Card     issuing.CardID
-	Foreign  issuing.BIN // range of a sale's card that is not of this house; empty: not listed
+	Foreign  bin.Range // range of a sale's card that is not of this house; empty: not listed
 	At, Got  time.Time
 	Message  []Field // nothing in it is secret; card numbers are masked
 	Fate     Fate
@@ -331,7 +332,7 @@ func (o *Office) TraceOf(ctx context.Context, id string) (t Trace, err error) {
 		return t, errors.Join(ErrBatch, err)
 	}
 	if t.Card == "" {
-		t.Foreign, _ = issuing.BINOf(pan.PAN(c.PAN))
+		t.Foreign, _ = bin.Of(pan.PAN(c.PAN))
 	}
 	t.Message = fieldsOf(c)
 	return t, nil

@@ -13,6 +13,7 @@ import (
 	"koala/internal/db"
 	"koala/internal/outbox"
 	"koala/issuing"
+	"koala/issuing/bin"
 	"koala/money"
 	"koala/settlement"
 	"koala/spec/emv"
@@ -155,7 +156,7 @@ func (a *asking) read(request []byte) issuing.Reason {
 		}
 		a.pin = v
 	}
-	a.stan, a.fen, a.house = uint32(stan), money.Fen(int64(amount)), strings.HasPrefix(number, issuing.HouseBIN)
+	a.stan, a.fen, a.house = uint32(stan), money.Fen(int64(amount)), strings.HasPrefix(number, bin.HousePrefix)
 	return issuing.Approval
 }
 

@@ -37,6 +37,7 @@ type Online struct {
 	Payee  ledger.AccountID
 	Text   string        // the shop, for statements
 	Life   time.Duration // of the hold; zero: 30 days
+	AtOnce bool          // the unit that decides it books it too
 }
 
 // An Answer goes back to the terminal.
@@ -64,6 +65,7 @@ type Prepared struct {
 	payee  ledger.AccountID
 	text   string
 	life   time.Duration
+	atOnce bool
 	why    Reason // it needs no unit: this is the answer
 }
 
@@ -144,7 +146,7 @@ func (b *Bank) Reply(ctx context.Context, p Prepared, d Decided) ([]byte, error)
 
 // Prepare takes a request apart and has the hsm look at it.
 func (b *Bank) Prepare(ctx context.Context, r Online) (p Prepared, err error) {
-	p = Prepared{payee: r.Payee, text: r.Text, life: r.Life, voice: r.Voice, chip: len(r.EMV) > 0}
+	p = Prepared{payee: r.Payee, text: r.Text, life: r.Life, voice: r.Voice, atOnce: r.AtOnce, chip: len(r.EMV) > 0}
 	if p.chip {
 		err = p.parse(r.EMV)
 	} else {
@@ -295,7 +297,7 @@ func (b *Bank) Decide(tx *db.Tx, p Prepared) (d Decided, err error) {
 	}
 	switch {
 	case !p.chip:
-		d.Counter = int(f.next)
+		d.Counter = int(f.use.next)
 	case f.same == 1:
 		d.Why, d.Replayed = reasonOf(f.arc), true
 		d.load, err = loadAt(tx, d.Card, d.Counter)
@@ -392,7 +394,7 @@ func (p Prepared) judge(tx *db.Tx, f facts) Reason {
 		return Expired
 	case p.chip && p.c.Data.Currency != china, p.keyed && !p.chip && c.Kind != Credit && !p.voice:
 		return NotOffered
-	case p.hasPIN && f.tries == 0:
+	case p.hasPIN && f.use.tries == 0:
 		return NoTries
 	case p.hasPIN && p.pin != nil, !p.hasPIN && !p.chip && !p.keyed && c.Kind != Credit:
 		return WrongPIN
@@ -454,33 +456,39 @@ func (p Prepared) keep(tx *db.Tx, f facts, d Decided) error {
 	if p.chip && p.iad.Report == pboc.ReportBalance {
 		balance = int64(p.iad.Amounts[0])
 	}
-	n, err := tx.Exec(`INSERT INTO issuing_auth (card, atc, ac, kind, day, fen, balance, arc, state, payee, text, at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (card, atc) DO NOTHING`,
-		d.Card, d.Counter, p.c.AC[:], p.asks(), f.day, p.fen.Minor(), balance, d.Why.Code(), p.state(d), string(p.payee), p.text, tx.Now().UnixMicro())
+	row := []any{d.Card, d.Counter, p.c.AC[:], p.asks(), f.day, p.fen.Minor(), balance, d.Why.Code(), p.state(d), string(p.payee), p.text, tx.Now().UnixMicro()}
+	u, fresh := f.use, true
+	switch {
+	case !p.chip:
+		u.next++
+	case int(p.c.ATC) > u.atc:
+		u.atc, u.ac, u.arc = int(p.c.ATC), p.c.AC[:], d.Why.Code()
+	default:
+		fresh = false
+	}
+	if p.hasPIN && u.tries > 0 && (d.Why == WrongPIN || p.pin == nil && d.Why != Lost && d.Why != NotActive && d.Why != Expired) {
+		if u.tries--; p.pin == nil {
+			u.tries = maxPINTries
+		}
+	}
+	u.day, u.spent = f.day, f.spent
+	if p.asks() == askPay && p.state(d) == authHeld {
+		u.spent += p.fen.Minor()
+	}
+	if err := u.keep(tx, d.Card); err != nil {
+		return err
+	}
+	if fresh && !p.atOnce && f.loads+f.doubts == 0 && p.asks() == askPay { // this unit does not read it, and the use keeps others from its key
+		return tx.Append("issuing_auth", authColumns, row...)
+	}
+	n, err := tx.Exec(`INSERT INTO issuing_auth (`+authColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (card, atc) DO NOTHING`, row...)
 	if err == nil && n == 0 {
 		err = ErrReused
 	}
-	if err != nil {
-		return err
-	}
-	tries, atc, held := f.tries, f.atc, int64(0)
-	if p.hasPIN && f.tries > 0 && (d.Why == WrongPIN || p.pin == nil && d.Why != Lost && d.Why != NotActive && d.Why != Expired) {
-		if tries = maxPINTries; p.pin != nil {
-			tries = f.tries - 1
-		}
-	}
-	if p.chip {
-		atc = max(atc, int(p.c.ATC))
-	}
-	if p.asks() == askPay && p.state(d) == authHeld {
-		held = p.fen.Minor()
-	}
-	if tries == f.tries && atc == f.atc && held == 0 {
-		return nil
-	}
-	_, err = tx.Exec(`UPDATE issuing_bank SET tries = $2, atc = $3, spent_day = $4, spent = $5 WHERE card = $1`, d.Card, tries, atc, f.day, f.spent+held)
 	return err
 }
+
+const authColumns = `card, atc, ac, kind, day, fen, balance, arc, state, payee, text, at`
 
 // asks sorts the request.
 func (p Prepared) asks() string {

@@ -1,24 +1,17 @@
 package issuing
 
 import (
-	"cmp"
 	"context"
-	_ "embed" // card_bins.csv
-	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
-	"strconv"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"koala/calendar"
 	"koala/hsm"
 	"koala/internal/db"
+	"koala/issuing/bin"
 	"koala/ledger"
 	"koala/money"
 	"koala/spec/emv"
@@ -142,17 +135,17 @@ func SeedBank(tx *db.Tx) error {
 		p Product
 		d BankData
 	}{
-		{Product{Code: ECashCard, Kind: ECash, NameEN: "E-cash card", NameZH: binECash.Name, Art: "ecash", Prefix: binECash.Prefix,
+		{Product{Code: ECashCard, Kind: ECash, NameEN: "E-cash card", NameZH: bin.ECash.Name, Art: "ecash", Prefix: bin.ECash.Prefix,
 			Deposit: money.Fen(0), MinLoad: money.Fen(1), MaxLoad: money.Fen(1000_00), MaxBalance: money.Fen(1000_00)},
 			BankData{Label: "PBOC ECASH", Priority: 1, ECash: true, Years: 5, SingleLimit: 1000_00, CVMLimit: 1000_00, Processing: offline &^ uint32(pboc.ProcNewCard)}},
-		{Product{Code: DebitCard, Kind: Debit, NameEN: "Debit card", NameZH: "借记卡", Art: "debit", Prefix: binDebit.Prefix,
+		{Product{Code: DebitCard, Kind: Debit, NameEN: "Debit card", NameZH: "借记卡", Art: "debit", Prefix: bin.Debit.Prefix,
 			Deposit: money.Fen(0), MinLoad: money.Fen(1), MaxLoad: money.Fen(1000_00), MaxBalance: money.Fen(1000_00)},
 			BankData{Label: "PBOC DEBIT", Priority: 2, ECash: true, Years: 10, SingleLimit: 1000_00, ResetThreshold: 0, CVMLimit: 300_00, Processing: offline &^ uint32(pboc.ProcNewCard)}},
-		{Product{Code: CreditCard, Kind: Credit, NameEN: "Credit card", NameZH: "信用卡", Art: "credit", Prefix: binCredit.Prefix,
+		{Product{Code: CreditCard, Kind: Credit, NameEN: "Credit card", NameZH: "信用卡", Art: "credit", Prefix: bin.Credit.Prefix,
 			Deposit: money.Fen(0), MinLoad: money.Fen(1), MaxLoad: money.Fen(1000_00), MaxBalance: money.Fen(1000_00)},
 			BankData{Label: "PBOC CREDIT", Priority: 3, Years: 5, CVMLimit: 300_00, CreditLimit: 5000_00,
 				Processing: uint32(pboc.ProcNewCard | pboc.ProcPINTries | pboc.ProcNoForeign | pboc.ProcOnlinePIN | pboc.ProcSignature)}},
-		{Product{Code: ECashCardSM, Kind: ECash, NameEN: "E-cash card (SM2/SM4)", NameZH: binSM.Name, Art: "ecash", Prefix: binSM.Prefix,
+		{Product{Code: ECashCardSM, Kind: ECash, NameEN: "E-cash card (SM2/SM4)", NameZH: bin.SM.Name, Art: "ecash", Prefix: bin.SM.Prefix,
 			Deposit: money.Fen(0), MinLoad: money.Fen(1), MaxLoad: money.Fen(1000_00), MaxBalance: money.Fen(1000_00)},
 			BankData{Label: "PBOC ECASH", Priority: 1, SM: true, ECash: true, Years: 5, SingleLimit: 1000_00, CVMLimit: 1000_00, Processing: offline &^ uint32(pboc.ProcNewCard)}},
 	} {
@@ -250,104 +243,6 @@ func Repay(tx *db.Tx, ref string, id CardID, amount money.Amount) (ledger.Posted
 		return ledger.Posted{}, fmt.Errorf("card %s: %w", id.Masked(), ErrAmount)
 	}
 	return ledger.Post(tx, e)
-}
-
-// HouseBIN begins every PAN of the house's own bank. No published list names a
-// card under 6288; it is this house's test range and no assignment of UnionPay.
-const HouseBIN = "628888"
-
-// houseBank is the code of the house's own ranges in the table.
-const houseBank = "KOALA"
-
-// The house's own ranges. Its products take their prefixes from here, and the
-// table has them beside the published ones.
-var (
-	binDebit  = BIN{HouseBIN + "01", 19, houseBank, "考拉（测试号段）", "考拉借记卡", "DC"}
-	binCredit = BIN{HouseBIN + "02", 16, houseBank, "考拉（测试号段）", "考拉信用卡", "CC"}
-	binECash  = BIN{HouseBIN + "06", 19, houseBank, "考拉（测试号段）", "考拉电子现金卡", "PC"}
-	binSM     = BIN{HouseBIN + "08", 19, houseBank, "考拉（测试号段）", "考拉电子现金卡（国密）", "PC"}
-	houseBINs = []BIN{binDebit, binCredit, binECash, binSM}
-)
-
-// A BIN is one issuer identification number range as community lists name it:
-// partly old, not authoritative (NOTICE).
-type BIN struct {
-	Prefix   string // digits
-	Length   int    // of the PAN; 0: not known
-	Bank     string // code, as ABC
-	BankName string // Chinese
-	Name     string // of the card, Chinese
-	Type     string // DC debit, CC credit, SCC semi-credit, PC prepaid, "" not known
-}
-
-// Words says the type for people, in Chinese if zh.
-func (b BIN) Words(zh bool) string {
-	w, ok := map[string][2]string{"DC": {"debit card", "借记卡"}, "CC": {"credit card", "贷记卡"},
-		"SCC": {"quasi-credit card", "准贷记卡"}, "PC": {"prepaid card", "预付费卡"}}[b.Type]
-	switch {
-	case !ok && zh:
-		return "未知"
-	case !ok:
-		return "not known"
-	case zh:
-		return w[1]
-	}
-	return w[0]
-}
-
-//go:embed card_bins.csv
-var binFile string
-
-type binKey struct {
-	prefix string
-	length int
-}
-
-// bins is the table by prefix and length; the house's own range stands in it.
-var bins = sync.OnceValue(func() map[binKey]BIN {
-	rows, err := csv.NewReader(strings.NewReader(binFile)).ReadAll()
-	if err != nil {
-		panic("issuing: card_bins.csv: " + err.Error())
-	}
-	out := make(map[binKey]BIN, len(rows))
-	for _, r := range rows[1:] {
-		n := 0
-		if r[1] != "" {
-			if n, err = strconv.Atoi(r[1]); err != nil {
-				panic("issuing: card_bins.csv: length " + r[1])
-			}
-		}
-		out[binKey{r[0], n}] = BIN{Prefix: r[0], Length: n, Bank: r[2], BankName: r[3], Name: r[4], Type: r[5]}
-	}
-	for _, b := range houseBINs {
-		out[binKey{b.Prefix, b.Length}] = b
-	}
-	return out
-})
-
-// BINs lists all ranges, by prefix and length.
-func BINs() []BIN {
-	out := slices.Collect(maps.Values(bins()))
-	slices.SortFunc(out, func(a, b BIN) int {
-		return cmp.Or(strings.Compare(a.Prefix, b.Prefix), cmp.Compare(a.Length, b.Length))
-	})
-	return out
-}
-
-// House says whether the range is the house's own.
-func (b BIN) House() bool { return b.Bank == houseBank }
-
-// BINOf finds the range of a PAN: the longest prefix that is listed with the
-// PAN's length or none.
-func BINOf(p pan.PAN) (BIN, bool) {
-	for n := min(len(p), 10); n >= 3; n-- {
-		for _, length := range []int{len(p), 0} {
-			if b, ok := bins()[binKey{string(p[:n]), length}]; ok {
-				return b, true
-			}
-		}
-	}
-	return BIN{}, false
 }
 
 // A Numbered is a PAN made ready for Open: drawn, sealed, and with the token it
@@ -475,20 +370,115 @@ func draw(tx *db.Tx, p Product) (purse.Number, error) {
 }
 
 // widen lets a held payment be of more, and count as that in the card's day.
-func widen(tx *db.Tx, id CardID, counter int, by int64) error {
+func widen(tx *db.Tx, id CardID, counter int, day string, by int64) error {
 	_, err := tx.Exec(`UPDATE issuing_auth SET fen = fen + $3 WHERE card = $1 AND atc = $2`, id, counter, by)
-	return errors.Join(err, recount(tx, id, counter, by))
+	return errors.Join(err, recount(tx, id, day, by))
 }
 
 // reopen has an ended payment held again: it counts in the card's day again.
-func reopen(tx *db.Tx, id CardID, counter int, fen int64) error {
+func reopen(tx *db.Tx, id CardID, counter int, day string, fen int64) error {
 	_, err := tx.Exec(`UPDATE issuing_auth SET state = $3, paid = 0, again = again + 1 WHERE card = $1 AND atc = $2`, id, counter, authHeld)
-	return errors.Join(err, recount(tx, id, counter, fen))
+	return errors.Join(err, recount(tx, id, day, fen))
 }
 
-// recount is what setAuth takes off, added: nothing once the payment's day is
-// not the card's any more.
-func recount(tx *db.Tx, id CardID, counter int, fen int64) error {
-	_, err := tx.Exec(`UPDATE issuing_bank SET spent = spent + $3 WHERE card = $1 AND spent_day = (SELECT a.day FROM issuing_auth a WHERE a.card = $1 AND a.atc = $2)`, id, counter, fen)
+// A NewPIN is a PIN in the forms that are kept: nothing shows it.
+type NewPIN struct {
+	card              CardID
+	reference, sealed []byte
+}
+
+// String leaves the PIN out.
+func (p NewPIN) String() string { return "PIN of card " + p.card.Masked() }
+
+// GoString is String.
+func (p NewPIN) GoString() string { return p.String() }
+
+// KeepPIN makes a PIN the card's, with all its tries.
+func KeepPIN(tx *db.Tx, p NewPIN) error {
+	c, err := Get(tx, p.card)
+	if err == nil {
+		_, err = tx.Exec(`UPDATE issuing_bank SET pin = $2 WHERE card = $1`, p.card, p.reference)
+		tx.After(func() { pinChanges.Add(1) })
+	}
+	if err == nil {
+		err = giveTries(tx, p.card)
+	}
+	if err != nil || c.State != Ordered && c.State != Personalising {
+		return err
+	}
+	if d, _, err := bankDataOf(tx, c); err != nil || !d.OfflinePIN {
+		return err
+	}
+	_, err = tx.Exec(`INSERT INTO issuing_pin (card, sealed) VALUES ($1, $2) ON CONFLICT (card) DO UPDATE SET sealed = excluded.sealed`, p.card, p.sealed)
 	return err
+}
+
+// ResetPINTries gives a card's PIN its tries back at the bank, as PIN UNBLOCK
+// does on the card.
+func ResetPINTries(tx *db.Tx, id CardID) error {
+	if _, err := secretOf(tx, id); err != nil {
+		return err
+	}
+	return giveTries(tx, id)
+}
+
+func giveTries(tx *db.Tx, id CardID) error {
+	u, err := useOf(tx, id)
+	if err != nil {
+		return err
+	}
+	u.tries = maxPINTries
+	return u.keep(tx, id)
+}
+
+// freshPIN is the sealed PIN of a card that is being written; nil for none.
+func freshPIN(q db.Reader, id CardID) (sealed []byte, err error) {
+	err = q.QueryRow(`SELECT sealed FROM issuing_pin WHERE card = $1`, id).Scan(&sealed)
+	if errors.Is(err, db.ErrNoRows) {
+		err = nil
+	}
+	return sealed, err
+}
+
+// A use is what a bank card has had: what every request of it changes.
+type use struct {
+	tries int // of the PIN, left
+	atc   int // highest of a verified cryptogram, -1 none
+	ac    []byte
+	arc   string // the answer to it
+	day   string // Beijing
+	spent int64  // on that day, fen
+	next  int64  // counter of a request without a chip: above every chip's
+}
+
+// freshUse is that of a card that never asked.
+var freshUse = use{tries: maxPINTries, atc: -1, next: 1 << 16}
+
+const useColumns = `card, tries, atc, ac, arc, day, spent, upcoming`
+
+// useOf reads the use of a card, of one that never asked too.
+func useOf(tx *db.Tx, id CardID) (u use, err error) {
+	if u.kept(tx, id) {
+		return u, nil
+	}
+	err = tx.QueryRow(`SELECT tries, atc, ac, arc, day, spent, upcoming FROM issuing_use WHERE card = $1`, id).
+		Scan(&u.tries, &u.atc, &u.ac, &u.arc, &u.day, &u.spent, &u.next)
+	if errors.Is(err, db.ErrNoRows) {
+		return freshUse, nil
+	}
+	return u, err
+}
+
+// kept reads what an earlier unit of the batch has kept.
+func (u *use) kept(tx *db.Tx, id CardID) bool {
+	v, ok := tx.Kept("issuing_use", useColumns, string(id))
+	if ok {
+		u.tries, u.atc, u.ac, u.arc = int(v[0].(int64)), int(v[1].(int64)), v[2].([]byte), v[3].(string)
+		u.day, u.spent, u.next = v[4].(string), v[5].(int64), v[6].(int64)
+	}
+	return ok
+}
+
+func (u use) keep(tx *db.Tx, id CardID) error {
+	return tx.Keep("issuing_use", useColumns, string(id), u.tries, u.atc, append([]byte{}, u.ac...), u.arc, u.day, u.spent, u.next)
 }

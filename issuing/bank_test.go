@@ -21,6 +21,7 @@ import (
 	"koala/internal/db"
 	"koala/internal/db/dbtest"
 	"koala/issuing"
+	"koala/issuing/bin"
 	"koala/ledger"
 	"koala/money"
 	"koala/spec/emv"
@@ -521,7 +522,7 @@ func TestNoPANInAnyRow(t *testing.T) {
 	k := h.issue(issuing.DebitCard, "band_1")
 	k.load(50_00)
 	number := k.pan()
-	if len(number) != 19 || !strings.HasPrefix(number, issuing.HouseBIN+"01") {
+	if len(number) != 19 || !strings.HasPrefix(number, bin.HousePrefix+"01") {
 		t.Fatalf("number of %d digits", len(number))
 	}
 	tc := k.pay(3_00)
@@ -739,7 +740,7 @@ func (h *bankHouse) sellSM() {
 		if err != nil {
 			return err
 		}
-		p.Code, p.Template, p.Prefix = "debit-sm", tpl.ID, issuing.HouseBIN+"91"
+		p.Code, p.Template, p.Prefix = "debit-sm", tpl.ID, bin.HousePrefix+"91"
 		return issuing.SetProduct(tx, p)
 	})
 }

@@ -45,7 +45,7 @@ func Tell(tx *db.Tx, m Movement) error { return tell(tx, m) }
 type authorised struct {
 	kind, state    string
 	payee, account ledger.AccountID
-	text           string
+	text, day      string
 	fen, paid      int64
 	again          int // how often it was taken up again after it had ended
 }
@@ -72,24 +72,25 @@ func askOf(typ byte) string {
 }
 
 func authAt(q db.Reader, id CardID, atc int) (a authorised, found bool, err error) {
-	err = q.QueryRow(`SELECT a.kind, a.state, a.payee, a.text, a.fen, a.paid, a.again, b.account FROM issuing_auth a JOIN issuing_bank b ON b.card = a.card
-		WHERE a.card = $1 AND a.atc = $2`, id, atc).Scan(&a.kind, &a.state, &a.payee, &a.text, &a.fen, &a.paid, &a.again, &a.account)
+	err = q.QueryRow(`SELECT a.kind, a.state, a.payee, a.text, a.day, a.fen, a.paid, a.again, b.account FROM issuing_auth a JOIN issuing_bank b ON b.card = a.card
+		WHERE a.card = $1 AND a.atc = $2`, id, atc).Scan(&a.kind, &a.state, &a.payee, &a.text, &a.day, &a.fen, &a.paid, &a.again, &a.account)
 	if errors.Is(err, db.ErrNoRows) {
 		return a, false, nil
 	}
 	return a, err == nil, err
 }
 
-// setAuth says what became of a request. A payment that came to nothing does
-// not count in the card's day.
+// setAuth says what became of a request: come to nothing, it leaves the card's day.
 func setAuth(tx *db.Tx, id CardID, atc int, state string, paid int64) error {
 	_, err := tx.Exec(`UPDATE issuing_auth SET state = $3, paid = $4 WHERE card = $1 AND atc = $2`, id, atc, state, paid)
 	if err != nil || state != authReleased && state != authReturned {
 		return err
 	}
-	_, err = tx.Exec(`UPDATE issuing_bank SET spent = spent - COALESCE((SELECT a.fen FROM issuing_auth a
-		WHERE a.card = $1 AND a.atc = $2 AND a.kind = 'pay' AND a.day = issuing_bank.spent_day), 0) WHERE card = $1`, id, atc)
-	return err
+	a, _, err := authAt(tx, id, atc)
+	if err != nil || a.kind != askPay {
+		return err
+	}
+	return recount(tx, id, a.day, -a.fen)
 }
 
 // Complete books an authorised payment, of fen or less than was authorised,

@@ -385,8 +385,8 @@ func (k Checked) fen() money.Amount { return money.Fen(int64(k.record.Fen)) }
 // learn keeps what the record proves about the card: its counter, its balance,
 // and with them what became of a load.
 func (k Checked) learn(tx *db.Tx, c Card, d BankData) error {
-	atc := int64(k.record.ATC)
-	if _, err := tx.Exec(`UPDATE issuing_bank SET atc = $2 WHERE card = $1 AND atc < $2`, c.ID, atc); err != nil {
+	atc := int(k.record.ATC)
+	if err := heard(tx, c.ID, atc); err != nil {
 		return err
 	}
 	if k.balance < 0 {
@@ -396,7 +396,7 @@ func (k Checked) learn(tx *db.Tx, c Card, d BankData) error {
 	if k.alone && !atAccount(k.record) && (k.balance > 0 || d.Support == 0) { // otherwise part of the fare may stand owing
 		before = before.Add(k.fen())
 	}
-	if err := proveOpen(tx, c.ID, Proof{ATC: int(atc), Balance: before, By: "clearing"}); err != nil {
+	if err := proveOpen(tx, c.ID, Proof{ATC: atc, Balance: before, By: "clearing"}); err != nil {
 		return err
 	}
 	return See(tx, c.ID, Counters{Balance: money.Fen(k.balance), Online: int(atc), Offline: int(atc), At: tx.Now(), By: "clearing"})

@@ -18,11 +18,11 @@ func TestDayCountsWhatStands(t *testing.T) {
 	counter := 0
 	day := func() (spent, stands int64) {
 		err := h.store.Read(t.Context(), func(q *db.Query) error {
-			if err := q.QueryRow(`SELECT spent FROM issuing_bank WHERE card = $1`, k.id).Scan(&spent); err != nil {
+			if err := q.QueryRow(`SELECT spent FROM issuing_use WHERE card = $1`, k.id).Scan(&spent); err != nil {
 				return err
 			}
-			return q.QueryRow(`SELECT CAST(COALESCE(SUM(a.fen), 0) AS BIGINT) FROM issuing_auth a JOIN issuing_bank b ON b.card = a.card
-				WHERE a.card = $1 AND a.day = b.spent_day AND a.kind = 'pay' AND a.state IN ('held', 'paid')`, k.id).Scan(&stands)
+			return q.QueryRow(`SELECT CAST(COALESCE(SUM(a.fen), 0) AS BIGINT) FROM issuing_auth a JOIN issuing_use u ON u.card = a.card
+				WHERE a.card = $1 AND a.day = u.day AND a.kind = 'pay' AND a.state IN ('held', 'paid')`, k.id).Scan(&stands)
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -409,7 +409,7 @@ func Raise(tx *db.Tx, id CardID, counter int, ref string, by money.Amount) error
 		err = ErrState
 	default:
 		if _, err = ledger.Raise(tx, holdRef(id, counter, a.again), ref, by); err == nil {
-			err = widen(tx, id, counter, by.Minor())
+			err = widen(tx, id, counter, a.day, by.Minor())
 		}
 	}
 	if err != nil {
@@ -479,7 +479,7 @@ func Rehold(tx *db.Tx, id CardID, counter int) error {
 		_, err = ledger.Authorise(tx, ledger.Hold{Ref: holdRef(id, counter, a.again+1), From: a.account, To: a.payee, Amount: money.Fen(a.fen),
 			Expires: tx.Now().Add(holdTime), Text: a.text})
 		if err == nil {
-			err = reopen(tx, id, counter, a.fen)
+			err = reopen(tx, id, counter, a.day, a.fen)
 		}
 	}
 	if err != nil {

@@ -1,6 +1,7 @@
 package issuing
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -449,41 +450,47 @@ func judge(out []verdict, open []Doubt, group []int, e Evidence, ripe time.Time)
 	}
 }
 
-// facts are what the books know of a card and a request, read in one statement
-// for a counter above all that were heard, in two for another.
+// facts are what the books know of a card and a request.
 type facts struct {
 	c                      Card // what deciding needs of it
-	tries, atc             int
+	use                    use
 	day                    string // Beijing
 	once, daily, spent     int64  // limits of a payment and of a day, what the day has had
 	same                   int64  // 0 the counter is fresh, 1 used by this cryptogram, 2 by another one
 	arc                    string // answer of then
 	cleared, loads, doubts int64  // records at the counter; open loads and doubts of the card
-	next                   int64  // counter of a request without a chip
 }
 
-const ruleNow = `COALESCE((SELECT r.value FROM issuing_rule r WHERE r.rule = '%s' AND r.scope IN (c.id, c.product, '') AND r.valid_from <= $3
-	AND (r.valid_to = 0 OR r.valid_to > $3) ORDER BY CASE WHEN r.scope = c.id THEN 0 WHEN r.scope = c.product THEN 1 ELSE 2 END, r.valid_from DESC LIMIT 1), -1)`
-
-var factsQuery = fmt.Sprintf(`SELECT c.kind, c.product, c.state, c.suspended, c.valid_from, c.valid_to, c.balance, b.tries, b.atc,
-	CASE WHEN b.spent_day = $2 THEN b.spent ELSE 0 END, `+ruleNow+`, `+ruleNow+`,
+var factsQuery = `SELECT c.kind, c.product, c.state, c.suspended, c.valid_from, c.valid_to, c.balance,
+	COALESCE(u.tries, -1), COALESCE(u.atc, -1), COALESCE(u.ac, ''), COALESCE(u.arc, ''), COALESCE(u.day, ''), COALESCE(u.spent, 0), COALESCE(u.upcoming, 0),
+	` + ruleNow(RuleOnce) + `, ` + ruleNow(RuleDay) + `,
 	(SELECT COUNT(*) FROM issuing_load l WHERE l.card = c.id AND l.open), (SELECT COUNT(*) FROM issuing_doubt d WHERE d.card = c.id AND d.state = 'waiting')
-	FROM issuing_card c JOIN issuing_bank b ON b.card = c.id WHERE c.id = $1`, RuleOnce, RuleDay)
+	FROM issuing_card c LEFT JOIN issuing_use u ON u.card = c.id WHERE c.id = $1`
 
 // look reads the facts.
 func (p Prepared) look(tx *db.Tx) (f facts, err error) {
 	f.day, f.c.ID = calendar.Of(tx.Now(), calendar.Beijing).String(), p.secret.card
 	var suspended, from, to, balance int64
-	err = tx.QueryRow(factsQuery, f.c.ID, f.day, tx.Now().UnixMicro()).Scan(&f.c.Kind, &f.c.Product, &f.c.State, &suspended, &from, &to, &balance,
-		&f.tries, &f.atc, &f.spent, &f.once, &f.daily, &f.loads, &f.doubts)
+	u := &f.use
+	err = tx.QueryRow(factsQuery, f.c.ID, tx.Now().UnixMicro()).Scan(&f.c.Kind, &f.c.Product, &f.c.State, &suspended, &from, &to, &balance,
+		&u.tries, &u.atc, &u.ac, &u.arc, &u.day, &u.spent, &u.next, &f.once, &f.daily, &f.loads, &f.doubts)
 	f.c.Suspended, f.c.From, f.c.To, f.c.Known.Balance = db.Moment(suspended), db.Moment(from), db.Moment(to), money.Fen(balance)
+	if !u.kept(tx, f.c.ID) && u.tries < 0 {
+		*u = freshUse
+	}
+	if u.day == f.day {
+		f.spent = u.spent
+	}
 	switch {
 	case err != nil:
 	case f.once < 0 || f.daily < 0:
 		err = fmt.Errorf("limits of card %s: %w", f.c.ID.Masked(), ErrNotFound)
-	case !p.chip:
-		err = tx.QueryRow(`SELECT COALESCE(MAX(atc), 65535) + 1 FROM issuing_auth WHERE card = $1 AND atc > 65535`, f.c.ID).Scan(&f.next)
-	case int(p.c.ATC) <= f.atc:
+	case !p.chip || int(p.c.ATC) > u.atc:
+	case int(p.c.ATC) == u.atc && bytes.Equal(u.ac, p.c.AC[:]):
+		f.same, f.arc = 1, u.arc
+	case int(p.c.ATC) == u.atc && len(u.ac) > 0:
+		f.same = 2
+	default:
 		err = tx.QueryRow(`SELECT CASE WHEN x.ac IS NULL THEN 0 WHEN x.ac = $3 THEN 1 ELSE 2 END, COALESCE(x.arc, ''),
 			(SELECT COUNT(*) FROM issuing_clearing k WHERE k.card = b.card AND k.atc = $2)
 			FROM issuing_bank b LEFT JOIN issuing_auth x ON x.card = b.card AND x.atc = $2 WHERE b.card = $1`, f.c.ID, int(p.c.ATC), p.c.AC[:]).

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"koala/customer"
@@ -249,6 +250,24 @@ var Schema = db.Schema{Owner: "issuing", Steps: []string{
 		fen BIGINT NOT NULL,    -- owed now
 		credit BIGINT NOT NULL, -- how far below zero the account may go
 		paid BIGINT NOT NULL)`, // how often something came in
+	// What every request changes of a card lies apart from what none does. Rules
+	// are found without sorting.
+	`CREATE TABLE issuing_use (
+		card TEXT PRIMARY KEY,
+		tries BIGINT NOT NULL,  -- of the PIN, left
+		atc BIGINT NOT NULL,    -- highest of a verified cryptogram, -1 none
+		ac BYTEA NOT NULL,      -- that cryptogram; empty: not known
+		arc TEXT NOT NULL,      -- its answer
+		day TEXT NOT NULL,      -- Beijing
+		spent BIGINT NOT NULL,  -- on that day
+		upcoming BIGINT NOT NULL) /*without rowid*/; -- counter of the next request without a chip
+	INSERT INTO issuing_use (card, tries, atc, ac, arc, day, spent, upcoming) SELECT b.card, b.tries, b.atc, COALESCE(x.ac, ''), COALESCE(x.arc, ''), b.spent_day, b.spent,
+		COALESCE((SELECT MAX(a.atc) + 1 FROM issuing_auth a WHERE a.card = b.card AND a.atc > 65535), 65536)
+		FROM issuing_bank b LEFT JOIN issuing_auth x ON x.card = b.card AND x.atc = b.atc;
+	ALTER TABLE issuing_bank DROP COLUMN tries;
+	ALTER TABLE issuing_bank DROP COLUMN atc;
+	ALTER TABLE issuing_bank DROP COLUMN spent_day;
+	ALTER TABLE issuing_bank DROP COLUMN spent`,
 }}
 
 const cardColumns = `id, kind, tail, customer, band, product, instance, state, was, deposit, valid_from, valid_to,
@@ -400,15 +419,13 @@ type secret struct {
 	alg     byte // pboc.Algorithm
 	dki     byte // version of the issuer's keys it has
 	pin     []byte
-	tries   int    // of the PIN that are left
-	atc     int    // of the last cryptogram that verified, -1 none
 	account string // ledger account that online payments and loads come from
 }
 
-const secretColumns = `card, token, sealed, psn, alg, dki, pin, tries, atc, account`
+const secretColumns = `card, token, sealed, psn, alg, dki, pin, account`
 
 func scanSecret(scan func(...any) error) (s secret, err error) {
-	err = scan(&s.card, &s.token, &s.sealed, &s.psn, &s.alg, &s.dki, &s.pin, &s.tries, &s.atc, &s.account)
+	err = scan(&s.card, &s.token, &s.sealed, &s.psn, &s.alg, &s.dki, &s.pin, &s.account)
 	if errors.Is(err, db.ErrNoRows) {
 		err = ErrNotFound
 	}
@@ -419,8 +436,8 @@ func insertSecret(tx *db.Tx, s secret) error {
 	if _, err := byToken(tx, s.token, s.psn); !errors.Is(err, ErrNotFound) {
 		return errors.Join(err, ErrReused)
 	}
-	n, err := tx.Exec(`INSERT INTO issuing_bank (`+secretColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, -1, $9)
-		ON CONFLICT (card) DO NOTHING`, s.card, s.token, s.sealed, s.psn, s.alg, s.dki, []byte{}, maxPINTries, s.account)
+	n, err := tx.Exec(`INSERT INTO issuing_bank (`+secretColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+		ON CONFLICT (card) DO NOTHING`, s.card, s.token, s.sealed, s.psn, s.alg, s.dki, []byte{}, s.account)
 	if err == nil && n == 0 {
 		err = ErrReused
 	}
@@ -444,50 +461,32 @@ func byNumber(q db.Reader, token string) (secret, error) {
 	return scanSecret(q.QueryRow(`SELECT `+secretColumns+` FROM issuing_bank WHERE token = $1 ORDER BY psn DESC LIMIT 1`, token).Scan)
 }
 
-// A NewPIN is a PIN in the forms that are kept: nothing shows it.
-type NewPIN struct {
-	card              CardID
-	reference, sealed []byte
-}
-
-// String leaves the PIN out.
-func (p NewPIN) String() string { return "PIN of card " + p.card.Masked() }
-
-// GoString is String.
-func (p NewPIN) GoString() string { return p.String() }
-
-// KeepPIN makes a PIN the card's, with all its tries.
-func KeepPIN(tx *db.Tx, p NewPIN) error {
-	c, err := Get(tx, p.card)
-	if err == nil {
-		_, err = tx.Exec(`UPDATE issuing_bank SET pin = $2, tries = $3 WHERE card = $1`, p.card, p.reference, maxPINTries)
-		tx.After(func() { pinChanges.Add(1) })
-	}
-	if err != nil || c.State != Ordered && c.State != Personalising {
+// heard keeps a counter that the card proved elsewhere.
+func heard(tx *db.Tx, id CardID, atc int) error {
+	u, err := useOf(tx, id)
+	if err != nil || u.atc >= atc {
 		return err
 	}
-	if d, _, err := bankDataOf(tx, c); err != nil || !d.OfflinePIN {
+	u.atc, u.ac, u.arc = atc, nil, ""
+	return u.keep(tx, id)
+}
+
+// recount adds to what a card has spent on a day, if that is still its day.
+func recount(tx *db.Tx, id CardID, day string, fen int64) error {
+	u, err := useOf(tx, id)
+	if err != nil || u.day != day {
 		return err
 	}
-	_, err = tx.Exec(`INSERT INTO issuing_pin (card, sealed) VALUES ($1, $2) ON CONFLICT (card) DO UPDATE SET sealed = excluded.sealed`, p.card, p.sealed)
-	return err
+	u.spent += fen
+	return u.keep(tx, id)
 }
 
-// ResetPINTries gives a card's PIN its tries back at the bank, as PIN UNBLOCK
-// does on the card.
-func ResetPINTries(tx *db.Tx, id CardID) error {
-	n, err := tx.Exec(`UPDATE issuing_bank SET tries = $2 WHERE card = $1`, id, maxPINTries)
-	if err == nil && n == 0 {
-		err = ErrNotFound
+// ruleNow is a rule's value at $2: the card's own, its product's, or everybody's.
+func ruleNow(r Rule) string {
+	var scopes []string
+	for _, scope := range []string{"c.id", "c.product", "''"} {
+		scopes = append(scopes, `(SELECT r.value FROM issuing_rule r WHERE r.scope = `+scope+` AND r.rule = '`+string(r)+`' AND r.valid_from <= $2
+			AND (r.valid_to = 0 OR r.valid_to > $2) ORDER BY r.valid_from DESC LIMIT 1)`)
 	}
-	return err
-}
-
-// freshPIN is the sealed PIN of a card that is being written; nil for none.
-func freshPIN(q db.Reader, id CardID) (sealed []byte, err error) {
-	err = q.QueryRow(`SELECT sealed FROM issuing_pin WHERE card = $1`, id).Scan(&sealed)
-	if errors.Is(err, db.ErrNoRows) {
-		err = nil
-	}
-	return sealed, err
+	return `COALESCE(` + strings.Join(scopes, ", ") + `, -1)`
 }

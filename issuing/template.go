@@ -12,6 +12,7 @@ import (
 
 	"koala/calendar"
 	"koala/internal/db"
+	"koala/issuing/bin"
 	"koala/money"
 	"koala/spec/coupon"
 	"koala/spec/pan"
@@ -407,29 +408,29 @@ func Products(q db.Reader, on time.Time) (out []Product, err error) {
 // panDigits is how long PANs of a kind of bank card are.
 func panDigits(k Kind) int {
 	if k == Credit {
-		return binCredit.Length
+		return bin.Credit.Length
 	}
-	return binDebit.Length
+	return bin.Debit.Length
 }
 
 // checkPrefix tells whether the house may number bank cards of a kind under a
 // prefix: in no range that is listed for another bank or for PANs of another
-// length, within HouseBIN, and with room for serials.
+// length, within bin.HousePrefix, and with room for serials.
 func checkPrefix(k Kind, prefix string) error {
 	length := panDigits(k)
 	if len(prefix) < 8 || length-1-len(prefix) < 4 || strings.Trim(prefix, "0123456789") != "" {
 		return fmt.Errorf("prefix of %d characters, PAN of %d: %w", len(prefix), length, ErrPrefix)
 	}
 	for _, n := range []int{16, 17, 18, 19} {
-		b, ok := BINOf(pan.PAN(prefix + strings.Repeat("0", n-len(prefix))))
+		b, ok := bin.Of(pan.PAN(prefix + strings.Repeat("0", n-len(prefix))))
 		switch {
-		case ok && b.Bank != houseBank && (n == length || len(b.Prefix) >= len(HouseBIN)):
+		case ok && !b.House() && (n == length || len(b.Prefix) >= len(bin.HousePrefix)):
 			return fmt.Errorf("prefix %s lies in range %s of bank %s: %w", prefix, b.Prefix, b.Bank, ErrPrefix)
-		case ok && b.Bank == houseBank && n != length:
+		case ok && b.House() && n != length:
 			return fmt.Errorf("prefix %s is of PANs of %d digits, not %d: %w", prefix, n, length, ErrPrefix)
 		}
 	}
-	if !strings.HasPrefix(prefix, HouseBIN) {
+	if !strings.HasPrefix(prefix, bin.HousePrefix) {
 		return fmt.Errorf("prefix %s is not the house's: %w", prefix, ErrPrefix)
 	}
 	return nil

@@ -18,6 +18,7 @@ import (
 	"koala/internal/db"
 	"koala/internal/db/dbtest"
 	"koala/issuing"
+	"koala/issuing/bin"
 	"koala/ledger"
 	"koala/money"
 	"koala/spec/coupon"
@@ -148,14 +149,14 @@ func TestBINs(t *testing.T) {
 		{"6288880800000000014", "KOALA", "PC"},
 		{"7777777777777779", "", ""},
 	} {
-		b, ok := issuing.BINOf(pan.PAN(tt.number))
+		b, ok := bin.Of(pan.PAN(tt.number))
 		if b.Bank != tt.bank || b.Type != tt.typ || ok != (tt.bank != "") {
 			t.Errorf("%s: %+v", pan.PAN(tt.number), b)
 		}
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		p := pan.PAN(rapid.StringMatching(`62[0-9]{14,17}`).Draw(t, "number"))
-		if b, ok := issuing.BINOf(p); ok && (!strings.HasPrefix(string(p), b.Prefix) || b.Length != len(p) && b.Length != 0) {
+		if b, ok := bin.Of(p); ok && (!strings.HasPrefix(string(p), b.Prefix) || b.Length != len(p) && b.Length != 0) {
 			t.Fatalf("%s found %+v", string(p), b)
 		}
 	})
@@ -168,15 +169,15 @@ func TestPrefix(t *testing.T) {
 	for _, tt := range []struct {
 		product, prefix, says string
 	}{
-		{issuing.DebitCard, issuing.HouseBIN + "93", ""},
+		{issuing.DebitCard, bin.HousePrefix + "93", ""},
 		{issuing.DebitCard, "62284801", "622848 of bank ABC"},
 		{issuing.CreditCard, "62820001", "628200 of bank HKB"},
 		{issuing.DebitCard, "62820001", "628200 of bank HKB"},
-		{issuing.CreditCard, issuing.HouseBIN + "01", "19 digits, not 16"},
-		{issuing.DebitCard, issuing.HouseBIN + "02", "16 digits, not 19"},
+		{issuing.CreditCard, bin.HousePrefix + "01", "19 digits, not 16"},
+		{issuing.DebitCard, bin.HousePrefix + "02", "16 digits, not 19"},
 		{issuing.DebitCard, "77777701", "not the house's"},
-		{issuing.CreditCard, issuing.HouseBIN + "021234", "of 12 characters"},
-		{issuing.DebitCard, issuing.HouseBIN + "x1", "of 8 characters"},
+		{issuing.CreditCard, bin.HousePrefix + "021234", "of 12 characters"},
+		{issuing.DebitCard, bin.HousePrefix + "x1", "of 8 characters"},
 	} {
 		err := h.try(func(tx *db.Tx) error {
 			p, err := issuing.ProductOn(tx, tt.product, tx.Now())
@@ -384,7 +385,7 @@ func TestOfflinePIN(t *testing.T) {
 		if tpl, err = issuing.Submit(tx, tpl); err == nil {
 			tpl, err = issuing.Approve(tx, tpl.ID, "staff")
 		}
-		p.Code, p.Template, p.Prefix = "debit-pin", tpl.ID, issuing.HouseBIN+"92"
+		p.Code, p.Template, p.Prefix = "debit-pin", tpl.ID, bin.HousePrefix+"92"
 		return errors.Join(err, issuing.SetProduct(tx, p))
 	})
 	c := h.open("debit-pin", "band_1")

@@ -29,7 +29,7 @@ func Takings(q db.Reader, shop string, from, to time.Time) (out []Taking, err er
 		return err
 	}, `SELECT kind, state, class, host, hour, round, COUNT(*), CAST(SUM(due) AS BIGINT) FROM
 		(SELECT kind, state, class, host, due, (at + 28800000000) / 3600000000 % 24 AS hour, CASE WHEN due % 10000 = 0 THEN 1 ELSE 0 END AS round
-			FROM switching_txn WHERE shop = $1 AND at >= $2 AND at < $3) t
+			FROM switching_place p JOIN switching_txn x ON x.tid = p.tid WHERE p.shop = $1 AND x.shop = $1 AND at >= $2 AND at < $3) t
 		GROUP BY kind, state, class, host, hour, round ORDER BY kind, state, class, host, hour, round`, shop, from.UnixMicro(), to.UnixMicro())
 	if err != nil {
 		return nil, fmt.Errorf("takings of %s: %w", shop, err)

@@ -25,6 +25,9 @@ func TestTakings(t *testing.T) {
 		return err
 	}
 	err := s.Write(t.Context(), func(tx *db.Tx) error {
+		if _, err := tx.Exec(`INSERT INTO switching_place (shop, tid) VALUES ('shop_1', '10000001'), ('shop_2', '10000001')`); err != nil {
+			return err
+		}
 		for n, x := range []struct {
 			shop, state string
 			fen         int64

@@ -313,7 +313,7 @@ func (h *Host) load(ctx context.Context, w *work) (string, error) {
 	if err == nil && w.kind.Name == "load.other" {
 		var x issuing.Prepared
 		x, err = h.bank.Prepare(ctx, issuing.Online{Track: w.track, Number: string(w.number), Expiry: w.expiry, Voice: w.track == "", PIN: pin, Fen: money.Fen(w.fen),
-			Payee: p.Account(), Text: "e-cash load"})
+			Payee: p.Account(), Text: "e-cash load", AtOnce: true})
 		payer = &x
 	}
 	if err != nil {

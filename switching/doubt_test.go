@@ -12,6 +12,7 @@ import (
 	"koala/calendar"
 	"koala/internal/db"
 	"koala/issuing"
+	"koala/issuing/bin"
 	"koala/money"
 	"koala/settlement"
 	"koala/spec/emv"
@@ -379,7 +380,7 @@ func TestLoadReplayed(t *testing.T) {
 	}
 	spent := func() (n int64) {
 		h.read(func(q *db.Query) error {
-			return q.QueryRow(`SELECT spent FROM issuing_bank WHERE card = $1`, payer.id).Scan(&n)
+			return q.QueryRow(`SELECT spent FROM issuing_use WHERE card = $1`, payer.id).Scan(&n)
 		})
 		return n
 	}
@@ -541,8 +542,8 @@ func TestNoWayToTheIssuer(t *testing.T) {
 	expect(t, "settled", p.settle(0, 0, 0, 0)+p.end("207", 0), "1100")
 	h.tick()
 	h.want("nothing", 5000_00, 0, 0)
-	for _, b := range issuing.BINs() {
-		if b.Bank != "" || strings.HasPrefix(b.Prefix, issuing.HouseBIN) {
+	for _, b := range bin.All() {
+		if b.Bank != "" || strings.HasPrefix(b.Prefix, bin.HousePrefix) {
 			continue
 		}
 		h.read(func(q *db.Query) error {
@@ -657,7 +658,7 @@ func TestCardsDay(t *testing.T) {
 	}
 	var spent int64
 	h.read(func(q *db.Query) error {
-		return q.QueryRow(`SELECT spent FROM issuing_bank WHERE card = $1`, c.id).Scan(&spent)
+		return q.QueryRow(`SELECT spent FROM issuing_use WHERE card = $1`, c.id).Scan(&spent)
 	})
 	if spent != 100_00 {
 		t.Errorf("100.00 is held, the card's day says %d", spent)

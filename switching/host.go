@@ -19,6 +19,7 @@ import (
 	"koala/ledger"
 	"koala/money"
 	"koala/spec/iso8583"
+	"koala/switching/tally"
 )
 
 // The limits and times of the switch.
@@ -87,7 +88,7 @@ type Host struct {
 	mu   sync.Mutex
 	late []line // of the message log, written with the next unit
 
-	tally *tally // what shops have taken
+	tally *tally.Tally // what shops have taken
 
 	stuck  map[string]time.Time // transactions that could not be booked, and when that was tried
 	tapsTo tapMark
@@ -153,7 +154,7 @@ func New(store *db.Store, keys *hsm.HSM, bank *issuing.Bank, estate Estate, cfg 
 	if cfg.Keep == 0 {
 		cfg.Keep = DefaultKeep
 	}
-	h := &Host{store: store, keys: keys, bank: bank, estate: estate, cfg: cfg, spec: iso8583.UnionPayPOS(), tally: newTally(), stuck: map[string]time.Time{}}
+	h := &Host{store: store, keys: keys, bank: bank, estate: estate, cfg: cfg, spec: iso8583.UnionPayPOS(), tally: tally.New(), stuck: map[string]time.Time{}}
 	h.works.New = func() any { return new(work) }
 	store.Provide(tallyKey{}, h.tally)
 	return h
@@ -242,8 +243,8 @@ type work struct {
 	next    terminalRow
 	dirty   bool // next has to be written
 	lines   []line
-	counted []taking // by the unit under way
-	message []byte   // as it came
+	counted []tally.Change // by the unit under way
+	message []byte         // as it came
 
 	malformed int // field that cannot be read, 0: none
 	request
@@ -371,8 +372,8 @@ func (h *Host) unit(ctx context.Context, w *work, f func(tx *db.Tx) error) error
 	h.late = nil
 	h.mu.Unlock()
 	err := h.store.Write(ctx, func(tx *db.Tx) error {
-		h.tally.begin(w)
-		defer h.tally.begin(nil)
+		h.tally.Begin(&w.counted)
+		defer h.tally.Begin(nil)
 		for _, l := range late {
 			if err := l.append(tx); err != nil {
 				return err
@@ -393,7 +394,7 @@ func (h *Host) unit(ctx context.Context, w *work, f func(tx *db.Tx) error) error
 		}
 		return nil
 	})
-	h.tally.end(w, err == nil)
+	h.tally.End(&w.counted, err == nil)
 	if err != nil {
 		w.begun = false
 		h.mu.Lock()

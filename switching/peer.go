@@ -12,7 +12,7 @@ import (
 
 	"koala/calendar"
 	"koala/internal/db"
-	"koala/issuing"
+	"koala/issuing/bin"
 	"koala/spec/iso8583"
 )
 
@@ -81,7 +81,7 @@ func SetRoute(tx *db.Tx, r Route) error {
 }
 
 // classOf is the fee class of a range.
-func classOf(b issuing.BIN) string {
+func classOf(b bin.Range) string {
 	switch b.Type {
 	case "CC", "SCC":
 		return "credit"
@@ -106,16 +106,16 @@ func SeedRoutes(tx *db.Tx) error {
 	if err := tx.QueryRow(`SELECT COUNT(*) FROM switching_route`).Scan(&n); err != nil || n > 0 {
 		return err
 	}
-	for _, b := range issuing.BINs() {
+	for _, b := range bin.All() {
 		r := Route{Prefix: b.Prefix, Length: b.Length, Host: cmp.Or(b.Bank, NetworkHost), Class: classOf(b), Source: seeded}
-		if b.House() && strings.HasPrefix(b.Prefix, issuing.HouseBIN) {
+		if b.House() && strings.HasPrefix(b.Prefix, bin.HousePrefix) {
 			r.Host = ""
 		}
 		if err := SetRoute(tx, r); err != nil {
 			return err
 		}
 	}
-	return SetRoute(tx, Route{Prefix: issuing.HouseBIN, Class: "debit", Source: "the house's own numbers"})
+	return SetRoute(tx, Route{Prefix: bin.HousePrefix, Class: "debit", Source: "the house's own numbers"})
 }
 
 // Reload reads the routes again.

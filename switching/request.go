@@ -304,6 +304,7 @@ func reference(seq int64) (rrn, auth string) {
 func (w *work) begin(tx *db.Tx) *Txn {
 	seq := tx.NewSeq()
 	rrn, auth := reference(seq)
+	w.stand(tx)
 	t := &Txn{TID: w.next.tid, Batch: w.batch, STAN: w.stan, RRN: rrn, Auth: auth, Kind: w.kind.Name, State: Approved, MID: w.s.place.MID, Shop: w.s.place.Shop,
 		Host: w.route.Host, Counter: -1, Token: w.token, Masked: w.masked(), Class: w.route.Class, Foreign: w.route.Foreign, Amount: money.Fen(w.fen), Due: money.Fen(w.fen),
 		Refunded: money.Fen(0), Disputed: money.Fen(0), Entry: w.in.Text(22), Code: "00", At: tx.Now(), Changed: tx.Now(), hash: w.hash}
@@ -312,6 +313,15 @@ func (w *work) begin(tx *db.Tx) *Txn {
 	}
 	w.txn, w.begun = t, true
 	return t
+}
+
+// stand keeps that the terminal has sold in the shop, once. What goes wrong
+// fails the unit.
+func (w *work) stand(tx *db.Tx) {
+	if shop := w.s.place.Shop; w.s.stood != shop {
+		_, _ = tx.Exec(`INSERT INTO switching_place (shop, tid) VALUES ($1, $2) ON CONFLICT (shop, tid) DO NOTHING`, shop, w.next.tid)
+		tx.After(func() { w.s.stood = shop })
+	}
 }
 
 // judge asks the watch about the message's transaction; o is its original, nil

@@ -413,6 +413,7 @@ type session struct {
 	ends   time.Time // of the shop's day that the last transaction was of
 	date   string    // of that day, field 15
 	stale  atomic.Bool
+	stood  string   // shop that it is known to have sold in
 	top    int      // highest trace of the open batch
 	rows   int      // transactions of it, refused ones too
 	fen    int64    // their amounts without those of refused ones

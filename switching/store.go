@@ -10,6 +10,7 @@ import (
 	"koala/hsm"
 	"koala/internal/db"
 	"koala/issuing"
+	"koala/issuing/bin"
 	"koala/money"
 	"koala/settlement"
 	"koala/switching/referral"
@@ -110,8 +111,14 @@ var Schema = db.Schema{Owner: "switching", Steps: []string{
 	ALTER TABLE switching_terminal ADD COLUMN loaded BIGINT NOT NULL DEFAULT 0;
 	CREATE INDEX switching_txn_far ON switching_txn (shop, at) WHERE kind = 'tap' AND host <> '';
 	CREATE INDEX switching_difference_txn ON switching_difference (tid, batch, stan);
-	UPDATE switching_route SET host = '` + NetworkHost + `' WHERE host = '' AND source = '` + seeded + `' AND prefix NOT LIKE '` + issuing.HouseBIN + `%'`,
+	UPDATE switching_route SET host = '` + NetworkHost + `' WHERE host = '' AND source = '` + seeded + `' AND prefix NOT LIKE '` + bin.HousePrefix + `%'`,
 	referral.Step,
+	// A shop's transactions are those of the terminals that have stood there: an
+	// index by shop would cost every sale a page of its own.
+	`CREATE TABLE switching_place (shop TEXT NOT NULL, tid TEXT NOT NULL, PRIMARY KEY (shop, tid)) /*without rowid*/;
+	INSERT INTO switching_place (shop, tid) SELECT DISTINCT shop, tid FROM switching_txn;
+	DROP INDEX switching_txn_shop;
+	CREATE INDEX switching_txn_original ON switching_txn (original) WHERE original <> ''`,
 }}
 
 // inOrder has transactions lie in the order in which they came: what one commit
@@ -280,34 +287,12 @@ func micros(t time.Time) int64 {
 	return t.UnixMicro()
 }
 
-// A Filter chooses transactions for a page. Zero values choose all.
-type Filter struct {
-	Shop, TID, Host string
-	State           State
-	Before          string // reference number: older ones
-	Limit           int
-}
-
-// Live lists transactions, newest first.
-func Live(q db.Reader, f Filter) ([]Txn, error) {
-	before := f.Before
-	if before == "" {
-		before = "~"
-	}
-	where := `rrn < $1 AND (tid = $2 OR $2 = '') AND (host = $3 OR $3 = '') AND (state = $4 OR $4 = '') `
-	args := []any{before, f.TID, f.Host, f.State, min(max(f.Limit, 1), maxPage)}
-	if f.Shop == "" {
-		return txns(q, where+`ORDER BY rrn DESC LIMIT $5`, args...)
-	}
-	return txns(q, where+`AND shop = $6 ORDER BY rrn DESC LIMIT $5`, append(args, f.Shop)...)
-}
-
 // Transaction reads one transaction by its reference number.
 func Transaction(q db.Reader, rrn string) (Txn, error) { return txnOf(q, rrn) }
 
 // Transactions reads those that refer to one: voids, completions, refunds.
 func Transactions(q db.Reader, t Txn) ([]Txn, error) {
-	return txns(q, `shop = $1 AND original = $2 ORDER BY rrn LIMIT 100`, t.Shop, t.RRN)
+	return txns(q, `original = $1 AND original <> '' ORDER BY rrn LIMIT 100`, t.RRN)
 }
 
 // Postings are the references of the entries that a transaction may have made in

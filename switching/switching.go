@@ -10,7 +10,10 @@
 package switching
 
 import (
-	"sync"
+	"cmp"
+	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	"koala/calendar"
@@ -18,6 +21,7 @@ import (
 	"koala/internal/fail"
 	"koala/issuing"
 	"koala/money"
+	"koala/switching/tally"
 )
 
 // What can go wrong for those who ask the switch from inside the house.
@@ -293,115 +297,29 @@ func (k *Kind) refersTo(name string) bool {
 	return false
 }
 
-// A tally is what shops have taken on cards, by class, on this day and in this
-// month. It is read from the rows when a shop is first met and follows them:
-// what is added counts at once, what is taken back when that is durable, so that
-// it is never less than what is booked.
-type tally struct {
-	mu      sync.Mutex
-	shops   map[string]*takings
-	running *work // whose unit is under way; units come one after the other
-}
-
 type tallyKey struct{}
 
-func newTally() *tally { return &tally{shops: map[string]*takings{}} }
-
-// takings are a shop's.
-type takings struct {
-	day    calendar.Date
-	months map[string]int64 // by class
-	days   map[string]int64
-}
-
-// A taking is one change.
-type taking struct {
-	shop, class string
-	fen         int64
-	day         calendar.Date
-}
-
-// begin says whose unit runs now; what an earlier run of it counted is out.
-func (y *tally) begin(w *work) {
-	y.mu.Lock()
-	y.running = w
-	y.mu.Unlock()
-	if w != nil {
-		y.end(w, false)
-	}
-}
-
-// end keeps or forgets what a unit counted.
-func (y *tally) end(w *work, ok bool) {
-	if len(w.counted) == 0 {
-		return
-	}
-	y.mu.Lock()
-	defer y.mu.Unlock()
-	for _, x := range w.counted {
-		if x.fen = -x.fen; !ok {
-			y.add(x)
-		}
-	}
-	w.counted = w.counted[:0]
-}
-
-// add changes a shop that was met before.
-func (y *tally) add(x taking) {
-	k := y.shops[x.shop]
-	if k == nil {
-		return
-	}
-	k.turn(x.day)
-	if x.day.MonthOf() == k.day.MonthOf() {
-		k.months[x.class] += x.fen
-	}
-	if x.day == k.day {
-		k.days[x.class] += x.fen
-	}
-}
-
-// turn begins a new day.
-func (k *takings) turn(day calendar.Date) {
-	if !k.day.Before(day) {
-		return
-	}
-	if day.MonthOf() != k.day.MonthOf() {
-		clear(k.months)
-	}
-	clear(k.days)
-	k.day = day
-}
-
-// tallyPage is how many rows are read at a time.
-const tallyPage = 500
-
-// meet reads what a shop has taken this month, once.
-func (y *tally) meet(tx *db.Tx, shop string) error {
-	y.mu.Lock()
-	k := y.shops[shop]
-	y.mu.Unlock()
-	if k != nil {
+// meet has the tally read what a shop has taken this month, once.
+func meet(tx *db.Tx, y *tally.Tally, shop string) error {
+	if y.Met(shop) {
 		return nil
 	}
-	k = &takings{day: calendar.Of(tx.Now(), calendar.Beijing), months: map[string]int64{}, days: map[string]int64{}}
-	one := &tally{shops: map[string]*takings{shop: k}}
+	day := calendar.Of(tx.Now(), calendar.Beijing)
+	var past []tally.Change
 	for before := "~"; ; {
-		list, err := txns(tx, `shop = $1 AND rrn < $2 ORDER BY rrn DESC LIMIT $3`, shop, before, tallyPage)
+		list, err := Live(tx, Filter{Shop: shop, Before: before, Limit: maxPage})
 		if err != nil {
 			return err
 		}
 		for i := range list {
-			one.add(list[i].taking(list[i].counted))
+			past = append(past, list[i].change(list[i].counted))
 			before = list[i].RRN
 		}
-		if n := len(list); n < tallyPage || calendar.Of(list[n-1].At, calendar.Beijing).Before(k.day.AddDays(1-k.day.Day)) {
+		if n := len(list); n < maxPage || calendar.Of(list[n-1].At, calendar.Beijing).Before(day.AddDays(1-day.Day)) {
 			break
 		}
 	}
-	y.mu.Lock()
-	y.shops[shop] = k
-	y.mu.Unlock()
+	y.Meet(shop, day, past)
 	return nil
 }
 
@@ -417,35 +335,27 @@ func (t *Txn) taken() int64 {
 	return t.Due.Minor()
 }
 
-func (t *Txn) taking(fen int64) taking {
-	return taking{t.Shop, t.Class, fen, calendar.Of(t.At, calendar.Beijing)}
+func (t *Txn) change(fen int64) tally.Change {
+	return tally.Change{Shop: t.Shop, Class: t.Class, Fen: fen, Day: calendar.Of(t.At, calendar.Beijing)}
 }
 
 // count has the tally follow the row.
 func (t *Txn) count(tx *db.Tx) error {
-	y, _ := tx.Provided(tallyKey{}).(*tally)
+	y, _ := tx.Provided(tallyKey{}).(*tally.Tally)
 	by := t.taken() - t.counted
 	if y == nil || by == 0 {
 		return nil
 	}
-	if err := y.meet(tx, t.Shop); err != nil {
+	if err := meet(tx, y, t.Shop); err != nil {
 		return err
 	}
 	t.counted += by
-	x := t.taking(by)
-	add := func() {
-		y.mu.Lock()
-		y.add(x)
-		y.mu.Unlock()
-	}
+	x := t.change(by)
 	if by < 0 {
-		tx.After(add)
+		tx.After(func() { y.TakeBack(x) })
 		return nil
 	}
-	add()
-	if w := y.running; w != nil {
-		w.counted = append(w.counted, x)
-	}
+	y.Count(x)
 	return nil
 }
 
@@ -459,19 +369,80 @@ func (w *work) room(tx *db.Tx) error {
 	if l.Daily == 0 && l.Monthly == 0 {
 		return nil
 	}
-	y := w.h.tally
-	if err := y.meet(tx, w.s.place.Shop); err != nil {
+	if err := meet(tx, w.h.tally, w.s.place.Shop); err != nil {
 		return err
 	}
-	y.mu.Lock()
-	defer y.mu.Unlock()
-	k := y.shops[w.s.place.Shop]
-	k.turn(calendar.Of(tx.Now(), calendar.Beijing))
-	switch class := w.route.Class; {
-	case l.Daily > 0 && k.days[class]+w.fen > l.Daily:
+	daily, monthly := w.h.tally.Taken(w.s.place.Shop, w.route.Class, calendar.Of(tx.Now(), calendar.Beijing))
+	switch {
+	case l.Daily > 0 && daily+w.fen > l.Daily:
 		return refuse("61", "above the shop's limit for a day")
-	case l.Monthly > 0 && k.months[class]+w.fen > l.Monthly:
+	case l.Monthly > 0 && monthly+w.fen > l.Monthly:
 		return refuse("61", "above the shop's limit for a month")
 	}
 	return nil
+}
+
+// A Filter chooses transactions for a page. Zero values choose all.
+type Filter struct {
+	Shop, TID, Host string
+	State           State
+	Before          string // reference number: older ones
+	Limit           int
+}
+
+// Live lists transactions, newest first.
+func Live(q db.Reader, f Filter) (out []Txn, err error) {
+	limit := min(max(f.Limit, 1), maxPage)
+	where := `rrn < $1 AND (host = $2 OR $2 = '') AND (state = $3 OR $3 = '') AND (shop = $4 OR $4 = '')`
+	args := []any{cmp.Or(f.Before, "~"), f.Host, f.State, f.Shop, limit}
+	tids := []string{f.TID}
+	switch {
+	case f.TID != "":
+	case f.Shop == "":
+		return txns(q, where+` ORDER BY rrn DESC LIMIT $5`, args...)
+	default:
+		tids, err = stoodIn(q, f.Shop)
+	}
+	for _, tid := range tids {
+		var list []Txn
+		if err == nil {
+			list, err = newest(q, tid, limit, where, args)
+		}
+		out = append(out, list...)
+	}
+	slices.SortFunc(out, func(a, b Txn) int { return strings.Compare(b.RRN, a.RRN) })
+	return out[:min(len(out), limit)], err
+}
+
+// stoodIn lists the terminals that have sold in a shop.
+func stoodIn(q db.Reader, shop string) (out []string, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
+		var tid string
+		err := scan(&tid)
+		out = append(out, tid)
+		return err
+	}, `SELECT tid FROM switching_place WHERE shop = $1 ORDER BY tid`, shop)
+	return out, err
+}
+
+// newest reads a terminal's transactions batch by batch: what a batch has is
+// older than what the next has, but for batch 0, of reversals that came before
+// what they reverse.
+func newest(q db.Reader, tid string, limit int, where string, args []any) (out []Txn, err error) {
+	for batch := 1 << 30; ; {
+		err := q.QueryRow(`SELECT batch FROM switching_txn WHERE tid = $1 AND batch < $2 AND rrn < $3 ORDER BY batch DESC LIMIT 1`, tid, batch, args[0]).Scan(&batch)
+		if errors.Is(err, db.ErrNoRows) {
+			return out, nil
+		}
+		var list []Txn
+		if err == nil {
+			list, err = txns(q, `tid = $6 AND batch = $7 AND `+where+` ORDER BY rrn DESC LIMIT $5`, append(args[:5:5], tid, batch)...)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if out = append(out, list...); len(out) >= limit {
+			batch = min(batch, 1)
+		}
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"koala/hsm"
 	"koala/internal/db"
 	"koala/issuing"
+	"koala/issuing/bin"
 	"koala/spec/emv"
 	"koala/spec/iso7816"
 	"koala/tsm"
@@ -35,7 +36,7 @@ func pinHouse(t *testing.T) *house {
 		if x, err = issuing.Submit(tx, x); err == nil {
 			x, err = issuing.Approve(tx, x.ID, "staff")
 		}
-		p.Code, p.Template, p.Prefix = pinCard, x.ID, issuing.HouseBIN+"92"
+		p.Code, p.Template, p.Prefix = pinCard, x.ID, bin.HousePrefix+"92"
 		return errors.Join(err, issuing.SetProduct(tx, p))
 	})
 	h.product = pinCard
@@ -90,7 +91,7 @@ func (h *house) takes(digits string) bool {
 func (h *house) bankPIN() (reference []byte, tries int) {
 	h.t.Helper()
 	h.read(func(q *db.Query) error {
-		return q.QueryRow(`SELECT pin, tries FROM issuing_bank WHERE card = $1`, h.card).Scan(&reference, &tries)
+		return q.QueryRow(`SELECT b.pin, u.tries FROM issuing_bank b JOIN issuing_use u ON u.card = b.card WHERE b.card = $1`, h.card).Scan(&reference, &tries)
 	})
 	return reference, tries
 }
@@ -151,7 +152,7 @@ func TestPINTries(t *testing.T) {
 		h.takes("999999")
 	}
 	h.do(func(tx *db.Tx) error {
-		_, err := tx.Exec(`UPDATE issuing_bank SET tries = 0 WHERE card = $1`, h.card)
+		_, err := tx.Exec(`UPDATE issuing_use SET tries = 0 WHERE card = $1`, h.card)
 		return err
 	})
 	if h.takes("246802") {

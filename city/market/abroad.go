@@ -9,7 +9,7 @@ import (
 	"koala/calendar"
 	"koala/city/foreign"
 	"koala/hsm"
-	"koala/issuing"
+	"koala/issuing/bin"
 	"koala/merchant"
 	"koala/reconcile"
 	"koala/settlement"
@@ -64,16 +64,16 @@ func (m *Market) playHosts() error {
 }
 
 func newInstitution(name, prefix string, m *Market) (*Institution, error) {
-	bin, ok := issuing.BIN{}, false
-	for _, b := range issuing.BINs() {
+	own, ok := bin.Range{}, false
+	for _, b := range bin.All() {
 		if b.Prefix == prefix && b.Bank == name && b.Length > 0 {
-			bin, ok = b, true
+			own, ok = b, true
 		}
 	}
 	if !ok {
 		return nil, fmt.Errorf("range %s: %w", prefix, reconcile.ErrHost)
 	}
-	i := &Institution{Name: name, Class: classOf(bin), start: map[string]int64{}}
+	i := &Institution{Name: name, Class: classOf(own), start: map[string]int64{}}
 	var err error
 	i.host, err = foreign.New(foreign.Config{Name: name, Institution: fmt.Sprintf("%08d", uint32(drawn("institution", name)[0])+1_000_000), PIN: drawn("PIN", name), MAC: drawn("MAC", name),
 		Clock: m.cfg.Clock, Fault: func(uint64) foreign.Fault { return m.hostFault() }, Fees: Fees})
@@ -81,7 +81,7 @@ func newInstitution(name, prefix string, m *Market) (*Institution, error) {
 		return nil, err
 	}
 	for n := range cardsEach {
-		number, err := luhn(prefix, bin.Length, n+1)
+		number, err := luhn(prefix, own.Length, n+1)
 		if err != nil {
 			return nil, err
 		}
@@ -128,7 +128,7 @@ func Fees(d foreign.Deal) (issuer, network int64) {
 		return 0, 0
 	}
 	class := fee.Debit
-	if b, ok := issuing.BINOf(d.PAN); ok {
+	if b, ok := bin.Of(d.PAN); ok {
 		class = classOf(b)
 	}
 	p := t.Of(d.Amount, class)
@@ -138,7 +138,7 @@ func Fees(d foreign.Deal) (issuer, network int64) {
 	return p.Issuer, p.Network
 }
 
-func classOf(b issuing.BIN) fee.Class {
+func classOf(b bin.Range) fee.Class {
 	if b.Type == "CC" || b.Type == "SCC" {
 		return fee.Credit
 	}

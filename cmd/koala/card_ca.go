@@ -14,7 +14,7 @@ import (
 
 	"koala/app"
 	"koala/hsm"
-	"koala/issuing"
+	"koala/issuing/bin"
 	"koala/spec/emv"
 )
 
@@ -87,8 +87,8 @@ func chainOf(sm2 bool) emv.KeyAlgorithm {
 }
 
 // cashPrefix begins the PANs of the house's e-cash cards, and so the certificate
-// that they bear: issuing.HouseBIN and two digits of the product.
-const cashPrefix = issuing.HouseBIN + "06"
+// that they bear: bin.HousePrefix and two digits of the product.
+const cashPrefix = bin.HousePrefix + "06"
 
 const sm2Usage = "the SM2 chain, which cards of the SM variant have beside RSA"
 

@@ -17,7 +17,7 @@ import (
 	"koala/hostlink"
 	"koala/hsm"
 	"koala/internal/clock"
-	"koala/issuing"
+	"koala/issuing/bin"
 	"koala/spec/iso8583"
 	"koala/spec/pan"
 	"koala/switching"
@@ -47,7 +47,7 @@ func openBanks(now clock.Clock, dir string, p *peers) (*banks, error) {
 		return nil, fmt.Errorf("a port for the simulated banks: %w", err)
 	}
 	b := &banks{clock: now, dir: dir, l: l, hosts: map[string]*foreign.Host{}}
-	for _, r := range issuing.BINs() {
+	for _, r := range bin.All() {
 		if r.House() || r.Bank == "" || p.ways[r.Bank] != nil {
 			continue
 		}
@@ -162,7 +162,7 @@ func (b *banks) pin(number string) string {
 	if err != nil {
 		return ""
 	}
-	r, _ := issuing.BINOf(p)
+	r, _ := bin.Of(p)
 	h, err := b.host(r.Bank)
 	if err != nil {
 		return ""

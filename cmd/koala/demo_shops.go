@@ -23,7 +23,7 @@ import (
 	"koala/dispute"
 	"koala/internal/clock"
 	"koala/internal/db"
-	"koala/issuing"
+	"koala/issuing/bin"
 	"koala/ledger"
 	"koala/merchant"
 	"koala/money"
@@ -125,7 +125,7 @@ const cardsEach = 12
 // credit each.
 func tenders(b *banks) (out []tender) {
 	taken := map[string]int{}
-	for _, r := range issuing.BINs() {
+	for _, r := range bin.All() {
 		if !slices.Contains(demoBanks, r.Bank) || r.Length < 16 || !strings.HasPrefix(r.Prefix, "62") || r.Type != "DC" && r.Type != "CC" || taken[r.Bank+r.Type] == 2 {
 			continue
 		}
@@ -145,13 +145,13 @@ func tenders(b *banks) (out []tender) {
 	return out
 }
 
-func sameBank(p pan.PAN, r issuing.BIN) bool {
-	found, ok := issuing.BINOf(p)
+func sameBank(p pan.PAN, r bin.Range) bool {
+	found, ok := bin.Of(p)
 	return ok && found.Bank == r.Bank
 }
 
 // cardNumber is the nth number of a range, its check digit right.
-func cardNumber(r issuing.BIN, n int) string {
+func cardNumber(r bin.Range, n int) string {
 	body := r.Prefix + fmt.Sprintf("%0*d", r.Length-len(r.Prefix)-1, 7+n*13)
 	for d := '0'; d <= '9'; d++ {
 		if _, err := pan.Parse(body + string(d)); err == nil {

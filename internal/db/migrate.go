@@ -89,10 +89,14 @@ func applied(ctx context.Context, c conn, sc Schema) (int, error) {
 	return n, nil
 }
 
+// liteWords are what a step says differently to SQLite: there only a key of the
+// type INTEGER is where the row lies, and any other one more index.
+var liteWords = strings.NewReplacer("/*without rowid*/", "WITHOUT ROWID", "BIGINT PRIMARY KEY", "INTEGER PRIMARY KEY")
+
 func (s *Store) step(ctx context.Context, c conn, sc Schema, n int) error {
 	text := sc.Steps[n]
 	if s.Embedded() {
-		text = strings.ReplaceAll(text, "/*without rowid*/", "WITHOUT ROWID")
+		text = liteWords.Replace(text)
 	}
 	err := c.begin()
 	if err == nil {

@@ -71,7 +71,7 @@ func (tx *Tx) After(f func()) { tx.u.after = append(tx.u.after, f) }
 
 // Exec runs a statement and returns how many rows it changed.
 func (tx *Tx) Exec(sql string, args ...any) (int64, error) {
-	if err := tx.start(args); err != nil {
+	if err := tx.start(args, false); err != nil {
 		return 0, err
 	}
 	n, err := tx.w.conn.exec(sql, args)
@@ -98,33 +98,34 @@ func (tx *Tx) Rows(sql string, args ...any) (*Rows, error) {
 }
 
 func (tx *Tx) query(sql string, args []any) (*result, error) {
-	if err := tx.start(args); err != nil {
+	reads := strings.HasPrefix(strings.TrimLeft(sql, " \n\t"), "SELECT") // and not INSERT … RETURNING, or WITH in front of it
+	if err := tx.start(args, reads); err != nil {
 		return nil, err
 	}
 	res, err := tx.w.conn.query(background, sql, args)
 	if err != nil {
 		return nil, tx.fail(err)
 	}
-	if !tx.wrote && !strings.HasPrefix(strings.TrimLeft(sql, " \n\t"), "SELECT") {
-		tx.wrote = true // INSERT … RETURNING, or WITH in front of it
-	}
+	tx.wrote = tx.wrote || !reads
 	return res, nil
 }
 
-// start opens the transaction and the unit's savepoint at its first statement.
-func (tx *Tx) start(args []any) error {
+// start opens the transaction at the unit's first statement, and its savepoint
+// at the first that there may be something to undo of. PostgreSQL goes on after
+// a failed statement only from a savepoint, a reading one too.
+func (tx *Tx) start(args []any, reads bool) error {
 	if tx.failed != nil {
 		return tx.failed
 	}
 	for _, a := range args {
 		tx.w.sends += size(a)
 	}
-	if tx.savepoint {
-		return nil
-	}
 	if err := tx.w.begin(); err != nil {
 		tx.failed, tx.batchErr = err, err
 		return err
+	}
+	if tx.savepoint || reads && tx.w.s.Embedded() {
+		return nil
 	}
 	if err := tx.w.conn.later(setSavepoint, nil); err != nil {
 		return tx.fail(err)
@@ -155,12 +156,16 @@ func size(arg any) int {
 
 // A rowset gathers the rows that the units of a batch append to one table.
 type rowset struct {
-	table, cols string
-	width       int
-	vals        []any
-	mark        int            // length before the unit in progress
-	touched     bool           // by the unit in progress
-	texts       map[int]string // statements by their number of rows
+	verb, table, cols string
+	width             int
+	vals              []any
+	mark              int            // length before the unit in progress
+	touched           bool           // by the unit in progress
+	texts             map[int]string // statements by their number of rows
+	// Of kept rows: where each key's row begins in vals, and what the unit in
+	// progress has written over.
+	keys map[string]int
+	over []any
 }
 
 // Append adds a row that no statement of a unit reads back: it is written with
@@ -171,10 +176,61 @@ func (tx *Tx) Append(table, cols string, values ...any) error {
 	if tx.failed != nil {
 		return tx.failed
 	}
-	set := tx.w.rowset(table, cols, len(values))
-	if !set.touched {
-		set.touched, set.mark = true, len(set.vals)
+	return tx.add(tx.w.rowset(table, cols, len(values), false), values)
+}
+
+// Keep writes a row whole, over the one of the same key if there is one: with
+// the rows that are appended, so that no statement reads it back in this batch,
+// but Kept does. The first column is the key, a text. A table that is kept is
+// written in no other way.
+func (tx *Tx) Keep(table, cols, key string, values ...any) error {
+	if tx.failed != nil {
+		return tx.failed
 	}
+	set := tx.w.rowset(table, cols, len(values)+1, true)
+	from, again := set.keys[key]
+	if !again {
+		from = len(set.vals)
+		if err := tx.add(set, append([]any{key}, values...)); err != nil {
+			return err
+		}
+		set.keys[key] = from
+		return nil
+	}
+	set.touch()
+	row := set.vals[from : from+set.width]
+	if from < set.mark { // an earlier unit's
+		set.over = append(append(set.over, from), row...)
+	}
+	for i, v := range values {
+		p, err := plain(v)
+		if err != nil {
+			tx.failed = err
+			return err
+		}
+		row[i+1] = p
+	}
+	return nil
+}
+
+// Kept gives the values, without the key, that a unit of this batch has kept:
+// what the table will have. The slice must not be changed.
+func (tx *Tx) Kept(table, cols, key string) (values []any, ok bool) {
+	for _, r := range tx.w.rowsets {
+		if r.keys != nil && r.table == table && r.cols == cols {
+			from, ok := r.keys[key]
+			if !ok {
+				return nil, false
+			}
+			return r.vals[from+1 : from+r.width], true
+		}
+	}
+	return nil, false
+}
+
+// add puts the values of one row behind the others.
+func (tx *Tx) add(set *rowset, values []any) error {
+	set.touch()
 	for _, v := range values {
 		p, err := plain(v)
 		if err != nil {
@@ -187,13 +243,27 @@ func (tx *Tx) Append(table, cols string, values ...any) error {
 	return nil
 }
 
-func (w *writer) rowset(table, cols string, width int) *rowset {
+func (r *rowset) touch() {
+	if !r.touched {
+		r.touched, r.mark = true, len(r.vals)
+	}
+}
+
+func (w *writer) rowset(table, cols string, width int, kept bool) *rowset {
 	for _, r := range w.rowsets {
-		if r.table == table && r.cols == cols && r.width == width {
+		if r.table == table && r.cols == cols && r.width == width && kept == (r.keys != nil) {
 			return r
 		}
 	}
-	r := &rowset{table: table, cols: cols, width: width, texts: map[int]string{}}
+	r := &rowset{verb: "INSERT INTO ", table: table, cols: cols, width: width, texts: map[int]string{}}
+	if kept {
+		r.keys = map[string]int{}
+	}
+	if w.s.Embedded() {
+		// A refused row ends the batch anyway; without the word SQLite would keep
+		// copies of pages to undo this statement alone.
+		r.verb = "INSERT OR ROLLBACK INTO "
+	}
 	w.rowsets = append(w.rowsets, r)
 	return r
 }
@@ -201,17 +271,34 @@ func (w *writer) rowset(table, cols string, width int) *rowset {
 // forget drops the rows of the unit in progress; keep lets them stand.
 func (w *writer) forget() {
 	for _, r := range w.rowsets {
-		if r.touched {
-			clear(r.vals[r.mark:])
-			r.vals, r.touched = r.vals[:r.mark], false
+		if !r.touched {
+			continue
 		}
+		for end := len(r.over); end > 0; end -= r.width + 1 { // the oldest last
+			was := r.over[end-r.width-1 : end]
+			copy(r.vals[was[0].(int):], was[1:])
+		}
+		if r.keys != nil {
+			for at := r.mark; at < len(r.vals); at += r.width {
+				delete(r.keys, r.vals[at].(string))
+			}
+		}
+		clear(r.vals[r.mark:])
+		r.vals = r.vals[:r.mark]
+		r.settle()
 	}
 }
 
 func (w *writer) keep() {
 	for _, r := range w.rowsets {
-		r.touched = false
+		r.settle()
 	}
+}
+
+// settle ends the unit in progress.
+func (r *rowset) settle() {
+	clear(r.over)
+	r.over, r.touched = r.over[:0], false
 }
 
 func (w *writer) rowsWaiting() bool {
@@ -226,7 +313,9 @@ func (w *writer) rowsWaiting() bool {
 func (w *writer) clearRows() {
 	for _, r := range w.rowsets {
 		clear(r.vals)
-		r.vals, r.touched = r.vals[:0], false
+		clear(r.keys)
+		r.vals = r.vals[:0]
+		r.settle()
 	}
 }
 
@@ -255,7 +344,7 @@ func (r *rowset) insert(n int) string {
 		return text
 	}
 	var b strings.Builder
-	b.WriteString("INSERT INTO " + r.table + " (" + r.cols + ") VALUES ")
+	b.WriteString(r.verb + r.table + " (" + r.cols + ") VALUES ")
 	for i := range n * r.width {
 		switch {
 		case i == 0:
@@ -268,6 +357,16 @@ func (r *rowset) insert(n int) string {
 		b.WriteString("$" + itoa(i+1))
 	}
 	b.WriteString(")")
+	if r.keys != nil {
+		key, others, _ := strings.Cut(r.cols, ", ")
+		b.WriteString(" ON CONFLICT (" + key + ") DO UPDATE SET ")
+		for i, c := range strings.Split(others, ", ") {
+			if i > 0 {
+				b.WriteString(", ")
+			}
+			b.WriteString(c + " = excluded." + c)
+		}
+	}
 	r.texts[n] = b.String()
 	return r.texts[n]
 }

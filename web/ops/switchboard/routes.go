@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"koala/internal/db"
-	"koala/issuing"
+	"koala/issuing/bin"
 	"koala/money"
 	"koala/spec/pan"
 	"koala/switching"
@@ -176,7 +176,7 @@ func (d Deps) explain(ctx context.Context, all []switching.Route, number string)
 	}
 	add(words.LongestIs.F(best.Prefix, best.Source), "")
 	if n, err := pan.Parse(number); err == nil {
-		if b, ok := issuing.BINOf(n); ok {
+		if b, ok := bin.Of(n); ok {
 			add(words.PublishedAs.F(b.Bank), b.Type)
 		}
 	}

@@ -1,0 +1,87 @@
+package db_test
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+
+	"koala/internal/db"
+	"koala/internal/db/dbtest"
+)
+
+var keptSchema = db.Schema{Owner: "kept", Steps: []string{
+	`CREATE TABLE kept_sum (id TEXT PRIMARY KEY, n BIGINT NOT NULL, last TEXT NOT NULL) /*without rowid*/`,
+}}
+
+// sumOf is what a kept row says now, to a unit.
+func sumOf(tx *db.Tx, id string) (n int64, err error) {
+	if v, ok := tx.Kept("kept_sum", "id, n, last", id); ok {
+		return v[0].(int64), nil
+	}
+	err = tx.QueryRow(`SELECT n FROM kept_sum WHERE id = $1`, id).Scan(&n)
+	if errors.Is(err, db.ErrNoRows) {
+		err = nil
+	}
+	return n, err
+}
+
+// TestKeptRowsCount: units that read, add and keep count right among units of
+// the same batch that fail, before and after they kept, and at its end.
+func TestKeptRowsCount(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, s *db.Store) {
+		withTally(t, s)
+		if err := s.Migrate(ctx, keptSchema); err != nil {
+			t.Fatal(err)
+		}
+		const units, sums = 300, 7
+		no := errors.New("no")
+		errs := make([]error, units)
+		release, blocked := db.BlockWriter(s)
+		<-blocked
+		var all sync.WaitGroup
+		for i := range units {
+			all.Go(func() {
+				id := fmt.Sprint("sum", i%sums)
+				errs[i] = s.Write(ctx, func(tx *db.Tx) error {
+					n, err := sumOf(tx, id)
+					if err != nil {
+						return err
+					}
+					for _, by := range []int64{1000, 1} { // the second over the first
+						if err := tx.Keep("kept_sum", "id, n, last", id, n+by, fmt.Sprint(i)); err != nil {
+							return err
+						}
+					}
+					if i%5 == 0 {
+						return errors.Join(tx.Keep("kept_sum", "id, n, last", fmt.Sprint("never", i), 1, ""), no)
+					}
+					if i%41 == 1 {
+						return tx.Append("item_row", "id, n, flag", "same", 1, true)
+					}
+					return nil
+				})
+			})
+		}
+		close(release)
+		all.Wait()
+		want := map[string]int64{}
+		for i, err := range errs {
+			switch {
+			case err == nil:
+				want[fmt.Sprint("sum", i%sums)]++
+			case i%5 == 0 && errors.Is(err, no), i%41 == 1 && errors.Is(err, db.ErrSQL):
+			default:
+				t.Errorf("unit %d: %v", i, err)
+			}
+		}
+		for id, n := range want {
+			if got := count(t, s, `SELECT n FROM kept_sum WHERE id = $1`, id); got != n {
+				t.Errorf("%s is %d, want %d", id, got, n)
+			}
+		}
+		if n := count(t, s, `SELECT COUNT(*) FROM kept_sum`); n != sums {
+			t.Errorf("%d rows kept, want %d", n, sums)
+		}
+	})
+}

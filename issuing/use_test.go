@@ -1,0 +1,119 @@
+package issuing_test
+
+import (
+	"strings"
+	"testing"
+
+	"koala/calendar"
+	"koala/internal/db"
+	"koala/internal/db/dbtest"
+	"koala/issuing"
+	"koala/money"
+)
+
+// TestUseOfAnOlderStore: tries, counter, day and the next counter without a chip
+// are what they were before they had a table of their own.
+func TestUseOfAnOlderStore(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, s *db.Store) {
+		before := issuing.Schema
+		for i, step := range before.Steps {
+			if strings.HasPrefix(step, "CREATE TABLE issuing_use") {
+				before.Steps = before.Steps[:i]
+				break
+			}
+		}
+		if err := s.Migrate(t.Context(), before); err != nil {
+			t.Fatal(err)
+		}
+		err := s.Write(t.Context(), func(tx *db.Tx) error {
+			for _, card := range []string{"never", "asked"} {
+				if _, err := tx.Exec(`INSERT INTO issuing_bank (card, token, sealed, psn, alg, dki, pin, tries, atc, account, spent_day, spent) VALUES ($1, $1, $2, 1, 0, 1, $2, 3, -1, 'a', '', 0)`, card, []byte{}); err != nil {
+					return err
+				}
+			}
+			if _, err := tx.Exec(`UPDATE issuing_bank SET tries = 2, atc = 7, spent_day = '2015-08-30', spent = 55 WHERE card = 'asked'`); err != nil {
+				return err
+			}
+			for _, atc := range []int{7, 65536, 65537} {
+				if _, err := tx.Exec(`INSERT INTO issuing_auth (card, atc, ac, kind, day, fen, balance, arc, state, payee, text, at) VALUES ('asked', $1, $2, 'pay', '2015-08-30', 5, -1, '00', 'held', 'p', '', 1)`,
+					atc, []byte("cryptogr")); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err == nil {
+			err = s.Migrate(t.Context(), issuing.Schema)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		type use struct {
+			tries, atc, spent, next int
+			ac, arc, day            string
+		}
+		for card, want := range map[string]use{"never": {3, -1, 0, 65536, "", "", ""}, "asked": {2, 7, 55, 65538, "cryptogr", "00", "2015-08-30"}} {
+			var got use
+			var ac []byte
+			err := s.Read(t.Context(), func(q *db.Query) error {
+				return q.QueryRow(`SELECT tries, atc, ac, arc, day, spent, upcoming FROM issuing_use WHERE card = $1`, card).Scan(&got.tries, &got.atc, &ac, &got.arc, &got.day, &got.spent, &got.next)
+			})
+			if got.ac = string(ac); err != nil || got != want {
+				t.Errorf("%s: %+v (%v), want %+v", card, got, err, want)
+			}
+		}
+	})
+}
+
+// TestDecidedInOneBatch: requests of a card that come together, before any is
+// durable, know of each other: the same cryptogram is answered once, stripes get
+// counters of their own, and the day counts them all.
+func TestDecidedInOneBatch(t *testing.T) {
+	h := openBank(t, t.TempDir())
+	k := h.issue(issuing.DebitCard, "band_1")
+	first, second := k.ask(issuing.TypePurchase, 11), k.ask(issuing.TypePurchase, 22)
+	stripe := issuing.Online{Number: k.pan(), Type: issuing.TypePurchase, Fen: money.Fen(5), Payee: first.Payee, Voice: true}
+	h.do(func(tx *db.Tx) error {
+		c, err := issuing.Get(tx, k.id)
+		stripe.Expiry = c.To.AddDate(0, 0, -1).In(calendar.Beijing).Format("0601")
+		return err
+	})
+	var asked []issuing.Prepared
+	for _, r := range []issuing.Online{first, second, second, stripe, stripe} {
+		p, err := h.bank.Prepare(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked = append(asked, p)
+	}
+	var got []issuing.Decided
+	h.do(func(tx *db.Tx) error {
+		got = got[:0]
+		for _, p := range asked {
+			d, err := h.bank.Decide(tx, p)
+			if err != nil {
+				return err
+			}
+			got = append(got, d)
+		}
+		return nil
+	})
+	counters := map[int]int{}
+	for i, d := range got {
+		again := i == 2
+		if d.Why != issuing.Approval || d.Replayed != again {
+			t.Errorf("request %d: %s, again %t", i, d.Why, d.Replayed)
+		}
+		counters[d.Counter]++
+	}
+	if len(counters) != 4 {
+		t.Errorf("counters %v", counters)
+	}
+	var spent int64
+	h.do(func(tx *db.Tx) error {
+		return tx.QueryRow(`SELECT spent FROM issuing_use WHERE card = $1`, k.id).Scan(&spent)
+	})
+	if spent != 11+22+5+5 {
+		t.Errorf("the day has had %d fen", spent)
+	}
+}
