@@ -83,6 +83,16 @@ func (h *HSM) NewMaster(ctx context.Context, tid string, transport []byte) (in I
 // its master key as it is kept. Those of before go on working until their keeper
 // forgets them.
 func (h *HSM) NewWorking(ctx context.Context, tid string, master []byte, kinds ...poskey.Kind) ([]Working, error) {
+	return h.newWorking(ctx, tid, master, false, kinds)
+}
+
+// NewSingle draws working keys of single length (DES): for a terminal that has
+// nothing better, and whose keeper has said so.
+func (h *HSM) NewSingle(ctx context.Context, tid string, master []byte, kinds ...poskey.Kind) ([]Working, error) {
+	return h.newWorking(ctx, tid, master, true, kinds)
+}
+
+func (h *HSM) newWorking(ctx context.Context, tid string, master []byte, single bool, kinds []poskey.Kind) ([]Working, error) {
 	tmk, err := h.openSecret(ctx, tid, TMK, master)
 	if err != nil {
 		return nil, err
@@ -95,7 +105,10 @@ func (h *HSM) NewWorking(ctx context.Context, tid string, master []byte, kinds .
 		}
 		key, err := h.draw16(ctx)
 		if err == nil {
-			out[i].Block = poskey.Wrap(tmk, key)
+			if out[i].Block = poskey.Wrap(tmk, key); single {
+				out[i].Block = poskey.WrapSingle(tmk, [8]byte(key[:8]))
+				copy(key[8:], key[:8])
+			}
 			out[i].Secret, err = h.keepSecret(ctx, tid, kind, key)
 		}
 		clear(key[:])

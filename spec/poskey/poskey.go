@@ -35,12 +35,33 @@ const (
 // BlockLen is the length of a block for a key of double length.
 const BlockLen = 20
 
+// SingleLen is the length of a block for a key of single length: DES alone, which
+// a search through all keys breaks in days. A terminal that can do no better is
+// given such keys, and nobody else.
+const SingleLen = 12
+
 // A Block is a working key under a terminal's master key (TMK): enciphered in
 // ECB, and the check value, the first four bytes of eight zeros enciphered under
 // the key itself.
 type Block struct {
-	Enciphered [16]byte
+	Enciphered [16]byte // of a key of single length the first eight
 	Check      [4]byte
+	Single     bool
+}
+
+// Double is a key of single length as one of double length that does the same:
+// twice itself.
+func Double(key [8]byte) (k [16]byte) {
+	copy(k[:], key[:])
+	copy(k[8:], key[:])
+	return k
+}
+
+// WrapSingle enciphers a working key of single length.
+func WrapSingle(tmk [16]byte, key [8]byte) Block {
+	b := Block{Check: KCV(Double(key)), Single: true}
+	copy(b.Enciphered[:], iso9797.TDESEncryptECB(tmk[:], key[:]))
+	return b
 }
 
 // KCV is the check value of a key of double length.
@@ -56,9 +77,14 @@ func Wrap(tmk, key [16]byte) Block {
 	return Block{Enciphered: [16]byte(iso9797.TDESEncryptECB(tmk[:], key[:])), Check: KCV(key)}
 }
 
-// Open is the terminal's side of Wrap.
+// Open is the terminal's side of Wrap and WrapSingle; a key of single length is
+// given as Double does.
 func (b Block) Open(tmk [16]byte) (key [16]byte, err error) {
-	key = [16]byte(iso9797.TDESDecryptECB(tmk[:], b.Enciphered[:]))
+	if b.Single {
+		key = Double([8]byte(iso9797.TDESDecryptECB(tmk[:], b.Enciphered[:8])))
+	} else {
+		key = [16]byte(iso9797.TDESDecryptECB(tmk[:], b.Enciphered[:]))
+	}
 	if KCV(key) != b.Check {
 		return [16]byte{}, ErrCheck
 	}
@@ -67,12 +93,24 @@ func (b Block) Open(tmk [16]byte) (key [16]byte, err error) {
 
 // Append writes the block behind dst, as field 62 has it.
 func (b Block) Append(dst []byte) []byte {
-	return append(append(dst, b.Enciphered[:]...), b.Check[:]...)
+	n := len(b.Enciphered)
+	if b.Single {
+		n = 8
+	}
+	return append(append(dst, b.Enciphered[:n]...), b.Check[:]...)
 }
 
 // ParseField reads the two or three blocks of field 62: PIK, MAK and perhaps
-// TDK.
+// TDK; keys of single length are two.
 func ParseField(b []byte) (out []Block, err error) {
+	if len(b) == 2*SingleLen {
+		for ; len(b) > 0; b = b[SingleLen:] {
+			x := Block{Check: [4]byte(b[8:]), Single: true}
+			copy(x.Enciphered[:], b[:8])
+			out = append(out, x)
+		}
+		return out, nil
+	}
 	if len(b) != 2*BlockLen && len(b) != 3*BlockLen {
 		return nil, ErrField
 	}
