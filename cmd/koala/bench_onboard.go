@@ -30,7 +30,7 @@ import (
 // The bounds of the onboarding bench.
 const (
 	maxOnboard  = 10_000_000
-	onboardUnit = 100   // lines of a register in one unit of work
+	onboardUnit = 50    // lines of a register in one unit of work: SQLite's statement journal costs the more the more one holds
 	lookUps     = 2_000 // of each kind, after the load
 )
 
