@@ -2,6 +2,7 @@ package switching_test
 
 import (
 	"bytes"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"koala/spec/pboc"
 	"koala/spec/poskey"
 	"koala/switching"
+	"koala/switching/single"
 )
 
 // expect fails when got is another code.
@@ -578,7 +580,51 @@ func TestTrackKey(t *testing.T) {
 	f[53], f[59] = "2610000000000000", fmt.Sprintf("T2%02d%s", len(track), packed)
 	expect(t, "sale", p.ask("sale", 10_00, f), "00")
 	f = p.swipe(c, "123456")
+	delete(f, 35)
 	f[53], f[59] = "2610000000000000", "T299"
 	expect(t, "no track", p.ask("sale", 10_00, f), "30")
 	h.want("one sale", 5000_00, 10_00, 0)
+	f = p.swipe(c, "123456")
+	f[53], f[35] = "2610000000000000", strings.ToUpper(hex.EncodeToString(packed))[:len(track)]
+	expect(t, "in its own field", p.ask("sale", 20_00, f), "00")
+	f[53] = "2600000000000000"
+	expect(t, "which is said to be clear", p.ask("sale", 20_00, f), "30")
+	h.want("two sales", 5000_00, 30_00, 0)
+}
+
+// TestSingleKeys: nobody gets keys of single length but a terminal that staff have
+// let have them; with them it sells as with others.
+func TestSingleKeys(t *testing.T) {
+	h := open(t, true, nil)
+	c, p := h.card(issuing.DebitCard), h.terminal("10000001")
+	ask := func() string {
+		t.Helper()
+		wire, err := p.message("0800", fields{11: p.next(), 60: "00000001001", 63: "01 "}).AppendTo(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.take(p.exchange(wire))
+		return p.in.Text(39)
+	}
+	expect(t, "not allowed", ask(), "40")
+	h.do(func(tx *db.Tx) error { return single.Allow(tx, p.tid, true, "lin", "an old terminal") })
+	expect(t, "allowed", ask(), "00")
+	v := p.in.Get(62)
+	blocks, err := poskey.ParseField(v)
+	if err != nil || len(v) != 24 || len(blocks) != 2 {
+		t.Fatalf("field 62 %X: %v", v, err)
+	}
+	p.pik, _ = blocks[0].Open(p.tmk)
+	mak, err := blocks[1].Open(p.tmk)
+	if err != nil || [8]byte(mak[:8]) != [8]byte(mak[8:]) {
+		t.Fatal(err)
+	}
+	p.key, _ = iso8583.NewKey(mak[:8])
+	f := p.swipe(c, "123456")
+	f[53] = "2000000000000000"
+	expect(t, "sale", p.ask("sale", 10_00, f), "00")
+	h.want("sold", 5000_00, 10_00, 0)
+	h.do(func(tx *db.Tx) error { return single.Allow(tx, p.tid, false, "lin", "it was replaced") })
+	expect(t, "no more", ask(), "40")
+	expect(t, "until then", p.ask("sale", 5_00, c.chip(0, 5_00, pboc.ARQC)), "00")
 }

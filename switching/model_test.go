@@ -149,7 +149,7 @@ func TestModel(t *testing.T) {
 	f := newFar()
 	h := open(t, true, map[string]switching.Peer{"FAR": f})
 	c := h.card(issuing.DebitCard)
-	first := h.terminal("10000001")
+	first := h.terminal("19999999")
 	loaded := c.chip(issuing.TypeLoad, 800_00, pboc.ARQC)
 	expect(t, "load", first.ask("load", 800_00, loaded), "00")
 	expect(t, "notice", first.say("0620", fields{2: c.number, 3: "600000", 4: fmt.Sprintf("%012d", 800_00), 11: first.next(), 49: "156",

@@ -32,7 +32,7 @@ func theirs(s *iso8583.Spec) *moov.MessageSpec {
 	out := &moov.MessageSpec{Fields: map[int]field.Field{0: mti, 1: bitmap}}
 	for n := 2; n <= iso8583.MaxField; n++ {
 		f, ok := s.Field(n)
-		if !ok || f.Coding != iso8583.Plain && f.Class == iso8583.Track {
+		if !ok || f.Coding != iso8583.Plain && (f.Class == iso8583.Track || f.Class == iso8583.HexTrack) {
 			continue
 		}
 		pref := map[int]prefix.Prefixer{0: lengths.Fixed, 2: lengths.LL, 3: lengths.LLL}[f.Digits]
@@ -71,7 +71,7 @@ func value(t *rapid.T, f iso8583.Field) []byte {
 	}
 	digits := rapid.SampledFrom([]byte("0123456789"))
 	switch f.Class {
-	case iso8583.Numeric, iso8583.Track:
+	case iso8583.Numeric, iso8583.Track, iso8583.HexTrack:
 		return rapid.SliceOfN(digits, n, n).Draw(t, "digits")
 	case iso8583.Signed:
 		return append([]byte("C"), rapid.SliceOfN(digits, n-1, n-1).Draw(t, "digits")...)

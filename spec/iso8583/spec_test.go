@@ -25,7 +25,7 @@ func TestTablesAreSound(t *testing.T) {
 			}{
 				{"no length", f.Max < 1 || f.Max > 999},
 				{"LLVAR above 99", f.Digits == 2 && f.Max > 99},
-				{"packed but not digits", f.Coding != Plain && f.Class != Numeric && f.Class != Track},
+				{"packed but not digits", f.Coding != Plain && f.Class != Numeric && f.Class != Track && f.Class != HexTrack},
 				{"fixed longer than its room", f.Digits == 0 && f.Max > maxFilled},
 				{"filled but variable", f.Padding != NoPadding && f.Digits > 0},
 				{"blanks in digits", f.Padding == Spaces && f.Class == Numeric},

@@ -125,3 +125,31 @@ func TestTrackBlock(t *testing.T) {
 		t.Errorf("too short: %v", err)
 	}
 }
+
+// A key of single length is that of DES alone (FIPS 81's), twice: what it wraps,
+// checks and enciphers is what DES does.
+func TestSingle(t *testing.T) {
+	tmk := [16]byte{0x01, 0x23, 0x45, 0x67, 0x89, 0xAB, 0xCD, 0xEF, 0xFE, 0xDC, 0xBA, 0x98, 0x76, 0x54, 0x32, 0x10}
+	key := [8]byte{0x01, 0x23, 0x45, 0x67, 0x89, 0xAB, 0xCD, 0xEF}
+	b := poskey.WrapSingle(tmk, key)
+	if b.Check != [4]byte{0xD5, 0xD4, 0x4F, 0xF7} { // DES of zeros under 0123456789ABCDEF: D5D44FF720683D0D
+		t.Errorf("check value %X", b.Check)
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		key := [8]byte(rapid.SliceOfN(rapid.Byte(), 8, 8).Draw(rt, "key"))
+		other := [8]byte(rapid.SliceOfN(rapid.Byte(), 8, 8).Draw(rt, "other"))
+		wire := poskey.WrapSingle(tmk, other).Append(poskey.WrapSingle(tmk, key).Append(nil))
+		blocks, err := poskey.ParseField(wire)
+		if err != nil || len(wire) != 2*poskey.SingleLen || len(blocks) != 2 {
+			rt.Fatalf("%X: %v", wire, err)
+		}
+		if got, err := blocks[0].Open(tmk); err != nil || got != poskey.Double(key) {
+			rt.Fatalf("%X: %v", got, err)
+		}
+		wire[0]++
+		blocks, _ = poskey.ParseField(wire)
+		if got, err := blocks[0].Open(tmk); err == nil && got != poskey.Double(key) {
+			rt.Fatalf("an altered block opened as %X", got)
+		}
+	})
+}

@@ -371,6 +371,9 @@ func (t *Terminal) present(e *Entry, c Card) (s secret, err error) {
 	case c.Track2 != "":
 		mode, err = t.stripe(e, c.Track2)
 		s.track2, s.track3 = strings.ReplaceAll(c.Track2, "=", "D"), strings.ReplaceAll(c.Track3, "=", "D")
+		if t.cfg.SealTracks && err == nil {
+			err = s.seal(t.cfg.Keys)
+		}
 	case c.Code != "":
 		mode, err = "03", scanned(e, c.Code)
 	default:

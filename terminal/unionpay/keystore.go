@@ -3,8 +3,10 @@ package unionpay
 import (
 	"bytes"
 	"crypto/subtle"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 
 	"koala/spec/iso8583"
 	"koala/spec/iso9797"
@@ -216,6 +218,45 @@ func (k *Keystore) PINBlock(pin, pan string) ([]byte, error) {
 	}
 	k.work[pinKey].EncryptBlock(block[:], block[:])
 	return block[:], nil
+}
+
+// A trackSealer is a Module that has a track key.
+type trackSealer interface {
+	// SealTrack enciphers eight bytes of a track in their place.
+	SealTrack(track string) (string, error)
+}
+
+// SealTrack enciphers eight bytes of a track, digits and D, in their place: those
+// before the last one, two digits a byte. What is too short for it is ErrOrder.
+func (k *Keystore) SealTrack(track string) (string, error) {
+	if k.work[trackKey] == nil {
+		return "", ErrNoKeys
+	}
+	packed, err := hex.DecodeString((track + "0")[:(len(track)+1)/2*2])
+	if err != nil {
+		return "", ErrOrder
+	}
+	part, err := poskey.TrackBlock(packed)
+	if err != nil {
+		return "", ErrOrder
+	}
+	k.work[trackKey].EncryptBlock(part, part)
+	return strings.ToUpper(hex.EncodeToString(packed))[:len(track)], nil
+}
+
+// seal enciphers what there is of tracks.
+func (s *secret) seal(m Module) (err error) {
+	k, ok := m.(trackSealer)
+	if !ok {
+		return ErrNoKeys
+	}
+	if s.sealed = true; s.track3 != "" {
+		if s.track3, err = k.SealTrack(s.track3); err != nil {
+			return err
+		}
+	}
+	s.track2, err = k.SealTrack(s.track2)
+	return err
 }
 
 func digits(s string) bool {

@@ -18,6 +18,7 @@ import (
 	"koala/spec/purse"
 	"koala/switching"
 	"koala/switching/referral"
+	"koala/switching/single"
 	"koala/terminal/unionpay"
 )
 
@@ -135,6 +136,52 @@ func TestKindsAtTheSwitch(t *testing.T) {
 	}
 	if x := s.settle(); !x.Balanced || x.Items != 0 {
 		t.Errorf("the next batch: %+v", x)
+	}
+}
+
+// A listener keeps the last request of a line.
+type listener struct {
+	*bank
+	m iso8583.Message
+}
+
+func (l *listener) Exchange(request []byte) ([]byte, error) {
+	if err := l.m.Unpack(iso8583.UnionPayPOS(), bytes.Clone(request)); err != nil {
+		return nil, err
+	}
+	return l.bank.Exchange(request)
+}
+
+// Tracks travel with eight bytes under the track key; a terminal that has single
+// keys only gets them once staff say so.
+func TestWeakAndSealed(t *testing.T) {
+	b := openBank(t)
+	s, c := b.install(), b.card()
+	l := &listener{bank: b}
+	s.pin, s.cfg.SealTracks, s.cfg.Line = "123456", true, l
+	s.boot()
+	if r := s.do(unionpay.Order{Kind: unionpay.Sale, Fen: 1_00, Card: unionpay.Card{Track2: c.track}}); !r.Approved {
+		t.Fatalf("sealed: %s", r.Code)
+	}
+	if got := l.m.Text(35); got == c.track || len(got) != len(c.track) || l.m.Text(53) != "2610000000000000" {
+		t.Errorf("track %q, field 53 %s", got, l.m.Text(53))
+	}
+	s.cfg.SealTracks, s.cfg.Single = false, true
+	s.boot()
+	if err := s.pos.SignOn(); !errors.Is(err, unionpay.ErrRefused) {
+		t.Fatalf("nobody let it have single keys: %v", err)
+	}
+	b.write(func(tx *db.Tx) error {
+		return single.Allow(tx, s.cfg.Till.Kernel.TerminalID, true, "lin", "an old terminal")
+	})
+	if err := s.pos.SignOn(); err != nil {
+		t.Fatal(err)
+	}
+	if r := s.do(unionpay.Order{Kind: unionpay.Sale, Fen: 2_00, Card: unionpay.Card{Track2: c.track}}); !r.Approved || l.m.Text(53) != "2000000000000000" {
+		t.Fatalf("single: %s, field 53 %s", r.Code, l.m.Text(53))
+	}
+	if x := s.settle(); !x.Balanced || b.shopHas() != 3_00 {
+		t.Errorf("%+v, the shop has %d", x, b.shopHas())
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 
 // Network codes, field 60.3.
 const (
+	netSignOn1    = "001" // single length
 	netSignOff    = "002"
 	netSignOn     = "003"
 	netSignOn3    = "004" // with a track key
@@ -61,8 +62,11 @@ func (t *Terminal) signOn() error {
 		return ErrNoKeys
 	}
 	code, sealed := netSignOn3, t.cfg.Keys.SealsSignOn()
-	if sealed {
+	switch {
+	case sealed:
 		code = netSignOn
+	case t.cfg.Single:
+		code = netSignOn1
 	}
 	m, err := t.manage("0800", code)
 	if err != nil {

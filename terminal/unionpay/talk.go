@@ -12,6 +12,7 @@ import (
 // A secret is what a request carries that is never kept.
 type secret struct {
 	track2, track3 string
+	sealed         bool   // eight bytes of each are enciphered
 	pin            []byte // block, 8 bytes
 	data           []byte // the card as a reader enciphers it (F59), with F53's third digit 2
 }
@@ -59,16 +60,18 @@ func (t *Terminal) request(e *Entry, s secret) *iso8583.Message {
 		}
 	}
 	m.SetText(60, t.kindField(e, "000", e.Get(22)))
-	if s.track2 != "" {
-		m.SetText(35, s.track2)
-	}
-	if s.track3 != "" {
-		m.SetText(36, s.track3)
+	hidden := s.track2 != "" && s.sealed
+	for n, track := range map[int]string{35: s.track2, 36: s.track3} {
+		if track != "" {
+			m.SetText(n, track)
+		}
 	}
 	if s.pin != nil {
 		m.Set(52, s.pin)
 		m.SetText(26, "12")
-		m.SetText(53, "2600000000000000")
+	}
+	if s.pin != nil || hidden {
+		m.SetText(53, t.control(s.pin != nil, hidden))
 	}
 	if s.data != nil {
 		m.Set(59, s.data)
@@ -79,6 +82,22 @@ func (t *Terminal) request(e *Entry, s secret) *iso8583.Message {
 		m.SetText(53, form+"720000000000000")
 	}
 	return m
+}
+
+// control is field 53: a PIN block of format 0 is there, keys of double length,
+// tracks under the track key.
+func (t *Terminal) control(pin, hidden bool) string {
+	v := []byte("0600000000000000")
+	if pin {
+		v[0] = '2'
+	}
+	if t.cfg.Single {
+		v[1] = '0'
+	}
+	if hidden {
+		v[2] = '1'
+	}
+	return string(v)
 }
 
 // kindField is field 60 of a transaction.

@@ -65,6 +65,9 @@ type Config struct {
 	PIN      func(fen uint64) (digits string, ok bool) // the pad, for PINs that the host checks; nil: none
 	Operator string                                    // three digits; empty: 001
 	Header   iso8583.POSHeader                         // zero: DefaultHeader
+
+	Single     bool // signs on for keys of single length (001): the host has to be told to give such
+	SealTracks bool // sends tracks with eight bytes under the track key
 }
 
 // A Terminal is one device. After an error wrapping terminal.ErrPower it is
