@@ -316,6 +316,11 @@ func (t *Terminal) chipEntry(a *act, request []byte) (e *Entry, s secret, err er
 		if err := trackCard(e, track); err != nil {
 			return nil, s, err
 		}
+		if t.cfg.SealTracks {
+			if err := s.seal(t.cfg.Keys); err != nil {
+				return nil, s, err
+			}
+		}
 	} else if pan := upper(get(emv.TagPAN)); pan != "" {
 		for pan != "" && pan[len(pan)-1] == 'F' {
 			pan = pan[:len(pan)-1]

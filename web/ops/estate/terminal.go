@@ -8,6 +8,7 @@ import (
 	"koala/internal/db"
 	"koala/merchant"
 	"koala/switching"
+	"koala/switching/single"
 	"koala/web"
 	"koala/web/merchant/till"
 	"koala/web/ops/shell"
@@ -29,11 +30,15 @@ func (d Deps) terminal(w http.ResponseWriter, r *http.Request) error {
 	var s stood
 	var v terminalView
 	var risk merchant.Standing
+	weak := false
 	err := d.Desk.Store.Read(ctx, func(q *db.Query) (err error) {
 		if risk, err = merchant.StandingOf(q, r.PathValue("tid")); err != nil {
 			return err
 		}
 		if s, err = (finder{q, map[string]merchant.Shop{}}).of(risk.Terminal); err != nil {
+			return err
+		}
+		if weak, err = single.Allowed(q, s.TID); err != nil {
 			return err
 		}
 		list, err := switching.Live(q, switching.Filter{TID: s.TID, Limit: 10})
@@ -67,7 +72,10 @@ func (d Deps) terminal(w http.ResponseWriter, r *http.Request) error {
 		v.facts = append(v.facts, web.Fact{Name: words.Status, Value: s.at.Status + " · " + web.Moment(s.at.Reported), Mono: true})
 	}
 	v.keys = keyFacts(s)
-	v.acts, v.asks = lifeActs(s, at), askActs(s, at)
+	v.acts, v.asks = append(lifeActs(s, at), singleActs(s, weak, at)...), askActs(s, at)
+	if weak {
+		v.keys = append(v.keys, web.Fact{Name: words.Single, Show: web.Chip(web.Warn, words.SingleAllowed)})
+	}
 	return d.Desk.Show(w, r, web.Page{Title: web.Same(s.TID), Lead: shopName(s.shop), Back: here, Here: here}, terminalPage(v))
 }
 
@@ -146,8 +154,11 @@ func askActs(s stood, at string) []shell.Question {
 func (d Deps) act(w http.ResponseWriter, r *http.Request) error {
 	tid, act := r.PathValue("tid"), r.PathValue("act")
 	at := here + "/" + tid
-	if act == "demand" {
+	switch act {
+	case "demand":
 		return d.demand(w, r, tid, at)
+	case "single", "double":
+		return d.single(w, r, tid, at, act == "single")
 	}
 	for _, m := range moves {
 		if m.act != act {
@@ -168,6 +179,42 @@ func (d Deps) act(w http.ResponseWriter, r *http.Request) error {
 		})
 	}
 	return fmt.Errorf("act %q on a terminal: %w", act, web.ErrNoPage)
+}
+
+// singleActs offers to let a terminal have keys of single length, or no more.
+func singleActs(s stood, weak bool, at string) []shell.Question {
+	q := shell.Question{ID: "ask-double", Action: at + "/double", Open: words.DoDouble, Body: words.DoubleBody, Icon: "key-round", Receiver: s.TID, About: words.Terminal}
+	switch {
+	case weak:
+	case s.Kind == merchant.Reader || s.Life != merchant.InUse:
+		return nil
+	default:
+		q.ID, q.Action, q.Open, q.Body, q.Danger = "ask-single", at+"/single", words.DoSingle, words.SingleBody, true
+	}
+	return []shell.Question{q}
+}
+
+// single lets a terminal sign on for keys of single length, or lets it no more.
+func (d Deps) single(w http.ResponseWriter, r *http.Request, tid, at string, allow bool) error {
+	reason, err := shell.Why(r)
+	if err != nil {
+		return shell.Sorry(w, r, at, err)
+	}
+	what := tid + ": DES"
+	if !allow {
+		what = tid + ": 3DES"
+	}
+	u, _ := web.Who(r.Context())
+	return d.Desk.Change(w, r, at, words.Changed, shell.Deed{Act: shell.ActTerminal, Target: at, What: what}, func(tx *db.Tx) error {
+		t, err := merchant.TerminalOf(tx, tid)
+		if err == nil && allow && (t.Kind == merchant.Reader || t.Life != merchant.InUse) {
+			err = fmt.Errorf("terminal %s: %w", tid, merchant.ErrState)
+		}
+		if err != nil {
+			return err
+		}
+		return single.Allow(tx, tid, allow, u.Name, reason)
+	})
 }
 
 // live moves a terminal on by a decision of who looks at the page.

@@ -6,10 +6,10 @@ import "koala/web"
 var words = struct {
 	Abroad, All, Amount, AskAIDs, AskBlackList, AskCAKeys, AskIt, AskItBody, AskParameters, AskSignOn, AskStatus, AskedFor, At, Balanced, Batch, Batches,
 	Bring, BringBody, ByVersion, Card, Changed, CheckA, CheckB, CheckKey, CheckValues, City, ComponentA, ComponentB, DUKPT, DecideBody, DecideOn, Decided,
-	DifferNote, Differences, Done, Ended, Everyone, Few, GiveUp, Half, Home, InError, InUse, Items, KeyKind, Keys, KeysNote, KeysSince, Kind, LastSales,
+	DifferNote, Differences, DoDouble, DoSingle, Done, DoubleBody, Ended, Everyone, Few, GiveUp, Half, Home, InError, InUse, Items, KeyKind, Keys, KeysNote, KeysSince, Kind, LastSales,
 	LastSpoke, Lead, Life, MasterKeys, MayTrade, Moves, NeverSpoke, NextMessage, No, NoBatches, NoDifferences, NoTerminals, NotBalanced, NothingSold,
 	OnItsWay, OnlyCity, OnlyCityHint, OpenOnes, Ours, PayShop, Place, Reinstall, ReinstallBody, Resume, ResumeBody, Retire, RetireBody, Serial, Settling,
-	Share, ShareHint, Shop, ShopID, Show, ShownOnce, SignedOn, Silent, SilentADay, Since, Stages, State, Status, StillAsked, Suspend, SuspendBody, Tenth,
+	Share, ShareHint, Shop, ShopID, Show, ShownOnce, SignedOn, Silent, SilentADay, Since, Single, SingleAllowed, SingleBody, Stages, State, Status, StillAsked, Suspend, SuspendBody, Tenth,
 	Terminal, Terminals, Theirs, Title, ToMerchants, Totalled, Trace, Transport, TransportLead, Version, VersionUnknown, Waits, WasDecided, Well,
 	WereAsked, What, WillAsk, Yes web.Text
 }{
@@ -47,7 +47,10 @@ var words = struct {
 	Decided:        web.Text{ZH: "裁定", EN: "Decided"},
 	DifferNote:     web.Text{ZH: "由人按终端流水裁定：付给商户，或放弃。", EN: "People decide by the terminal’s own journal: the shop is paid, or not."},
 	Differences:    web.Text{ZH: "批次差异", EN: "Differences"},
+	DoDouble:       web.Text{ZH: "只用双倍长密钥", EN: "Double length keys only"},
+	DoSingle:       web.Text{ZH: "允许单倍长密钥", EN: "Allow single length keys"},
 	Done:           web.Text{ZH: "已带走", EN: "It is taken down"},
+	DoubleBody:     web.Text{ZH: "下次签到起，网络管理码 001 会被拒绝（应答码 40）。现有密钥用到下次签到。", EN: "From its next sign-on, network code 001 is refused (40). The keys it has go on until then."},
 	Ended:          web.Text{ZH: "结束", EN: "Ended"},
 	Everyone:       web.Text{ZH: "全部", EN: "all"},
 	Few:            web.Text{ZH: "百分之一", EN: "one in a hundred"},
@@ -102,6 +105,9 @@ var words = struct {
 	Silent:         web.Text{ZH: "超过一天没有报文", EN: "silent for a day"},
 	SilentADay:     web.Text{ZH: "静默一天以上", EN: "silent for a day"},
 	Since:          web.Text{ZH: "自", EN: "Since"},
+	Single:         web.Text{ZH: "单倍长密钥", EN: "Single length keys"},
+	SingleAllowed:  web.Text{ZH: "允许（弱）", EN: "allowed, weak"},
+	SingleBody:     web.Text{ZH: "单倍长（DES）密钥可被穷举：截获的报文足以算出它。只给不能用双倍长密钥的旧终端，并尽快更换。", EN: "Single length (DES) keys can be found by trying all: an overheard message is enough. Only for an old terminal that can do no better, until it is replaced."},
 	Stages:         web.Text{ZH: "分批下发", EN: "Stages"},
 	State:          web.Text{ZH: "状态", EN: "State"},
 	Status:         web.Text{ZH: "状态上报", EN: "Status it sent"},
