@@ -136,6 +136,9 @@ func (elsewhere) Tapped(context.Context, string, string) (wearer.TapResult, erro
 	return wearer.TapResult{}, wearer.ErrNoTap
 }
 
+// Sign finds no slip.
+func (elsewhere) Sign(context.Context, string, string, []byte) error { return wearer.ErrNoTap }
+
 // Connect leaves it to the band's own agent.
 func (elsewhere) Connect(context.Context, string) {}
 

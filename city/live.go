@@ -14,8 +14,10 @@ import (
 	"time"
 
 	"koala/app"
+	"koala/calendar"
 	"koala/city/market"
 	"koala/city/street"
+	"koala/customer"
 	"koala/internal/clock"
 	"koala/spec/purse"
 	"koala/terminal"
@@ -69,6 +71,7 @@ type Live struct {
 	seen   tally
 	spark  sparks
 	inside map[string]bool // bands whose owners are in the network
+	payers []customer.ID   // residents, who pay by code now and then
 	taps   map[string][]heldTap
 
 	giving  sync.Mutex // a new band for a customer without one
@@ -415,6 +418,43 @@ func (l *Live) train(ctx context.Context, line *network.Line, at int, id string)
 		case <-time.After(min(wait, 5*time.Second)):
 		}
 	}
+}
+
+// openTills sets the shops in motion: strangers come in, and tills close.
+func (l *Live) openTills(ctx context.Context) {
+	if l.cfg.People < 0 {
+		return
+	}
+	dice := rand.New(rand.NewPCG(l.cfg.Seed, 400))
+	var visit, hour func() error
+	visit = func() error {
+		defer func() { l.in(time.Duration(3+dice.IntN(6))*time.Minute, "sale", visit) }() // one after the other: they share dice
+		_, err := l.market.Trade(ctx, dice, l.shopper(dice))
+		return err
+	}
+	hour = func() error {
+		l.in(time.Hour, "closing time", hour)
+		now := l.clock.Now().In(calendar.Beijing)
+		for _, s := range l.market.Shops() {
+			for _, t := range s.Tills {
+				if int(s.Closes) != now.Hour() || s.Closes == 0 {
+					continue
+				}
+				if _, _, err := l.market.Settle(ctx, t.ID); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
+	l.in(10*time.Minute, "sale", visit)
+	l.in(time.Hour, "closing time", hour)
+	var night func() error
+	night = func() error {
+		defer l.in(3*time.Hour, "night", night)
+		return l.market.Nights(ctx)
+	}
+	l.in(time.Hour, "night", night)
 }
 
 // remember and recall keep the tally beside the device images.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"time"
@@ -404,7 +403,8 @@ func (l *Live) saleResult(out market.Outcome, a wearer.TapAct) heldTap {
 		}
 	}
 	if out.Entry != nil {
-		r.rrn = out.Get(37)
+		r.rrn, r.stan = out.Get(37), out.STAN
+		r.Unsigned = out.Approved && unionpay.NeedsSignature(out.Entry)
 	}
 	switch {
 	case out.Approved && out.Entry.Kind == unionpay.TapSale:
@@ -457,43 +457,4 @@ func (l *Live) messages(ctx context.Context, rrn string) (out []wearer.Message, 
 		return err
 	})
 	return out, err
-}
-
-// openTills sets the shops in motion: strangers come in, and tills close.
-func (l *Live) openTills(ctx context.Context) {
-	if l.cfg.People < 0 {
-		return
-	}
-	dice := rand.New(rand.NewPCG(l.cfg.Seed, 400))
-	var visit, hour func() error
-	visit = func() error {
-		defer func() { l.in(time.Duration(3+dice.IntN(6))*time.Minute, "sale", visit) }() // one after the other: they share dice
-		all := l.market.Institutions()
-		cards := all[dice.IntN(len(all))].Cards
-		_, err := l.market.Trade(ctx, dice, market.Shopper{Card: &cards[1+dice.IntN(len(cards)-1)]})
-		return err
-	}
-	hour = func() error {
-		l.in(time.Hour, "closing time", hour)
-		now := l.clock.Now().In(calendar.Beijing)
-		for _, s := range l.market.Shops() {
-			for _, t := range s.Tills {
-				if int(s.Closes) != now.Hour() || s.Closes == 0 {
-					continue
-				}
-				if _, _, err := l.market.Settle(ctx, t.ID); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	}
-	l.in(10*time.Minute, "sale", visit)
-	l.in(time.Hour, "closing time", hour)
-	var night func() error
-	night = func() error {
-		defer l.in(3*time.Hour, "night", night)
-		return l.market.Nights(ctx)
-	}
-	l.in(time.Hour, "night", night)
 }

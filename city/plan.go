@@ -14,6 +14,7 @@ import (
 	"koala/terminal"
 	"koala/transit/network"
 	"koala/tsm"
+	"koala/wallet"
 )
 
 // plan lays out a person's day: to work, perhaps somewhere at noon, home in
@@ -280,6 +281,12 @@ func (s *sim) openMarket() (err error) {
 			}
 			return market.BankFault(1 + s.dice.IntN(int(market.Bounced)))
 		},
+		Code: func() market.CodeFault {
+			if !s.rolls(4 * s.rate.wire) {
+				return market.Fresh
+			}
+			return market.CodeFault(1 + s.dice.IntN(int(market.Invented)))
+		},
 		Note: s.inject,
 	}})
 	return err
@@ -318,8 +325,8 @@ func (s *sim) planMarket(morning time.Time) {
 	})
 }
 
-// trade is one visit: by somebody with a card of another institution, or by a
-// rider with a debit or e-cash card on the band.
+// trade is one visit: by somebody with a card of another institution, by a rider
+// with a debit or e-cash card on the band, or by one who shows a payment code.
 func (s *sim) trade() error {
 	who := market.Shopper{Fault: s.contact}
 	var r *rider
@@ -327,6 +334,8 @@ func (s *sim) trade() error {
 		r = s.people[s.dice.IntN(len(s.people))]
 		who.Band, who.Most = r.band, int64(5_00+s.dice.IntN(25_00))
 		switch ready := r.joined && !r.busy && !r.lost; {
+		case r.joined && s.dice.IntN(4) == 0: // the phone is not the band: it pays, whatever the band does
+			return s.tradeByCode(r)
 		case ready && r.more.debit != "":
 		case ready && r.more.cash != "" && r.more.now.fen > 0:
 			who.Cash, who.Most = true, min(who.Most, r.more.now.fen)
@@ -344,6 +353,25 @@ func (s *sim) trade() error {
 	}
 	if r != nil {
 		return r.look()
+	}
+	return nil
+}
+
+// tradeByCode has a rider pay out of the wallet, now and then more than there is.
+func (s *sim) tradeByCode(r *rider) error {
+	b, err := s.house.Book.Balance(wallet.Account(r.who))
+	if err != nil {
+		return fmt.Errorf("rider %d: %w", r.n, err)
+	}
+	who := market.Shopper{Payer: r.who, Most: int64(5_00 + s.dice.IntN(25_00))}
+	if s.dice.IntN(8) > 0 {
+		who.Most = min(who.Most, b.Available.Minor())
+	}
+	if who.Most <= 0 {
+		return nil
+	}
+	if _, err := s.market.Trade(s.ctx, s.dice, who); err != nil && !s.transient(err) {
+		return fmt.Errorf("rider %d shows a code: %w", r.n, err)
 	}
 	return nil
 }

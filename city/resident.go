@@ -72,6 +72,9 @@ func (r *resident) join() error {
 	if err := r.register(); err != nil {
 		return fmt.Errorf("resident %d: %w", r.n, err)
 	}
+	l.mu.Lock()
+	l.payers = append(l.payers, customer.ID(r.who))
+	l.mu.Unlock()
 	var err error
 	if r.band, err = l.bandFor(r.ctx, r.who, fmt.Sprintf("resident-%03d", r.n)); err != nil {
 		return fmt.Errorf("resident %d: %w", r.n, err)

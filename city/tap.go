@@ -39,6 +39,7 @@ type heldTap struct {
 	reason terminal.Reason
 	visit  *street.Visit // at a shop or site
 	rrn    string        // at a shop whose terminal asks the switch
+	stan   uint32        // and its trace number there
 }
 
 // Tap holds the person's band to a gate. The same Ref again is the same tap.
@@ -134,17 +135,16 @@ func (l *Live) recallTap(who, ref string) (heldTap, bool) {
 }
 
 // Tapped shows how a tap ended.
-func (l *Live) Tapped(ctx context.Context, who, ref string) (wearer.TapResult, error) {
+func (l *Live) Tapped(ctx context.Context, who, ref string) (_ wearer.TapResult, err error) {
 	t, known := l.recallTap(who, ref)
 	if !known {
 		return wearer.TapResult{}, fmt.Errorf("tap %q: %w", ref, wearer.ErrNoTap)
 	}
 	if t.card == "" && t.visit == nil {
-		var err error
 		t.Messages, err = l.messages(ctx, t.rrn)
 		return t.TapResult, err
 	}
-	err := l.house.Store.Read(ctx, func(q *db.Query) (err error) {
+	err = l.house.Store.Read(ctx, func(q *db.Query) (err error) {
 		switch {
 		case t.visit == nil:
 			t.Trip, err = journeyOf(q, t.card, t.seq)

@@ -4,15 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"koala/band"
+	"koala/city/market"
 	"koala/city/street"
 	"koala/internal/clock"
 	"koala/internal/db"
 	"koala/internal/fail"
 	"koala/issuing"
 	"koala/tsm"
+	"koala/wallet"
 	"koala/web/wearer"
 )
 
@@ -192,4 +195,45 @@ func (l *Live) give(ctx context.Context, owner, stem string, n int) (string, err
 		return id, l.street.GiveBand(ctx, owner, id)
 	}
 	return "", fmt.Errorf("band for %s: %w", owner, street.ErrNoBand)
+}
+
+// Sign puts a signature onto the slip of a sale, at the terminal that took it.
+func (l *Live) Sign(ctx context.Context, who, ref string, picture []byte) error {
+	t, known := l.recallTap(who, ref)
+	if !known {
+		return fmt.Errorf("tap %q: %w", ref, wearer.ErrNoTap)
+	}
+	if !t.Unsigned {
+		return nil
+	}
+	slip, err := l.market.Sign(ctx, t.Gate, t.stan, picture)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range l.taps[who] {
+		if x := &l.taps[who][i]; x.Ref == ref {
+			x.Receipt, x.ReceiptZH, x.Unsigned, x.Signature = slip[0], slip[1], false, picture
+		}
+	}
+	return nil
+}
+
+// shopper is who comes next: one in five pays by a code out of a wallet that has
+// enough for it, the others with a card of another bank.
+func (l *Live) shopper(dice *rand.Rand) market.Shopper {
+	const least = 10_00
+	l.mu.Lock()
+	payers := l.payers
+	l.mu.Unlock()
+	if len(payers) > 0 && dice.IntN(5) == 0 {
+		who := payers[dice.IntN(len(payers))]
+		if b, err := wallet.BalanceOf(l.house.Book, who); err == nil && b.Available.Minor() > least {
+			return market.Shopper{Payer: who, Most: b.Available.Minor() / 2}
+		}
+	}
+	all := l.market.Institutions()
+	cards := all[dice.IntN(len(all))].Cards
+	return market.Shopper{Card: &cards[1+dice.IntN(len(cards)-1)]}
 }

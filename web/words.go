@@ -327,6 +327,7 @@ var failuresZH = map[string]string{
 	"city.house":                 "平台没有接受设备送来的内容。",
 	"city.no_band":               "城市里没有这只手环。",
 	"city.no_reader":             "城市里没有这台闸机或公交车。",
+	"city.unsigned":              "这笔交易的签购单已不能再签名。",
 	"city.no_till":               "城市里没有这台收银终端。",
 	"device.body":                "报文不是这个地址所要的。",
 	"device.no_address":          "设备没有这个地址。",
@@ -441,6 +442,7 @@ var failuresZH = map[string]string{
 	"wearer.no_tap":              "这次刷卡已不再保留，行程里还能看到。",
 	"wearer.no_use":              "您没有这笔付款、用餐、开门或用券记录。",
 	"wearer.no_wrist":            "这只手环由人戴着，请在手环上操作。",
+	"wearer.signature":           "这不是签名：请手写，或输入姓名。",
 	"wearer.pin":                 "卡片密码为 4 到 6 位数字，两次要一样。",
 	"wearer.no_trip":             "您没有这次行程。",
 }

@@ -169,6 +169,9 @@ func (m *Market) End(ctx context.Context) error {
 		}
 		return nil
 	})
+	if err == nil {
+		err = m.wallets(ctx)
+	}
 	if err != nil {
 		return err
 	}

@@ -23,15 +23,17 @@ import (
 	"koala/calendar"
 	"koala/city/foreign"
 	"koala/city/street"
+	"koala/customer"
 	"koala/internal/clock"
 	"koala/internal/fail"
 )
 
 // What can go wrong, beside what shoppers see.
 var (
-	ErrNoTill = fail.Define(fail.NotFound, "city.no_till", "there is no such till in the city")
-	ErrNoFile = errors.New("market: the institution is not simulated") // its files come from outside
-	ErrWrong  = errors.New("market: the books and what happened differ")
+	ErrNoTill   = fail.Define(fail.NotFound, "city.no_till", "there is no such till in the city")
+	ErrUnsigned = fail.Define(fail.Conflict, "city.unsigned", "the slip cannot be signed any more")
+	ErrNoFile   = errors.New("market: the institution is not simulated") // its files come from outside
+	ErrWrong    = errors.New("market: the books and what happened differ")
 )
 
 // Faults are the seams. Each is asked at every occasion; nil: nothing goes
@@ -42,6 +44,7 @@ type Faults struct {
 	Host  func() foreign.Fault // of a message that an institution's host gets
 	Paper func() PaperFault    // of a line of a clearing file
 	Bank  func() BankFault     // of a line that the bank writes
+	Code  func() CodeFault     // of a payment code that is shown
 	Note  func(name string)    // is told what went wrong
 }
 
@@ -74,6 +77,8 @@ type Market struct {
 	counts map[string]int64
 
 	sales      []sold // that may be given back
+	codes      map[customer.ID]drawnCode
+	drawn      int
 	quarrelled bool
 	fresh      bool             // no house knew the shops before
 	disputed   map[string]int64 // fen that chargebacks took from payees
@@ -84,7 +89,7 @@ func New(cfg Config) (*Market, error) {
 	if cfg.Rand == nil {
 		cfg.Rand = func(string) io.Reader { return clock.Entropy() }
 	}
-	m := &Market{cfg: cfg, byID: map[string]*Till{}, abroad: map[string]*Institution{}, nights: nights{Through: map[string]bool{}}, counts: map[string]int64{}, disputed: map[string]int64{}}
+	m := &Market{cfg: cfg, byID: map[string]*Till{}, abroad: map[string]*Institution{}, nights: nights{Through: map[string]bool{}}, counts: map[string]int64{}, disputed: map[string]int64{}, codes: map[customer.ID]drawnCode{}}
 	for _, d := range definitions {
 		shop := &Shop{Definition: d}
 		for n := range d.Tills {

@@ -1,10 +1,17 @@
 package market_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
+	"image"
+	"image/color"
+	"image/png"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,10 +20,14 @@ import (
 	"koala/city/foreign"
 	"koala/city/market"
 	"koala/city/street"
+	"koala/customer"
 	"koala/internal/clock"
 	"koala/internal/db"
+	"koala/money"
 	"koala/reconcile"
+	"koala/switching"
 	"koala/terminal/unionpay"
+	"koala/wallet"
 )
 
 var ctx = context.Background()
@@ -27,6 +38,8 @@ type town struct {
 	now *clock.Virtual
 	h   *app.House
 	m   *market.Market
+
+	payers map[customer.ID]bool
 }
 
 func open(t *testing.T, f market.Faults) *town {
@@ -137,6 +150,88 @@ func TestAQuietDay(t *testing.T) {
 	}
 }
 
+// payer is a customer with a wallet, made when first asked for.
+func (w *town) payer(n int) customer.ID {
+	w.Helper()
+	id := customer.ID(fmt.Sprintf("cust_payer%d", n))
+	if w.payers == nil {
+		w.payers = map[customer.ID]bool{}
+	}
+	if !w.payers[id] {
+		w.payers[id] = true
+		err := w.h.Store.Write(ctx, func(tx *db.Tx) error {
+			err := wallet.Open(tx, id)
+			if err == nil {
+				_, err = wallet.Fund(tx, "fund:"+string(id), id, money.Fen(4000_00))
+			}
+			return err
+		})
+		if err != nil {
+			w.Fatal(err)
+		}
+	}
+	return id
+}
+
+// TestCodes: a payment code pays at every till, once and in its minute, and what
+// it paid goes back whole or in part.
+func TestCodes(t *testing.T) {
+	var fault market.CodeFault
+	w := open(t, market.Faults{Code: func() market.CodeFault { return fault }})
+	dice := rand.New(rand.NewPCG(3, 3))
+	for n := range 60 {
+		w.now.Advance(2 * time.Minute)
+		if fault = market.Fresh; n > 20 && n%2 == 0 {
+			fault = market.CodeFault(1 + n/2%3)
+		}
+		if _, err := w.m.Trade(ctx, dice, market.Shopper{Payer: w.payer(0), Most: 40_00}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.settle()
+	w.days(4)
+	w.end()
+	c := w.m.Counts()
+	t.Log(c)
+	if c["approved: sale"] < 25 || c["codes not taken"] < 20 || c["approved: void"] == 0 || c["approved: refund"] == 0 {
+		t.Error(c)
+	}
+}
+
+// TestSign: a slip that is signed by a stripe says so, once, and the switch has
+// the picture before the batch is settled.
+func TestSign(t *testing.T) {
+	w := open(t, market.Faults{})
+	c := w.m.Institutions()[0].Cards[0]
+	sale := w.do("jialian.1", market.Order{Order: unionpay.Order{Kind: unionpay.Sale, Fen: 123_45, Card: unionpay.Card{Track2: c.Track2}}, PIN: c.PIN})
+	if _, err := w.m.Sign(ctx, "jialian.1", sale.STAN, []byte("no picture")); !errors.Is(err, market.ErrUnsigned) {
+		t.Errorf("no picture: %v", err)
+	}
+	var picture bytes.Buffer
+	if err := png.Encode(&picture, image.NewPaletted(image.Rect(0, 0, 480, 160), color.Palette{color.White, color.Black})); err != nil {
+		t.Fatal(err)
+	}
+	slip, err := w.m.Sign(ctx, "jialian.1", sale.STAN, picture.Bytes())
+	if err != nil || !strings.Contains(strings.Join(slip[0], "\n"), "signed electronically") || !strings.Contains(strings.Join(slip[1], "\n"), "电子签名") {
+		t.Fatal(slip, err)
+	}
+	if _, err := w.m.Sign(ctx, "jialian.1", sale.STAN, picture.Bytes()); !errors.Is(err, market.ErrUnsigned) {
+		t.Errorf("twice: %v", err)
+	}
+	w.settle()
+	var txn switching.Txn
+	err = w.h.Store.Read(ctx, func(q *db.Query) (err error) {
+		txn, err = switching.Transaction(q, sale.Get(37))
+		return err
+	})
+	if got, bad := w.h.Switch.Signature(ctx, txn); err != nil || bad != nil || !bytes.Equal(got, picture.Bytes()) {
+		t.Error("the switch has another picture", err, bad)
+	}
+	if _, err := w.m.Sign(ctx, "jialian.1", sale.STAN, picture.Bytes()); !errors.Is(err, market.ErrUnsigned) {
+		t.Errorf("of a batch that is over: %v", err)
+	}
+}
+
 // seams are faults that dice choose, so many in a thousand.
 func seams(dice *rand.Rand, line, power, host, paper, bank int, notes map[string]int) market.Faults {
 	pick := func(perMille, kinds int) int {
@@ -154,6 +249,7 @@ func seams(dice *rand.Rand, line, power, host, paper, bank int, notes map[string
 		},
 		Paper: func() market.PaperFault { return market.PaperFault(pick(paper, 4)) },
 		Bank:  func() market.BankFault { return market.BankFault(pick(bank, 4)) },
+		Code:  func() market.CodeFault { return market.CodeFault(pick(4*line, 3)) },
 		Note:  func(name string) { notes[name]++ },
 	}
 }
@@ -162,7 +258,7 @@ func seams(dice *rand.Rand, line, power, host, paper, bank int, notes map[string
 func TestADayOfFaults(t *testing.T) {
 	seen := map[string]int64{}
 	for seed := range uint64(3) {
-		dice := rand.New(rand.NewPCG(seed, 7))
+		dice := rand.New(rand.NewPCG(seed, 11))
 		notes := map[string]int{}
 		calm := false
 		f := seams(dice, 60, 40, 60, 60, 150, notes)
@@ -202,7 +298,11 @@ func TestADayOfFaults(t *testing.T) {
 			for range 120 {
 				w.now.Advance(3 * time.Minute)
 				i := w.m.Institutions()[dice.IntN(3)]
-				if _, err := w.m.Trade(ctx, dice, market.Shopper{Card: &i.Cards[dice.IntN(len(i.Cards))]}); err != nil {
+				who := market.Shopper{Card: &i.Cards[dice.IntN(len(i.Cards))]}
+				if dice.IntN(4) == 0 {
+					who = market.Shopper{Payer: w.payer(dice.IntN(3)), Most: 300_00}
+				}
+				if _, err := w.m.Trade(ctx, dice, who); err != nil {
 					t.Fatal(err)
 				}
 				if dice.IntN(5) == 0 {

@@ -168,6 +168,34 @@ func (t *Till) say(out *Outcome, o Order) {
 	}
 }
 
+// Sign has the cardholder sign on the terminal's pad, for a transaction of its
+// open batch: the picture, PNG, is on the slip and goes to the acquirer before
+// the batch is settled. It gives the slip, English and Chinese.
+func (m *Market) Sign(ctx context.Context, id string, stan uint32, picture []byte) (slip [2][]string, err error) {
+	t, err := m.Till(id)
+	if err != nil {
+		return slip, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.on(ctx); err != nil {
+		return slip, fmt.Errorf("till %s: %w", id, err)
+	}
+	t.ctx = ctx
+	wrong := t.dev.Sign(stan, picture)
+	if err := t.after(wrong); err != nil {
+		return slip, err
+	}
+	e, known := (*unionpay.Entry)(nil), false
+	if t.dev != nil {
+		e, known = t.dev.Entry(stan)
+	}
+	if wrong != nil || !known {
+		return slip, fmt.Errorf("till %s, %06d: %w", id, stan, errors.Join(ErrUnsigned, wrong))
+	}
+	return [2][]string{t.dev.Receipt(e, false, false), t.dev.Receipt(e, false, true)}, nil
+}
+
 // cut has the power fail at a write of what comes, if it is to.
 func (t *Till) cut() {
 	if t.m.cfg.Faults.Power == nil {

@@ -7,6 +7,7 @@ import (
 
 	"koala/band"
 	"koala/calendar"
+	"koala/customer"
 	"koala/dispute"
 	"koala/internal/db"
 	"koala/issuing"
@@ -23,6 +24,7 @@ type Dice interface{ IntN(n int) int }
 type Shopper struct {
 	Card  *Card             // of another institution; nil: a band
 	Band  string            // whose element is held to the terminal, or inserted
+	Payer customer.ID       // or who shows a payment code instead and pays out of the wallet
 	Cash  bool              // it pays from its e-cash by a tap
 	Most  int64             // what the shopper may spend, fen; 0: whatever it costs
 	Fault func() band.Fault // what a contact suffers
@@ -32,7 +34,7 @@ type Shopper struct {
 type sold struct {
 	till, rrn string
 	fen       uint64
-	card      Card
+	card      Card // none: paid by code
 	at        time.Time
 }
 
@@ -43,6 +45,9 @@ const maxSold = 200
 // and paid; sometimes voided, with a tip, or a sale of before is given back.
 func (m *Market) Trade(ctx context.Context, dice Dice, who Shopper) (Outcome, error) {
 	s := m.shops[dice.IntN(len(m.shops))]
+	for who.Payer != "" && s.Mobile { // it seals no sale without a card
+		s = m.shops[dice.IntN(len(m.shops))]
+	}
 	for who.Card != nil && who.Card.Credit && s.Mobile && dice.IntN(oddly) > 0 { // its reader may not take credit cards
 		s = m.shops[dice.IntN(len(m.shops))]
 	}
@@ -51,10 +56,13 @@ func (m *Market) Trade(ctx context.Context, dice Dice, who Shopper) (Outcome, er
 	if who.Most > 0 {
 		fen = min(fen, uint64(who.Most))
 	}
-	if who.Card != nil && dice.IntN(100) < 6 {
+	if (who.Card != nil || who.Payer != "") && dice.IntN(100) < 6 {
 		if out, did, err := m.giveBack(ctx, dice); did || err != nil {
 			return out, err
 		}
+	}
+	if who.Payer != "" {
+		return m.tradeByCode(ctx, dice, t, fen, who.Payer)
 	}
 	o := Order{Order: unionpay.Order{Kind: unionpay.Sale, Fen: fen}}
 	if s.Holds && !who.Cash && dice.IntN(2) == 0 {
@@ -181,7 +189,8 @@ func (m *Market) giveBack(ctx context.Context, dice Dice) (out Outcome, did bool
 	if dice.IntN(2) == 0 {
 		fen = 1 + uint64(dice.IntN(int(s.fen)))
 	}
-	out, err = m.Do(ctx, s.till, Order{Order: unionpay.Order{Kind: unionpay.Refund, RRN: s.rrn, Fen: fen, Card: unionpay.Card{PAN: s.card.Number, Expiry: s.card.Expiry}}})
+	back := unionpay.Order{Kind: unionpay.Refund, RRN: s.rrn, Fen: fen, Card: unionpay.Card{PAN: s.card.Number, Expiry: s.card.Expiry}}
+	out, err = m.Do(ctx, s.till, Order{Order: back})
 	m.told(out, Order{Order: unionpay.Order{Kind: unionpay.Refund}})
 	return out, true, err
 }

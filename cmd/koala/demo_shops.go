@@ -319,7 +319,11 @@ func (s *shops) quarrels(ctx context.Context) error {
 			return err
 		}
 		back, asked, charged := list[2], list[4], list[7]
-		if _, err := s.house.Switch.GiveBack(ctx, switching.GiveBack{RRN: back.RRN, Shop: x.Payee, Amount: money.Fen(back.Due.Minor() / 2), Key: "demo"}); err != nil {
+		_, err = s.house.Switch.GiveBack(ctx, switching.GiveBack{RRN: back.RRN, Shop: x.Payee, Amount: money.Fen(back.Due.Minor() / 2), Key: "demo"})
+		if err == nil {
+			err = s.house.Switch.Tick(ctx, s.clock.Now()) // the bank hears of it before its day ends
+		}
+		if err != nil {
 			return err
 		}
 		return s.house.Store.Write(ctx, func(tx *db.Tx) error {

@@ -135,6 +135,76 @@ class SumChosen extends HTMLElement {
   disconnectedCallback() { removeEventListener('pageshow', this.sum); }
 }
 
+// A pad for a signature: drawn with a pointer, or a name that is typed. The form
+// takes it as a picture, black on white.
+class SignPad extends HTMLElement {
+  connectedCallback() {
+    this.canvas = this.querySelector('canvas');
+    this.field = this.querySelector('[name=picture]');
+    this.typed = this.querySelector('[data-name]');
+    this.button = this.querySelector('button:not([type=button])');
+    this.querySelector('[data-clear]').addEventListener('click', () => { this.typed.value = ''; this.clear(); });
+    this.typed.addEventListener('input', () => this.write(this.typed.value.trim()));
+    this.canvas.addEventListener('pointerdown', (e) => this.down(e));
+    this.canvas.addEventListener('pointermove', (e) => this.move(e));
+    for (const end of ['pointerup', 'pointercancel']) this.canvas.addEventListener(end, () => this.up());
+    this.clear();
+    if (this.typed.value.trim()) this.write(this.typed.value.trim()); // a browser that kept the form
+  }
+  clear() {
+    const c = this.pen = this.canvas.getContext('2d');
+    c.fillStyle = '#fff';
+    c.fillRect(0, 0, this.canvas.width, this.canvas.height);
+    c.strokeStyle = c.fillStyle = '#000';
+    c.lineWidth = 3;
+    c.lineCap = c.lineJoin = 'round';
+    this.keep(0);
+  }
+  keep(ink) {
+    this.ink = ink;
+    this.button.disabled = ink < 24;
+    this.field.value = ink < 24 ? '' : this.canvas.toDataURL('image/png');
+  }
+  write(name) {
+    this.clear();
+    if (!name) return;
+    let size = 72;
+    do {
+      this.pen.font = `italic ${size}px "Snell Roundhand", "Segoe Script", "KaiTi", "STKaiti", cursive`;
+      size -= 4;
+    } while (size > 16 && this.pen.measureText(name).width > this.canvas.width - 40);
+    this.pen.textBaseline = 'middle';
+    this.pen.fillText(name, 20, this.canvas.height / 2);
+    this.keep(1e3);
+  }
+  at(e) {
+    const box = this.canvas.getBoundingClientRect();
+    return [(e.clientX - box.left) * this.canvas.width / box.width, (e.clientY - box.top) * this.canvas.height / box.height];
+  }
+  down(e) {
+    if (this.typed.value) { this.typed.value = ''; this.clear(); }
+    this.canvas.setPointerCapture(e.pointerId);
+    this.last = this.at(e);
+    e.preventDefault();
+  }
+  move(e) {
+    if (!this.last) return;
+    const to = this.at(e);
+    this.pen.beginPath();
+    this.pen.moveTo(...this.last);
+    this.pen.lineTo(...to);
+    this.pen.stroke();
+    this.ink += Math.hypot(to[0] - this.last[0], to[1] - this.last[1]);
+    this.last = to;
+  }
+  up() {
+    if (!this.last) return;
+    this.last = undefined;
+    this.keep(this.ink);
+  }
+}
+
+customElements.define('sign-pad', SignPad);
 customElements.define('code-pad', CodePad);
 customElements.define('sum-chosen', SumChosen);
 customElements.define('live-number', LiveNumber);

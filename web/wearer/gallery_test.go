@@ -1,8 +1,14 @@
 package wearer_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
 	"fmt"
+	"image"
+	"image/color"
+	"image/draw"
+	"image/png"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -278,6 +284,16 @@ func (g *gallery) Tapped(_ context.Context, _, ref string) (wearer.TapResult, er
 		return t, wearer.ErrNoTap
 	}
 	return t, nil
+}
+
+func (g *gallery) Sign(_ context.Context, _, ref string, picture []byte) error {
+	t, ok := g.taps[ref]
+	if !ok {
+		return wearer.ErrNoTap
+	}
+	t.Unsigned, t.Signature = false, picture
+	g.taps[ref] = t
+	return nil
 }
 func (g *gallery) Connect(context.Context, string) {}
 
@@ -576,4 +592,45 @@ func TestPayCode(t *testing.T) {
 	s := newGallery().show(t)
 	wants(t, s.get("/my/wallet"), "Show a payment code", `action="/my/wallet/code"`)
 	wants(t, s.post("/my/wallet/code", nil), "2812 3456 7890 1234 57", "<svg viewBox=\"0 0 29 29\"", "M4 4h1v1h-1z", "It pays once, until 10:01:00")
+}
+
+// pictured is a canvas as a browser sends it.
+func pictured(t *testing.T, wide, high, strokes int) string {
+	t.Helper()
+	m := image.NewRGBA(image.Rect(0, 0, wide, high))
+	draw.Draw(m, m.Bounds(), image.White, image.Point{}, draw.Src)
+	for n := range strokes {
+		m.Set(20+n%(wide-40), high/2+n/(wide-40), color.Gray{uint8(n % 90)})
+	}
+	var out bytes.Buffer
+	if err := png.Encode(&out, m); err != nil {
+		t.Fatal(err)
+	}
+	return "data:image/png;base64," + base64.StdEncoding.EncodeToString(out.Bytes())
+}
+
+// A sale whose slip wants a signature shows a pad, and what is drawn there is on
+// the slip, in two colours and small enough for any terminal.
+func TestSign(t *testing.T) {
+	g := newGallery()
+	s := g.show(t)
+	g.taps["tap-s"] = wearer.TapResult{Ref: "tap-s", Gate: "till.1", Reader: wearer.ReaderTill, Kind: wearer.TapOnline, Fen: 12_00, BalanceFen: -1, Unsigned: true,
+		Receipt: []string{"signature ____"}}
+	wants(t, s.get("/my/taps/tap-s"), "<sign-pad>", "<canvas", "Or write your name", "signature ____")
+	for _, bad := range []string{"", "data:image/png;base64,AAAA", "data:image/png;base64,!", pictured(t, 480, 160, 3), pictured(t, 900, 160, 400)} {
+		wants(t, s.post("/my/taps/tap-s/sign", url.Values{"picture": {bad}}), "this is no signature")
+		if g.taps["tap-s"].Signature != nil {
+			t.Errorf("%.30q is taken", bad)
+		}
+	}
+	s.post("/my/taps/tap-s/sign", url.Values{"picture": {pictured(t, 480, 160, 2000)}})
+	picture := g.taps["tap-s"].Signature
+	if c, err := png.DecodeConfig(bytes.NewReader(picture)); err != nil || len(picture) > 4096 || c.Width != 480 {
+		t.Errorf("%d bytes, %+v, %v", len(picture), c, err)
+	}
+	page := s.get("/my/taps/tap-s")
+	wants(t, page, `class="signed"`, base64.StdEncoding.EncodeToString(picture))
+	if strings.Contains(page, "<sign-pad>") {
+		t.Error("signed twice")
+	}
 }

@@ -111,6 +111,8 @@ type TapResult struct {
 	Trip               string   // id, may be empty until the gate's batch is in
 	Payment            string   // id for its page, empty until handed in
 	Receipt, ReceiptZH []string // lines of the slip, as the till prints them
+	Unsigned           bool     // the slip waits for the cardholder's signature
+	Signature          []byte   // picture on the slip, PNG; nil: none
 	Messages           []Message
 }
 
@@ -155,6 +157,9 @@ type Street interface {
 	Gates(ctx context.Context) ([]Gate, error)
 	Tap(ctx context.Context, who string, a TapAct) error
 	Tapped(ctx context.Context, who, ref string) (TapResult, error) // the last ones are remembered
+	// Sign puts the picture of a signature, PNG, onto the slip of a sale that waits
+	// for one. Again it changes nothing.
+	Sign(ctx context.Context, who, ref string, picture []byte) error
 	// Connect lets the band's agent fetch and run what waits for it, soon and
 	// in the background.
 	Connect(ctx context.Context, who string)

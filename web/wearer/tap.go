@@ -1,9 +1,14 @@
 package wearer
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"encoding/base64"
 	"fmt"
+	"image"
+	"image/color"
+	"image/png"
 	"net/http"
 	"slices"
 	"strconv"
@@ -408,4 +413,73 @@ func (v tappedView) holdsMoney() bool {
 		return false // the till could not read it
 	}
 	return v.tap.Kind != TapTorn && v.tap.Kind != TapOpened && (v.card == nil || v.card.For != issuing.Coupon && v.card.For != issuing.Door && v.card.For != issuing.Credit)
+}
+
+// Bounds of a picture that a pad sends, and what of it must be drawn: dots.
+const (
+	maxDrawn  = 256 << 10 // characters of the form field
+	maxWide   = 800
+	maxHigh   = 400
+	leastInk  = 40
+	darkBelow = 0x9000 // of 0xFFFF
+)
+
+// pictureLead is how a browser begins a canvas.
+const pictureLead = "data:image/png;base64,"
+
+// inked makes a pad's picture two colours of it, which any terminal can keep: a
+// canvas has soft edges and weighs ten times as much.
+func inked(field string) ([]byte, error) {
+	body, found := strings.CutPrefix(field, pictureLead)
+	if !found || len(field) > maxDrawn {
+		return nil, ErrSignature
+	}
+	raw, err := base64.StdEncoding.DecodeString(body)
+	if err != nil {
+		return nil, ErrSignature
+	}
+	if c, err := png.DecodeConfig(bytes.NewReader(raw)); err != nil || c.Width > maxWide || c.Height > maxHigh {
+		return nil, ErrSignature
+	}
+	from, err := png.Decode(bytes.NewReader(raw))
+	if err != nil {
+		return nil, ErrSignature
+	}
+	at := from.Bounds()
+	to, ink := image.NewPaletted(image.Rect(0, 0, at.Dx(), at.Dy()), color.Palette{color.White, color.Black}), 0
+	for y := range at.Dy() {
+		for x := range at.Dx() {
+			c := from.At(at.Min.X+x, at.Min.Y+y)
+			if _, _, _, opaque := c.RGBA(); opaque > 0xFFFF/2 && color.Gray16Model.Convert(c).(color.Gray16).Y < darkBelow {
+				to.SetColorIndex(x, y, 1)
+				ink++
+			}
+		}
+	}
+	if ink < leastInk {
+		return nil, ErrSignature
+	}
+	var out bytes.Buffer
+	if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&out, to); err != nil {
+		return nil, fmt.Errorf("a signature: %w", err)
+	}
+	return out.Bytes(), nil
+}
+
+// sign puts the cardholder's signature onto the slip of a sale.
+func (p pages) sign(w http.ResponseWriter, r *http.Request) error {
+	ref := r.PathValue("ref")
+	picture, err := inked(r.PostFormValue("picture"))
+	if err == nil {
+		err = p.Street.Sign(r.Context(), who(r), ref, picture)
+	}
+	if err != nil {
+		return p.sorry(w, r, "/my/taps/"+ref, err)
+	}
+	return web.Redirect(w, r, "/my/taps/"+ref, web.Toast{Tone: web.Good, Text: words.SignDone.In(r.Context())})
+}
+
+// drawn is the signature as a picture for the page.
+func (t TapResult) drawn() string {
+	return pictureLead + base64.StdEncoding.EncodeToString(t.Signature)
 }

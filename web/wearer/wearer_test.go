@@ -85,6 +85,15 @@ func (s *street) Tapped(_ context.Context, _, ref string) (wearer.TapResult, err
 	return t, nil
 }
 
+func (s *street) Sign(_ context.Context, _, ref string, picture []byte) error {
+	t, ok := s.taps[ref]
+	if !ok {
+		return wearer.ErrNoTap
+	}
+	t.Unsigned, t.Signature = false, picture
+	s.taps[ref] = t
+	return nil
+}
 func (s *street) Connect(ctx context.Context, _ string) {
 	if err := s.band.Run(ctx, link{s.tsm}); err != nil {
 		panic(err)
