@@ -71,8 +71,8 @@ func Routes(q db.Reader, after string, limit int) (out []Route, err error) {
 
 // SetRoute writes a route; Reload makes the switch use it.
 func SetRoute(tx *db.Tx, r Route) error {
-	if r.Prefix == "" || len(r.Prefix) > 12 || strings.Trim(r.Prefix, "0123456789") != "" || len(r.Host) > 32 || r.StandIn < 0 {
-		return fmt.Errorf("route %q: %w", r.Prefix, ErrState)
+	if err := r.check(); err != nil {
+		return err
 	}
 	_, err := tx.Exec(`INSERT INTO switching_route (prefix, length, host, class, abroad, standin, source) VALUES ($1, $2, $3, $4, $5, $6, $7)
 		ON CONFLICT (prefix, length) DO UPDATE SET host = excluded.host, class = excluded.class, abroad = excluded.abroad, standin = excluded.standin, source = excluded.source`,

@@ -13,6 +13,7 @@ import (
 	"koala/issuing/bin"
 	"koala/money"
 	"koala/settlement"
+	"koala/switching/proposal"
 	"koala/switching/referral"
 	"koala/switching/single"
 )
@@ -121,6 +122,7 @@ var Schema = db.Schema{Owner: "switching", Steps: []string{
 	DROP INDEX switching_txn_shop;
 	CREATE INDEX switching_txn_original ON switching_txn (original) WHERE original <> ''`,
 	single.Step,
+	proposal.Step,
 }}
 
 // inOrder has transactions lie in the order in which they came: what one commit

@@ -12,6 +12,7 @@ package switching
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -21,6 +22,8 @@ import (
 	"koala/internal/fail"
 	"koala/issuing"
 	"koala/money"
+	"koala/switching/proposal"
+	"koala/switching/referral"
 	"koala/switching/tally"
 )
 
@@ -445,4 +448,36 @@ func newest(q db.Reader, tid string, limit int, where string, args []any) (out [
 			batch = min(batch, 1)
 		}
 	}
+}
+
+// Desk is the house's desk for shops that call.
+func (h *Host) Desk() *referral.Desk { return referral.New(h.bank, h.keys) }
+
+// check refuses what is no route.
+func (r Route) check() error {
+	if r.Prefix == "" || len(r.Prefix) > 12 || strings.Trim(r.Prefix, "0123456789") != "" || len(r.Host) > 32 || r.StandIn < 0 {
+		return fmt.Errorf("route %q: %w", r.Prefix, ErrState)
+	}
+	return nil
+}
+
+// ProposeRoute keeps a route that another person has to confirm before the switch
+// goes by it.
+func ProposeRoute(tx *db.Tx, r Route, by, why string) (proposal.Proposal, error) {
+	if err := r.check(); err != nil {
+		return proposal.Proposal{}, err
+	}
+	return proposal.Make(tx, fmt.Sprintf("route %s/%d", r.Prefix, r.Length), r, by, why)
+}
+
+// ConfirmRoute makes a proposed route; Reload makes the switch use it.
+func ConfirmRoute(tx *db.Tx, id, by string) (r Route, err error) {
+	p, err := proposal.Confirm(tx, id, by)
+	if err == nil {
+		err = p.Read(&r)
+	}
+	if err == nil {
+		err = SetRoute(tx, r)
+	}
+	return r, err
 }

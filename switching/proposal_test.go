@@ -1,0 +1,70 @@
+package switching_test
+
+import (
+	"errors"
+	"testing"
+
+	"koala/internal/db"
+	"koala/switching"
+	"koala/switching/proposal"
+)
+
+// TestRouteProposal: a route changes when two people have said so, once.
+func TestRouteProposal(t *testing.T) {
+	h := open(t, true, nil)
+	want := switching.Route{Prefix: "99887766", Class: "debit", StandIn: 10_00, Source: "staff"}
+	var p proposal.Proposal
+	unit := func(f func(tx *db.Tx) error) error { return h.store.Write(ctx, f) }
+	propose := func() error {
+		return unit(func(tx *db.Tx) (err error) {
+			made, err := switching.ProposeRoute(tx, want, "lin", "a new range")
+			if err == nil {
+				p = made
+			}
+			return err
+		})
+	}
+	confirm := func(by string) error {
+		return unit(func(tx *db.Tx) error { _, err := switching.ConfirmRoute(tx, p.ID, by); return err })
+	}
+	there := func() (yes bool) {
+		h.read(func(q *db.Query) error {
+			list, err := switching.Routes(q, "9988776", 1)
+			yes = len(list) == 1 && list[0] == want
+			return err
+		})
+		return yes
+	}
+	if err := propose(); err != nil || there() {
+		t.Fatalf("proposed: %v, there %v", err, there())
+	}
+	if err := propose(); !errors.Is(err, proposal.ErrSame) {
+		t.Errorf("twice: %v", err)
+	}
+	if err := confirm("lin"); !errors.Is(err, proposal.ErrSelf) || there() {
+		t.Errorf("by oneself: %v", err)
+	}
+	if err := unit(func(tx *db.Tx) error { _, err := proposal.Undo(tx, p.ID, "lin"); return err }); err != nil {
+		t.Fatal(err)
+	}
+	if err := confirm("wang"); !errors.Is(err, proposal.ErrState) || there() {
+		t.Errorf("taken back: %v", err)
+	}
+	if err := propose(); err != nil {
+		t.Fatal(err)
+	}
+	if err := confirm("wang"); err != nil || !there() {
+		t.Errorf("confirmed: %v, there %v", err, there())
+	}
+	if err := confirm("zhou"); !errors.Is(err, proposal.ErrState) {
+		t.Errorf("twice: %v", err)
+	}
+	p.ID = "prop_none"
+	if err := confirm("wang"); !errors.Is(err, proposal.ErrNotFound) {
+		t.Errorf("none: %v", err)
+	}
+	want.Prefix = "x"
+	if err := propose(); !errors.Is(err, switching.ErrState) {
+		t.Errorf("no route: %v", err)
+	}
+}
