@@ -27,17 +27,17 @@ const (
 	liteNotNull  = 1299 // SQLITE_CONSTRAINT_NOTNULL
 )
 
-// When the writer copies the write-ahead log into the file: after this many
-// batches or argument bytes. Small steps keep the longest wait of a caller
-// short, and a log that starts over early is written where it was before: a
-// page costs a third of one that makes the file longer. Readers are waited for
-// no longer than patience, and above restartFrames pages until they end.
+// When the writer copies the write-ahead log into the file: after about so many
+// pages, of which the last time says how many a batch has, and at the latest
+// after so many batches. Small steps keep the longest wait of a caller short,
+// and a log that starts over early is written where it was before: a page there
+// costs a third of one that makes the file longer. Above restartFrames pages
+// readers are waited for.
 const (
-	checkpointBatches = 16
-	checkpointBytes   = 8 << 20
+	checkpointFrames  = 1_536
+	checkpointBatches = 256
+	leastBatches      = 8
 	restartFrames     = 16_384
-	patience          = "busy_timeout(2)" // ms
-	insistence        = "busy_timeout(5000)"
 )
 
 // pageSize is that of a new file. Each page of a commit costs two calls of the
@@ -47,12 +47,11 @@ const pageSize = "page_size(8192)"
 
 // sqliteEngine is one SQLite file in write-ahead mode.
 type sqliteEngine struct {
-	file string
-	sync string
-	lock *liteConn // holds the lock of the side file as long as the process lives
-	// Since the last checkpoint. A migration counts too, on its own connection.
-	batches atomic.Int64
-	bytes   atomic.Int64
+	file    string
+	sync    string
+	lock    *liteConn    // holds the lock of the side file as long as the process lives
+	batches atomic.Int64 // since the last checkpoint; a migration's too, on its own connection
+	due     atomic.Int64 // batches to the next, 0: not known yet
 }
 
 func newSQLite(ctx context.Context, cfg Config) (*sqliteEngine, error) {
@@ -115,7 +114,7 @@ func (e *sqliteEngine) connect(ctx context.Context, r role) (conn, error) {
 		c.beginSQL = "BEGIN"
 		return c, nil
 	}
-	c, err := e.open(e.file, insistence, pageSize, "journal_mode(WAL)", "synchronous("+e.sync+")",
+	c, err := e.open(e.file, "busy_timeout(5000)", pageSize, "journal_mode(WAL)", "synchronous("+e.sync+")",
 		"wal_autocheckpoint(0)", "auto_vacuum(NONE)", "foreign_keys(1)", "cache_size(-32768)", "temp_store(MEMORY)")
 	if err != nil {
 		return nil, err
@@ -136,18 +135,20 @@ func (e *sqliteEngine) connect(ctx context.Context, r role) (conn, error) {
 // tend copies the write-ahead log into the file now and then, so that a commit
 // never has to.
 func (e *sqliteEngine) tend(c conn) {
-	if e.batches.Load() < checkpointBatches && e.bytes.Load() < checkpointBytes {
+	n := e.batches.Load()
+	if due := e.due.Load(); n < due || due == 0 && n < leastBatches {
 		return
 	}
 	e.batches.Store(0)
-	e.bytes.Store(0)
 	// An error here loses nothing: the log stays as it is, and a full disk shows
 	// at a commit.
-	_, _ = c.query(background, "PRAGMA "+patience, nil)
 	var busy, frames, done int64
-	err := firstRow(c.query(background, "PRAGMA wal_checkpoint(RESTART)", nil)).Scan(&busy, &frames, &done)
-	_, _ = c.query(background, "PRAGMA "+insistence, nil)
-	if err == nil && busy != 0 && frames > restartFrames { // a long reader keeps the log from starting over
+	err := firstRow(c.query(background, "PRAGMA wal_checkpoint(PASSIVE)", nil)).Scan(&busy, &frames, &done)
+	if err != nil || frames < 1 {
+		return
+	}
+	e.due.Store(min(max(checkpointFrames*n/frames, leastBatches), checkpointBatches))
+	if frames > restartFrames { // a long reader keeps the log from starting over
 		_, _ = c.query(background, "PRAGMA wal_checkpoint(RESTART)", nil)
 	}
 }
@@ -215,9 +216,6 @@ func (c *liteConn) stmt(sql string, args []any) (*liteStmt, error) {
 }
 
 func (c *liteConn) later(sql string, args []any) error {
-	for _, a := range args {
-		c.eng.bytes.Add(int64(size(a)))
-	}
 	_, err := c.exec(sql, args)
 	return err
 }
