@@ -383,8 +383,8 @@ func TestChangesByStaff(t *testing.T) {
 	if code := c.post("/ops/routes", why("newprefix", "99887766", "newhost", "", "class", "debit", "standin", "10"), ""); code != 303 {
 		t.Errorf("a route: %d", code)
 	}
-	if _, body := c.get("/ops/routes?number=9988776612345678"); !strings.Contains(body, "99887766") {
-		t.Error("the new route is not explained")
+	if _, body := c.get("/ops/routes"); !strings.Contains(body, "99887766") || strings.Contains(body, "Confirm 99887766") {
+		t.Error("the proposed route does not wait for another person")
 	}
 	var quarrel dispute.Case
 	o.read(func(q *db.Query) error {

@@ -109,6 +109,18 @@ func decide(tx *db.Tx, id, by string, to State) (p Proposal, err error) {
 	return p, nil
 }
 
+// Of finds a proposal.
+func Of(q db.Reader, id string) (Proposal, error) {
+	list, err := find(q, `id = $1`, id)
+	if err == nil && len(list) == 0 {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return Proposal{}, fmt.Errorf("proposal %s: %w", id, err)
+	}
+	return list[0], nil
+}
+
 // Waiting lists open proposals, oldest first.
 func Waiting(q db.Reader, limit int) ([]Proposal, error) {
 	return find(q, `state = 'open' ORDER BY at, id LIMIT $1`, limit)

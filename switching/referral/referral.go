@@ -28,7 +28,7 @@ import (
 // What can go wrong at the desk.
 var (
 	ErrNotFound = fail.Define(fail.NotFound, "referral.not_found", "there is no such call")
-	ErrCall     = fail.Define(fail.Invalid, "referral.call", "card number, expiry or amount cannot be")
+	ErrCall     = fail.Define(fail.Refused, "referral.call", "card number, expiry or amount cannot be")
 	ErrDiffers  = fail.Define(fail.Conflict, "referral.differs", "this call was decided before with other content")
 	ErrState    = fail.Define(fail.Conflict, "referral.state", "the code is used, withdrawn or over")
 )
@@ -283,3 +283,6 @@ func (r *Referral) letGo(tx *db.Tx, to State) error {
 	}
 	return r.to(tx, to)
 }
+
+// Masked is the card's number as it may be shown.
+func (h Heard) Masked() string { return h.masked }

@@ -44,6 +44,10 @@ const (
 	ActAdmit        Act = "grant.give"
 	ActExpel        Act = "grant.take"
 	ActRoute        Act = "route.set"
+	ActRoutePropose Act = "route.propose"
+	ActRouteUndo    Act = "route.undo"
+	ActCall         Act = "referral.decide"
+	ActCallBack     Act = "referral.withdraw"
 	ActResend       Act = "queue.resend"
 	ActTerminal     Act = "terminal.state"
 	ActDemand       Act = "terminal.ask"
@@ -71,7 +75,7 @@ const (
 var Acts = []Act{ActVerify, ActCancel, ActRecover, ActBlock, ActUnblock, ActDeny, ActAllow, ActRepair, ActSettle, ActShut, ActReopen,
 	ActAcknowledge, ActPublish, ActSeal, ActApprove, ActRefuse, ActWithdraw, ActRotate, ActFill, ActSuspend, ActRestore, ActRefund, ActRetry,
 	ActRule, ActDoubt, ActDevice, ActRelease, ActStage, ActHalt, ActPartner, ActKey, ActRevoke, ActSpace,
-	ActPassages, ActAdmit, ActExpel, ActRoute, ActResend, ActTerminal, ActDemand, ActStageEstate, ActBatchDiffer, ActMerchant, ActCheck, ActMerchantRisk, ActPropose, ActSign, ActReject, ActOffset, ActHold, ActFree, ActFunding, ActCase, ActRules, ActRehearse, ActActivate, ActDispute, ActPack}
+	ActPassages, ActAdmit, ActExpel, ActRoutePropose, ActRoute, ActRouteUndo, ActCall, ActCallBack, ActResend, ActTerminal, ActDemand, ActStageEstate, ActBatchDiffer, ActMerchant, ActCheck, ActMerchantRisk, ActPropose, ActSign, ActReject, ActOffset, ActHold, ActFree, ActFunding, ActCase, ActRules, ActRehearse, ActActivate, ActDispute, ActPack}
 
 // Words says what staff did.
 func (a Act) Words() web.Text { return deedWords[a] }
@@ -90,7 +94,11 @@ var deedWords = map[Act]web.Text{
 	ActPartner: {ZH: "登记合作方", EN: "partner added"}, ActKey: {ZH: "签发接口密钥", EN: "API key issued"}, ActRevoke: {ZH: "吊销接口密钥", EN: "API key revoked"},
 	ActSpace:    {ZH: "更改合作方空间", EN: "partner's space changed"},
 	ActPassages: {ZH: "打开通行记录", EN: "passages opened"}, ActAdmit: {ZH: "授予通行", EN: "access given"}, ActExpel: {ZH: "取消通行", EN: "access taken away"},
-	ActRoute:        {ZH: "更改路由", EN: "route changed"},
+	ActRoute:        {ZH: "复核并更改路由", EN: "route changed"},
+	ActRoutePropose: {ZH: "提议更改路由", EN: "route proposed"},
+	ActRouteUndo:    {ZH: "撤回路由提议", EN: "route proposal taken back"},
+	ActCall:         {ZH: "处理授权来电", EN: "call decided"},
+	ActCallBack:     {ZH: "撤回语音授权码", EN: "voice code withdrawn"},
 	ActResend:       {ZH: "立即重发", EN: "queue sent now"},
 	ActTerminal:     {ZH: "更改终端状态", EN: "terminal changed"},
 	ActDemand:       {ZH: "要求终端", EN: "terminal asked"},

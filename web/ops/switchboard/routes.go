@@ -12,6 +12,7 @@ import (
 	"koala/money"
 	"koala/spec/pan"
 	"koala/switching"
+	"koala/switching/proposal"
 	"koala/web"
 	"koala/web/merchant/till"
 	"koala/web/ops/shell"
@@ -23,6 +24,9 @@ type routesView struct {
 	answer []web.Line
 	found  bool
 	list   shell.ListView
+
+	waiting web.Table // proposals
+	acts    []shell.Question
 }
 
 func (d Deps) routes(w http.ResponseWriter, r *http.Request) error {
@@ -46,6 +50,13 @@ func (d Deps) routes(w http.ResponseWriter, r *http.Request) error {
 		}
 		if number != "" {
 			v.answer, v.found = d.explain(ctx, all, number)
+		}
+		waits, err := proposal.Waiting(q, shell.Rows)
+		if err == nil {
+			err = v.wait(ctx, waits)
+		}
+		if err != nil {
+			return err
 		}
 		rows := slices.DeleteFunc(slices.Clone(all), func(x switching.Route) bool {
 			return pg.After != "" && x.Prefix <= pg.After || !strings.HasPrefix(x.Prefix, prefix) || host != "" && !strings.EqualFold(x.Host, host)
@@ -116,8 +127,8 @@ func routeQuestion(hosts []string) shell.Question {
 			{Name: "standin", Label: words.StandIn, Hint: words.StandInHint, Mode: "decimal", Lead: "¥", Max: 10}}}
 }
 
-// setRoute writes a route, and the switch uses it at once.
-func (d Deps) setRoute(w http.ResponseWriter, r *http.Request) error {
+// propose keeps a route that another person confirms.
+func (d Deps) propose(w http.ResponseWriter, r *http.Request) error {
 	x := switching.Route{Prefix: digits(r.PostFormValue("newprefix")), Host: r.PostFormValue("newhost"), Class: r.PostFormValue("class"), Source: "staff"}
 	if x.Prefix == "" || !slices.Contains([]string{"debit", "credit", "prepaid"}, x.Class) {
 		return fmt.Errorf("a route: %w", shell.ErrForm)
@@ -134,8 +145,12 @@ func (d Deps) setRoute(w http.ResponseWriter, r *http.Request) error {
 		}
 		x.StandIn = a.Minor()
 	}
-	what := fmt.Sprintf("%s/%d → %s, %s, %s", x.Prefix, x.Length, hostName(x.Host).EN, x.Class, web.Yuan(x.StandIn))
-	return d.Desk.Change(w, r, atRoutes+"?prefix="+x.Prefix, words.RouteSet, shell.Deed{Act: shell.ActRoute, Target: atRoutes, What: what}, func(tx *db.Tx) error {
+	reason, err := shell.Why(r)
+	if err != nil {
+		return shell.Sorry(w, r, atRoutes, err)
+	}
+	u, _ := web.Who(r.Context())
+	return d.Desk.Change(w, r, atRoutes, words.RouteProposed, shell.Deed{Act: shell.ActRoutePropose, Target: atRoutes, What: routeText(x)}, func(tx *db.Tx) error {
 		known, err := switching.Routes(tx, "", 1<<20)
 		if err != nil {
 			return err
@@ -143,9 +158,75 @@ func (d Deps) setRoute(w http.ResponseWriter, r *http.Request) error {
 		if x.Host != "" && !slices.ContainsFunc(known, func(k switching.Route) bool { return k.Host == x.Host }) {
 			return fmt.Errorf("host %q of a route: %w", x.Host, shell.ErrForm)
 		}
-		tx.After(func() { _ = d.Switch.Reload(context.WithoutCancel(r.Context())) }) // it reads the table again at its start anyway
-		return switching.SetRoute(tx, x)
+		_, err = switching.ProposeRoute(tx, x, u.Name, reason)
+		return err
 	})
+}
+
+func routeText(x switching.Route) string {
+	return fmt.Sprintf("%s/%d → %s, %s, %s", x.Prefix, x.Length, hostName(x.Host).EN, x.Class, web.Yuan(x.StandIn))
+}
+
+// decide confirms a proposed route, which the switch then uses at once, or takes
+// the proposal back.
+func (d Deps) decide(w http.ResponseWriter, r *http.Request) error {
+	id, act := r.PathValue("id"), r.PathValue("act")
+	u, _ := web.Who(r.Context())
+	var p proposal.Proposal
+	var x switching.Route
+	err := d.Desk.Store.Read(r.Context(), func(q *db.Query) (err error) {
+		p, err = proposal.Of(q, id)
+		return err
+	})
+	if err == nil {
+		err = p.Read(&x)
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("proposal of a route: %w", err)
+	case act == "undo":
+		return d.Desk.Change(w, r, atRoutes, words.ProposalUndone, shell.Deed{Act: shell.ActRouteUndo, Target: atRoutes, What: routeText(x)}, func(tx *db.Tx) error {
+			_, err := proposal.Undo(tx, id, u.Name)
+			return err
+		})
+	case act != "confirm":
+		return fmt.Errorf("act %q on a route: %w", act, web.ErrNoPage)
+	}
+	return d.Desk.Change(w, r, atRoutes+"?prefix="+x.Prefix, words.RouteSet, shell.Deed{Act: shell.ActRoute, Target: atRoutes, What: routeText(x)}, func(tx *db.Tx) error {
+		tx.After(func() { _ = d.Switch.Reload(context.WithoutCancel(r.Context())) }) // it reads the table again at its start anyway
+		_, err := switching.ConfirmRoute(tx, id, u.Name)
+		return err
+	})
+}
+
+// wait shows the proposals that another person has to confirm, and what who looks
+// may do about them.
+func (v *routesView) wait(ctx context.Context, list []proposal.Proposal) error {
+	v.waiting = web.Table{ID: "proposals", NoCSV: true, Head: []web.Column{{Name: words.Prefix}, {Name: words.Length, Num: true}, {Name: words.Host}, {Name: words.Class}, {Name: words.StandIn, Num: true}, {Name: words.Proposer}, {Name: words.Reason}, {Name: words.At, Num: true}}}
+	u, _ := web.Who(ctx)
+	for _, p := range list {
+		var x switching.Route
+		if err := p.Read(&x); err != nil {
+			return fmt.Errorf("proposal %s: %w", p.ID, err)
+		}
+		length, limit := shell.None(), shell.None()
+		if x.Length > 0 {
+			length = web.Count(int64(x.Length))
+		}
+		if x.StandIn > 0 {
+			limit = web.Money(x.StandIn)
+		}
+		v.waiting.Rows = append(v.waiting.Rows, web.Row{Cells: []web.Cell{web.Mono(x.Prefix), length, web.Plain(hostName(x.Host).In(ctx)), web.Plain(till.Class(x.Class).In(ctx)), limit, web.Plain(p.By), shell.Written(p.Why), shell.At(p.At)}})
+		if len(v.acts) >= 2*mostActs {
+			continue
+		}
+		at := atRoutes + "/proposals/" + p.ID
+		if p.By != u.Name {
+			v.acts = append(v.acts, shell.Question{ID: "ask-confirm-" + p.ID, Action: at + "/confirm", Open: words.Confirm.F(x.Prefix), Body: words.SetRouteBody, Icon: "check", Receiver: routeText(x), About: words.Affects})
+		}
+		v.acts = append(v.acts, shell.Question{ID: "ask-undo-" + p.ID, Action: at + "/undo", Open: words.UndoIt.F(x.Prefix), Body: words.UndoBody, Icon: "x", Receiver: routeText(x), About: words.Affects})
+	}
+	return nil
 }
 
 // explain says where a number would go and why.

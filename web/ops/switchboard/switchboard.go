@@ -33,6 +33,7 @@ const (
 	atSwitch = "/ops/switch"
 	atRoutes = "/ops/routes"
 	atHosts  = "/ops/hosts"
+	atCalls  = "/ops/switch/calls"
 )
 
 // Routes adds the pages to the console.
@@ -41,13 +42,21 @@ func Routes(m *web.Mux, d Deps) {
 	m.Handle("GET "+atSwitch+"/transactions", d.transactions)
 	m.Handle("GET "+atSwitch+"/transactions/{rrn}", d.transaction)
 	m.Handle("GET "+atRoutes, d.routes)
-	m.Handle("POST "+atRoutes, d.setRoute)
+	m.Handle("POST "+atRoutes, d.propose)
+	m.Handle("POST "+atRoutes+"/proposals/{id}/{act}", d.decide)
+	m.Handle("GET "+atCalls, d.calls)
+	m.Handle("POST "+atCalls, d.call)
+	m.Handle("POST "+atCalls+"/{id}/withdraw", d.withdraw)
 	m.Handle("GET "+atHosts, d.hosts)
 	m.Handle("POST "+atHosts+"/queue/{id}/resend", d.resend)
 }
 
-func tabs(all bool) []shell.Tab {
-	return []shell.Tab{{Href: atSwitch, Name: words.Live, Here: !all}, {Href: atSwitch + "/transactions", Name: words.AllOfThem, Here: all}}
+func tabs(here string) []shell.Tab {
+	out := []shell.Tab{{Href: atSwitch, Name: words.Live}, {Href: atSwitch + "/transactions", Name: words.AllOfThem}, {Href: atCalls, Name: words.Calls}}
+	for i := range out {
+		out[i].Here = out[i].Href == here
+	}
+	return out
 }
 
 // window is how far back the live page's figures look.
@@ -243,7 +252,7 @@ func (d Deps) transactions(w http.ResponseWriter, r *http.Request) error {
 	for _, s := range states {
 		options = append(options, web.Option{Value: string(s), Name: shell.Both(s.Words)})
 	}
-	v.Tabs, v.Events = tabs(true), "switch"
+	v.Tabs, v.Events = tabs(atSwitch+"/transactions"), "switch"
 	v.Filter = []web.Field{{Name: "state", Label: words.State, Type: "select", Options: options, Value: string(f.State)}, {Name: "tid", Label: words.Terminal, Type: "search", Value: f.TID, Max: 8},
 		{Name: "host", Label: words.Host, Type: "search", Value: f.Host, Max: 32}, {Name: "shop", Label: words.ShopID, Type: "search", Value: f.Shop, Max: 40}}
 	return d.Desk.List(w, r, web.Page{Title: words.Title, Lead: words.Lead, Here: atSwitch}, v)
