@@ -12,6 +12,7 @@ import (
 	"koala/calendar"
 	"koala/city/market"
 	"koala/city/street"
+	"koala/customer"
 	"koala/internal/db"
 	"koala/issuing"
 	"koala/ledger"
@@ -354,10 +355,17 @@ func (l *Live) tillGates() (out []wearer.Gate) {
 // another bank that lies beside it.
 func (l *Live) sell(ctx context.Context, who string, a wearer.TapAct, t *market.Till) error {
 	o := market.Order{Order: unionpay.Order{Kind: unionpay.Sale, Fen: uint64(max(a.Fen, 0))}, PIN: a.PIN, Air: !a.Contact, Fault: band.Fault{Lose: a.Pull}}
-	if a.Swipe {
+	switch {
+	case a.Scan:
+		code, err := l.market.Code(ctx, customer.ID(who))
+		if err != nil {
+			return err
+		}
+		o.Card, o.PIN, o.Air = unionpay.Card{Code: code.Digits}, "", false
+	case a.Swipe:
 		c := l.market.Institutions()[1].Cards[0]
 		o.Card, o.PIN, o.Air = unionpay.Card{Track2: c.Track2}, c.PIN, false
-	} else {
+	default:
 		var err error
 		if o.Band, err = l.bandFor(ctx, who, bandStem(who)); err != nil {
 			return err
@@ -393,7 +401,7 @@ func (l *Live) saleResult(out market.Outcome, a wearer.TapAct) heldTap {
 	if t.Mobile {
 		r.Reader = wearer.ReaderPhone
 	}
-	if a.Swipe {
+	if a.Swipe || a.Scan {
 		r.Card = ""
 	}
 	if out.Chip != nil {

@@ -39,16 +39,12 @@ type drawnCode struct {
 	at     time.Time
 }
 
-// showCode has the shopper draw a code from the house and show it; good is false
-// when it is one that must not pay.
-func (m *Market) showCode(ctx context.Context, dice Dice, who customer.ID) (digits string, good bool, err error) {
+// Code draws a payment code for a customer, as the phone does.
+func (m *Market) Code(ctx context.Context, who customer.ID) (fresh wallet.Code, err error) {
 	m.mu.Lock()
-	last := m.codes[who]
 	m.drawn++
-	n := m.drawn
+	random := m.cfg.Rand(fmt.Sprintf("code/%d", m.drawn))
 	m.mu.Unlock()
-	var fresh wallet.Code
-	random := m.cfg.Rand(fmt.Sprintf("code/%d", n))
 	err = m.write(ctx, "payment code", func(tx *db.Tx) error { // another one when a commit broke: the first may be known
 		var chance [8]byte
 		_, err := io.ReadFull(random, chance[:])
@@ -57,6 +53,16 @@ func (m *Market) showCode(ctx context.Context, dice Dice, who customer.ID) (digi
 		}
 		return err
 	})
+	return fresh, err
+}
+
+// showCode has the shopper draw a code from the house and show it; good is false
+// when it is one that must not pay.
+func (m *Market) showCode(ctx context.Context, dice Dice, who customer.ID) (digits string, good bool, err error) {
+	m.mu.Lock()
+	last := m.codes[who]
+	m.mu.Unlock()
+	fresh, err := m.Code(ctx, who)
 	if err != nil {
 		return "", false, err
 	}

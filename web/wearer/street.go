@@ -91,6 +91,7 @@ type TapAct struct {
 	PIN     string         // typed at the till; never kept, never logged
 	Coupon  string         // offer number to redeem
 	Swipe   bool           // a card of another bank (simulated) is swiped instead
+	Scan    bool           // a payment code of the wallet is shown instead
 }
 
 // A TapResult is how a tap ended.

@@ -34,6 +34,14 @@ type tapView struct {
 	wrist   bool
 }
 
+// press says what the round button does: a till takes more than bands.
+func (v tapView) press() web.Text {
+	if v.swipes() {
+		return words.PayHere
+	}
+	return words.HoldHere
+}
+
 // swipes tells whether the place takes a stripe: a card of the band is not needed.
 func (v tapView) swipes() bool { return v.chosen != nil && v.chosen.Online }
 
@@ -107,7 +115,7 @@ func (p pages) tap(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("gates: %w", err)
 	}
 	a := TapAct{Ref: r.PostFormValue("ref"), Gate: r.PostFormValue("gate")}
-	if r.PostFormValue("how") != "swipe" {
+	if how := r.PostFormValue("how"); how != "swipe" && how != "scan" {
 		c, err := p.find(r, r.PostFormValue("card"))
 		if err != nil {
 			return err
@@ -137,7 +145,7 @@ func (a *TapAct) fill(r *http.Request, kind ReaderKind) (err error) {
 	switch kind {
 	case ReaderTill, ReaderPhone:
 		how := r.PostFormValue("how")
-		a.Contact, a.Swipe, a.PIN = how == "insert", how == "swipe", r.PostFormValue("pin")
+		a.Contact, a.Swipe, a.Scan, a.PIN = how == "insert", how == "swipe", how == "scan" && kind == ReaderTill, r.PostFormValue("pin")
 		if len(a.PIN) > maxTypedPIN {
 			return ErrPIN
 		}
