@@ -153,3 +153,20 @@ func TestSingle(t *testing.T) {
 		}
 	})
 }
+
+// The published example of which bytes of tracks are enciphered (section 4.4.2 of
+// the acquirer's interface named in docs/terminal-protocol.md, section 5).
+func TestTrackBlockPublished(t *testing.T) {
+	for packed, want := range map[string]string{
+		"1234567890123456789d05082017819991683020": "0820178199916830",
+		"991234567890123456789d1560000000000000000003781999216000005000000000000000000000d000000000003d0000000000": "0000003d00000000",
+	} {
+		b, err := hex.DecodeString(packed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := poskey.TrackBlock(b); err != nil || hex.EncodeToString(got) != want {
+			t.Errorf("%X, %v; want %s", got, err, want)
+		}
+	}
+}
