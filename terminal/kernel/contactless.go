@@ -251,7 +251,7 @@ func (r *run) before(d dialect, all bool) error {
 	switch err := r.verifyFast(d); {
 	case err == nil:
 		r.proved = true
-	case !r.ttq.Has(emv.TTQFastDDA01) || r.has(emv.TagCardAuth): // no last record will mend it
+	case !r.ttq.Has(emv.TTQFastDDA01) || r.has(emv.TagCardAuth) || r.olderFast(): // no last record will mend it
 		return r.notGenuine()
 	}
 	return nil
@@ -348,6 +348,13 @@ func (r *run) fastMissing() bool {
 		}
 	}
 	return r.lacks(emv.TagIssuerExponent) || r.lacks(emv.TagICCExponent) || r.out.PAN == ""
+}
+
+// olderFast says whether the card is of a version that makes no fDDA version 01
+// (CARD.md 1.7: 9F08 is then not 0030). A card that does not say it yet may.
+func (r *run) olderFast() bool {
+	v, ok := r.icc[emv.TagVersion]
+	return ok && !bytes.Equal(v, []byte{0x00, 0x30})
 }
 
 // verifyFast checks the dynamic signature (CARD.md 1.7): version 01 where the

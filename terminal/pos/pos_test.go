@@ -11,6 +11,7 @@ import (
 	"koala/spec/emv"
 	"koala/spec/iso7816"
 	"koala/spec/pboc"
+	"koala/spec/tlv"
 	"koala/terminal"
 	"koala/terminal/kernel"
 	"koala/terminal/pos"
@@ -403,5 +404,33 @@ func TestVerifiedOnTheWrist(t *testing.T) {
 	p.e.Vouch(true)
 	if r := s.tap(p, 300_00); r.Outcome.Result != kernel.Approved || r.Outcome.CVM != kernel.ConsumerDevice {
 		t.Errorf("vouched for: %v, verified %v", r.Outcome.Result, r.Outcome.CVM)
+	}
+}
+
+// A signature that is changed on its way is seen before a card of fDDA version
+// 00 pays, and when one of version 01 has paid. The till declines and gives no
+// goods; what was paid it tells the house, as a record that claims nothing.
+func TestFastChanged(t *testing.T) {
+	for version, left := range map[bool]uint64{false: 100_00, true: 88_00} {
+		p, s := issue(t, func(c *pboc.Card) { c.Version1 = version }), newShop(t)
+		transmit := p.present(card.Contactless)
+		r, err := s.till.Tap(func(c iso7816.Command) (iso7816.Response, error) {
+			r, err := transmit(c)
+			if v, ok := tlv.Find(r.Data, emv.TagSDAD); ok {
+				v[40] ^= 1
+			}
+			return r, err
+		}, pos.Sale{Fen: 12_00})
+		if err != nil {
+			t.Fatal(err)
+		}
+		why := map[bool]kernel.Reason{false: kernel.NotGenuine, true: kernel.PaidNotAccepted}[version]
+		if want(t, r.Outcome, kernel.Declined, why); p.holds() != left {
+			t.Errorf("version 01 %v: the card holds %d", version, p.holds())
+		}
+		list := s.till.Batch(pboc.MaxClearingBatch).Records
+		if version != (len(list) == 1) || version && (list[0].Kind != pboc.ClearReversal || list[0].Fen != 12_00) {
+			t.Errorf("version 01 %v: %+v", version, list)
+		}
 	}
 }

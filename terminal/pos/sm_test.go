@@ -77,7 +77,7 @@ func TestSMSales(t *testing.T) {
 		{"certificate of another card", func(c *pboc.Card) {
 			c.SM.ICCCertificate = must(emv.MakeICCCertificate(smKey(0x22), emv.KeyInfo{Owner: "6228000100001125", Expiry: [2]byte{0x12, 0x35}, Key: smKey(0x33).Public()}, c.Static())).Certificate
 		}, knowsSM, false, true, 1, kernel.Declined, kernel.NotGenuine, 100_00},
-		{"another key in the card", func(c *pboc.Card) { c.SM.Key = smKey(0x44) }, knowsSM, false, true, 1, kernel.Declined, kernel.PaidNotAccepted, 99_99},
+		{"another key in the card", func(c *pboc.Card) { c.SM.Key = smKey(0x44) }, knowsSM, false, true, 1, kernel.Declined, kernel.NotGenuine, 100_00},
 		{"revoked issuer", nil, func(c *pos.Config) {
 			knowsSM(c)
 			c.Kernel.Revoked = func(_ [5]byte, index byte, serial [3]byte) bool {
@@ -135,7 +135,7 @@ func TestSMSignatureChanged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want(t, r.Outcome, kernel.Declined, kernel.PaidNotAccepted); p.holds() != 88_00 {
+	if want(t, r.Outcome, kernel.Declined, kernel.NotGenuine); p.holds() != 100_00 {
 		t.Errorf("card holds %d", p.holds())
 	}
 }
