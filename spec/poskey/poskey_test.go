@@ -170,3 +170,24 @@ func TestTrackBlockPublished(t *testing.T) {
 		}
 	}
 }
+
+func FuzzParseField(f *testing.F) {
+	f.Add(make([]byte, 2*poskey.SingleLen))
+	f.Add(make([]byte, 2*poskey.BlockLen))
+	f.Add(make([]byte, 3*poskey.BlockLen))
+	f.Add(make([]byte, 36))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		blocks, err := poskey.ParseField(in)
+		if err != nil {
+			return
+		}
+		var out []byte
+		for _, b := range blocks {
+			out = b.Append(out)
+			_, _ = b.Open([16]byte{1, 2, 3})
+		}
+		if !bytes.Equal(out, in) {
+			t.Errorf("%X read and written as %X", in, out)
+		}
+	})
+}
