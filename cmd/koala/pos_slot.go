@@ -33,7 +33,7 @@ func (f *posFlags) slot(cmd *cobra.Command) (cardSlot, error) {
 	case f.reader != "":
 		c, err := pcsc.Dial(cmd.Context(), "")
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%w; without a reader a band can be the card: koala band serve --listen ADDRESS", err)
 		}
 		return &pcscSlot{client: c, name: f.reader, contact: f.contact}, nil
 	case f.connect != "":
@@ -141,7 +141,10 @@ func (s *virtualSlot) meet(ctx context.Context) (err error) {
 	if ctx.Err() != nil {
 		return errors.New("stopped before a card was there")
 	}
-	if err != nil {
+	switch {
+	case err != nil && s.listener == nil:
+		return fmt.Errorf("no card at %s: %w; a band waits there with koala band serve --listen %s", s.dial, err, s.dial)
+	case err != nil:
 		return fmt.Errorf("waiting for a card: %w", err)
 	}
 	conn := s.conn

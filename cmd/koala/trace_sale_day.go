@@ -29,8 +29,8 @@ func (x *saleScene) told() error {
 func (x *saleScene) settle() error {
 	x.clock.Advance(10 * time.Hour)
 	x.begin("batch", say{"The evening: the batch is settled", "晚间：批结算"}, say{
-		"0500 brings the terminal's totals, the answer the host's and whether they are the same; with 0320 come the chip's certificates and the end. Then what the batch holds is the shop's: each hold becomes a posting, each posting a clearing item.",
-		"0500 报终端总额，应答给出主机总额与是否相符；0320 上送芯片交易证书与批结束。此后批内交易归商户：每笔冻结转为入账，每笔入账成为一条清算明细。"})
+		"0500 brings the terminal's totals, the answer the host's and whether they are the same; with 0320 come the chip's certificates and the end. Then what the batch holds is the shop's: each hold becomes a posting, each posting a clearing item. In the ledger plus is credit and minus is debit, so what the house has at the bank shows below zero.",
+		"0500 报终端总额，应答给出主机总额与是否相符；0320 上送芯片交易证书与批结束。此后批内交易归商户：每笔冻结转为入账，每笔入账成为一条清算明细。分类账中正数为贷、负数为借，故在银行的存款显示为负。"})
 	done, err := x.device.Settle()
 	if err != nil {
 		return err
