@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
-	"time"
 
 	"koala/dispute"
 	"koala/internal/db"
@@ -145,66 +143,90 @@ func payAgents(tx *db.Tx, closed []settlement.Payout) error {
 	return nil
 }
 
-// Schema is what the house itself keeps: what it has carried over from stores of
-// before a domain watched another.
+// Schema is what the house itself keeps: how far it has carried over what stores
+// of before have, from when a domain did not watch another yet.
 var Schema = db.Schema{Owner: "app", Steps: []string{
-	// What disputes take of sales, for stores whose switch did not know it.
 	`CREATE TABLE app_carried (
 		what TEXT PRIMARY KEY,
-		upto TEXT NOT NULL);         -- id of the last one that was seen; empty: all were
-	UPDATE switching_txn SET disputed = (SELECT SUM(c.fen) FROM dispute_case c
-		WHERE c.rrn = switching_txn.rrn AND (c.moves % 2 = 1 OR c.state IN ('represented', 'arbitration')))
-	WHERE state = 'cleared' AND rrn IN (SELECT c.rrn FROM dispute_case c WHERE c.moves % 2 = 1 OR c.state IN ('represented', 'arbitration'))`,
+		upto TEXT NOT NULL)          -- id of the last one that was seen; empty: all were`,
 }}
 
-// oldClosings is what app_carried calls the closings of which agents were not
-// told.
-const oldClosings = "closings"
+// A carrying goes over what an old store has, a page at a time: it says from
+// where the next page goes on; empty: there is none.
+type carrying func(tx *db.Tx, at string) (next string, err error)
 
-// carryClosings has agents paid for the closings of before closings were
-// watched, newest first, a page of them in a unit that also keeps how far it
-// came. What the watch told is younger than the table that it writes to.
-func (h *House) carryClosings(ctx context.Context) error {
-	for more := true; more; {
-		err := h.Store.Write(ctx, func(tx *db.Tx) (err error) {
-			more, err = carryPage(tx)
-			return err
-		})
-		if err != nil {
-			return fmt.Errorf("agents' parts of old closings: %w", err)
+// carryOver brings an old store up to what watches keep in newer ones, once. A
+// page and how far it came are one unit.
+func (h *House) carryOver(ctx context.Context) error {
+	for _, x := range []struct {
+		what string
+		page carrying
+	}{{"disputes", carryTaken}, {"closings", carryClosings}} {
+		for more := true; more; {
+			err := h.Store.Write(ctx, func(tx *db.Tx) (err error) {
+				more, err = x.page.once(tx, x.what)
+				return err
+			})
+			if err != nil {
+				return fmt.Errorf("carrying %s over: %w", x.what, err)
+			}
 		}
 	}
 	return nil
 }
 
-func carryPage(tx *db.Tx) (more bool, err error) {
-	at, known := "", true
-	err = tx.QueryRow(`SELECT upto FROM app_carried WHERE what = $1`, oldClosings).Scan(&at)
+func (c carrying) once(tx *db.Tx, what string) (more bool, err error) {
+	at, begun := "", true
+	err = tx.QueryRow(`SELECT upto FROM app_carried WHERE what = $1`, what).Scan(&at)
 	if errors.Is(err, db.ErrNoRows) {
-		known, err = false, nil
+		begun, err = false, nil
 	}
-	if err != nil || known && at == "" {
+	if err != nil || begun && at == "" {
 		return false, err
 	}
-	step := 1 + slices.IndexFunc(merchant.Schema.Steps, func(s string) bool { return strings.Contains(s, "CREATE TABLE merchant_fee") })
-	var watched int64
-	if err := tx.QueryRow(`SELECT at FROM db_schema WHERE owner = $1 AND step = $2`, merchant.Schema.Owner, step).Scan(&watched); err != nil {
-		return false, err
+	if at, err = c(tx, at); err == nil {
+		_, err = tx.Exec(`INSERT INTO app_carried (what, upto) VALUES ($1, $2) ON CONFLICT (what) DO UPDATE SET upto = excluded.upto`, what, at)
 	}
+	return at != "", err
+}
+
+// carryTaken tells the switch what disputes take, by sale. What was refunded
+// beside a dispute, before anybody watched, stays as it is: see checkTaken.
+func carryTaken(tx *db.Tx, at string) (next string, err error) {
+	list, err := dispute.Takes(tx, at, deskChunk)
+	for _, x := range list {
+		if err != nil {
+			return "", err
+		}
+		if err = disputeTakes(tx, x.RRN, money.Fen(x.Fen)); errors.Is(err, dispute.ErrClaim) {
+			err = nil
+		}
+	}
+	if len(list) == deskChunk {
+		next = list[len(list)-1].RRN
+	}
+	return next, err
+}
+
+// carryClosings has agents paid for closings that they were not told of, newest
+// first.
+func carryClosings(tx *db.Tx, at string) (next string, err error) {
 	list, err := settlement.Closings(tx, "", at, deskChunk)
-	if err != nil {
-		return false, err
+	if err != nil || len(list) == 0 {
+		return "", err
 	}
-	more, at = len(list) == deskChunk, ""
-	if more {
-		at = list[len(list)-1].ID
+	if len(list) == deskChunk {
+		next = list[len(list)-1].ID
 	}
-	list = slices.DeleteFunc(list, func(p settlement.Payout) bool { return !p.At.Before(time.UnixMicro(watched)) })
-	if len(list) > 0 {
+	list = slices.DeleteFunc(list, func(p settlement.Payout) bool {
+		told := false
+		if err == nil {
+			told, err = merchant.Accrued(tx, p.ID)
+		}
+		return told
+	})
+	if err == nil && len(list) > 0 {
 		err = payAgents(tx, list)
 	}
-	if err == nil {
-		_, err = tx.Exec(`INSERT INTO app_carried (what, upto) VALUES ($1, $2) ON CONFLICT (what) DO UPDATE SET upto = excluded.upto`, oldClosings, at)
-	}
-	return more, err
+	return next, err
 }

@@ -112,7 +112,7 @@ func (h *House) wire(ctx context.Context) (err error) {
 	if err := h.Store.Write(ctx, h.seed); err != nil {
 		return fmt.Errorf("seeding the house: %w", err)
 	}
-	if err := h.carryClosings(ctx); err != nil {
+	if err := h.carryOver(ctx); err != nil {
 		return err
 	}
 	return h.Switch.Start(ctx)

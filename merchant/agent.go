@@ -318,6 +318,12 @@ func Statement(q db.Reader, agent string, month calendar.Month, after string, li
 	return out, err
 }
 
+// Accrued tells whether agents have a part of a charge whose reference begins
+// with this one and a colon.
+func Accrued(q db.Reader, ref string) (bool, error) {
+	return exists(q, `SELECT COUNT(*) FROM merchant_accrual WHERE ref > $1 AND ref < $2`, ref+":", ref+";")
+}
+
 func accrue(tx *db.Tx, c Charge, month string, p Part) error {
 	n, err := tx.Exec(`INSERT INTO merchant_accrual (ref, agent, month, shop, fen, at) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (ref, agent) DO NOTHING`,
 		c.Ref, p.Agent, month, c.Shop, p.Amount.Minor(), micros(tx.Now()))
