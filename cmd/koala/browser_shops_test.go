@@ -27,6 +27,7 @@ func TestBrowserBackOffice(t *testing.T) {
 	t.Run("dark", func(t *testing.T) { w.visit(t, screen{1280, "en"}).backOfficeInTheDark() })
 	t.Run("case", func(t *testing.T) { w.visit(t, screen{1280, "en"}).decideCase() })
 	t.Run("route", func(t *testing.T) { w.visit(t, screen{390, "en"}).changeRoute() })
+	t.Run("call", func(t *testing.T) { w.visit(t, screen{1280, "en"}).takeCall(w) })
 }
 
 // suspect gives the desks something to do: a host's file of yesterday that lacks
@@ -136,6 +137,35 @@ func (v *visit) decideCase() {
 	}
 	if text := v.mainText(); !strings.Contains(text, "nothing wrong") {
 		v.t.Errorf("the case is not cleared:\n%s", text)
+	}
+}
+
+// takeCall takes a shop's call for a card of another bank: the bank says no, and the
+// number is nowhere on the page.
+func (v *visit) takeCall(w *town) {
+	h := w.demo.house
+	var list []switching.Txn
+	if err := h.Store.Read(v.t.Context(), func(q *db.Query) (err error) {
+		list, err = switching.Live(q, switching.Filter{State: switching.Cleared, Limit: 1})
+		return err
+	}); err != nil || len(list) == 0 {
+		v.t.Fatal("no shop has sold", err)
+	}
+	v.login("wang", "zhakou-2015")
+	v.open("/ops/switch/calls")
+	v.click(`button[popovertarget="ask-call"]`)
+	v.until(`document.querySelector('#ask-call:popover-open')`)
+	v.fill(`#f-tid`, list[0].TID)
+	v.fill(`#f-number`, "6225880000000001")
+	v.fill(`#f-expiry`, "2912")
+	v.fill(`#f-amount`, "88.00")
+	v.fill(`#ask-call-why`, "the line is down")
+	v.look("bo-ask-call")
+	v.click(`#ask-call form button:not([type])`)
+	v.until(`document.querySelector('.toast.good')`)
+	v.look("bo-call-taken")
+	if text := v.mainText(); !strings.Contains(text, "622588") || strings.Contains(text, "6225880000000001") || !strings.Contains(text, "88.00") {
+		v.t.Errorf("a call that was taken:\n%s", text)
 	}
 }
 
