@@ -191,7 +191,7 @@ func (d Deps) showWith(w http.ResponseWriter, r *http.Request, s shell.Seat, tex
 		if e.Was != e.Is {
 			what = shell.Both(e.Is.Words)
 		}
-		v.timeline = append([]web.Happening{{At: e.At, Who: web.Day(ctx, e.At) + " · " + whoText(e.Who).In(ctx), What: what, Detail: e.Why, Icon: "circle-dot"}}, v.timeline...)
+		v.timeline = append([]web.Happening{{At: e.At, Who: web.Day(ctx, e.At) + " · " + whoText(e.Who).In(ctx), What: what, Detail: shell.Both(e.Reason).In(ctx), Icon: "circle-dot"}}, v.timeline...)
 	}
 	v.documents = web.Table{ID: "documents", NoCSV: true, Empty: words.NoDocuments, Head: []web.Column{{Name: words.File}, {Name: words.Size, Num: true}, {Name: words.By}, {Name: words.At, Num: true}}}
 	for _, x := range documents {
