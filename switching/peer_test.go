@@ -25,6 +25,7 @@ type far struct {
 	mood  string           // silent, down, amount, trace, mac, garbage, 51, late
 	held  map[string]int64 // approved by time and trace, fen
 	seen  []string         // message types
+	said  string           // field 38 of the last one
 	block func()
 }
 
@@ -57,7 +58,7 @@ func (f *far) Ask(ctx context.Context, request []byte) ([]byte, error) {
 	if err := m.Verify(f.key); err != nil {
 		return nil, err
 	}
-	f.seen = append(f.seen, m.MTI())
+	f.seen, f.said = append(f.seen, m.MTI()), m.Text(38)
 	var fen int64
 	fmt.Sscanf(m.Text(4), "%d", &fen)
 	code := "00"
