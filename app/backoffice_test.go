@@ -326,6 +326,9 @@ func TestFourEyes(t *testing.T) {
 			return err
 		})
 	}
+	if code, body := wang.get("/ops/risk/rules/2"); code != 200 || !strings.Contains(body, "Against what people found") || !strings.Contains(body, "not looked at") {
+		t.Errorf("the replay without its table of what people found: %d", code)
+	}
 	var c risk.Case
 	held := func() (n int) {
 		o.read(func(q *db.Query) error {

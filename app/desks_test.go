@@ -3,6 +3,7 @@ package app_test
 import (
 	"context"
 	"errors"
+	"html"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"koala/merchant"
 	"koala/money"
 	"koala/reconcile"
+	"koala/risk"
 	"koala/settlement"
 	"koala/switching"
 	"koala/tsm"
@@ -393,4 +395,31 @@ func TestShopIsPaidThoughTheHolderSpent(t *testing.T) {
 		}
 	}
 	green(t, o.h)
+}
+
+// TestDesksSpeakChinese: what the system wrote is read in Chinese, and why a rule
+// spoke in either language.
+func TestDesksSpeakChinese(t *testing.T) {
+	o := openOffice(t)
+	o.story()
+	var paths [2]string
+	var hit risk.Hit
+	o.read(func(q *db.Query) error {
+		list, err := reconcile.Exceptions(q, "", "", "", 1)
+		o.must(err)
+		cases, err := risk.Cases(q, "", "", "", 1)
+		o.must(err)
+		facts, err := risk.EvidenceOf(q, cases[0].ID, nil, 1)
+		paths, hit = [2]string{"/ops/recon/exceptions/" + list[0].ID, "/ops/risk/" + cases[0].ID}, facts[0].Decision.Hits[0]
+		return err
+	})
+	zh, en := o.as("wang", "zh"), o.as("wang", "en")
+	for _, tt := range []struct{ path, zh, en string }{{paths[0], "对账时发现", "found by comparison"}, {paths[0], "系统", "system"}, {paths[1], ">" + html.EscapeString(hit.Zh) + "<", ">" + html.EscapeString(hit.En) + "<"}} {
+		if code, body := zh.get(tt.path); code != 200 || !strings.Contains(body, tt.zh) || strings.Contains(body, tt.en) {
+			t.Errorf("%s: %d, without %s or with %s", tt.path, code, tt.zh, tt.en)
+		}
+		if code, body := en.get(tt.path); code != 200 || !strings.Contains(body, tt.en) || tt.zh != "系统" && strings.Contains(body, tt.zh) {
+			t.Errorf("%s: %d, without %s or with %s", tt.path, code, tt.en, tt.zh)
+		}
+	}
 }
