@@ -415,7 +415,7 @@ func (l *Live) saleResult(out market.Outcome, a wearer.TapAct) heldTap {
 		r.Unsigned = out.Approved && unionpay.NeedsSignature(out.Entry)
 	}
 	switch {
-	case out.Approved && out.Entry.Kind == unionpay.TapSale:
+	case out.Approved && (out.Entry.Kind == unionpay.TapSale || a.Scan): // no other bank has a part in it
 		r.Kind, r.Fen = wearer.TapPaid, int64(out.Fen())
 	case out.Approved:
 		r.Kind, r.Fen = wearer.TapOnline, int64(out.Fen())

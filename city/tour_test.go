@@ -92,6 +92,18 @@ func TestTour(t *testing.T) {
 			}
 		}
 	}
+	if err := l.Tap(ctx, who, wearer.TapAct{Ref: "scan", Gate: "jialian.1", Scan: true, Fen: 8_00}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := l.Tapped(ctx, who, "scan"); err != nil || got.Kind != wearer.TapPaid || got.Fen != 8_00 || len(got.Receipt) == 0 || got.Unsigned {
+		t.Errorf("a payment code: %+v, %v", got, err)
+	}
+	if err := l.Sign(ctx, who, "scan", []byte("x")); err != nil {
+		t.Errorf("a slip that wants no signature: %v", err)
+	}
+	if err := l.Sign(ctx, who, "nothing", nil); !errors.Is(err, wearer.ErrNoTap) {
+		t.Errorf("no slip: %v", err)
+	}
 	v, err = l.Band(ctx, who)
 	if err != nil || v.Fen[cash.ID] != 37_50 || v.Fen[meals.ID] >= 30_00 {
 		t.Errorf("%+v, %v", v.Fen, err)

@@ -133,7 +133,7 @@ const (
 	TapIn       TapKind = "in"
 	TapOut      TapKind = "out"
 	TapBus      TapKind = "bus"
-	TapPaid     TapKind = "paid"     // approved offline by the card
+	TapPaid     TapKind = "paid"     // approved offline by the card, or by the wallet
 	TapOnline   TapKind = "online"   // approved by the issuer
 	TapServed   TapKind = "served"   // canteen
 	TapOpened   TapKind = "opened"   // door

@@ -2028,7 +2028,7 @@ func tappedPage(v tappedView) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		if len(v.talk) > 0 || len(v.tap.Messages) == 0 {
+		if len(v.talk) > 0 || len(v.tap.Messages) == 0 && v.tap.Card != "" {
 			templ_7745c5c3_Err = bytesPart(v.talk).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err

@@ -280,7 +280,7 @@ var words = struct {
 	SignDone:        Text{ZH: "已签名", EN: "Signed"},
 	SignNoScript:    Text{ZH: "浏览器不运行脚本：请在纸质签购单上签名。", EN: "Without scripts, the paper slip is signed."},
 	SignedSlip:      Text{ZH: "持卡人签名", EN: "The cardholder's signature"},
-	LeadTill:        Text{ZH: "输入金额，贴一下或插入。", EN: "Enter what the till asks for, then tap or insert."},
+	LeadTill:        Text{ZH: "输入金额，选择怎样付款。", EN: "Enter what the till asks for and how you pay."},
 	LeadCanteen:     Text{ZH: "点菜，贴一下。", EN: "Choose your dishes, then tap."},
 	LeadDoor:        Text{ZH: "把手环贴到读头上。", EN: "Hold the band to the reader."},
 	LeadCoupon:      Text{ZH: "选一张券，贴一下。", EN: "Choose a coupon, then tap."},
