@@ -243,3 +243,76 @@ func TestReleasedIsTheDaysOwn(t *testing.T) {
 		})
 	}
 }
+
+// TestShortOfItUntilMadeUp: what a day's lines are short of follows every line,
+// and ends with the one that makes up for it.
+func TestShortOfItUntilMadeUp(t *testing.T) {
+	h := open(t, db.Config{URL: dbtest.File(t)})
+	a := one("000000000001", 10_000)
+	h.clear(a)
+	if _, err := h.run(testDay, []Item{a}, file(t, record(a.RRN, 10_000, 5, 1))); err != nil {
+		t.Fatal(err)
+	}
+	for i, tt := range []struct {
+		fen, held int64
+		state     ExceptionState
+	}{{9_000, -994, Open}, {500, -494, Open}, {494, 0, Closed}} {
+		h.take(line(string(rune('1'+i)), tt.fen, "clearing unionpay 2015-09-16"))
+		all := h.all()
+		if len(all) != 1 || all[0].Type != StatementShort || all[0].Held != tt.held || all[0].State != tt.state {
+			t.Errorf("after %d fen: %+v", tt.fen, all)
+		}
+		h.check()
+	}
+}
+
+// TestFourEyesAtTheLimit: of exactly the limit one person may propose and close,
+// of a fen more not; what holds nothing is not set off.
+func TestFourEyesAtTheLimit(t *testing.T) {
+	for held, want := range map[int64]error{50: nil, -50: nil, 51: ErrFourEyes, -51: ErrFourEyes} {
+		h := open(t, db.Config{URL: dbtest.File(t)})
+		var ids []string
+		h.must(func(tx *db.Tx) error {
+			for i, held := range []int64{held, 0, 0} {
+				x := Exception{ID: tx.NewID("rexc"), Ref: string(rune('a' + i)), Host: host, Day: testDay, Type: AmountDiffers}
+				if _, err := insertException(tx, x); err != nil {
+					return err
+				}
+				x.State, x.Proposer, x.Held = Booked, "li", held
+				if err := updateException(tx, Open, x); err != nil {
+					return err
+				}
+				ids = append(ids, x.ID)
+			}
+			return nil
+		})
+		for _, pair := range [][2]string{{ids[1], ids[2]}, {ids[0], ids[1]}, {ids[0], ids[0]}} {
+			if err := h.write(func(tx *db.Tx) error { return Offset(tx, pair[0], pair[1], "wang", "one payment") }); !errors.Is(err, ErrOutcome) {
+				t.Errorf("%d set off against nothing or itself: %v", held, err)
+			}
+		}
+		err := h.write(func(tx *db.Tx) error { _, err := Close(tx, ids[0], ToLoss, "li", "it is lost"); return err })
+		if !errors.Is(err, want) || want == nil && err != nil {
+			t.Errorf("%d closed by its proposer: %v, want %v", held, err, want)
+		}
+	}
+}
+
+// TestManyUnderOneName: a name that stands for more than a sale can have is no
+// name; what nothing names may be many.
+func TestManyUnderOneName(t *testing.T) {
+	same, bare := make([]Item, maxSame+1), make([]Item, maxSame+1)
+	for i := range same {
+		same[i] = one("000000000001", 1)
+		bare[i] = with(one("", 1), func(x *Item) { x.TID = "" })
+	}
+	if _, err := Match(List(same), List(nil), noon, Carried{}); !errors.Is(err, ErrMany) {
+		t.Errorf("%d under one reference: %v", len(same), err)
+	}
+	if _, err := Match(List(same[:maxSame]), List(nil), noon, Carried{}); err != nil {
+		t.Errorf("%d under one reference: %v", maxSame, err)
+	}
+	if _, err := Match(List(bare), List(nil), noon, Carried{}); err != nil {
+		t.Errorf("%d that nothing names: %v", len(bare), err)
+	}
+}
