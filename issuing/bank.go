@@ -482,3 +482,10 @@ func (u *use) kept(tx *db.Tx, id CardID) bool {
 func (u use) keep(tx *db.Tx, id CardID) error {
 	return tx.Keep("issuing_use", useColumns, string(id), u.tries, u.atc, append([]byte{}, u.ac...), u.arc, u.day, u.spent, u.next)
 }
+
+// Inquiry is the request as one that holds no money: card, PIN and counter are
+// looked at all the same.
+func (p Prepared) Inquiry() Prepared {
+	p.typ = TypeInquiry
+	return p
+}

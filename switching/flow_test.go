@@ -168,7 +168,7 @@ func TestTipsAndParts(t *testing.T) {
 	in = c.chip(0, 100_00, pboc.ARQC)
 	in[62] = plan
 	expect(t, "instalments, debit", p.ask("instalment", 100_00, in), "57")
-	expect(t, "points", p.ask("points", 10_00, r.chip(0, 10_00, pboc.ARQC)), "57")
+	expect(t, "points, of which there are none", p.ask("points", 10_00, r.chip(0, 10_00, pboc.ARQC)), "51")
 	expect(t, "void of instalments as a sale", p.ask("void", 100_00, p.of(part)), "40")
 	expect(t, "void of instalments", p.ask("instalment.void", 100_00, p.of(part)), "00")
 	expect(t, "offline sale", p.ask("offline", 50_00, fields{2: r.number, 14: r.expiry, 22: "012", 38: h.voice(r, 50_00)}), "00")

@@ -10,6 +10,7 @@ import (
 	"koala/internal/db"
 	"koala/internal/fail"
 	"koala/issuing"
+	"koala/issuing/points"
 	"koala/spec/iso8583"
 	"koala/switching/referral"
 )
@@ -474,4 +475,22 @@ func (h *Host) forward(ctx context.Context, x Queued, t *Txn) (code string, err 
 		return "", err
 	}
 	return answer.Text(39), nil
+}
+
+// prepare has the bank look at a request. One for points holds no money.
+func (h *Host) prepare(ctx context.Context, w *work, o issuing.Online) (issuing.Prepared, error) {
+	p, err := h.bank.Prepare(ctx, o)
+	if w.kind.Name == "points" {
+		p = p.Inquiry()
+	}
+	return p, err
+}
+
+// decide has the bank decide, and takes the points of a sale for them.
+func (h *Host) decide(tx *db.Tx, w *work, t *Txn, p issuing.Prepared) (issuing.Decided, error) {
+	d, err := h.bank.Decide(tx, p)
+	if err == nil && w.kind.Name == "points" && d.Why == issuing.Approval && !d.Replayed {
+		err = domain(points.Spend(tx, t.RRN, string(d.Card), w.fen))
+	}
+	return d, err
 }

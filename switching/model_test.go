@@ -155,6 +155,8 @@ func TestModel(t *testing.T) {
 	expect(t, "notice", first.say("0620", fields{2: c.number, 3: "600000", 4: fmt.Sprintf("%012d", 800_00), 11: first.next(), 49: "156",
 		55: string([]byte{0xDF, 0x31, 5, 0x20, 0, 0, 0, 0}), 60: fmt.Sprintf("45%06d00060", first.batch), 61: first.of(first.stan - 1)[61]}), "00")
 	c.fen = 800_00
+	expect(t, "what earns points", first.ask("sale", 900_00, c.chip(0, 900_00, pboc.ARQC)), "00")
+	expect(t, "settle", first.settle(900_00, 1, 0, 0), "11")
 	n := 0
 	rapid.Check(t, func(t *rapid.T) {
 		n++
@@ -162,6 +164,7 @@ func TestModel(t *testing.T) {
 		p := &till{terminal: h.terminal(fmt.Sprintf("1%07d", n))}
 		heldBefore := h.balance(wallet.Account(holder)).Held
 		var codes []aCode
+		givenBefore := h.given()
 		floatBefore := h.balance(issuing.Float(c.id)).Posted.Minor()
 		holderBefore, shopBefore := h.balance(wallet.Account(holder)).Available.Minor(), h.balance(settlement.Payable(shop)).Posted.Minor()
 		for range rapid.IntRange(1, 20).Draw(t, "steps") {
@@ -170,13 +173,15 @@ func TestModel(t *testing.T) {
 				continue
 			}
 			fen := rapid.Int64Range(1, 20).Draw(t, "fen")
-			switch rapid.SampledFrom([]string{"own", "own", "code", "far", "far", "void", "call", "voice", "voice", "tap", "part", "part", "restart", "tick", "late"}).Draw(t, "do") {
+			switch rapid.SampledFrom([]string{"own", "own", "code", "far", "far", "void", "call", "voice", "voice", "points", "points", "tap", "part", "part", "restart", "tick", "late"}).Draw(t, "do") {
 			case "own":
 				p.act(t, &entry{kind: "sale", fen: fen}, c.chip(0, fen, pboc.ARQC))
 			case "code":
 				p.act(t, &entry{kind: "sale", fen: fen}, fields{22: "032", 62: h.code()})
 			case "far":
 				p.act(t, &entry{kind: "sale", fen: fen, far: true}, p.far())
+			case "points":
+				p.act(t, &entry{kind: "points", fen: fen}, c.chip(0, fen, pboc.ARQC))
 			case "tap":
 				c.fen -= fen
 				p.tell(t, &entry{kind: "tap", fen: fen}, c.chip(0, fen, pboc.TC))
@@ -198,8 +203,8 @@ func TestModel(t *testing.T) {
 				}
 			case "void":
 				for _, o := range p.journal {
-					if o.kind == "sale" && o.stands && !o.void {
-						v := &entry{kind: "void", fen: o.fen, far: o.far}
+					if (o.kind == "sale" || o.kind == "points") && o.stands && !o.void {
+						v := &entry{kind: map[string]string{"sale": "void", "points": "points.void"}[o.kind], fen: o.fen, far: o.far}
 						o.void = true
 						p.act(t, v, p.of(o.stan))
 						if !v.stands {
@@ -245,7 +250,7 @@ func TestModel(t *testing.T) {
 		var dn, cn int
 		for _, e := range p.journal {
 			switch {
-			case e.kind == "sale", e.kind == "offline", e.kind == "tap":
+			case e.kind == "sale", e.kind == "offline", e.kind == "tap", e.kind == "points":
 				debits, dn = debits+e.fen, dn+1
 			default:
 				credits, cn = credits+e.fen, cn+1
@@ -256,9 +261,13 @@ func TestModel(t *testing.T) {
 		}
 		b := h.balance(wallet.Account(holder))
 		spent := floatBefore - h.balance(issuing.Float(c.id)).Posted.Minor()
+		given := h.given() - givenBefore
 		own, shopGot := holderBefore-b.Available.Minor()+spent, h.balance(settlement.Payable(shop)).Posted.Minor()-shopBefore
-		if net := debits - credits; shopGot != net || own+f.sum() != net || b.Held != heldBefore {
-			t.Fatalf("terminal %d, shop %d, holder %d (held %d), far %d", net, shopGot, own, b.Held.Minor(), f.sum())
+		if net := debits - credits; shopGot != net || own+given+f.sum() != net || b.Held != heldBefore {
+			t.Fatalf("terminal %d, shop %d, holder %d (held %d), far %d, points %d", net, shopGot, own, b.Held.Minor(), f.sum(), given)
+		}
+		if b := h.points(c); b.Spent != h.given() {
+			t.Fatalf("%d points spent, the house gave %d fen", b.Spent, h.given())
 		}
 		h.stands(t)
 	})

@@ -13,6 +13,8 @@ import (
 	"koala/calendar"
 	"koala/internal/db"
 	"koala/issuing/bin"
+	"koala/issuing/points"
+	"koala/ledger"
 	"koala/spec/iso8583"
 )
 
@@ -474,4 +476,24 @@ func clean(v []byte, n int) string {
 		}
 	}
 	return string(out)
+}
+
+// byPoints says that a sale was paid with points of a card of the house.
+func (t *Txn) byPoints() bool { return t.Host == "" && t.Kind == "points" }
+
+// debtor is who owes the shop's money: another issuer's host, or the house for
+// points; kind and text name the entry.
+func (t *Txn) debtor() (id ledger.AccountID, kind, text string) {
+	if t.byPoints() {
+		return points.House, "card.points", "points"
+	}
+	return Receivable(t.Host), "card.foreign", "card of another issuer"
+}
+
+// openDebtor opens the debtor's account; again it changes nothing.
+func openDebtor(tx *db.Tx, t *Txn) error {
+	if t.byPoints() {
+		return points.Open(tx)
+	}
+	return openReceivable(tx, t.Host)
 }

@@ -8,6 +8,7 @@ import (
 	"koala/internal/db"
 	"koala/internal/fail"
 	"koala/issuing"
+	"koala/issuing/points"
 	"koala/ledger"
 	"koala/money"
 	"koala/settlement"
@@ -186,6 +187,8 @@ func (w *work) restore(tx *db.Tx, t, o *Txn) error {
 	switch {
 	case o.scanned():
 		err = wallet.HoldAgain(tx, o.RRN)
+	case o.byPoints():
+		err = points.Again(tx, o.RRN)
 	case o.Host == "":
 		err = issuing.Rehold(tx, o.Card, o.Counter)
 	}
@@ -314,12 +317,13 @@ func book(tx *db.Tx, t *Txn, percent int64) error {
 	switch {
 	case t.scanned():
 		moved, err = wallet.BookPayment(tx, t.RRN, t.Due, percent)
-	case t.Host == "":
+	case t.Host == "" && !t.byPoints():
 		moved, err = issuing.Book(tx, t.Card, t.Counter, t.Due, percent)
 	default:
-		e := ledger.Move("sale:"+t.RRN, Receivable(t.Host), settlement.Payable(t.Shop), t.Due)
-		e.Kind, e.Text = "card.foreign", "card of another issuer"
-		if err = openReceivable(tx, t.Host); err == nil {
+		from, kind, text := t.debtor()
+		e := ledger.Move("sale:"+t.RRN, from, settlement.Payable(t.Shop), t.Due)
+		e.Kind, e.Text = kind, text
+		if err = openDebtor(tx, t); err == nil {
 			_, err = ledger.Post(tx, e)
 		}
 	}
@@ -347,12 +351,15 @@ func giveBack(tx *db.Tx, o *Txn, ref, kind string, fen, remains money.Amount) er
 	switch {
 	case o.scanned():
 		err = wallet.ReturnPayment(tx, o.RRN, ref, kind == issuing.KindReturned, fen)
-	case o.Host == "":
+	case o.Host == "" && !o.byPoints():
 		err = issuing.GiveBack(tx, o.Card, o.Counter, ref, kind, fen)
 	default:
-		e := ledger.Move(ref, settlement.Payable(o.Shop), Receivable(o.Host), fen)
-		e.Kind, e.Text = "card.foreign_back", "card of another issuer"
-		_, err = ledger.Post(tx, e)
+		to, kind, text := o.debtor()
+		e := ledger.Move(ref, settlement.Payable(o.Shop), to, fen)
+		e.Kind, e.Text = kind+"_back", text
+		if _, err = ledger.Post(tx, e); err == nil && o.byPoints() {
+			err = points.GiveBack(tx, o.RRN, fen.Minor())
+		}
 	}
 	if err != nil {
 		return err
@@ -370,6 +377,8 @@ func release(tx *db.Tx, o *Txn) error {
 	switch {
 	case o.scanned():
 		return wallet.ReleasePayment(tx, o.RRN)
+	case o.byPoints():
+		return points.Release(tx, o.RRN)
 	case o.Host != "" || o.Card == "":
 		return nil
 	}

@@ -11,6 +11,7 @@ import (
 	"koala/internal/db"
 	"koala/issuing"
 	"koala/issuing/bin"
+	"koala/issuing/points"
 	"koala/money"
 	"koala/settlement"
 	"koala/switching/proposal"
@@ -123,6 +124,7 @@ var Schema = db.Schema{Owner: "switching", Steps: []string{
 	CREATE INDEX switching_txn_original ON switching_txn (original) WHERE original <> ''`,
 	single.Step,
 	proposal.Step,
+	points.Step,
 }}
 
 // inOrder has transactions lie in the order in which they came: what one commit

@@ -9,6 +9,7 @@ import (
 	"koala/hsm"
 	"koala/internal/db"
 	"koala/issuing"
+	"koala/issuing/points"
 	"koala/ledger"
 	"koala/money"
 	"koala/settlement"
@@ -241,10 +242,10 @@ func (h *Host) online(ctx context.Context, w *work) (o issuing.Online, code stri
 
 // house has the house's own bank decide, in the unit that keeps the answer.
 func (h *Host) house(ctx context.Context, w *work) (code string, err error) {
-	if w.kind.Name == "offline" {
+	switch {
+	case w.kind.Name == "offline":
 		return h.byVoice(ctx, w)
-	}
-	if w.kind.Name == "points" || w.kind.Name == "instalment" && w.route.Class != "credit" {
+	case w.kind.Name == "instalment" && w.route.Class != "credit":
 		return h.refused(ctx, w, "57", "the card does not offer this")
 	}
 	o, code, err := h.online(ctx, w)
@@ -254,7 +255,7 @@ func (h *Host) house(ctx context.Context, w *work) (code string, err error) {
 	if code != "" {
 		return h.refused(ctx, w, code, "PIN block")
 	}
-	p, err := h.bank.Prepare(ctx, o)
+	p, err := h.prepare(ctx, w, o)
 	if err != nil {
 		return "", err
 	}
@@ -265,7 +266,7 @@ func (h *Host) house(ctx context.Context, w *work) (code string, err error) {
 			err = w.room(tx)
 		}
 		if err == nil {
-			d, err = h.bank.Decide(tx, p)
+			d, err = h.decide(tx, w, t, p)
 		}
 		if err != nil {
 			return err
@@ -322,8 +323,7 @@ func balanceField(a money.Amount) string {
 	return fmt.Sprintf("1002156%c%012d", sign, a.Minor())
 }
 
-// originalOf finds what a message refers to: by field 61 at the same terminal,
-// or by field 37 at any of the shop.
+// originalOf finds what a message refers to: by field 61 here, or by field 37 in the shop.
 func (h *Host) originalOf(q db.Reader, w *work) (o Txn, err error) {
 	f61, f37, f38 := w.in.Get(61), w.in.Text(37), w.in.Text(38)
 	switch {
@@ -484,7 +484,7 @@ func (w *work) apply(tx *db.Tx, t, o *Txn) error {
 // domain turns what the bank's books refuse into a refusal.
 func domain(err error) error {
 	switch {
-	case errors.Is(err, ledger.ErrInsufficient), errors.Is(err, ledger.ErrVelocity):
+	case errors.Is(err, ledger.ErrInsufficient), errors.Is(err, ledger.ErrVelocity), errors.Is(err, points.ErrTooFew):
 		return refuse("51", "not enough money")
 	case errors.Is(err, issuing.ErrAmount), errors.Is(err, wallet.ErrOverPaid), errors.Is(err, wallet.ErrOverOnce), errors.Is(err, wallet.ErrOverDay):
 		return refuse("61", "more than was authorised")
