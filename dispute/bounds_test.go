@@ -144,6 +144,17 @@ func TestWordsAreBounded(t *testing.T) {
 	}
 }
 
+// TestWholeSaleMayBeDisputed: all of a sale, in as many words as there may be.
+func TestWholeSaleMayBeDisputed(t *testing.T) {
+	h := newHouse(t, db.Config{URL: dbtest.File(t)})
+	whole := claim("N1", true)
+	whole.Amount, whole.Why = whole.Sale.Amount, strings.Repeat("x", MaxWhy)
+	c := h.open(whole)
+	if got := h.balance(settlement.Payable(shop)); !c.WithIssuer() || got != 0 {
+		t.Errorf("%+v, the shop has %d", c, got)
+	}
+}
+
 // TestSystemsReason: what the system writes at a deadline is said in Chinese.
 func TestSystemsReason(t *testing.T) {
 	h := newHouse(t, db.Config{URL: dbtest.File(t)})
