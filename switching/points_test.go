@@ -1,12 +1,14 @@
 package switching_test
 
 import (
+	"errors"
 	"testing"
 	"time"
 
 	"koala/internal/db"
 	"koala/issuing"
 	"koala/issuing/points"
+	"koala/money"
 	"koala/spec/pboc"
 	"koala/switching"
 )
@@ -68,6 +70,9 @@ func TestPoints(t *testing.T) {
 		spent = list[0].RRN
 		return err
 	})
+	if err := h.store.Write(ctx, func(tx *db.Tx) error { return switching.Dispute(tx, spent, money.Fen(1_00)) }); !errors.Is(err, switching.ErrState) {
+		t.Errorf("a dispute of points: %v", err)
+	}
 	p.ok("refund", 2_00, fields{2: c.number, 37: spent})
 	has("part of it went back", 600, 300, 3_00)
 	expect(t, "more than is left of it", p.ask("refund", 3_01, fields{2: c.number, 37: spent}), "64")

@@ -151,7 +151,7 @@ func Dispute(tx *db.Tx, rrn string, amount money.Amount) error {
 	t, err := txnOf(tx, rrn)
 	switch {
 	case err != nil:
-	case t.State != Cleared || amount.Sign() < 0:
+	case t.State != Cleared || amount.Sign() < 0 || t.byPoints() && !amount.IsZero(): // of points there is nothing to have back but by a refund
 		err = ErrState
 	case amount.Minor() > t.Due.Sub(t.Refunded).Minor():
 		err = ErrTooMuch

@@ -162,7 +162,7 @@ func (v *visit) takeCall(w *town) {
 	v.fill(`#ask-call-why`, "the line is down")
 	v.look("bo-ask-call")
 	v.click(`#ask-call form button:not([type])`)
-	v.until(`document.querySelector('.toast.good')`)
+	v.until(`document.querySelector('.toast.bad')`)
 	v.look("bo-call-taken")
 	if text := v.mainText(); !strings.Contains(text, "622588") || strings.Contains(text, "6225880000000001") || !strings.Contains(text, "88.00") {
 		v.t.Errorf("a call that was taken:\n%s", text)

@@ -137,6 +137,16 @@ func TestKindsAtTheSwitch(t *testing.T) {
 	if x := s.settle(); !x.Balanced || x.Items != 0 {
 		t.Errorf("the next batch: %+v", x)
 	}
+	before := b.shopHas() // 19 yuan of the house's card are booked: 19 points, each a fen
+	if r := s.do(unionpay.Order{Kind: unionpay.Points, Fen: 20, Card: unionpay.Card{Track2: c.track}}); r.Code != "51" {
+		t.Errorf("more points than there are: %s", r.Code)
+	}
+	first := do(unionpay.Order{Kind: unionpay.Points, Fen: 19, Card: unionpay.Card{Track2: c.track}})
+	do(unionpay.Order{Kind: unionpay.PointsVoid, STAN: first.STAN})
+	do(unionpay.Order{Kind: unionpay.Points, Fen: 15, Card: unionpay.Card{Track2: c.track}})
+	if x := s.settle(); !x.Balanced || b.shopHas() != before+15 {
+		t.Errorf("%+v, the shop has %d more", x, b.shopHas()-before)
+	}
 }
 
 // A listener keeps the last request of a line.

@@ -32,7 +32,7 @@ var classes = map[byte]web.Text{'1': words.Assets, '2': words.Liabilities, '3': 
 
 // chart names the house's own codes.
 var chart = map[string]web.Text{"1010": words.CodeCustody, "2010": words.CodeWallets, "2020": words.CodeFloats, "2030": words.CodePayables,
-	"2040": words.CodeDeposits, "2050": words.CodeClearing, "4010": words.CodeFees, "9020": words.CodePeople, "5010": words.CodeRebates, "9010": words.CodeOutside}
+	"2040": words.CodeDeposits, "2050": words.CodeClearing, "4010": words.CodeFees, "9020": words.CodePeople, "5010": words.CodeRebates, "5020": words.CodePoints, "9010": words.CodeOutside}
 
 func classOf(code string) web.Text {
 	if code == "" {

@@ -107,7 +107,7 @@ func (d Deps) call(w http.ResponseWriter, r *http.Request) error {
 	case err != nil:
 		return shell.Sorry(w, r, atCalls, err)
 	case x.State == referral.Refused:
-		return shell.Done(w, r, atCalls, words.BadCall)
+		return web.Redirect(w, r, atCalls, web.Toast{Tone: web.Bad, Text: words.BadCall.In(ctx)})
 	}
 	return shell.Done(w, r, atCalls, words.CallDecided)
 }
