@@ -28,6 +28,7 @@ type hostFlags struct {
 	host, tid, mid, name string
 	tmk, file            string
 	wait                 time.Duration
+	single, hide         bool
 }
 
 // bind declares the flags that every command of such a terminal has.
@@ -38,6 +39,8 @@ func (f *hostFlags) bind(c *cobra.Command) {
 	c.Flags().StringVar(&f.name, "name", "KOALA", "the shop's name, at most 20 bytes")
 	c.Flags().StringVar(&f.file, "terminal", "", "file in which the terminal keeps its flash: keys, journal, counters")
 	c.Flags().StringVar(&f.tmk, "tmk-file", "", "file with the clear master key, 32 hexadecimal digits and optionally its check value: once, at installation")
+	c.Flags().BoolVar(&f.single, "single-keys", false, "sign on for keys of single length (weak): staff have to let this terminal have them")
+	c.Flags().BoolVar(&f.hide, "seal-tracks", false, "send tracks with eight bytes under the track key")
 	c.Flags().DurationVar(&f.wait, "timeout", 60*time.Second, "how long to wait for an answer")
 	c.Flags().StringVar(&f.lang, "lang", "en", "language of receipts: en or zh")
 	c.Flags().BoolVar(&f.json, "json", false, "one JSON object instead of text")
@@ -165,7 +168,7 @@ func (f *hostFlags) start(ctx context.Context) (*unionpay.Terminal, *terminalFil
 			PIN: func(int) (string, bool) { return f.pin, f.pin != "" }},
 		Line: &keptLine{hostlink.Line{Dial: dial, Answer: f.wait}, file}, Keys: store,
 		Journal: file.flash["journal"], State: file.flash["state"], Packs: file.flash["packs"],
-		PIN: func(uint64) (string, bool) { return f.pin, f.pin != "" },
+		PIN: func(uint64) (string, bool) { return f.pin, f.pin != "" }, Single: f.single, SealTracks: f.hide,
 	})
 	if err != nil {
 		return fail(err)
