@@ -68,7 +68,7 @@ func branch(ctx context.Context, q db.Reader, over string, deep int, day calenda
 			commission = web.Money(x.Amount.Minor())
 		}
 		indent := strings.Repeat("\u2003", deep)
-		t.Rows = append(t.Rows, web.Row{Href: here + "?agent=" + a.ID, Cells: []web.Cell{web.Mono(indent + a.ID), shell.Written(a.Name), shell.Short(fmt.Sprintf("%d.%02d %%", points/100, points%100)),
+		t.Rows = append(t.Rows, web.Row{Href: here + "/agents/" + a.ID, Cells: []web.Cell{web.Mono(indent + a.ID), shell.Written(a.Name), shell.Short(fmt.Sprintf("%d.%02d %%", points/100, points%100)),
 			web.Count(int64(due[a.ID].Count)), commission, shell.At(a.Made)}})
 		if err := branch(ctx, q, a.ID, deep+1, day, due, t); err != nil {
 			return err

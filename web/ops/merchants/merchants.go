@@ -37,6 +37,7 @@ func Routes(m *web.Mux, d Deps) {
 	m.Handle("GET "+here+"/funnel", d.funnel)
 	m.Handle("GET "+here+"/map", d.cities)
 	m.Handle("GET "+here+"/agents", d.agents)
+	m.Handle("GET "+here+"/agents/{id}", d.statement)
 	m.Handle("GET "+here+"/shops/{id}", d.shop)
 	m.Handle("GET "+here+"/{id}", d.merchant)
 	m.Handle("POST "+here+"/{id}/{act}", d.act)

@@ -5,13 +5,13 @@ import "koala/web"
 // words is the catalog of these pages.
 var words = struct {
 	Account, Active, Address, Again, AgainBody, Agent, Agents, AgentsNote, All, Amount, Approve, ApproveBody, Arrives, AsItsTrade, Bank, By, ByHour,
-	ByNumber, ByTakings, Category, Changed, Charges, Check, CheckBody, Checks, Cities, City, Close, CloseBody, Commission, CommissionLine,
+	ByNumber, ByTakings, Category, Changed, Charge, Charges, Check, CheckBody, Checks, Cities, City, Close, CloseBody, Commission, CommissionLine,
 	CommissionMonth, Day, Desk, Document, Documents, EventApplied, EventFirst, EventInjected, EventLimits, EventRetired, EventRisk, EventSells, EventShop,
 	EventShopApproved, EventStopped, EventTerminal, Expected, Fees, Finding, Form, Funnel, FunnelTitle, Hash, Holder, Hour, HowMany, HowManySales,
-	Identity, Is, Items, Kind, LastSales, Lead, Licence, MID, Map, MapNote, MapTakings, MapTitle, Media, Merchant, Merchants, Name, NameBegins, NoAgents,
+	Identity, Is, Items, Kind, LastSales, Lead, Licence, MID, Map, MapNote, MapTakings, MapTitle, Media, Merchant, Merchants, Month, Name, NameBegins, NoAgents, NoLines,
 	NoDocuments, NoFindings, NoMerchants, NoPayouts, NoShops, NoTerminals, NothingOpen, NothingSold, NothingToCompare, NothingWaits, Number, OfStepBefore,
 	OpenChecks, Owed, Owner, Payouts, Phone, Plausible, Province, Refuse, RefuseBody, Reopen, ReopenBody, Result, Risk, RiskA, RiskB, RiskC, RiskD, Sales,
-	SetRisk, SetRiskBody, ShareOfFee, Shop, Shops, Since, Size, SomeFindings, State, Step, StepApplied, StepApproved, StepChecked, StepSells, Suspend,
+	SetRisk, SetRiskBody, ShareOfFee, Shop, Shops, Since, Size, SomeFindings, State, StatementNote, Step, StepApplied, StepApproved, StepChecked, StepSells, Suspend,
 	SuspendBody, Takings, TakingsMonth, Terminal, Terminals, Timeline, Title, ToApply, TookWeek, Waiting, Waits, Where web.Text
 }{
 	Account:           web.Text{ZH: "账号", EN: "Account"},
@@ -89,6 +89,10 @@ var words = struct {
 	Merchants:         web.Text{ZH: "商户", EN: "Merchants"},
 	Name:              web.Text{ZH: "名称", EN: "Name"},
 	NameBegins:        web.Text{ZH: "名称开头", EN: "Name begins with"},
+	NoLines:           web.Text{ZH: "这个月没有佣金记录。", EN: "No commission in this month."},
+	Month:             web.Text{ZH: "月份", EN: "Month"},
+	Charge:            web.Text{ZH: "来源", EN: "Closing and day of the sales"},
+	StatementNote:     web.Text{ZH: "%[1]s 共 %[2]d 笔，合计 %[3]s 元；负数是退款收回的佣金。", EN: "%[1]s: %[2]d lines, %[3]s in sum. Below zero is given back with refunds."},
 	NoAgents:          web.Text{ZH: "还没有代理商。所有商户都是直签。", EN: "No agents yet: the house brings its merchants itself."},
 	NoDocuments:       web.Text{ZH: "没有资料。", EN: "No documents."},
 	NoFindings:        web.Text{ZH: "没有异常特征。", EN: "No findings."},
