@@ -3,6 +3,7 @@ package merchants
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"koala/calendar"
@@ -68,9 +69,9 @@ func (d Deps) statement(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("statement of agent %s: %w", id, err)
 	}
-	t := web.Table{ID: "statement", Empty: words.NoLines, Head: []web.Column{{Name: words.Since}, {Name: words.Shop}, {Name: words.Charge}, {Name: words.Commission, Num: true}}}
+	t := web.Table{ID: "statement", Empty: words.NoLines, Head: []web.Column{{Name: words.Booked}, {Name: words.Shop}, {Name: words.Charge}, {Name: words.Commission, Num: true}}}
 	for _, x := range list {
-		t.Rows = append(t.Rows, web.Row{Href: here + "/shops/" + x.Shop, Cells: []web.Cell{shell.At(x.At), web.Plain(shops[x.Shop].In(ctx)), web.Mono(x.Ref), web.Money(x.Amount.Minor())}})
+		t.Rows = append(t.Rows, web.Row{Href: here + "/shops/" + x.Shop, Cells: []web.Cell{shell.At(x.At), web.Plain(shops[x.Shop].In(ctx)), {Text: x.Ref[strings.LastIndex(x.Ref, ":")+1:], CSV: x.Ref}, web.Money(x.Amount.Minor())}})
 	}
 	t.Next = shell.NextOf(r, list, pg, key)
 	p := page()

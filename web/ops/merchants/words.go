@@ -4,7 +4,7 @@ import "koala/web"
 
 // words is the catalog of these pages.
 var words = struct {
-	Account, Active, Address, Again, AgainBody, Agent, Agents, AgentsNote, All, Amount, Approve, ApproveBody, Arrives, AsItsTrade, Bank, By, ByHour,
+	Account, Active, Address, Again, AgainBody, Agent, Agents, AgentsNote, All, Amount, Approve, ApproveBody, Arrives, AsItsTrade, Bank, Booked, By, ByHour,
 	ByNumber, ByTakings, Category, Changed, Charge, Charges, Check, CheckBody, Checks, Cities, City, Close, CloseBody, Commission, CommissionLine,
 	CommissionMonth, Day, Desk, Document, Documents, EventApplied, EventFirst, EventInjected, EventLimits, EventRetired, EventRisk, EventSells, EventShop,
 	EventShopApproved, EventStopped, EventTerminal, Expected, Fees, Finding, Form, Funnel, FunnelTitle, Hash, Holder, Hour, HowMany, HowManySales,
@@ -91,8 +91,9 @@ var words = struct {
 	NameBegins:        web.Text{ZH: "名称开头", EN: "Name begins with"},
 	NoLines:           web.Text{ZH: "这个月没有佣金记录。", EN: "No commission in this month."},
 	Month:             web.Text{ZH: "月份", EN: "Month"},
-	Charge:            web.Text{ZH: "来源", EN: "Closing and day of the sales"},
-	StatementNote:     web.Text{ZH: "%[1]s 共 %[2]d 笔，合计 %[3]s 元；负数是退款收回的佣金。", EN: "%[1]s: %[2]d lines, %[3]s in sum. Below zero is given back with refunds."},
+	Booked:            web.Text{ZH: "入账", EN: "Booked"},
+	Charge:            web.Text{ZH: "交易日", EN: "Sales of"},
+	StatementNote:     web.Text{ZH: "%[1]s 共 %[2]d 笔，合计 %[3]s；负数是退款收回的佣金。", EN: "%[1]s: %[2]d lines, %[3]s in sum. Below zero is given back with refunds."},
 	NoAgents:          web.Text{ZH: "还没有代理商。所有商户都是直签。", EN: "No agents yet: the house brings its merchants itself."},
 	NoDocuments:       web.Text{ZH: "没有资料。", EN: "No documents."},
 	NoFindings:        web.Text{ZH: "没有异常特征。", EN: "No findings."},
