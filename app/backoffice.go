@@ -20,7 +20,6 @@ import (
 	"koala/reconcile"
 	"koala/risk"
 	"koala/settlement"
-	"koala/settlement/fee"
 	"koala/switching"
 )
 
@@ -382,7 +381,7 @@ func pricedAt(q db.Reader, t switching.Txn, fen int64) (issuer, network int64, e
 	if err != nil {
 		return 0, 0, err
 	}
-	i := settlement.Item{Ref: t.RRN, Payee: t.Shop, Amount: money.Fen(fen), At: t.At, Kind: "sale", Card: fee.Class(t.Class), Issuer: t.Host}
+	i := settlement.Item{Ref: t.RRN, Payee: t.Shop, Amount: money.Fen(fen), At: t.At, Kind: "sale", Card: t.FeeClass(), Issuer: t.Host}
 	if fen < 0 {
 		o, err := switching.Transaction(q, t.Original)
 		if errors.Is(err, switching.ErrNotFound) {

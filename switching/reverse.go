@@ -12,7 +12,6 @@ import (
 	"koala/ledger"
 	"koala/money"
 	"koala/settlement"
-	"koala/settlement/fee"
 	"koala/wallet"
 )
 
@@ -330,7 +329,7 @@ func book(tx *db.Tx, t *Txn, percent int64) error {
 	if err != nil || !moved { // a clearing record came before: its item stands
 		return err
 	}
-	return settlement.Capture(tx, settlement.Item{Ref: "sale:" + t.RRN, Payee: t.Shop, Amount: t.Due, At: t.At, Kind: "sale", Card: fee.Class(t.Class), Issuer: t.Host})
+	return settlement.Capture(tx, settlement.Item{Ref: "sale:" + t.RRN, Payee: t.Shop, Amount: t.Due, At: t.At, Kind: "sale", Card: t.FeeClass(), Issuer: t.Host})
 }
 
 // clearTxn makes an approved transaction's money the shop's.
@@ -368,7 +367,7 @@ func giveBack(tx *db.Tx, o *Txn, ref, kind string, fen, remains money.Amount) er
 	if kind == issuing.KindReversal {
 		what = "reversal"
 	}
-	return settlement.Capture(tx, settlement.Item{Ref: ref, Payee: o.Shop, Amount: fen.Neg(), At: tx.Now(), Kind: what, Card: fee.Class(o.Class), Issuer: o.Host,
+	return settlement.Capture(tx, settlement.Item{Ref: ref, Payee: o.Shop, Amount: fen.Neg(), At: tx.Now(), Kind: what, Card: o.FeeClass(), Issuer: o.Host,
 		SaleAt: o.At, Remains: remains})
 }
 

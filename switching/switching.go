@@ -22,6 +22,7 @@ import (
 	"koala/internal/fail"
 	"koala/issuing"
 	"koala/money"
+	"koala/settlement/fee"
 	"koala/switching/proposal"
 	"koala/switching/referral"
 	"koala/switching/tally"
@@ -324,6 +325,16 @@ func meet(tx *db.Tx, y *tally.Tally, shop string) error {
 	}
 	y.Meet(shop, day, past)
 	return nil
+}
+
+// FeeClass is what the transaction's fee goes by: its card, and in how many
+// parts the issuer spreads it.
+func (t *Txn) FeeClass() fee.Class {
+	class := fee.Class(t.Class)
+	if t.Kind == "instalment" && len(t.Plan) == planLen {
+		return class.In(number([]byte(t.Plan[:2])))
+	}
+	return class
 }
 
 // taken is what a transaction counts for in its shop's limits: payments that

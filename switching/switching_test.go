@@ -1,9 +1,11 @@
 package switching_test
 
 import (
+	"fmt"
 	"testing"
 
 	"koala/issuing"
+	"koala/settlement/fee"
 	"koala/spec/emv"
 	"koala/spec/pboc"
 	"koala/switching"
@@ -75,6 +77,23 @@ func TestTables(t *testing.T) {
 		}
 		if k.Words(true) == k.Name {
 			t.Errorf("%s has no words", k.Name)
+		}
+	}
+}
+
+// TestFeeClass: the fee of a sale in instalments goes by its parts.
+func TestFeeClass(t *testing.T) {
+	plan := fmt.Sprintf("%02d%-30s%d", 12, "PHONE", 0)
+	for _, tt := range []struct {
+		txn  switching.Txn
+		want fee.Class
+	}{
+		{switching.Txn{Kind: "instalment", Class: "credit", Plan: plan}, "credit:12"},
+		{switching.Txn{Kind: "sale", Class: "credit", Plan: plan}, "credit"},
+		{switching.Txn{Kind: "sale", Class: "debit"}, "debit"},
+	} {
+		if got := tt.txn.FeeClass(); got != tt.want {
+			t.Errorf("%+v: %s, want %s", tt.txn, got, tt.want)
 		}
 	}
 }

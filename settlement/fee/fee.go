@@ -34,12 +34,32 @@ const (
 // Classes are the classes that have fees.
 var Classes = []Class{Debit, Credit, Prepaid, ECash}
 
+// In is the class of a sale that the issuer spreads over so many parts: "credit"
+// in 12 is "credit:12". No parts leave the class.
+func (c Class) In(parts int) Class {
+	if parts == 0 {
+		return c
+	}
+	return c + Class(":"+strconv.Itoa(parts))
+}
+
+// Split is what In has put together.
+func (c Class) Split() (card Class, parts int) {
+	name, text, _ := strings.Cut(string(c), ":")
+	parts, _ = strconv.Atoi(text)
+	return Class(name), parts
+}
+
 // Valid says whether c is a class, or none.
-func (c Class) Valid() bool { return c == None || c.at() >= 0 }
+func (c Class) Valid() bool {
+	card, parts := c.Split()
+	return c == None || c.at() >= 0 && card.In(parts) == c
+}
 
 func (c Class) at() int {
+	card, _ := c.Split()
 	for i, x := range Classes {
-		if c == x {
+		if card == x {
 			return i
 		}
 	}
@@ -119,10 +139,20 @@ type Price struct {
 	Source   string
 }
 
+// An Instalment is one row of what a shop pays on top for a sale that is spread
+// over so many parts: all of it goes to the card's issuer, who waits.
+type Instalment struct {
+	From   calendar.Date
+	Parts  int
+	Rate   int64 // ppm of the sale
+	Source string
+}
+
 // Statutes are all rows.
 type Statutes struct {
-	Costs  []Cost
-	Prices []Price
+	Costs       []Cost
+	Prices      []Price
+	Instalments []Instalment
 }
 
 // ErrRows is a table of rules that does not read.
@@ -137,9 +167,15 @@ var costRows string
 //go:embed price.csv
 var priceRows string
 
+//go:embed instalment.csv
+var instalmentRows string
+
 // House reads the rows that come with the program.
 func House() *Statutes {
 	s, err := Read(strings.NewReader(costRows), strings.NewReader(priceRows))
+	if err == nil {
+		err = s.ReadInstalments(strings.NewReader(instalmentRows))
+	}
 	if err != nil {
 		panic(err) // a defect of this package, found by its first test
 	}
@@ -182,6 +218,23 @@ func Read(costs, prices io.Reader) (*Statutes, error) {
 		return nil, fmt.Errorf("prices: %w", err)
 	}
 	return s, nil
+}
+
+// ReadInstalments reads the table of instalments.
+func (s *Statutes) ReadInstalments(in io.Reader) error {
+	err := rows(in, 4, func(f []string, n func(int) int64) (err error) {
+		x := Instalment{Parts: int(n(1)), Rate: n(2), Source: f[3]}
+		if x.Parts < 2 || x.Rate < 0 || x.Rate > million {
+			return fmt.Errorf("%d parts at %d ppm", x.Parts, x.Rate)
+		}
+		x.From, err = calendar.Parse(f[0])
+		s.Instalments = append(s.Instalments, x)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("instalments: %w", err)
+	}
+	return nil
 }
 
 // rows reads a CSV table; n gives a field as a number.
@@ -251,6 +304,18 @@ func (s *Statutes) price(day calendar.Date, name string, cat Category, class Cla
 		}
 	}
 	return best, ok
+}
+
+// instalments picks the rows in force on a day: of each number of parts the
+// newest.
+func (s *Statutes) instalments(day calendar.Date) map[int]Instalment {
+	out := map[int]Instalment{}
+	for _, x := range s.Instalments {
+		if at, known := out[x.Parts]; !day.Before(x.From) && (!known || at.From.Before(x.From)) {
+			out[x.Parts] = x
+		}
+	}
+	return out
 }
 
 func fits[T ~string](rule, asked T) bool { return rule == "*" || rule == asked }

@@ -202,6 +202,50 @@ func TestRefundsUndo(t *testing.T) {
 	}
 }
 
+// TestInstalments: a sale in parts costs its card's fee and the row of the parts
+// on top, which the issuer gets; a refund gives its part of both back.
+func TestInstalments(t *testing.T) {
+	s := fee.House()
+	for _, tt := range []struct {
+		day   string
+		parts int
+		fen   int64
+		want  fee.Parts
+	}{
+		{"2015-08-30", 0, 1_000_00, fee.Parts{Fee: 7_80, Issuer: 5_50, Network: 80, Acquirer: 1_50}},
+		{"2015-08-30", 3, 1_000_00, fee.Parts{Fee: 7_80 + 19_50, Issuer: 5_50 + 19_50, Network: 80, Acquirer: 1_50}},
+		{"2015-08-30", 12, 1_000_00, fee.Parts{Fee: 7_80 + 54_00, Issuer: 5_50 + 54_00, Network: 80, Acquirer: 1_50}},
+		{"2015-08-30", 24, 1, fee.Parts{Fee: 0, Issuer: 0}},
+		{"2015-08-30", 24, 6, fee.Parts{Fee: 1, Issuer: 1}}, // 0.576 fen
+		{"2013-02-24", 12, 1_000_00, fee.Parts{}},
+	} {
+		tariff, err := s.Tariff(on(t, tt.day), fee.General, "")
+		if tt.day < "2013-02-25" {
+			if err == nil {
+				t.Errorf("%s is priced", tt.day)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		class := fee.Credit.In(tt.parts)
+		if got := tariff.Of(tt.fen, class); got != tt.want {
+			t.Errorf("%s, %d fen in %d: %+v, want %+v", tt.day, tt.fen, tt.parts, got, tt.want)
+		}
+		third := tt.fen / 3
+		back := tariff.Back(third, tt.fen, class).Plus(tariff.Back(tt.fen-third, tt.fen-third, class))
+		if back != tt.want {
+			t.Errorf("%s, %d fen in %d: %+v came back, want %+v", tt.day, tt.fen, tt.parts, back, tt.want)
+		}
+	}
+	for c, ok := range map[fee.Class]bool{"credit:12": true, "credit:x": false, "credit:": false, "credit:012": false, "gold:3": false, "credit": true, "credit:0": false} {
+		if c.Valid() != ok {
+			t.Errorf("class %q valid: %t", c, c.Valid())
+		}
+	}
+}
+
 func FuzzRead(f *testing.F) {
 	f.Add("from,category,class,rule,issuer_ppm,issuer_cap,network_ppm,network_cap,acquirer_ppm,fee_cap,percent,source\n2013-02-25,dining,*,statute,9000,0,1300,0,2200,0,100,x\n",
 		"from,price,category,class,ppm,cap,returned,source\n2016-09-06,standard,*,debit,5000,2000,true,x\n")

@@ -2,7 +2,9 @@ package fee
 
 import (
 	"fmt"
+	"maps"
 	"math/bits"
+	"slices"
 
 	"koala/calendar"
 	"koala/money"
@@ -27,7 +29,8 @@ func (p Parts) Minus(q Parts) Parts {
 // A Tariff is what one payee pays on one day: the rows in force, picked once
 // for all classes of card.
 type Tariff struct {
-	rates [4]rate // as Classes
+	rates  [4]rate // as Classes
+	spread map[int]Instalment
 }
 
 // A rate is a cost and a price for one class of card.
@@ -45,7 +48,7 @@ const DefaultPrice = "standard"
 // Tariff picks the rows for sales of a day at a payee of a category with a
 // price card (empty: DefaultPrice).
 func (s *Statutes) Tariff(day calendar.Date, cat Category, price string) (Tariff, error) {
-	var t Tariff
+	t := Tariff{spread: s.instalments(day)}
 	if !cat.Valid() {
 		return t, fmt.Errorf("category %q on %s: %w", cat, day, ErrTerms)
 	}
@@ -105,7 +108,8 @@ const exact = 100 * million
 
 // Of prices a sale of fen with a card of a class: the fee is rounded per sale,
 // half up to the fen, and the shares are its parts by largest remainder.
-// Nothing or less, or no class, costs nothing.
+// Nothing or less, or no class, costs nothing. A sale in instalments costs so
+// much more, rounded for itself; one in parts that no row names costs no more.
 func (t *Tariff) Of(fen int64, class Class) Parts {
 	i := class.at()
 	if fen <= 0 || i < 0 {
@@ -119,7 +123,20 @@ func (t *Tariff) Of(fen int64, class Class) Parts {
 		whole = capped(fen, r.price.Rate*100, r.price.Cap*exact)
 		issuer, network = r.cost.ask(fen)
 	}
-	return share(whole, issuer, network)
+	p := share(whole, issuer, network)
+	if more := t.spreading(fen, class); more > 0 {
+		p.Fee, p.Issuer = p.Fee+more, p.Issuer+more
+	}
+	return p
+}
+
+// spreading is what a sale in instalments costs on top, half up to the fen.
+func (t *Tariff) spreading(fen int64, class Class) int64 {
+	_, parts := class.Split()
+	if parts == 0 {
+		return 0
+	}
+	return (fen*t.spread[parts].Rate + million/2) / million // below 10^18
 }
 
 // statutory is the price laid down in 2013; above its cap the shares keep
@@ -207,6 +224,9 @@ func (t *Tariff) Back(fen, left int64, class Class) Parts {
 	return t.Of(left, class).Minus(t.Of(left-fen, class))
 }
 
+// Parts are the numbers of instalments that have a price, rising.
+func (t *Tariff) Parts() []int { return slices.Sorted(maps.Keys(t.spread)) }
+
 // A Line is one step of the explanation of a fee.
 type Line struct {
 	EN, ZH string
@@ -235,9 +255,16 @@ func (t *Tariff) Explain(fen int64, cat Category, class Class) []Line {
 		en, zh = ", at most "+money.Fen(limit).Yuan(), "，封顶 "+money.Fen(limit).Yuan()+" 元"
 	}
 	lines := []Line{{
-		EN:  fmt.Sprintf("%s, %s card: %s of %s%s (since %s: %s)", cat, class, percent(rate), money.Fen(fen).Yuan(), en, from, source),
-		ZH:  fmt.Sprintf("%s，%s：%s 元的 %s%s（%s 起）", categoriesZH[cat], classesZH[class], money.Fen(fen).Yuan(), percent(rate), zh, from),
+		EN:  fmt.Sprintf("%s, %s card: %s of %s%s (since %s: %s)", cat, Classes[i], percent(rate), money.Fen(fen).Yuan(), en, from, source),
+		ZH:  fmt.Sprintf("%s，%s：%s 元的 %s%s（%s 起）", categoriesZH[cat], classesZH[Classes[i]], money.Fen(fen).Yuan(), percent(rate), zh, from),
 		Fen: money.Fen(p.Fee)}}
+	if more := t.spreading(fen, class); more > 0 {
+		_, parts := class.Split()
+		row := t.spread[parts]
+		lines[0].Fen = money.Fen(p.Fee - more)
+		lines = append(lines, Line{EN: fmt.Sprintf("in %d parts: %s of %s on top (since %s: %s)", parts, percent(row.Rate), money.Fen(fen).Yuan(), row.From, row.Source),
+			ZH: fmt.Sprintf("分 %d 期：另加 %s 元的 %s（%s 起）", parts, money.Fen(fen).Yuan(), percent(row.Rate), row.From), Fen: money.Fen(more)})
+	}
 	if r.cost.Percent != 100 {
 		lines = append(lines, Line{EN: fmt.Sprintf("Issuer and network at %d %% (%s)", r.cost.Percent, r.cost.Source), ZH: fmt.Sprintf("发卡行与清算机构费用按 %d%% 计", r.cost.Percent), Fen: money.Fen(0)})
 	}

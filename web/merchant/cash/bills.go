@@ -192,6 +192,7 @@ func (d Deps) fees(w http.ResponseWriter, r *http.Request, s shell.Seat) error {
 	if err != nil {
 		return fmt.Errorf("tariff of %s: %w", s.Shop.ID, err)
 	}
+	v.form = ask.form(tariff.Parts()...)
 	cost := tariff.Of(ask.fen, ask.class)
 	for _, l := range tariff.Explain(ask.fen, terms.Category, ask.class) {
 		v.answer = append(v.answer, web.Line{Text: web.Text{ZH: l.ZH, EN: l.EN}, Value: web.Yuan(l.Fen.Minor())})
@@ -240,10 +241,15 @@ func readAsk(r *http.Request, today calendar.Date) ask {
 	return a
 }
 
-func (a ask) form() []web.Field {
+// form asks for a sale; a credit card's may be in so many parts.
+func (a ask) form(parts ...int) []web.Field {
 	var options []web.Option
 	for _, c := range fee.Classes {
 		options = append(options, web.Option{Value: string(c), Name: classWords[c]})
+	}
+	for _, n := range parts {
+		c := fee.Credit.In(n)
+		options = append(options, web.Option{Value: string(c), Name: cardWords(c)})
 	}
 	return []web.Field{{Name: "amount", Label: words.Amount, Lead: "¥", Mode: "decimal", Value: a.amount, Error: a.wrong[0], Max: 16},
 		{Name: "card", Label: words.Card, Type: "select", Options: options, Value: string(a.class), Error: a.wrong[1]},

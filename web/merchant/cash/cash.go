@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strconv"
 
 	"koala/calendar"
 	"koala/internal/db"
@@ -119,6 +120,16 @@ func stateCell(ctx context.Context, s settlement.State) web.Cell {
 var classWords = map[fee.Class]web.Text{fee.Debit: words.Debit, fee.Credit: words.Credit, fee.Prepaid: words.Prepaid, fee.ECash: words.ECash, fee.None: words.NoCard}
 
 var categoryWords = map[fee.Category]web.Text{fee.Dining: words.CatDining, fee.Property: words.CatProperty, fee.General: words.CatGeneral, fee.Wholesale: words.CatWholesale, fee.Living: words.CatLiving, fee.Welfare: words.CatWelfare}
+
+// cardWords says what an item was paid with.
+func cardWords(c fee.Class) web.Text {
+	card, parts := c.Split()
+	if parts == 0 {
+		return classWords[card]
+	}
+	n := strconv.Itoa(parts)
+	return web.Text{ZH: words.InParts.To(web.ZH, classWords[card].ZH, n), EN: words.InParts.To(web.EN, classWords[card].EN, n)}
+}
 
 // itemWords says what an item is.
 func itemWords(kind string, amount money.Amount) web.Text {

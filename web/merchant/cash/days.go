@@ -324,7 +324,7 @@ func feeParts(p fee.Parts) []web.Slice {
 func itemTable(ctx context.Context, items []settlement.Priced) web.Table {
 	t := web.Table{ID: "items", Empty: words.NoItems, Head: []web.Column{{Name: words.What}, {Name: words.Card}, {Name: words.At}, {Name: words.Amount, Num: true}, {Name: words.FeeOf, Num: true}, {Name: words.Net, Num: true}}}
 	for _, i := range items {
-		row := web.Row{Cells: []web.Cell{{Text: itemWords(i.Kind, i.Amount).In(ctx), CSV: i.Ref}, web.Plain(classWords[i.Card].In(ctx)), {Text: web.Moment(i.At), Show: parts.Tight(web.Moment(i.At))},
+		row := web.Row{Cells: []web.Cell{{Text: itemWords(i.Kind, i.Amount).In(ctx), CSV: i.Ref}, web.Plain(cardWords(i.Card).In(ctx)), {Text: web.Moment(i.At), Show: parts.Tight(web.Moment(i.At))},
 			web.Money(i.Amount.Minor()), web.Money(-i.Fee.Fee), web.Money(i.Amount.Minor() - i.Fee.Fee)}}
 		if rrn := rrnOf(i.Ref); rrn != "" {
 			row.Href, row.Drawer = "/merchant/sales/"+rrn, true

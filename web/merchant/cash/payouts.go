@@ -93,7 +93,7 @@ func (d Deps) payout(w http.ResponseWriter, r *http.Request, s shell.Seat) error
 	}
 	v.items = web.Table{ID: "payout-items", Empty: words.NoItems, Next: parts.NextOf(r, items, pg, key), Head: []web.Column{{Name: words.What}, {Name: words.Reference}, {Name: words.Card}, {Name: words.At}, {Name: words.Amount, Num: true}}}
 	for _, i := range items {
-		row := web.Row{Cells: []web.Cell{web.Plain(itemWords(i.Kind, i.Amount).In(ctx)), parts.Ident(i.Ref), web.Plain(classWords[i.Card].In(ctx)), parts.At(i.At), web.Money(i.Amount.Minor())}}
+		row := web.Row{Cells: []web.Cell{web.Plain(itemWords(i.Kind, i.Amount).In(ctx)), parts.Ident(i.Ref), web.Plain(cardWords(i.Card).In(ctx)), parts.At(i.At), web.Money(i.Amount.Minor())}}
 		if rrn := rrnOf(i.Ref); rrn != "" {
 			row.Href, row.Drawer = "/merchant/sales/"+rrn, true
 		}
