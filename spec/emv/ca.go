@@ -18,7 +18,12 @@ type CAKey struct {
 	Hash        [20]byte     // SHA-1 of RID, index, modulus and exponent
 	Scheme      string
 	Environment string // "live", "test" or "unstated"
+	Last        string // YYYYMMDD, the last day on which it proves a card; empty: no end is known
 }
+
+// Usable says whether the key proves cards on a day, YYYYMMDD: a key past its
+// last day is as one the terminal has not got.
+func (k CAKey) Usable(day string) bool { return k.Last == "" || day <= k.Last }
 
 // NewCAKey makes a terminal's copy of a CA key with its check value.
 func NewCAKey(rid [5]byte, index byte, public PublicKey) CAKey {
