@@ -61,6 +61,8 @@ func TestInsertFindings(t *testing.T) {
 			}
 		}, nil, 1_00, nil, "4200000000", "E800", kernel.Declined, kernel.NoHost},
 		{"unknown CA", func(p *paper) { p.caIndex = 9 }, nil, 1_00, nil, "0800000000", "E800", kernel.Declined, kernel.NoHost},
+		{"CA key on its last day", nil, func(c *kernel.Config) { c.Keys[0].Last = "20270301" }, 1_00, nil, "0000000000", "E800", kernel.Approved, kernel.NoReason},
+		{"CA key past its last day", nil, func(c *kernel.Config) { c.Keys[0].Last = "20270228" }, 1_00, nil, "0800000000", "E800", kernel.Declined, kernel.NoHost},
 		{"other version", func(p *paper) { p.more = object(emv.TagVersion, []byte{0, 0x20}) }, nil, 1_00, nil, "0080000000", "E800", kernel.Approved, kernel.NoReason},
 		{"expired", func(p *paper) { p.expiry = "270228" }, nil, 1_00, nil, "0040000000", "E800", kernel.Declined, kernel.NoHost},
 		{"not yet valid", func(p *paper) {

@@ -9,6 +9,7 @@
 package kernel
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 
@@ -302,6 +303,15 @@ func (r *run) identify() error {
 
 // today is the date of the transaction, YYMMDD.
 func (r *run) today() [3]byte { return [3]byte(r.term[emv.TagDate]) }
+
+// day is the same as YYYYMMDD, with the century that later takes.
+func (r *run) day() string {
+	today, century := r.today(), "20"
+	if today[0] >= 0x50 {
+		century = "19"
+	}
+	return century + hex.EncodeToString(today[:])
+}
 
 // later says whether the date a, YYMMDD, is after b; years from 50 on are
 // 1950 to 1999 (EMV 4.4 Book 4, 6.7.3).

@@ -14,15 +14,18 @@ var ErrNoHost = errors.New("kernel: no host")
 
 var errNoODA = errors.New("kernel: the card cannot be authenticated offline")
 
-// authority is the CA key that the card names and the terminal has. Its algorithm
-// is that of the whole chain.
+// authority is the CA key that the card names and the terminal has, unless its
+// last day is over. Its algorithm is that of the whole chain.
 func (r *run) authority() (emv.CAKey, bool) {
 	index, aid := r.icc[emv.TagCAIndex], r.icc[emv.TagDFName]
 	if len(index) != 1 || len(aid) < 5 {
 		return emv.CAKey{}, false
 	}
 	ca, ok := r.k.keys[keyID{[5]byte(aid), index[0]}]
-	return ca, ok
+	if !ok || !ca.Usable(r.day()) {
+		return emv.CAKey{}, false
+	}
+	return ca, true
 }
 
 // lacks says whether an exponent has not been given that the chain needs: SM2

@@ -244,6 +244,12 @@ func parseCAKey(in []byte) (emv.CAKey, error) {
 	if v := get(tagKeyAlgorithm); len(v) == 1 && v[0] == keyAlgorithmSM2 {
 		k.Algorithm, k.Exponent = emv.SM2, nil
 	}
+	switch last := string(get(tagKeyExpiry)); {
+	case len(last) == 8 && digits(last):
+		k.Last = last
+	case last != "":
+		return emv.CAKey{}, fmt.Errorf("%w: last day of CA key %X/%02X", ErrPack, rid, index)
+	}
 	if _, err := k.Public(); err != nil || !k.Valid() {
 		return emv.CAKey{}, fmt.Errorf("%w: CA key %X/%02X", ErrPack, rid, index)
 	}
