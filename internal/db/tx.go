@@ -321,7 +321,7 @@ func (w *writer) clearRows() {
 
 // rowChunks are how many rows one INSERT takes, largest first: few sizes, so
 // that each is prepared once. 50 rows was measured best on SQLite.
-var rowChunks = [...]int{50, 10, 1}
+var rowChunks = [...]int{64, 32, 16, 8, 4, 2, 1}
 
 // sendRows writes the appended rows.
 func (w *writer) sendRows() error {
