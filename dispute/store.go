@@ -76,6 +76,16 @@ var Schema = db.Schema{Owner: "dispute", Steps: []string{
 		at BIGINT NOT NULL,
 		PRIMARY KEY (dispute, nth));
 	CREATE INDEX dispute_move_at ON dispute_move (at)`,
+	`CREATE TABLE dispute_waiting (
+		ref TEXT NOT NULL,
+		said TEXT NOT NULL,
+		rrn TEXT NOT NULL,
+		fen BIGINT NOT NULL,
+		reason TEXT NOT NULL,
+		at BIGINT NOT NULL,          -- microseconds: when it was said
+		why TEXT NOT NULL,
+		who TEXT NOT NULL,           -- entered it
+		PRIMARY KEY (ref, said))`,
 }}
 
 const caseColumns = `id, ref, rrn, payee, counter, issuer, class, sale_fen, sale_at, fen, reason, state, moves, held, due, pack, opened, at`

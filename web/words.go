@@ -137,6 +137,8 @@ var failuresZH = map[string]string{
 	"dispute.why":                "请写明经办人和原因，不超过 2000 字节。",
 	"dispute.document":           "凭证须有名称和类型，大小为 1 字节到 5 MB；每案最多 20 件。",
 	"dispute.rule":               "这一步没有生效的规则。",
+	"dispute.notice":             "通知须有案号、交易、金额、不晚于现在的时间，并写明已知的步骤。",
+	"dispute.second":             "须由另一人复核。",
 	"risk.bad_fact":              "风险记录须有参考号、时间、类型、商户和金额。",
 	"risk.bad_set":               "这套规则的写法不能使用。",
 	"risk.no_set":                "没有这套规则。",
