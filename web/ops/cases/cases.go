@@ -24,6 +24,8 @@ type Deps struct {
 	Desk    shell.Desk
 	Seal    dispute.Sealer
 	Sources []dispute.Source
+	// Find knows the sale behind a retrieval reference.
+	Find func(q db.Reader, rrn string) (dispute.Sale, error)
 }
 
 const here = "/ops/disputes"
@@ -31,6 +33,10 @@ const here = "/ops/disputes"
 // Routes adds the pages to the console.
 func Routes(m *web.Mux, d Deps) {
 	m.Handle("GET "+here, d.list)
+	m.Handle("GET "+here+"/rules", d.rules)
+	m.Handle("POST "+here+"/notices", d.enter)
+	m.Handle("POST "+here+"/notices/confirm", d.confirm)
+	m.Handle("POST "+here+"/notices/drop", d.drop)
 	m.Handle("GET "+here+"/{id}", d.kase)
 	m.Handle("GET "+here+"/{id}/pack", d.pack)
 	m.Handle("POST "+here+"/{id}/{act}", d.act)
@@ -47,6 +53,8 @@ type listView struct {
 	figures []web.Figure
 	states  web.Parted
 	list    shell.ListView
+	waits   web.Table
+	acts    []shell.Question
 }
 
 func (d Deps) list(w http.ResponseWriter, r *http.Request) error {
@@ -72,7 +80,12 @@ func (d Deps) list(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		tallies, err := dispute.Count(q, "")
+		if err != nil {
+			return err
+		}
 		v.sums(tallies, due)
+		v.waits, v.acts, err = waiting(ctx, q)
+		v.acts = append([]shell.Question{noticeQuestion(dispute.Case{}, r.FormValue("rrn"))}, v.acts...)
 		return err
 	})
 	if err != nil {
@@ -275,7 +288,7 @@ func questions(ctx context.Context, c dispute.Case, packed bool) (out []shell.Qu
 	if c.State.May(dispute.Accepted) {
 		ask("accept", words.Accept, words.AcceptBody, "x", true, words.TheHolder)
 	}
-	return out
+	return append(out, noticeQuestion(c, ""))
 }
 
 // act does what staff decided about a dispute.

@@ -1,0 +1,125 @@
+package cases
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"koala/dispute"
+	"koala/internal/db"
+	"koala/money"
+	"koala/web"
+	"koala/web/ops/shell"
+)
+
+// said is what may be entered, in the order of a case.
+var said = []dispute.Said{dispute.SaidRetrieval, dispute.SaidChargeback, dispute.SaidAgain, dispute.SaidFiled, dispute.SaidShop, dispute.SaidHolder, dispute.SaidWithdrawn}
+
+// noticeQuestion asks for what an issuer or the arbiter said on paper. Of an
+// open case only what may follow is offered; c without number opens one, about
+// the sale rrn if the page came from one.
+func noticeQuestion(c dispute.Case, rrn string) shell.Question {
+	q := shell.Question{ID: "ask-notice", Action: here + "/notices", Open: words.Enter, Body: words.EnterBody, Icon: "circle-plus"}
+	steps, reasons := []web.Option{}, []web.Option{}
+	for _, s := range said {
+		if c.ID == "" && (s == dispute.SaidRetrieval || s == dispute.SaidChargeback) || c.ID != "" && c.State.May(s.To()) {
+			steps = append(steps, web.Option{Value: string(s), Name: shell.Both(s.Words)})
+		}
+	}
+	for _, r := range dispute.Reasons {
+		reasons = append(reasons, web.Option{Value: r.Code, Name: reasonText(r.Code)})
+	}
+	if c.ID != "" {
+		q.Hidden = [][2]string{{"ref", c.Ref}, {"rrn", c.Sale.RRN}, {"amount", fmt.Sprintf("%d.%02d", c.Amount.Minor()/100, c.Amount.Minor()%100)}}
+	} else {
+		q.Fields = []web.Field{{Name: "ref", Label: words.Case, Required: true, Max: dispute.MaxRef}, {Name: "rrn", Label: words.Sale, Value: rrn, Required: true, Max: 12},
+			{Name: "amount", Label: words.Amount, Lead: "¥", Mode: "decimal", Required: true, Max: 14}}
+	}
+	q.Fields = append(q.Fields, web.Field{Name: "said", Label: words.Step, Type: "select", Options: steps}, web.Field{Name: "reason", Label: words.Reason, Type: "select", Options: reasons, Value: c.Reason})
+	return q
+}
+
+// waiting is what a second person has not seen yet, and how to say yes or no.
+func waiting(ctx context.Context, q db.Reader) (t web.Table, acts []shell.Question, err error) {
+	t = web.Table{ID: "notices", NoCSV: true, Empty: words.NoneWaits, Head: []web.Column{{Name: words.Case}, {Name: words.Step}, {Name: words.Sale}, {Name: words.Reason}, {Name: words.By}, {Name: words.Amount, Num: true}}}
+	all, err := dispute.Unconfirmed(q)
+	u, _ := web.Who(ctx)
+	for i, n := range all {
+		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{web.Mono(n.Ref), shell.Short(shell.Both(n.Said.Words).In(ctx)), web.Mono(n.RRN), web.Plain(reasonText(n.Reason).In(ctx)), web.Plain(n.Who), web.Money(n.Amount.Minor())}})
+		hidden := [][2]string{{"ref", n.Ref}, {"said", string(n.Said)}}
+		if u.Name != n.Who {
+			acts = append(acts, shell.Question{ID: fmt.Sprint("ask-confirm-", i), Action: here + "/notices/confirm", Open: words.ConfirmNo.F(n.Ref), Body: words.ConfirmBody, Icon: "circle-check", Hidden: hidden, Amount: web.Yuan(n.Amount.Minor()), Receiver: shell.Both(n.Said.Words).In(ctx), About: words.Step})
+		}
+		acts = append(acts, shell.Question{ID: fmt.Sprint("ask-drop-", i), Action: here + "/notices/drop", Open: words.DropNo.F(n.Ref), Body: words.DropBody, Icon: "x", Danger: true, Hidden: hidden})
+	}
+	return t, acts, err
+}
+
+// enter keeps a notice for a second person.
+func (d Deps) enter(w http.ResponseWriter, r *http.Request) error {
+	u, _ := web.Who(r.Context())
+	why, err := shell.Why(r)
+	if err != nil {
+		return shell.Sorry(w, r, here, err)
+	}
+	amount, err := money.ParseYuan(strings.TrimSpace(r.PostFormValue("amount")))
+	if err != nil {
+		return shell.Sorry(w, r, here, dispute.ErrNotice)
+	}
+	n := dispute.Notice{Ref: strings.TrimSpace(r.PostFormValue("ref")), Said: dispute.Said(r.PostFormValue("said")), RRN: strings.TrimSpace(r.PostFormValue("rrn")), Amount: amount, Reason: r.PostFormValue("reason"), Why: why}
+	deed := shell.Deed{Act: shell.ActDispute, Target: here, What: n.Ref + ": " + string(n.Said) + "?"}
+	return d.Desk.Change(w, r, here, words.Entered, deed, func(tx *db.Tx) error {
+		n.At = tx.Now()
+		if _, err := d.Find(tx, n.RRN); err != nil {
+			return err
+		}
+		return dispute.Enter(tx, n, u.Name)
+	})
+}
+
+// confirm is the second person's yes.
+func (d Deps) confirm(w http.ResponseWriter, r *http.Request) error {
+	u, _ := web.Who(r.Context())
+	ref, step := r.PostFormValue("ref"), dispute.Said(r.PostFormValue("said"))
+	return d.Desk.Change(w, r, here, words.Done, shell.Deed{Act: shell.ActDispute, Target: here, What: ref + ": " + string(step)}, func(tx *db.Tx) error {
+		_, err := dispute.Confirm(tx, ref, step, u.Name, d.Find)
+		return err
+	})
+}
+
+// drop gives up what was entered.
+func (d Deps) drop(w http.ResponseWriter, r *http.Request) error {
+	ref, step := r.PostFormValue("ref"), dispute.Said(r.PostFormValue("said"))
+	return d.Desk.Change(w, r, here, words.Dropped, shell.Deed{Act: shell.ActDispute, Target: here, What: ref + ": " + string(step) + " ×"}, func(tx *db.Tx) error {
+		return dispute.Drop(tx, ref, step)
+	})
+}
+
+// rules shows the reason codes and the deadlines in force, each with its day
+// and source.
+func (d Deps) rules(w http.ResponseWriter, r *http.Request) error {
+	ctx := r.Context()
+	v := rulesView{rules: web.Table{ID: "rules", Empty: words.NoRules, Head: []web.Column{{Name: words.Rule}, {Name: words.From}, {Name: words.Value, Num: true}, {Name: words.Source}}},
+		reasons: web.Table{ID: "reasons", NoCSV: true, Head: []web.Column{{Name: words.Reason}, {Name: words.Source}}}}
+	err := d.Desk.Store.Read(ctx, func(q *db.Query) error {
+		all, err := dispute.RuleRows(q)
+		for _, x := range all {
+			v.rules.Rows = append(v.rules.Rows, web.Row{Cells: []web.Cell{web.Mono(string(x.Rule)), shell.Short(web.Day(ctx, x.From)), web.Count(x.Value), shell.Written(x.Source)}})
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("rules of disputes: %w", err)
+	}
+	for _, x := range dispute.Reasons {
+		v.reasons.Rows = append(v.reasons.Rows, web.Row{Cells: []web.Cell{web.Plain(reasonText(x.Code).In(ctx)), web.Plain(x.Source)}})
+	}
+	if web.WantsCSV(r) {
+		return web.WriteCSV(w, r, v.rules)
+	}
+	return d.Desk.Show(w, r, web.Page{Title: words.Rules, Lead: words.RulesLead, Back: here, Here: here}, rulesPage(v))
+}
+
+// A rulesView is the dated data of disputes.
+type rulesView struct{ rules, reasons web.Table }
