@@ -14,7 +14,6 @@ import (
 
 	"koala/dispute"
 	"koala/internal/db"
-	"koala/merchant"
 	"koala/web"
 	"koala/web/ops/shell"
 )
@@ -73,7 +72,7 @@ func (d Deps) list(w http.ResponseWriter, r *http.Request) error {
 		t.Next = shell.NextOf(r, list, pg, key)
 		for _, c := range list {
 			t.Rows = append(t.Rows, web.Row{Href: here + "/" + c.ID, Cells: []web.Cell{web.Mono(c.Ref), web.Status(ctx, stateTones[c.State], shell.Both(c.State.Words)), shell.Short(shell.Both(c.State.Next().Words).In(ctx)), dueCell(ctx, c, now),
-				web.Plain(shopName(q, c.Sale.Payee).In(ctx)), web.Plain(reasonText(c.Reason).In(ctx)), web.Money(c.Amount.Minor())}})
+				web.Plain(shell.ShopName(q, c.Sale.Payee).In(ctx)), web.Plain(reasonText(c.Reason).In(ctx)), web.Money(c.Amount.Minor())}})
 		}
 		due, err := dispute.DueBy(q, now.Add(soon), 500)
 		if err != nil {
@@ -144,14 +143,6 @@ func reasonText(code string) web.Text {
 	return web.Text{ZH: code + " " + t.ZH, EN: code + " " + t.EN}
 }
 
-func shopName(q db.Reader, id string) web.Text {
-	s, err := merchant.ShopOf(q, id)
-	if err != nil {
-		return web.Same(id)
-	}
-	return web.Text{ZH: s.NameZH, EN: s.NameEN}
-}
-
 // A caseView is one dispute.
 type caseView struct {
 	facts     []web.Fact
@@ -174,7 +165,7 @@ func (d Deps) kase(w http.ResponseWriter, r *http.Request) error {
 		if c, err = dispute.Get(q, r.PathValue("id")); err != nil {
 			return err
 		}
-		name = shopName(q, c.Sale.Payee)
+		name = shell.ShopName(q, c.Sale.Payee)
 		papers, err := dispute.Documents(q, c.ID)
 		if err != nil {
 			return err

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"koala/internal/db"
-	"koala/merchant"
 	"koala/reconcile"
 	"koala/web"
 	"koala/web/ops/shell"
@@ -41,7 +40,7 @@ func (d Deps) exception(w http.ResponseWriter, r *http.Request) error {
 		if acts, err = reconcile.History(q, x.ID); err != nil {
 			return err
 		}
-		shop = shopName(q, x.Payee)
+		shop = shell.ShopName(q, x.Payee)
 		if x.Held != 0 && x.State != reconcile.Closed {
 			open, err := all(q, "")
 			if err != nil {
@@ -102,15 +101,6 @@ func headline(t web.Text) web.Text {
 func sentence(t web.Text) web.Text {
 	t = headline(t)
 	return web.Text{ZH: t.ZH + "。", EN: t.EN + "."}
-}
-
-// shopName is a shop for people; its number where merchant has none of it.
-func shopName(q db.Reader, id string) web.Text {
-	s, err := merchant.ShopOf(q, id)
-	if err != nil {
-		return web.Same(id)
-	}
-	return web.Text{ZH: s.NameZH, EN: s.NameEN}
 }
 
 func itemFacts(ctx context.Context, x *reconcile.Item) []web.Fact {

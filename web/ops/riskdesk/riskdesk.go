@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"koala/internal/db"
-	"koala/merchant"
 	"koala/report"
 	"koala/risk"
 	"koala/web"
@@ -77,7 +76,7 @@ func (d Deps) cases(w http.ResponseWriter, r *http.Request) error {
 			if c.Holding {
 				held = web.Status(ctx, web.Warn, words.Held)
 			}
-			t.Rows = append(t.Rows, web.Row{Href: here + "/" + c.ID, Cells: []web.Cell{web.Plain(shopName(q, c.Shop).In(ctx)), web.Status(ctx, stateTones[c.State], shell.Both(c.State.Words)), web.Status(ctx, actionTones[c.Action], shell.Both(c.Action.Words)),
+			t.Rows = append(t.Rows, web.Row{Href: here + "/" + c.ID, Cells: []web.Cell{web.Plain(shell.ShopName(q, c.Shop).In(ctx)), web.Status(ctx, stateTones[c.State], shell.Both(c.State.Words)), web.Status(ctx, actionTones[c.Action], shell.Both(c.Action.Words)),
 				web.Count(int64(c.Score)), web.Count(c.Facts), web.Money(c.Fen), held, web.Plain(dash(c.Assignee)), {Text: shell.Ago(now, c.At).In(ctx), CSV: web.When(c.At).Text}}})
 		}
 		return v.sums(q, now)
@@ -131,14 +130,6 @@ func dash(s string) string {
 	return s
 }
 
-func shopName(q db.Reader, id string) web.Text {
-	s, err := merchant.ShopOf(q, id)
-	if err != nil {
-		return web.Same(id)
-	}
-	return web.Text{ZH: s.NameZH, EN: s.NameEN}
-}
-
 // A caseView is one case.
 type caseView struct {
 	facts    []web.Fact
@@ -170,7 +161,7 @@ func (d Deps) kase(w http.ResponseWriter, r *http.Request) error {
 		if c, err = risk.CaseOf(q, r.PathValue("id")); err != nil {
 			return err
 		}
-		name = shopName(q, c.Shop)
+		name = shell.ShopName(q, c.Shop)
 		if list, err = risk.EvidenceOf(q, c.ID, nil, mostEvidence); err != nil {
 			return err
 		}

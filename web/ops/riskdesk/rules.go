@@ -152,7 +152,7 @@ func (d Deps) set(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		for _, x := range s.Report.Shops {
-			v.shops.Rows = append(v.shops.Rows, web.Row{Href: "/ops/merchants/shops/" + x.Shop, Cells: []web.Cell{web.Plain(shopName(q, x.Shop).In(ctx)), web.Count(x.Old), web.Count(x.New), web.Money(x.Fen)}})
+			v.shops.Rows = append(v.shops.Rows, web.Row{Href: "/ops/merchants/shops/" + x.Shop, Cells: []web.Cell{web.Plain(shell.ShopName(q, x.Shop).In(ctx)), web.Count(x.Old), web.Count(x.New), web.Money(x.Fen)}})
 		}
 		return nil
 	})
