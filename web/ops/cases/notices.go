@@ -20,7 +20,7 @@ var said = []dispute.Said{dispute.SaidRetrieval, dispute.SaidChargeback, dispute
 // open case only what may follow is offered; c without number opens one, about
 // the sale rrn if the page came from one.
 func noticeQuestion(c dispute.Case, rrn string) shell.Question {
-	q := shell.Question{ID: "ask-notice", Action: here + "/notices", Open: words.Enter, Body: words.EnterBody, Icon: "circle-plus"}
+	q := shell.Question{ID: "ask-notice", Action: here + "/notices", Open: words.Enter, Body: words.EnterBody, Icon: "plus"}
 	steps, reasons := []web.Option{}, []web.Option{}
 	for _, s := range said {
 		if c.ID == "" && (s == dispute.SaidRetrieval || s == dispute.SaidChargeback) || c.ID != "" && c.State.May(s.To()) {
@@ -105,7 +105,7 @@ func (d Deps) rules(w http.ResponseWriter, r *http.Request) error {
 	err := d.Desk.Store.Read(ctx, func(q *db.Query) error {
 		all, err := dispute.RuleRows(q)
 		for _, x := range all {
-			v.rules.Rows = append(v.rules.Rows, web.Row{Cells: []web.Cell{web.Mono(string(x.Rule)), shell.Short(web.Day(ctx, x.From)), web.Count(x.Value), shell.Written(x.Source)}})
+			v.rules.Rows = append(v.rules.Rows, web.Row{Cells: []web.Cell{web.Mono(string(x.Rule)), shell.Short(web.Moment(x.From)), web.Count(x.Value), shell.Written(x.Source)}})
 		}
 		return err
 	})
