@@ -294,6 +294,9 @@ func (d Deps) transaction(w http.ResponseWriter, r *http.Request) error {
 	if t.StandIn {
 		v.facts = append(v.facts, web.Fact{Name: words.StandIn, Show: web.Chip(web.Warn, words.StoodIn)})
 	}
+	if k := switching.KindNamed(t.Kind); k != nil && k.Side == switching.Debits && t.State == switching.Cleared {
+		v.facts = append(v.facts, web.Fact{Name: words.Quarrel, Value: words.SaySo.In(ctx), Href: "/ops/disputes?rrn=" + t.RRN})
+	}
 	v.why = t.Why
 	if v.postings, err = d.postings(ctx, t); err != nil {
 		return err

@@ -12,8 +12,10 @@ var words = struct {
 	SetRoute, SetRouteBody, Shop, ShopID, Silent, Since, Slowest, Source, StandIn, StandInHint, StandsIn, State, StoodIn, Terminal, Title, Transaction,
 	TryHint, TryIt, TryNumber, Unreached, Up, Used, UsedNote, Waits, WaitsNote, Ways, WaysNote, What, WillSend, WrongAnswers, Yes,
 	BadCall, CallDecided, Calls, CallsLead, Confirm, Expiry, ExpiryHint, GoodUntil, NoCalls, Note, Operator, Proposer, ProposalUndone, Reason, RouteProposed,
-	TakeCall, TakeCallBody, Taken, TakenBack, TakeBack, TakeBackBody, TypeNumber, UndoBody, UndoIt, VoiceCode, Waiting, WaitingLead web.Text
+	TakeCall, TakeCallBody, Taken, TakenBack, TakeBack, TakeBackBody, TypeNumber, UndoBody, UndoIt, VoiceCode, Waiting, WaitingLead, Quarrel, SaySo web.Text
 }{
+	Quarrel:        web.Text{ZH: "争议", EN: "Dispute"},
+	SaySo:          web.Text{ZH: "登记发卡方通知", EN: "enter the issuer’s notice"},
 	Abroad:         web.Text{ZH: "境外", EN: "Abroad"},
 	Account:        web.Text{ZH: "科目", EN: "Account"},
 	Advice:         web.Text{ZH: "通知", EN: "advice"},
