@@ -175,7 +175,7 @@ func (m *Message) SealBy(dst []byte, k *Key, r MACRule) ([]byte, error) {
 	if err != nil {
 		return dst, err
 	}
-	mac := r.text(k.mac(r.Algorithm, &m.room, m.covered(out[len(dst):], r)))
+	mac := r.text(k.mac(r.Algorithm, &m.room, m.covered(out[len(dst):], r, nil)))
 	copy(out[len(out)-macLen:], mac[:])
 	copy(m.values[n], mac[:])
 	return out, nil
@@ -204,12 +204,13 @@ func (m *Message) MACBy(k *Key, r MACRule) (carried []byte, computed [8]byte, er
 	if m.wire == nil || !m.Has(n) || m.last() != n {
 		return nil, computed, ErrNoMAC
 	}
-	return m.values[n], r.text(k.mac(r.Algorithm, &m.room, m.covered(m.wire, r))), nil
+	return m.values[n], r.text(k.mac(r.Algorithm, &m.room, m.covered(m.wire, r, nil))), nil
 }
 
 // covered is the data that the MAC of a whole message is made of; the MAC is
-// its last field.
-func (m *Message) covered(whole []byte, r MACRule) []byte {
+// its last field. chosen, where there is one, is told which part of it each
+// chosen field has become.
+func (m *Message) covered(whole []byte, r MACRule, chosen func(field, from, to int)) []byte {
 	if !r.Chosen {
 		return whole[len(m.head) : len(whole)-macLen]
 	}
@@ -240,6 +241,8 @@ func (m *Message) covered(whole []byte, r MACRule) []byte {
 		}
 		if out = appendPlainText(out, v); len(out) == before+1 {
 			out = out[:before]
+		} else if chosen != nil {
+			chosen(n, before, len(out))
 		}
 	}
 	m.scratch = out

@@ -140,7 +140,7 @@ func TestInterchangeCoversChosenFields(t *testing.T) {
 		t.Fatal(err)
 	}
 	const text = "0200 166224242000000021 000000 000000010000 0511234203 000012 0892010000 A1 B2 123456789012345"
-	if got := string(m.covered(sealed, m.Spec().MAC)); got != text {
+	if got := string(m.covered(sealed, m.Spec().MAC, nil)); got != text {
 		t.Errorf("covers %q, want %q", got, text)
 	}
 	mac := k.MAC(X99, []byte(text))
@@ -168,7 +168,7 @@ func TestInterchangeKindsOfMessages(t *testing.T) {
 			m.SetText(n, v)
 		}
 		sealed, err := m.Seal(nil, key(t, "0123456789ABCDEF"))
-		if got := string(m.covered(sealed, m.Spec().MAC)); err != nil || got != tt.want {
+		if got := string(m.covered(sealed, m.Spec().MAC, nil)); err != nil || got != tt.want {
 			t.Errorf("%s covers %q, %v, want %q", tt.mti, got, err, tt.want)
 		}
 	}
