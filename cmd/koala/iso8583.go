@@ -33,6 +33,7 @@ type isoFlags struct {
 	key, algorithm string
 	json           bool
 	clear, seal    bool
+	explain        bool
 }
 
 func (f *isoFlags) add(c *cobra.Command) *cobra.Command {
@@ -84,13 +85,21 @@ func isoMACCommand() *cobra.Command {
 		Short: "Computes the authentication code of a message and compares",
 		Long: `Computes the MAC of field 64 or 128 by the dialect's rule: UnionPay's XOR and ECB algorithm over the
 POS message, ANSI X9.9 over chosen fields of an interchange message, ANSI X9.19 over an ASCII one.
-The exit code is 1 when the message carries another. --seal writes the message with the computed one.` + isoInput,
+The exit code is 1 when the message carries another. --seal writes the message with the computed one.
+
+--explain shows every step: what is covered, the filling, the blocks, their exclusive or, its
+hexadecimal halves, both encipherments and the result. Card numbers, tracks, PIN blocks and keys are
+XX unless --clear is given, and so is what they could be worked out from.` + isoInput,
 		Example: `  koala iso8583 mac --key 2222222222222222 60000300006031003101000930002000000AC00111…
+  koala iso8583 mac --key 2222222222222222 --explain --lang zh capture.txt
   koala iso8583 mac --key 0123456789ABCDEFFEDCBA9876543210 --algorithm x9.19 --seal capture.txt`,
 		RunE: func(cmd *cobra.Command, args []string) error { return f.runMAC(cmd, args[0]) },
 	}
 	c.Flags().StringVar(&f.key, "key", "", "MAC key in clear, 8 or 16 bytes in hexadecimal; a test key")
 	c.Flags().StringVar(&f.algorithm, "algorithm", "", "ecb, x9.9, x9.19 or cbc instead of the dialect's")
+	c.Flags().BoolVar(&f.explain, "explain", false, "show every step of the computation")
+	c.Flags().BoolVar(&f.clear, "clear", false, "with --explain: show card numbers, tracks, PIN blocks and keys; for test messages")
+	c.Flags().StringVar(&f.lang, "lang", "en", "language of --explain: en or zh")
 	c.Flags().BoolVar(&f.seal, "seal", false, "write the message with the computed MAC")
 	return f.add(c)
 }
@@ -137,6 +146,7 @@ func (f *isoFlags) each(cmd *cobra.Command, arg string, work func(io.Writer, cap
 		c.bytes, c.framed = iso8583.Unframe(raw)
 		if !f.onlyHeader(c.bytes) {
 			c.message, err = unpackAs(f.spec, c.bytes)
+			err = withAdvice(err, f.spec)
 		}
 		if err == nil {
 			err = work(cmd.OutOrStdout(), c)
@@ -158,7 +168,7 @@ func isoMessages(in io.Reader, arg string) ([][]byte, error) {
 		if err != nil {
 			raw, notHex := hex.DecodeString(strings.Join(strings.Fields(arg), ""))
 			if notHex != nil || len(raw) == 0 {
-				return nil, errUsage{errors.New("the argument is neither a file nor hexadecimal")}
+				return nil, errUsage{fmt.Errorf("%s is neither a file that can be read nor a message in hexadecimal; name a file, give the message itself, or - for the input", quotedInput(arg))}
 			}
 			return [][]byte{raw}, nil
 		}
@@ -173,6 +183,23 @@ func isoMessages(in io.Reader, arg string) ([][]byte, error) {
 		return nil, fmt.Errorf("more than %d bytes", maxCardInput)
 	}
 	return messagesIn(text)
+}
+
+// quotedInput names an argument by its beginning: the rest may be a card's.
+func quotedInput(arg string) string {
+	const most = 40
+	if digits := strings.Map(func(r rune) rune {
+		if r < '0' || r > '9' {
+			return -1
+		}
+		return r
+	}, arg); len(digits) >= 13 {
+		return fmt.Sprintf("the argument of %d characters that begins with %q", len(arg), arg[:min(6, len(arg))])
+	}
+	if len(arg) > most {
+		return fmt.Sprintf("%q…", strings.ToValidUTF8(arg[:most], ""))
+	}
+	return fmt.Sprintf("%q", arg)
 }
 
 // messagesIn takes lines of hexadecimal apart; anything that is not text is one
@@ -199,6 +226,21 @@ func messagesIn(text []byte) ([][]byte, error) {
 		return nil, errUsage{errors.New("there is no message")}
 	}
 	return list, nil
+}
+
+// withAdvice says what to do about a message that does not read.
+func withAdvice(err error, spec string) error {
+	switch {
+	case errors.Is(err, iso8583.ErrShort):
+		return fmt.Errorf("%w; the message is cut short: capture it whole, to the last byte of its last field", err)
+	case errors.Is(err, iso8583.ErrTrails):
+		return fmt.Errorf("%w; give one message, without what comes after it", err)
+	case err != nil && spec == "":
+		return fmt.Errorf("%w; --spec names the dialect where it is another", err)
+	case err != nil:
+		return fmt.Errorf("%w; without --spec the dialect is found out", err)
+	}
+	return nil
 }
 
 // unpackAs reads a message of the named dialect; of no name, of the first that

@@ -22,16 +22,29 @@ type isoMACJSON struct {
 	Carried   string `json:"carried"`
 	OK        bool   `json:"ok"`
 	Hex       string `json:"hex,omitempty"` // with --seal: the message with the computed MAC
+
+	Steps []isoMACStep `json:"steps,omitempty"` // with --explain
+}
+
+// isoMACStep is one step of --explain.
+type isoMACStep struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
 }
 
 func (f *isoFlags) runMAC(cmd *cobra.Command, arg string) error {
 	raw, err := hex.DecodeString(f.key)
-	if err != nil || f.key == "" {
-		return errUsage{errors.New("--key is not hexadecimal")}
+	switch {
+	case f.key == "":
+		return errUsage{errors.New("--key is missing: the MAC key in clear, 16 or 32 hexadecimal digits")}
+	case err != nil:
+		return errUsage{errors.New("--key is not hexadecimal: 16 or 32 of 0-9 and A-F")} // and is not repeated: it may be a key
+	case f.explain && f.seal:
+		return errUsage{errors.New("one of --explain and --seal: seal the message first, then explain what came out")}
 	}
 	key, err := iso8583.NewKey(raw)
 	if err != nil {
-		return errUsage{err}
+		return errUsage{fmt.Errorf("--key has %d bytes: %w", len(raw), err)}
 	}
 	algorithm, ok := iso8583.AlgorithmNamed(f.algorithm)
 	if f.algorithm != "" && !ok {
@@ -39,7 +52,7 @@ func (f *isoFlags) runMAC(cmd *cobra.Command, arg string) error {
 	}
 	return f.each(cmd, arg, func(out io.Writer, c captured) error {
 		if c.message == nil {
-			return iso8583.ErrNoMAC
+			return fmt.Errorf("this is only the header of an interchange message: %w", iso8583.ErrNoMAC)
 		}
 		rule := c.message.Spec().MAC
 		if ok {
@@ -62,11 +75,19 @@ func macText(rule iso8583.MACRule, mac []byte) string {
 
 func (f *isoFlags) compared(out io.Writer, c captured, key *iso8583.Key, rule iso8583.MACRule) error {
 	carried, computed, err := c.message.MACBy(key, rule)
+	if errors.Is(err, iso8583.ErrNoMAC) {
+		return fmt.Errorf("%w; --seal gives it one", err)
+	}
 	if err != nil {
 		return err
 	}
 	j := isoMACJSON{Spec: c.message.Spec().Name, MTI: c.message.MTI(), Algorithm: rule.Algorithm.String(), Field: c.message.MACField(),
 		Computed: macText(rule, computed[:]), Carried: macText(rule, carried), OK: string(carried) == string(computed[:])}
+	if f.explain {
+		if j.Steps, err = f.steps(c.message, key, rule); err != nil {
+			return err
+		}
+	}
 	if err := f.tellMAC(out, j); err != nil {
 		return err
 	}
@@ -74,6 +95,22 @@ func (f *isoFlags) compared(out io.Writer, c captured, key *iso8583.Key, rule is
 		return errFoundWrong
 	}
 	return nil
+}
+
+// steps are how the MAC comes about, in the language asked for.
+func (f *isoFlags) steps(m *iso8583.Message, key *iso8583.Key, rule iso8583.MACRule) (out []isoMACStep, err error) {
+	x, err := iso8583.ExplainMAC(m, key, rule)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range x.Steps(f.clear) {
+		name := s.EN
+		if f.lang == "zh" {
+			name = s.ZH
+		}
+		out = append(out, isoMACStep{name, s.Value})
+	}
+	return out, nil
 }
 
 func (f *isoFlags) sealed(out io.Writer, c captured, key *iso8583.Key, rule iso8583.MACRule) error {
@@ -102,6 +139,11 @@ func (f *isoFlags) tellMAC(out io.Writer, j isoMACJSON) error {
 	verdict := "the message carries it"
 	if !j.OK {
 		verdict = "the message carries " + quotedMAC(j.Carried)
+	}
+	for _, s := range j.Steps {
+		if _, err := fmt.Fprintf(out, "%s\n    %s\n", s.Name, s.Value); err != nil {
+			return err
+		}
 	}
 	_, err := fmt.Fprintf(out, "%s %s, field %d by %s: %s, %s\n", j.Spec, j.MTI, j.Field, j.Algorithm, j.Computed, verdict)
 	return err

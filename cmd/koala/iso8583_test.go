@@ -163,7 +163,13 @@ func TestISO8583ExitCodes(t *testing.T) {
 		says string
 	}{
 		{[]string{"describe"}, exitMisused, "accepts 1 arg"},
-		{[]string{"describe", "xyz"}, exitMisused, "neither a file nor hexadecimal"},
+		{[]string{"describe", "zz"}, exitMisused, `"zz" is neither a file that can be read nor a message in hexadecimal; name a file`},
+		{[]string{"describe", "6228880100000000178="}, exitMisused, `begins with "622888"`},
+		{[]string{"describe", strings.Repeat("z", 90)}, exitMisused, strings.Repeat("z", 40) + `"…`},
+		{[]string{"mac", "--key", "2222222222222222", sale[:len(sale)-8]}, exitRefused, "the message is cut short: capture it whole"},
+		{[]string{"mac", "--key", "xx", sale}, exitMisused, "--key is not hexadecimal"},
+		{[]string{"mac", "--key", "2222222222222222", "--explain", "--seal", sale}, exitMisused, "one of --explain and --seal"},
+		{[]string{"mac", "--key", "2222222222222222", "--explain", "--lang", "fr", sale}, exitMisused, "--lang"},
 		{[]string{"describe", "--spec", "cups", sale}, exitMisused, "--spec"},
 		{[]string{"describe", "--lang", "fr", sale}, exitMisused, "--lang"},
 		{[]string{"describe", "--spec", "iso87-ascii", sale}, exitRefused, "message type at byte 0"},
@@ -191,5 +197,30 @@ func TestISO8583ExitCodes(t *testing.T) {
 		if r := koala(t, "", "iso8583", c, "--help"); r.code != exitFine || !strings.Contains(r.out, "Examples:") {
 			t.Errorf("%s --help: code %d", c, r.code)
 		}
+	}
+}
+
+// Every step of a published message's MAC, masked and in both languages.
+func TestISO8583ExplainsMAC(t *testing.T) {
+	const key = "2222222222222222"
+	sale := capturedMessageHex(t, "pos-pay-request")
+	r := koala(t, "", "iso8583", "mac", "--key", key, "--explain", sale)
+	for _, want := range []string{"covered: from the message type", "bytes 00 that fill", "block 1\n", "all blocks XORed", "the first eight", "enciphered again", "F48C30B2"} {
+		if !strings.Contains(r.out, want) {
+			t.Errorf("no %q in\n%s", want, r.out)
+		}
+	}
+	if r.code != exitRefused || !strings.Contains(r.out, "XX") || strings.Contains(r.out, key) {
+		t.Errorf("code %d\n%s", r.code, r.out)
+	}
+	if r := koala(t, "", "iso8583", "mac", "--key", key, "--explain", "--clear", sale); strings.Contains(r.out, "XX") {
+		t.Errorf("--clear:\n%s", r.out)
+	}
+	r = koala(t, "", "iso8583", "mac", "--key", key, "--explain", "--lang", "zh", "--json", sale)
+	var got struct {
+		Steps []struct{ Name, Value string }
+	}
+	if err := json.Unmarshal([]byte(r.out), &got); err != nil || len(got.Steps) < 10 || !strings.HasPrefix(got.Steps[0].Name, "参与计算") {
+		t.Errorf("%v, %+v", err, got)
 	}
 }

@@ -74,8 +74,11 @@ the key (3DES). A new key takes the place of the one before at once.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			pin, mac := switching.ZoneLabels(host)
 			label := map[string]string{"pin": pin, "mac": mac}[use]
-			if host == "" || label == "" {
-				return errUsage{errors.New("--host names the host as routes call it, --use is pin or mac")}
+			if err := missingFlags(flagGiven{"--host (a host's name, as routes call it)", host != ""}, flagGiven{"--use (pin or mac)", use != ""}); err != nil {
+				return err
+			}
+			if label == "" {
+				return errUsage{fmt.Errorf("--use %q is not pin or mac", use)}
 			}
 			sheets, check, err := readSheets(cmd)
 			if err != nil {

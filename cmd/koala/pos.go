@@ -100,7 +100,7 @@ func (f *posFlags) check() error {
 	}
 	switch {
 	case given != 1:
-		return errUsage{errors.New("where is the card? one of --reader, --listen and --connect")}
+		return errUsage{fmt.Errorf("where is the card? %d of --reader, --listen and --connect are given, one is needed", given)}
 	case f.amount < 1 || f.amount > money.MaxMinor || f.amount > maxAmount:
 		return errUsage{fmt.Errorf("--amount %d: 1 to %d fen", f.amount, int64(maxAmount))}
 	case f.lang != "en" && f.lang != "zh":

@@ -40,7 +40,7 @@ Exit code 0: done; 1: refused or no answer; 2: misused.`,
 				act := t.SignOn
 				switch {
 				case off && echo:
-					return errUsage{errors.New("one of --off and --echo")}
+					return errUsage{errors.New("--off and --echo are two acts: give one of them")}
 				case off:
 					act = t.SignOff
 				case echo:
@@ -91,6 +91,9 @@ Exit code 0: approved; 1: not, or no answer; 2: misused.`,
 			if o.Kind, known = saleKinds[kind]; !known {
 				return errUsage{fmt.Errorf("--kind %q is none of sale, balance, pre-authorisation, load, offline, phone, reservation, points, instalment", kind)}
 			}
+			if err := f.missing(true, f.cardGiven(&o)...); err != nil {
+				return err
+			}
 			if err := f.checkCard(&o); err != nil {
 				return err
 			}
@@ -124,6 +127,16 @@ func (f *hostFlags) bindSlot(c *cobra.Command) {
 	c.Flags().BoolVar(&f.contact, "contact", false, "the card is inserted, not tapped")
 }
 
+// cardGiven says whether there is a card, and an amount where the kind has one.
+func (f *hostFlags) cardGiven(o *unionpay.Order) []flagGiven {
+	where, names := []string{o.Card.Track2, o.Card.PAN}, "--track2 (or --pan with --expiry)"
+	if o.Kind != unionpay.Refund {
+		where = append(where, f.reader, f.listen, f.posFlags.connect, o.Card.Code)
+		names = "a card (--reader, --listen, --card, --track2, --pan or --code)"
+	}
+	return []flagGiven{{names, strings.Join(where, "") != ""}, {"--amount", f.amount != 0 || o.Kind == unionpay.Balance}}
+}
+
 // checkCard wants one card, and an amount where the kind has one.
 func (f *hostFlags) checkCard(o *unionpay.Order) error {
 	given := 0
@@ -134,7 +147,7 @@ func (f *hostFlags) checkCard(o *unionpay.Order) error {
 	}
 	switch {
 	case given != 1:
-		return errUsage{errors.New("where is the card? one of --reader, --listen, --card, --track2, --pan and --code")}
+		return errUsage{errors.New("where is the card? only one of --reader, --listen, --card, --track2, --pan and --code")}
 	case o.Kind == unionpay.Balance && f.amount != 0:
 		return errUsage{errors.New("--amount: a balance inquiry has none")}
 	case o.Kind != unionpay.Balance && (f.amount < 1 || f.amount > maxAmount):
@@ -187,8 +200,11 @@ Exit code 0: approved; 1: not, or no answer; 2: misused.`,
 		Example: "  koala pos void " + terminalExample + " --trace 17",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.missing(true, flagGiven{"--trace", cmd.Flags().Changed("trace")}); err != nil {
+				return err
+			}
 			if trace == 0 || trace > 999_999 {
-				return errUsage{errors.New("--trace: 1 to 999999, as the receipt has it")}
+				return errUsage{fmt.Errorf("--trace %d: 1 to 999999, as the receipt has it", trace)}
 			}
 			return f.with(cmd, true, func(t *unionpay.Terminal) error {
 				res, err := t.Void(trace)
@@ -216,13 +232,17 @@ Exit code 0: approved; 1: not, or no answer; 2: misused.`,
 		Example: "  koala pos refund " + terminalExample + " --of 000007/000017/0916 --track2 6228880100000000178=2509101000000000 --amount 3000",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			needed := append([]flagGiven{{"--of (or --reference)", of != "" || o.RRN != ""}}, f.cardGiven(&o)...)
+			if err := f.missing(true, needed...); err != nil {
+				return err
+			}
 			if of != "" {
 				var err error
 				if o.Original, err = unionpay.ParseOriginal(strings.ReplaceAll(of, "/", "")); err != nil || o.Original.Date == "" {
 					return errUsage{fmt.Errorf("--of %q is not BATCH/TRACE/MMDD", of)}
 				}
 			} else if len(o.RRN) != 12 {
-				return errUsage{errors.New("which sale? --of BATCH/TRACE/MMDD or --reference with 12 characters")}
+				return errUsage{fmt.Errorf("--reference %q has %d characters, 12 are right; or --of BATCH/TRACE/MMDD", o.RRN, len(o.RRN))}
 			}
 			if err := f.checkCard(&o); err != nil {
 				return err

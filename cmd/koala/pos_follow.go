@@ -34,8 +34,13 @@ Exit code 0: approved; 1: not, or no answer; 2: misused.`,
 			switch {
 			case !known:
 				return errUsage{fmt.Errorf("--kind %q is none of completion, completion-advice, tip, adjustment, e-cash-refund", kind)}
+			}
+			if err := f.missing(true, flagGiven{"--trace", cmd.Flags().Changed("trace")}, flagGiven{"--amount", cmd.Flags().Changed("amount") || o.Kind == unionpay.CashRefund}); err != nil {
+				return err
+			}
+			switch {
 			case o.STAN == 0 || o.STAN > 999_999:
-				return errUsage{errors.New("--trace: 1 to 999999, as the receipt has it")}
+				return errUsage{fmt.Errorf("--trace %d: 1 to 999999, as the receipt has it", o.STAN)}
 			case f.amount < 0 || f.amount > maxAmount || f.amount == 0 && o.Kind != unionpay.CashRefund:
 				return errUsage{fmt.Errorf("--amount %d: 1 to %d fen; without, what is left of a tap", f.amount, int64(maxAmount))}
 			}
@@ -71,8 +76,11 @@ Exit code 0: a load was decided; 1: none was; 2: misused.`,
 					given++
 				}
 			}
+			if err := f.missing(false, flagGiven{"a card (--reader, --listen or --card)", given > 0}); err != nil {
+				return err
+			}
 			if given != 1 {
-				return errUsage{errors.New("where is the card? one of --reader, --listen and --card")}
+				return errUsage{errors.New("where is the card? only one of --reader, --listen and --card")}
 			}
 			return f.with(cmd, false, func(t *unionpay.Terminal) error { return f.prove(cmd, t) })
 		},

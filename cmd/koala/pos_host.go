@@ -46,20 +46,55 @@ func (f *hostFlags) bind(c *cobra.Command) {
 	c.Flags().BoolVar(&f.json, "json", false, "one JSON object instead of text")
 }
 
+// missing names every flag at once that the command cannot do without and was
+// not given. more are those of the command itself.
+func (f *hostFlags) missing(online bool, more ...flagGiven) error {
+	all := append(more, flagGiven{"--tid", f.tid != ""}, flagGiven{"--mid", f.mid != ""}, flagGiven{"--terminal", f.file != ""})
+	if online {
+		all = append(all, flagGiven{"--connect", f.host != ""})
+	}
+	return missingFlags(all...)
+}
+
+// A flagGiven is a flag that is needed, and whether it is there.
+type flagGiven struct {
+	name  string
+	given bool
+}
+
+// missingFlags is nil when none is missing.
+func missingFlags(all ...flagGiven) error {
+	var names []string
+	for _, x := range all {
+		if !x.given {
+			names = append(names, x.name)
+		}
+	}
+	switch len(names) {
+	case 0:
+		return nil
+	case 1:
+		return errUsage{fmt.Errorf("%s is missing", names[0])}
+	}
+	last := len(names) - 1
+	return errUsage{fmt.Errorf("%s and %s are missing", strings.Join(names[:last], ", "), names[last])}
+}
+
 func (f *hostFlags) checkHost(online bool) error {
+	if err := f.missing(online); err != nil {
+		return err
+	}
 	switch {
 	case len(f.tid) != 8:
 		return errUsage{fmt.Errorf("--tid %q: a terminal number has 8 characters", f.tid)}
 	case len(f.mid) != 15:
 		return errUsage{fmt.Errorf("--mid %q: a merchant number has 15 characters", f.mid)}
 	case len(f.name) > 20:
-		return errUsage{fmt.Errorf("--name: at most 20 bytes")}
-	case f.file == "":
-		return errUsage{errors.New("--terminal: a terminal that forgets would leave money hanging; name its file")}
+		return errUsage{fmt.Errorf("--name %q has %d bytes, at most 20 (a Chinese character has 3)", f.name, len(f.name))}
 	case f.lang != "en" && f.lang != "zh":
 		return errUsage{fmt.Errorf("--lang %q is not en or zh", f.lang)}
 	case f.wait <= 0:
-		return errUsage{fmt.Errorf("--timeout %v", f.wait)}
+		return errUsage{fmt.Errorf("--timeout %v: longer than 0, such as 30s", f.wait)}
 	}
 	if _, _, err := net.SplitHostPort(f.host); err != nil && (online || f.host != "") {
 		return errUsage{fmt.Errorf("--connect %q: %w", f.host, err)}

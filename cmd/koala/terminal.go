@@ -72,8 +72,11 @@ already is refused: koala terminal transport opens that terminal for another ins
 		Example: "  koala terminal add --trial Noodles\n  koala terminal add --shop shop_0f3a --serial PX7-00042 --place-en \"till 2\" --place-zh 2号收银台",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if (t.Shop == "") == (trial == "") {
-				return errUsage{errors.New("in which shop? one of --shop and --trial")}
+			switch {
+			case t.Shop == "" && trial == "":
+				return errUsage{errors.New("in which shop? --shop with its id (koala terminal list shows them), or --trial with a name for trials")}
+			case t.Shop != "" && trial != "":
+				return errUsage{fmt.Errorf("in which shop? --shop %q and --trial %q are both given", t.Shop, trial)}
 			}
 			t.Kind = merchant.Kind(kind)
 			return f.newHouse(cmd, func(ctx context.Context, h *app.House) (err error) {

@@ -47,11 +47,14 @@ payments in the books. For trials, never for money.`,
 		Example: "  koala terminal card --login lin\n  koala terminal card --login lin --pin 246813 --fund 50000 --json",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if f.login == "" || f.fund < 0 {
-				return errUsage{errors.New("whose card? --login names a person (koala person); --fund is not below 0")}
+			if f.login == "" {
+				return errUsage{errors.New("--login is missing: whose card? the login of a person (koala person)")}
+			}
+			if f.fund < 0 {
+				return errUsage{fmt.Errorf("--fund %d: 0 or more fen", f.fund)}
 			}
 			if f.pin != "" && (len(f.pin) != 6 || strings.Trim(f.pin, "0123456789") != "") {
-				return errUsage{errors.New("--pin has 6 digits")}
+				return errUsage{fmt.Errorf("--pin has 6 digits, %d characters are given", len(f.pin))}
 			}
 			return f.with(cmd, func(ctx context.Context, h *app.House) error { return f.make(ctx, h, cmd.OutOrStdout()) })
 		},

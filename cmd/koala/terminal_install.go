@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -95,8 +94,8 @@ number. --card is what koala terminal add or transport --json printed last; - re
 }
 
 func (f *installFlags) read(in io.Reader) error {
-	if f.card == "" || f.out == "" {
-		return errUsage{errors.New("--card and --tmk-file are needed")}
+	if err := missingFlags(flagGiven{"--card", f.card != ""}, flagGiven{"--tmk-file", f.out != ""}); err != nil {
+		return err
 	}
 	text, err := io.ReadAll(in)
 	if f.card != "-" {
