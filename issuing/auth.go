@@ -8,13 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"koala/calendar"
 	"koala/hsm"
 	"koala/internal/db"
+	"koala/issuing/rule"
 	"koala/ledger"
 	"koala/money"
 	"koala/spec/emv"
@@ -66,6 +66,7 @@ type Prepared struct {
 	text   string
 	life   time.Duration
 	atOnce bool
+	rules  *rule.Numbers
 	why    Reason // it needs no unit: this is the answer
 }
 
@@ -155,6 +156,9 @@ func (b *Bank) Prepare(ctx context.Context, r Online) (p Prepared, err error) {
 	if err != nil {
 		p.why = Malformed
 		return p, nil
+	}
+	if p.rules, err = b.rules.Numbers(ctx, b.store); err != nil {
+		return p, err
 	}
 	token, err := b.keys.Token(ctx, p.c.PAN)
 	if err != nil {
@@ -436,18 +440,6 @@ func (p Prepared) pay(tx *db.Tx, f facts, counter int) (Reason, error) {
 
 // holdTime is how long an authorised payment waits for its clearing.
 const holdTime = 30 * 24 * time.Hour
-
-func holdRef(id CardID, counter, times int) string {
-	return "auth:" + string(id) + ":" + strconv.Itoa(counter) + again(times)
-}
-
-// again ends the references of a payment that was taken up again.
-func again(times int) string {
-	if times == 0 {
-		return ""
-	}
-	return "/" + strconv.Itoa(times)
-}
 
 // keep writes the answer down under card and counter, and what the card has
 // had of its day, its counter and its PIN tries.

@@ -12,6 +12,7 @@ import (
 	"koala/hsm"
 	"koala/internal/db"
 	"koala/issuing/bin"
+	"koala/issuing/rule"
 	"koala/ledger"
 	"koala/money"
 	"koala/spec/emv"
@@ -29,6 +30,7 @@ type Bank struct {
 	keys  *hsm.HSM
 	watch func(*db.Tx, Movement) error // tells whoever watches the store
 	known [1 << 13]atomic.Pointer[knownCard]
+	rules rule.Book
 }
 
 // NewBank makes the bank over a store that has this package's Schema, and an

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"koala/internal/db"
+	"koala/issuing/rule"
 	"koala/ledger"
 	"koala/money"
 	"koala/spec/emv"
@@ -252,7 +253,7 @@ func weighDoubts(tx *db.Tx, id CardID, watch func(*db.Tx, Movement) error) error
 	if d, _, err := bankDataOf(tx, c); err != nil || d.Support != 0 {
 		return err // a fare may stand owing: the balance alone does not tell
 	}
-	wait, err := RuleOn(tx, c, RuleClaim, tx.Now())
+	wait, err := rule.On(tx, string(c.ID), c.Product, rule.Claim, tx.Now())
 	if err != nil {
 		return err
 	}
@@ -271,7 +272,7 @@ func weighDoubts(tx *db.Tx, id CardID, watch func(*db.Tx, Movement) error) error
 	return nil
 }
 
-// RipenDoubts decides the doubts whose waiting time (RuleClaim) is over and that
+// RipenDoubts decides the doubts whose waiting time (rule.Claim) is over and that
 // explain what a card lacks: by then every terminal has handed in. It may be
 // called at any time.
 func (b *Bank) RipenDoubts(ctx context.Context) error {

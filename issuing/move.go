@@ -9,6 +9,7 @@ import (
 
 	"koala/hsm"
 	"koala/internal/db"
+	"koala/issuing/rule"
 	"koala/ledger"
 	"koala/money"
 	"koala/spec/purse"
@@ -33,8 +34,8 @@ type Claim struct {
 	New   CardID    // the card that took its place; empty: none
 	Fen   money.Amount
 	State ClaimState
-	Rule  Ruling // the waiting time, with its source
-	Carry Carry  // what went along to the card that took its place, beside the money
+	Rule  rule.Ruling // the waiting time, with its source
+	Carry Carry       // what went along to the card that took its place, beside the money
 }
 
 // Suspend refuses all living cards of a band from now on, in one act, and opens
@@ -66,13 +67,13 @@ func SuspendCard(tx *db.Tx, id CardID) (Card, error) {
 	if err := DenyCard(tx, id, purse.DenyLost); err != nil || !c.Kind.Money() {
 		return c, err
 	}
-	rule, err := RuleOn(tx, c, RuleClaim, tx.Now())
+	wait, err := rule.On(tx, string(c.ID), c.Product, rule.Claim, tx.Now())
 	if err != nil {
 		return c, err
 	}
 	_, err = tx.Exec(`INSERT INTO issuing_claim (old, lost, due, new, fen, state) VALUES ($1, $2, $3, '', 0, $4)
 		ON CONFLICT (old) DO UPDATE SET lost = excluded.lost, due = excluded.due, state = excluded.state WHERE issuing_claim.state <> $5`,
-		id, tx.Now().UnixMicro(), tx.Now().AddDate(0, 0, int(rule.Value)).UnixMicro(), ClaimWaiting, ClaimPaid)
+		id, tx.Now().UnixMicro(), tx.Now().AddDate(0, 0, int(wait.Value)).UnixMicro(), ClaimWaiting, ClaimPaid)
 	return c, err
 }
 
@@ -133,7 +134,7 @@ func ClaimOf(q db.Reader, old CardID) (c Claim, err error) {
 	if err != nil {
 		return Claim{}, err
 	}
-	if c.Rule, err = RuleOn(q, card, RuleClaim, c.Lost); err != nil {
+	if c.Rule, err = rule.On(q, string(card.ID), card.Product, rule.Claim, c.Lost); err != nil {
 		return c, err
 	}
 	heir, err := heirOf(q, old)
@@ -402,44 +403,6 @@ func Lineage(q db.Reader, id CardID) ([]CardID, error) {
 		out = append(out, before)
 	}
 	return out, nil
-}
-
-// A Rule names a number of this package's that has dates.
-type Rule string
-
-// The rules. A card's own row goes before its product's, that before everybody's.
-const (
-	RuleOnce  Rule = "once"       // one online payment at most, fen
-	RuleDay   Rule = "day"        // online payments of a Beijing day at most, fen
-	RuleClaim Rule = "claim.days" // from the report of a loss to its payment, days
-)
-
-// A Ruling is a rule in a span of time.
-type Ruling struct {
-	Scope    string // a card, a product, or empty: everybody
-	Rule     Rule
-	From, To time.Time // from incl., to excl.; zero To: open
-	Value    int64
-	Source   string
-}
-
-// RuleOn is the rule in force for a card on a date.
-func RuleOn(q db.Reader, c Card, r Rule, on time.Time) (out Ruling, err error) {
-	for _, scope := range []string{string(c.ID), c.Product, ""} {
-		var from, to int64
-		out = Ruling{Scope: scope, Rule: r}
-		err = q.QueryRow(`SELECT valid_from, valid_to, value, source FROM issuing_rule
-			WHERE scope = $1 AND rule = $2 AND valid_from <= $3 AND (valid_to = 0 OR valid_to > $3)
-			ORDER BY valid_from DESC LIMIT 1`, scope, string(r), on.UnixMicro()).Scan(&from, &to, &out.Value, &out.Source)
-		if err == nil {
-			out.From, out.To = db.Moment(from), db.Moment(to)
-			return out, nil
-		}
-		if !errors.Is(err, db.ErrNoRows) {
-			return out, err
-		}
-	}
-	return out, fmt.Errorf("rule %s of card %s: %w", r, c.ID.Masked(), ErrNotFound)
 }
 
 // TakeBack books e, a move of fen from a holder's account. What was spent of it he owes (Owed).

@@ -461,9 +461,8 @@ type facts struct {
 	cleared, loads, doubts int64  // records at the counter; open loads and doubts of the card
 }
 
-var factsQuery = `SELECT c.kind, c.product, c.state, c.suspended, c.valid_from, c.valid_to, c.balance,
+const factsQuery = `SELECT c.kind, c.product, c.state, c.suspended, c.valid_from, c.valid_to, c.balance,
 	COALESCE(u.tries, -1), COALESCE(u.atc, -1), COALESCE(u.ac, ''), COALESCE(u.arc, ''), COALESCE(u.day, ''), COALESCE(u.spent, 0), COALESCE(u.upcoming, 0),
-	` + ruleNow(RuleOnce) + `, ` + ruleNow(RuleDay) + `,
 	(SELECT COUNT(*) FROM issuing_load l WHERE l.card = c.id AND l.open), (SELECT COUNT(*) FROM issuing_doubt d WHERE d.card = c.id AND d.state = 'waiting')
 	FROM issuing_card c LEFT JOIN issuing_use u ON u.card = c.id WHERE c.id = $1`
 
@@ -472,8 +471,8 @@ func (p Prepared) look(tx *db.Tx) (f facts, err error) {
 	f.day, f.c.ID = calendar.Of(tx.Now(), calendar.Beijing).String(), p.secret.card
 	var suspended, from, to, balance int64
 	u := &f.use
-	err = tx.QueryRow(factsQuery, f.c.ID, tx.Now().UnixMicro()).Scan(&f.c.Kind, &f.c.Product, &f.c.State, &suspended, &from, &to, &balance,
-		&u.tries, &u.atc, &u.ac, &u.arc, &u.day, &u.spent, &u.next, &f.once, &f.daily, &f.loads, &f.doubts)
+	err = tx.QueryRow(factsQuery, f.c.ID).Scan(&f.c.Kind, &f.c.Product, &f.c.State, &suspended, &from, &to, &balance,
+		&u.tries, &u.atc, &u.ac, &u.arc, &u.day, &u.spent, &u.next, &f.loads, &f.doubts)
 	f.c.Suspended, f.c.From, f.c.To, f.c.Known.Balance = db.Moment(suspended), db.Moment(from), db.Moment(to), money.Fen(balance)
 	if !u.kept(tx, f.c.ID) && u.tries < 0 {
 		*u = freshUse
@@ -481,11 +480,11 @@ func (p Prepared) look(tx *db.Tx) (f facts, err error) {
 	if u.day == f.day {
 		f.spent = u.spent
 	}
+	if err == nil {
+		f.once, f.daily, err = p.rules.Limits(tx, string(f.c.ID), f.c.Product, tx.Now())
+	}
 	switch {
-	case err != nil:
-	case f.once < 0 || f.daily < 0:
-		err = fmt.Errorf("limits of card %s: %w", f.c.ID.Masked(), ErrNotFound)
-	case !p.chip || int(p.c.ATC) > u.atc:
+	case err != nil, !p.chip || int(p.c.ATC) > u.atc:
 	case int(p.c.ATC) == u.atc && bytes.Equal(u.ac, p.c.AC[:]):
 		f.same, f.arc = 1, u.arc
 	case int(p.c.ATC) == u.atc && len(u.ac) > 0:

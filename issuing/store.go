@@ -4,7 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"strings"
+	"strconv"
 	"time"
 
 	"koala/customer"
@@ -481,12 +481,15 @@ func recount(tx *db.Tx, id CardID, day string, fen int64) error {
 	return u.keep(tx, id)
 }
 
-// ruleNow is a rule's value at $2: the card's own, its product's, or everybody's.
-func ruleNow(r Rule) string {
-	var scopes []string
-	for _, scope := range []string{"c.id", "c.product", "''"} {
-		scopes = append(scopes, `(SELECT r.value FROM issuing_rule r WHERE r.scope = `+scope+` AND r.rule = '`+string(r)+`' AND r.valid_from <= $2
-			AND (r.valid_to = 0 OR r.valid_to > $2) ORDER BY r.valid_from DESC LIMIT 1)`)
+// holdRef names the hold of a payment.
+func holdRef(id CardID, counter, times int) string {
+	return "auth:" + string(id) + ":" + strconv.Itoa(counter) + again(times)
+}
+
+// again ends the references of a payment that was taken up again.
+func again(times int) string {
+	if times == 0 {
+		return ""
 	}
-	return `COALESCE(` + strings.Join(scopes, ", ") + `, -1)`
+	return "/" + strconv.Itoa(times)
 }

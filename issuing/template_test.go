@@ -19,6 +19,7 @@ import (
 	"koala/internal/db/dbtest"
 	"koala/issuing"
 	"koala/issuing/bin"
+	"koala/issuing/rule"
 	"koala/ledger"
 	"koala/money"
 	"koala/spec/coupon"
@@ -298,16 +299,10 @@ func TestRules(t *testing.T) {
 			{string(c.ID), 500, start, 500},
 		} {
 			h.do(func(tx *db.Tx) error {
-				from := int64(0)
-				if !tt.from.IsZero() {
-					from = tt.from.UnixMicro()
-				}
-				_, err := tx.Exec(`INSERT INTO issuing_rule (scope, rule, valid_from, valid_to, value, source) VALUES ($1, $2, $3, 0, $4, 'test')`,
-					tt.scope, string(issuing.RuleOnce), from, tt.value)
-				if err != nil {
+				if err := rule.Set(tx, rule.Ruling{Scope: tt.scope, Name: rule.Once, From: tt.from, Value: tt.value, Source: "test"}); err != nil {
 					return err
 				}
-				r, err := issuing.RuleOn(tx, c, issuing.RuleOnce, tx.Now())
+				r, err := rule.On(tx, string(c.ID), c.Product, rule.Once, tx.Now())
 				if r.Value != tt.want {
 					t.Errorf("with %q: %+v, want %d", tt.scope, r, tt.want)
 				}

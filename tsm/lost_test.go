@@ -8,6 +8,7 @@ import (
 
 	"koala/internal/db"
 	"koala/issuing"
+	"koala/issuing/rule"
 	"koala/money"
 	"koala/spec/emv"
 	"koala/spec/globalplatform"
@@ -337,7 +338,7 @@ func TestMoveUnderFaults(t *testing.T) {
 
 // paidAtOnce lets the money of a lost card move without waiting.
 func paidAtOnce(tx *db.Tx) error {
-	_, err := tx.Exec(`UPDATE issuing_rule SET value = 0 WHERE rule = $1`, string(issuing.RuleClaim))
+	_, err := tx.Exec(`UPDATE issuing_rule SET value = 0 WHERE rule = $1`, string(rule.Claim))
 	return err
 }
 

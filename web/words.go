@@ -169,6 +169,7 @@ var failuresZH = map[string]string{
 	"wallet.over_paid":           "超过该笔支付的金额。",
 	"wallet.payment_state":       "该笔支付的状态不允许此操作。",
 	"wallet.no_payment":          "没有这笔支付。",
+	"issuing.no_rule":            "没有规则适用于这张卡和这一天。",
 	"issuing.firm_space":         "该公司的卡片在此手环上的可用空间不足。",
 	"issuing.space":              "公司的空间为芯片的 1024 至 32768 字节。",
 	"issuing.card_not_found":     "没有这张卡。",

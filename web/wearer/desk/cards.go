@@ -16,6 +16,7 @@ import (
 	"koala/customer"
 	"koala/internal/db"
 	"koala/issuing"
+	"koala/issuing/rule"
 	"koala/ledger"
 	"koala/spec/emv"
 	"koala/spec/tlv"
@@ -202,13 +203,13 @@ func bankPart(q db.Reader, c issuing.Card, t issuing.Template, now time.Time, ou
 		}
 	}
 	for _, r := range []struct {
-		rule issuing.Rule
+		rule rule.Name
 		name web.Text
-	}{{issuing.RuleOnce, words.LimitOnce}, {issuing.RuleDay, words.LimitDay}} {
+	}{{rule.Once, words.LimitOnce}, {rule.Day, words.LimitDay}} {
 		if c.Kind == issuing.ECash {
 			break // an e-cash card pays offline only
 		}
-		ruling, err := issuing.RuleOn(q, c, r.rule, now)
+		ruling, err := rule.On(q, string(c.ID), c.Product, r.rule, now)
 		if err != nil {
 			return err
 		}

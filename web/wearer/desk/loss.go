@@ -11,6 +11,7 @@ import (
 	"koala/customer"
 	"koala/internal/db"
 	"koala/issuing"
+	"koala/issuing/rule"
 	"koala/money"
 	"koala/transit"
 	"koala/tsm"
@@ -124,7 +125,7 @@ func (l losses) rule(q db.Reader, cards []issuing.Card) (web.Text, error) {
 	if len(cards) == 0 {
 		return web.Text{}, nil
 	}
-	r, err := issuing.RuleOn(q, cards[0], issuing.RuleClaim, l.store.Now())
+	r, err := rule.On(q, string(cards[0].ID), cards[0].Product, rule.Claim, l.store.Now())
 	return words.ClaimRule.F(r.Value), err
 }
 
