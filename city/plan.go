@@ -348,11 +348,19 @@ func (s *sim) trade() error {
 		cards := all[s.dice.IntN(len(all))].Cards
 		who = market.Shopper{Card: &cards[s.dice.IntN(len(cards))]}
 	}
-	if _, err := s.market.Trade(s.ctx, s.dice, who); err != nil && !s.transient(err) {
+	out, err := s.market.Trade(s.ctx, s.dice, who)
+	if err != nil && !s.transient(err) {
 		return fmt.Errorf("at a shop: %w", err)
 	}
-	if r != nil {
-		return r.look()
+	if r == nil {
+		return nil
+	}
+	was := r.more.now.fen
+	if err := r.look(); err != nil {
+		return err
+	}
+	if who.Cash && !out.Approved {
+		r.more.torn += was - r.more.now.fen
 	}
 	return nil
 }
