@@ -8,10 +8,10 @@ import (
 	"net/http"
 	"time"
 
+	"koala/app/papers"
 	"koala/card/catalog"
 	"koala/card/isd"
 	"koala/dispute"
-	"koala/hsm"
 	"koala/internal/db"
 	"koala/spec/emv"
 	"koala/spec/firmware"
@@ -51,7 +51,7 @@ func (h *House) Handler(kit *web.Kit, p Pages) http.Handler {
 	network := home.Map(h.Network)
 	mux := http.NewServeMux()
 	mux.Handle("/device/", h.DeviceHandler())
-	mux.Handle("/", home.New(home.Deps{Kit: kit, City: p.City, Network: network}))
+	mux.Handle("/", home.New(home.Deps{Kit: kit, City: p.City, Network: network, Keys: h.papers().List}))
 	my := wearer.New(wearer.Deps{Kit: kit, Network: network, Street: p.Street, Wrist: p.Wrist,
 		Desk:  desk.New(h.Store, h.Book, h.Keys, h.TSM),
 		Trips: desk.NewTrips(h.Store, h.Book, h.Network, h.Transit.Books()),
@@ -66,7 +66,7 @@ func (h *House) Handler(kit *web.Kit, p Pages) http.Handler {
 		Switch:  h.Switch, Risk: h.Risk, Sources: []dispute.Source{till.Deps{Desk: trading.Desk{Kit: kit, Store: h.Store}, Book: h.Book, Switch: h.Switch}}})
 	mux.Handle("/ops", staff)
 	mux.Handle("/ops/", staff)
-	shops := trade.New(trade.Deps{Kit: kit, Store: h.Store, Book: h.Book, Switch: h.Switch, Merchants: h.Merchants, People: h.Desk, Keys: h.Keys, BillKey: hsm.LabelPack, Ref: h.newRef})
+	shops := trade.New(trade.Deps{Kit: kit, Store: h.Store, Book: h.Book, Switch: h.Switch, Merchants: h.Merchants, People: h.Desk, Keys: h.Keys, Bills: h.papers(), Ref: h.newRef})
 	mux.Handle("/merchant", shops)
 	mux.Handle("/merchant/", shops)
 	programs, developers := open.New(open.Deps{Kit: kit, Store: h.Store, TSM: h.TSM, Now: kit.Now, Ref: h.newRef, Log: h.Config.Log,
@@ -76,6 +76,9 @@ func (h *House) Handler(kit *web.Kit, p Pages) http.Handler {
 	kit.SetDoors(doors...)
 	return kit.House(mux, "/device/", "/v1/")
 }
+
+// papers are the keys that the house signs papers with.
+func (h *House) papers() papers.Desk { return papers.Desk{Store: h.Store, Keys: h.Keys} }
 
 // catalogue is what the elements of this program can have installed, as a
 // release of bands.

@@ -12,6 +12,7 @@ import (
 	"koala/hsm"
 	"koala/internal/db"
 	"koala/issuing"
+	"koala/settlement"
 	"koala/spec/desfire"
 	"koala/spec/purse"
 	"koala/tsm"
@@ -27,7 +28,7 @@ func (h *House) provision(ctx context.Context) error {
 	if err := errors.Join(h.Keys.Provision(ctx), h.Keys.ProvisionBank(ctx)); err != nil {
 		return err
 	}
-	for _, label := range []string{deviceKey, firmware.Label} {
+	for _, label := range []string{deviceKey, firmware.Label, settlement.BillLabel} {
 		if _, err := h.Keys.PublicKey(ctx, label); err == nil {
 			continue
 		}

@@ -272,6 +272,19 @@ func (h *HSM) PublicKey(ctx context.Context, label string) (ed25519.PublicKey, e
 	return k.sign.Public().(ed25519.PublicKey), nil
 }
 
+// PublicKeys are those of every version of a signing key, oldest first.
+func (h *HSM) PublicKeys(ctx context.Context, label string) (out []ed25519.PublicKey, err error) {
+	newest, err := h.key(label, Signing, 0)
+	for v := byte(1); err == nil && v <= newest.info.Version; v++ {
+		var k *key
+		if k, err = h.key(label, Signing, v); err == nil {
+			out = append(out, k.sign.Public().(ed25519.PublicKey))
+			err = ctx.Err()
+		}
+	}
+	return out, err
+}
+
 // sealedForm is the version of the form of sealed data: form | key version |
 // nonce 12 | AES-256-GCM.
 const sealedForm = 1

@@ -29,6 +29,7 @@ var Schema = db.Schema{Owner: "settlement", Steps: []string{
 		csv BYTEA NOT NULL,
 		at BIGINT NOT NULL)`,
 	newTables + moveOld,
+	keyStep,
 }}
 
 // newTables: items lie by payee, so that a run reads them in one sweep.

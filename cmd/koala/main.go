@@ -84,7 +84,7 @@ func newRoot() *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return errUsage{err} })
 	root.AddCommand(cardCommand(), demoCommand(), serveCommand(), personCommand(), cityCommand(), traceCommand(), fareCommand(), verifyCommand(),
-		benchCommand(), bandCommand(), posCommand(), terminalCommand(), keyCommand(), iso8583Command(), backupCommand(), restoreCommand(), rebuildCommand(), migrateCommand())
+		benchCommand(), bandCommand(), posCommand(), terminalCommand(), keyCommand(), billCommand(), iso8583Command(), backupCommand(), restoreCommand(), rebuildCommand(), migrateCommand())
 	return root
 }
 

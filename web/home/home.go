@@ -88,6 +88,7 @@ type Deps struct {
 	Kit     *web.Kit
 	City    City
 	Network *web.Network
+	Keys    Keys
 }
 
 // New gives the handler of "/".
@@ -96,6 +97,7 @@ func New(d Deps) http.Handler {
 	m.Handle("GET /{$}", d.start)
 	m.Handle("GET /feed", d.feed)
 	m.Handle("POST /speed", d.setSpeed)
+	d.keyPages(m)
 	return m
 }
 

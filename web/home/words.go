@@ -6,7 +6,8 @@ import "koala/web"
 var words = struct {
 	Title, Headline, Lead, Taps, TopUps, Cards, Riding, Moved, Fares, Entries, Balanced, Unbalanced,
 	Feed, FeedEmpty, CityTime, Speed, Stand, Times, Doors, DoorsLead, Open, Figures, Legend, Enter,
-	DidTapIn, DidTapOut, DidBus, DidTopUp, DidIssue, DidBlock, DidRepair, DidSettle, DidTear, DidPay, DidSwipe, DidEat, DidEnter, DidRedeem, NoCity, SimulatedCity web.Text
+	DidTapIn, DidTapOut, DidBus, DidTopUp, DidIssue, DidBlock, DidRepair, DidSettle, DidTear, DidPay, DidSwipe, DidEat, DidEnter, DidRedeem, NoCity, SimulatedCity,
+	Keys, KeysLead, KeysNone, KeyID, KeyUse, KeyHex, KeyFile, KeysJSON, KeysHow, KeysBill, KeysOpenssl, Papers web.Text
 }{
 	Title:         web.Text{ZH: "一座城市在运转", EN: "A city at work"},
 	Headline:      web.Text{ZH: "一座城市，一次次刷闸", EN: "A city, tap by tap"},
@@ -48,4 +49,16 @@ var words = struct {
 	DidRedeem:     web.Text{ZH: "%[1]s 在%[2]s用了一张优惠券", EN: "%[1]s redeemed a coupon at %[2]s"},
 	NoCity:        web.Text{ZH: "这里没有模拟城市在运行。", EN: "No simulated city runs in this house."},
 	SimulatedCity: web.Text{ZH: "人和列车是模拟的；卡、闸机和账本跑的是真代码。", EN: "People and trains are simulated; cards, gates and books run the real code."},
+	Keys:          web.Text{ZH: "公钥", EN: "Public keys"},
+	KeysLead:      web.Text{ZH: "平台用这些密钥签名。手里有账单或签购单，就能自己验证，不必问我们。", EN: "The house signs with these. Whoever holds a bill or a slip can check it without asking us."},
+	KeysNone:      web.Text{ZH: "还没有密钥。", EN: "No key yet."},
+	KeyID:         web.Text{ZH: "编号", EN: "Id"},
+	KeyUse:        web.Text{ZH: "签什么", EN: "Signs"},
+	KeyHex:        web.Text{ZH: "Ed25519 公钥", EN: "Ed25519 public key"},
+	KeyFile:       web.Text{ZH: "文件", EN: "File"},
+	KeysJSON:      web.Text{ZH: "下载全部（JSON）", EN: "Download all (JSON)"},
+	KeysHow:       web.Text{ZH: "怎么验证一份账单", EN: "How to check a bill"},
+	KeysBill:      web.Text{ZH: "一条命令，断网也行；连续几天的账单会连成一条链。签名文件放在账单旁边，名字后面加 .sig：", EN: "In one command, off line; several days are proven as one chain. The signature file lies beside the bill, its name ends in .sig:"},
+	KeysOpenssl:   web.Text{ZH: "或者只用 openssl（3.0 起）。第一行的结果应与签名文件里的 file 一致；previous 应是上一份账单的 hash：", EN: "Or with openssl alone (from 3.0). The first line must give what the signature file says behind file; previous must be the hash of the bill before:"},
+	Papers:        web.Text{ZH: "自己验证", EN: "Check it yourself"},
 }

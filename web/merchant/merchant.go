@@ -33,14 +33,12 @@ type Deps struct {
 	Merchants *merchant.Desk
 	People    *customer.Desk
 	Keys      Keys
-	BillKey   string        // label of the key that signs bills
+	Bills     cash.Keys
 	Ref       func() string // names a form
 }
 
 // Keys is what the pages ask of the hsm.
 type Keys interface {
-	Sign(ctx context.Context, label string, data []byte) ([]byte, error)
-	Verify(ctx context.Context, label string, data, signature []byte) error
 	Seal(ctx context.Context, clear []byte) ([]byte, error)
 	Unseal(ctx context.Context, sealed []byte) ([]byte, error)
 	Random(ctx context.Context, b []byte) error
@@ -57,11 +55,7 @@ func New(d Deps) http.Handler {
 	desk.Route(staff, "POST /merchant/shop", "", desk.Choose)
 	sales := till.Deps{Desk: desk, Book: d.Book, Switch: d.Switch, Ref: d.Ref}
 	till.Routes(staff, sales)
-	cash.Routes(staff, cash.Deps{Desk: desk, Book: d.Book,
-		Sign: func(ctx context.Context, message []byte) ([]byte, error) { return d.Keys.Sign(ctx, d.BillKey, message) },
-		Check: func(ctx context.Context, message, signature []byte) error {
-			return d.Keys.Verify(ctx, d.BillKey, message, signature)
-		}})
+	cash.Routes(staff, cash.Deps{Desk: desk, Book: d.Book, Bills: d.Bills})
 	counter.Routes(staff, counter.Deps{Desk: desk})
 	quarrel.Routes(staff, quarrel.Deps{Desk: desk, Seal: d.Keys, Sources: []dispute.Source{sales}})
 	persons := people.Deps{Desk: desk, People: d.People, Random: d.Keys.Random}

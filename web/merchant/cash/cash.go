@@ -22,13 +22,11 @@ import (
 	"koala/web/merchant/shell"
 )
 
-// Deps is what these pages are made of. Sign and Check are the house's key for
-// bills.
+// Deps is what these pages are made of.
 type Deps struct {
 	Desk  shell.Desk
 	Book  *ledger.Book
-	Sign  func(ctx context.Context, message []byte) ([]byte, error)
-	Check func(ctx context.Context, message, signature []byte) error
+	Bills Keys
 }
 
 // Routes adds the pages to the console.
@@ -45,6 +43,7 @@ func Routes(m *web.Mux, d Deps) {
 	d.Desk.Route(m, "POST /merchant/bills", shell.SeeMoney, d.makeBill)
 	d.Desk.Route(m, "GET /merchant/bills/{period}", shell.SeeMoney, d.bill)
 	d.Desk.Route(m, "GET /merchant/bills/{period}/file", shell.SeeMoney, d.billFile)
+	d.Desk.Route(m, "GET /merchant/bills/{period}/signature", shell.SeeMoney, d.billSignature)
 	d.Desk.Route(m, "GET /merchant/fees", shell.SeeMoney, d.fees)
 }
 

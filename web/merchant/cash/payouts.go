@@ -209,6 +209,7 @@ func (d Deps) payNow(w http.ResponseWriter, r *http.Request, s shell.Seat) error
 // A billView is one signed bill.
 type billView struct {
 	bill  settlement.Bill
+	key   string // that signed it
 	facts []web.Fact
 	good  bool
 }
@@ -219,9 +220,11 @@ func (d Deps) makeBill(w http.ResponseWriter, r *http.Request, s shell.Seat) err
 		return err
 	}
 	ctx, period := r.Context(), r.PostFormValue("period")
-	sign := func(message []byte) ([]byte, error) { return d.Sign(ctx, message) }
 	var b settlement.Bill
-	var err error
+	sign, err := d.Bills.Signer(ctx)
+	if err != nil {
+		return err
+	}
 	if day, no := calendar.Parse(period); no == nil {
 		b, err = settlement.DayBill(ctx, d.Desk.Store, s.Shop.ID, day, sign)
 	} else {
@@ -246,10 +249,12 @@ func (d Deps) bill(w http.ResponseWriter, r *http.Request, s shell.Seat) error {
 		return err
 	}
 	b := v.bill
+	v.key = d.Bills.KeyOf(r.Context(), &b)
 	sum := sha256.Sum256(b.CSV)
 	v.facts = []web.Fact{{Name: words.Number, Value: strconv.FormatInt(b.No, 10)}, {Name: words.Period, Value: b.Period}, {Name: words.MadeAt, Value: web.Moment(b.At)},
 		{Name: words.FileHash, Value: hex.EncodeToString(sum[:]), Mono: true}, {Name: words.BillHash, Value: hex.EncodeToString(b.Hash[:]), Mono: true},
-		{Name: words.BeforeHash, Value: hex.EncodeToString(b.Prev[:]), Mono: true}, {Name: words.Signature, Value: hex.EncodeToString(b.Signature), Mono: true}}
+		{Name: words.BeforeHash, Value: hex.EncodeToString(b.Prev[:]), Mono: true},
+		{Name: words.SignKey, Value: v.key, Href: atKeys, Mono: true}, {Name: words.Signature, Value: hex.EncodeToString(b.Signature), Mono: true}}
 	return d.Desk.Show(w, r, s, web.Page{Title: words.Bill, Lead: words.BillLead, Back: atStatements, Here: atStatements}, billPage(v))
 }
 
@@ -262,7 +267,7 @@ func (d Deps) readBill(r *http.Request, s shell.Seat) (v billView, err error) {
 	if err != nil {
 		return v, fmt.Errorf("bill %q of %s: %w", r.PathValue("period"), s.Shop.ID, err)
 	}
-	err = settlement.VerifyBills([]settlement.Bill{v.bill}, v.bill.Prev, func(message, signature []byte) error { return d.Check(ctx, message, signature) })
+	err = settlement.VerifyBills([]settlement.Bill{v.bill}, v.bill.Prev, d.Bills.Check(ctx))
 	v.good = err == nil
 	return v, nil
 }

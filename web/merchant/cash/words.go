@@ -12,7 +12,7 @@ var words = struct {
 	Least, LeftToday, MadeAt, MakeBill, MakeFor, Month, Net, NetByDay, Network, NextArrival, NextDay, NextMonth, NoAccount, NoArrivals, NoBankDay,
 	NoBills, NoCard, NoItems, NoPayouts, NoStatements, NothingUnderWay, Number, On, OnTheBooks, OnTheWay, OnceIs, Other, Paid, PaidOn, PayNow, PayNowAsk,
 	PayNowDo, PayNowDone, PayNowLead, Payout, PayoutLead, Payouts, PayoutsLead, Period, Prepaid, PrevMonth, PriceAll, PriceDays, PriceIs, PriceIt, PricePerDay,
-	PriceTable, PromisedBy, Reference, Refund, RefundsOf, Reserve, ReserveIs, Returned, Reversal, Sale, SalesOf, Signature, Since, State, StatementFile,
+	PriceTable, PromisedBy, Reference, Refund, RefundsOf, Reserve, ReserveIs, Returned, Reversal, Sale, SalesOf, SignKey, Signature, SignatureFile, Since, State, StatementFile,
 	StatementLead, StatementOf, Statements, StatementsLead, StepArrived, StepClosed, StepReturned, StepSent, StillOpen, TakenBack, Terms, ThisIsFree,
 	ToAccount, UnderWay, Waiting, WaitingNow, What, WhoGetsFee, Why, WhyPrice, YouGet web.Text
 }{
@@ -56,7 +56,7 @@ var words = struct {
 	CellOpen:        web.Text{ZH: "%[1]d 笔，未结", EN: "%[1]d items, open"},
 	Chargeback:      web.Text{ZH: "拒付", EN: "Chargeback"},
 	ChargebackBack:  web.Text{ZH: "拒付返还", EN: "Chargeback returned"},
-	CheckNote:       web.Text{ZH: "账单哈希 = SHA-256（上一份的哈希 + 文件）。先核对文件哈希，再逐份往前核对。", EN: "The bill's hash is SHA-256 of the hash before it and the file. Check the file first, then the chain backwards."},
+	CheckNote:       web.Text{ZH: "公钥在“公钥”页上，任何人都能下载。签名文件的前 8 行就是被签的内容，其中 file 是文件的 SHA-256，previous 是上一份账单的 hash。用 openssl 逐条核对：", EN: "The public key is on the open page of keys. The first eight lines of the signature file are what is signed; file is the SHA-256 of the file, previous the hash of the bill before it. With openssl:"},
 	Credit:          web.Text{ZH: "信用卡", EN: "credit"},
 	CutOff:          web.Text{ZH: "日切时间", EN: "Day ends at"},
 	Day:             web.Text{ZH: "日期", EN: "Day"},
@@ -151,7 +151,9 @@ var words = struct {
 	Reversal:        web.Text{ZH: "撤销", EN: "Void"},
 	Sale:            web.Text{ZH: "消费", EN: "Sale"},
 	SalesOf:         web.Text{ZH: "交易日", EN: "Sales of"},
+	SignKey:         web.Text{ZH: "签名密钥", EN: "Key that signed"},
 	Signature:       web.Text{ZH: "签名", EN: "Signature"},
+	SignatureFile:   web.Text{ZH: "下载签名文件", EN: "Download the signature file"},
 	Since:           web.Text{ZH: "生效", EN: "Since"},
 	State:           web.Text{ZH: "状态", EN: "State"},
 	StatementFile:   web.Text{ZH: "下载本月对账单", EN: "Download this statement"},
