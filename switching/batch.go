@@ -2,6 +2,7 @@ package switching
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -124,10 +125,13 @@ func (h *Host) settle(ctx context.Context, w *work) (string, error) {
 const clearChunk = 40
 
 // clearable are approved transactions that a batch's end makes the shop's. What
-// the terminal does not know, or its issuer would not hear of, waits for people.
+// the terminal does not know, or its issuer would not hear of, waits for people;
+// an offline sale waits until its issuer has taken it.
 const clearable = ` AND state = 'approved' AND kind IN ('sale', 'instalment', 'points', 'phone', 'phone18', 'reservation', 'offline')
 	AND NOT EXISTS (SELECT 1 FROM switching_difference d WHERE d.tid = switching_txn.tid AND d.batch = switching_txn.batch AND d.stan = switching_txn.stan
-		AND d.what IN ('missing_at_terminal', 'declined_advice')) ORDER BY `
+		AND d.what IN ('missing_at_terminal', 'declined_advice'))
+	AND NOT (kind = 'offline' AND EXISTS (SELECT 1 FROM switching_queue q WHERE q.tid = switching_txn.tid AND q.batch = switching_txn.batch AND q.stan = switching_txn.stan
+		AND q.what = 'advice')) ORDER BY `
 
 // clearAll makes all the shops' that a condition names, in an order that an
 // index has. One that cannot be booked stays, the log says why, and it is tried
@@ -369,6 +373,30 @@ func (d Difference) put(tx *db.Tx) error {
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, '', '')`, tx.NewID("diff"), d.TID, d.Batch, d.STAN, d.RRN, d.What, d.Ours.Minor(), d.Theirs.Minor(), d.Masked,
 		tx.Now().UnixMicro())
 	return err
+}
+
+// refusedByIssuer opens a case about what an issuer's host was told and refused.
+// A changed amount is the sale's.
+func refusedByIssuer(tx *db.Tx, x Queued) error {
+	t, err := txnAt(tx, x.TID, x.Batch, x.STAN)
+	theirs := money.Fen(0)
+	if err == nil && kindNames[t.Kind].act == actAdjust {
+		t, err = txnOf(tx, t.Original)
+		theirs = t.Amount
+	}
+	n := 0
+	if err == nil {
+		err = tx.QueryRow(`SELECT COUNT(*) FROM switching_difference WHERE rrn = $1 AND what = $2 AND decided = 0`, t.RRN, DeclinedAdvice).Scan(&n)
+	}
+	if err != nil || n > 0 { // a change of what it refused is the same case
+		return err
+	}
+	d := Difference{TID: t.TID, Batch: t.Batch, STAN: t.STAN, RRN: t.RRN, What: DeclinedAdvice, Ours: t.Due, Theirs: theirs, Masked: t.Masked}
+	t.Why = "its issuer refused what it was told"
+	if err := errors.Join(d.put(tx), t.update(tx, t.State)); err != nil {
+		return err
+	}
+	return tell(tx, "sale.differs", &t)
 }
 
 // differ compares a batch item by item and writes down what differs.

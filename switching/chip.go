@@ -19,6 +19,7 @@ import (
 	"koala/spec/pan"
 	"koala/spec/pboc"
 	"koala/spec/tlv"
+	"koala/switching/telling"
 )
 
 // clearing reads field 55 as the record of an approval that it is.
@@ -475,7 +476,7 @@ func (h *Host) notice(ctx context.Context, w *work) (string, error) {
 			return err
 		}
 		if told != nil {
-			_, err := h.enqueue(tx, &o, queueNotice, told)
+			_, err := h.enqueue(tx, &o, telling.Notice, told)
 			return err
 		}
 		k := kindNames[o.Kind]

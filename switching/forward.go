@@ -13,6 +13,7 @@ import (
 	"koala/issuing/points"
 	"koala/spec/iso8583"
 	"koala/switching/referral"
+	"koala/switching/telling"
 )
 
 // foreign has an issuer's host decide; o is the original, nil for none. What is
@@ -33,6 +34,9 @@ func (h *Host) foreign(ctx context.Context, w *work, o *Txn) (string, error) {
 	err = h.unit(ctx, w, func(tx *db.Tx) (err error) {
 		t := w.begin(tx)
 		t.State, t.Code, t.Auth = Sent, "", ""
+		if w.keeps() { // should the answer be lost with the house, the sale still stands
+			t.Auth, t.StandIn = w.in.Text(38), true
+		}
 		if w.kind.act == actPay {
 			if err := w.room(tx); err != nil {
 				return err
@@ -46,7 +50,7 @@ func (h *Host) foreign(ctx context.Context, w *work, o *Txn) (string, error) {
 		if err := t.put(tx); err != nil {
 			return err
 		}
-		trace, err = h.enqueue(tx, t, queueAsked, sealed)
+		trace, err = h.enqueue(tx, t, telling.Asked, sealed)
 		return err
 	})
 	if code, err := h.ended(ctx, w, "", err); code != "" || err != nil {
@@ -64,21 +68,24 @@ func (h *Host) foreign(ctx context.Context, w *work, o *Txn) (string, error) {
 // concluded writes down how the asking ended.
 func (h *Host) concluded(ctx context.Context, w *work, o *Txn, answer *iso8583.Message, asked error) (code string, err error) {
 	t := *w.txn
-	what, last := queueDone, ""
+	what, last := telling.Done, ""
+	t.Auth, t.StandIn = "", false
 	switch {
-	case errors.Is(asked, ErrDown) && h.standIn(w):
-		t.State, t.Code, t.StandIn, what = Approved, "00", true, queueAdvice
-		_, t.Auth = referenceOf(t.RRN)
+	case h.standIn(w, answer, asked):
+		t.State, t.Code, t.StandIn, what = Approved, "00", true, telling.Advice
+		if t.Auth = t.RRN[6:]; w.keeps() {
+			t.Auth = w.in.Text(38)
+		}
 	case errors.Is(asked, ErrDown):
 		t.decline("91", "the issuer's host cannot be reached")
 	case asked != nil:
-		t.State, t.Code, t.Why, what, last = Unknown, "98", clean([]byte(asked.Error()), 200), queueReversal, "no answer"
+		t.State, t.Code, t.Why, what, last = Unknown, "98", clean([]byte(asked.Error()), 200), telling.Reversal, "no answer"
 	case !iso8583.Approved(answer.Text(39)):
 		t.decline(answer.Text(39), "the issuer declined")
 		t.reply = answer.Get(55)
 	case w.kind.act != actAsk && answer.Has(4) && int64(number(answer.Get(4))) != w.fen:
 		t.decline("51", "the issuer approved another amount: it takes it back") // terminals of this dialect sell whole or not at all
-		what, last = queueReversal, "approved in part"
+		what, last = telling.Reversal, "approved in part"
 	default:
 		t.State, t.Code, t.Auth, t.reply = Approved, answer.Text(39), answer.Text(38), answer.Get(55)
 		switch {
@@ -92,7 +99,7 @@ func (h *Host) concluded(ctx context.Context, w *work, o *Txn, answer *iso8583.M
 	var r refusal
 	if errors.As(err, &r) { // the original has changed meanwhile: the issuer takes it back
 		t.decline(r.code, r.why)
-		err = h.unit(ctx, w, func(tx *db.Tx) error { return h.conclude(tx, w, t, nil, queueReversal, r.why) })
+		err = h.unit(ctx, w, func(tx *db.Tx) error { return h.conclude(tx, w, t, nil, telling.Reversal, r.why) })
 	}
 	if err != nil {
 		return "", err
@@ -129,14 +136,29 @@ func (h *Host) conclude(tx *db.Tx, w *work, t Txn, o *Txn, what, last string) er
 	return tell(tx, name, &t)
 }
 
-// referenceOf is the authorisation that goes with a reference number.
-func referenceOf(rrn string) (string, string) { return rrn, rrn[6:] }
-
-// standIn says whether the switch approves for a host that cannot be reached:
-// a sale with a chip that asked to go online, up to the route's limit.
-func (h *Host) standIn(w *work) bool {
-	return w.kind.Name == "sale" && w.chip.here && w.chip.cid&0xC0 == 0x80 && !w.pin && w.fen <= w.route.StandIn
+// standIn says whether the switch approves in a host's place: a sale with a chip
+// that asked to go online, up to the route's limit, when the host cannot be
+// reached; a sale that it keeps whenever the host has not taken it.
+func (h *Host) standIn(w *work, answer *iso8583.Message, asked error) bool {
+	if w.keeps() {
+		return asked != nil || telling.Read(telling.Advice, answer.Text(39)) == telling.Again
+	}
+	return errors.Is(asked, ErrDown) && w.kind.Name == "sale" && w.chip.here && w.chip.cid&0xC0 == 0x80 && !w.pin && w.fen <= w.route.StandIn
 }
+
+// keeps says that the message tells of goods that are given (an offline sale,
+// within what the shop may sell so): its issuer is told until it has answered.
+func (w *work) keeps() bool { return w.kind.Name == "offline" && w.judged.Code == "" }
+
+// waits says that a host has not yet taken what it has to be told of t.
+func (t *Txn) waits(q db.Reader) (bool, error) {
+	n := 0
+	err := q.QueryRow(`SELECT COUNT(*) FROM switching_queue WHERE tid = $1 AND batch = $2 AND stan = $3 AND what = $4`, t.TID, t.Batch, t.STAN, telling.Advice).Scan(&n)
+	return n > 0, err
+}
+
+// errFirst says that a change has its turn after what it changes.
+var errFirst = errors.New("its original has to be told first")
 
 // Tick does what has fallen due: it sends what issuers' hosts have to be told,
 // books what no terminal settled before the cut-off, ends pre-authorisations
@@ -380,7 +402,17 @@ func (h *Host) drain(ctx context.Context, now time.Time) error {
 func (h *Host) deliver(ctx context.Context, x Queued) (last, code string, silent bool) {
 	var t Txn
 	err := h.store.Read(ctx, func(q *db.Query) (err error) {
-		t, err = txnAt(q, x.TID, x.Batch, x.STAN)
+		if t, err = txnAt(q, x.TID, x.Batch, x.STAN); err != nil || t.Original == "" || x.What != telling.Advice {
+			return err
+		}
+		o, err := txnOf(q, t.Original)
+		if err != nil {
+			return err
+		}
+		waits, err := o.waits(q)
+		if err == nil && waits {
+			err = errFirst
+		}
 		return err
 	})
 	if err == nil {
@@ -395,17 +427,17 @@ func (h *Host) deliver(ctx context.Context, x Queued) (last, code string, silent
 // delivered writes down what came of a message, by its host's answer. What was
 // changed meanwhile goes its new way.
 func delivered(tx *db.Tx, now time.Time, x Queued, last, code string) error {
-	means := told(x.What, code)
-	if means == tellAgain {
+	means := telling.Read(x.What, code)
+	if means == telling.Again {
 		return postpone(tx, now, x, last)
 	}
-	to := queueDone
-	if x.What == queueNotice {
-		to = queueTold
+	to := telling.Done
+	if x.What == telling.Notice {
+		to = telling.Told
 	}
 	n, err := tx.Exec(`UPDATE switching_queue SET what = $2, attempts = attempts + 1, last = $3, changed = $4 WHERE id = $1 AND what = $5`,
 		x.ID, to, last, tx.Now().UnixMicro(), x.What)
-	if err == nil && n > 0 && means == toldRefused {
+	if err == nil && n > 0 && means == telling.Refused {
 		err = refusedByIssuer(tx, x)
 	}
 	return err
@@ -414,37 +446,8 @@ func delivered(tx *db.Tx, now time.Time, x Queued, last, code string) error {
 // postpone has a message sent again later.
 func postpone(tx *db.Tx, now time.Time, x Queued, last string) error {
 	_, err := tx.Exec(`UPDATE switching_queue SET attempts = attempts + 1, due = $2, last = $3, changed = $4 WHERE id = $1 AND what = $5`,
-		x.ID, now.Add(backOff(x.Attempts)).UnixMicro(), last, tx.Now().UnixMicro(), x.What)
+		x.ID, now.Add(telling.Wait(x.Attempts)).UnixMicro(), last, tx.Now().UnixMicro(), x.What)
 	return err
-}
-
-// A verdict is what a host's answer to something it was told means.
-type verdict int
-
-const (
-	tellAgain   verdict = iota // it has not taken it
-	toldDone                   // it has
-	toldRefused                // it never will: people
-)
-
-// told reads the answer to a stored message. A host that answers a reversal with
-// 12 or 25 holds nothing of it; a notice asks for nothing, so any answer will do.
-func told(what, code string) verdict {
-	switch code {
-	case "", "68", "91", "96", "98", "A0":
-		return tellAgain
-	}
-	switch {
-	case what == queueNotice, iso8583.Approved(code), what == queueReversal && (code == "12" || code == "25"):
-		return toldDone
-	}
-	return toldRefused
-}
-
-// backOff is the time to the next attempt: 30 s, twice as long each time, at
-// most 15 minutes.
-func backOff(attempts int) time.Duration {
-	return min(30*time.Second<<min(attempts, 10), 15*time.Minute)
 }
 
 // forward sends one reversal (0420) or advice (0220) and gives field 39 of its
@@ -455,7 +458,7 @@ func (h *Host) forward(ctx context.Context, x Queued, t *Txn) (code string, err 
 		return "", fmt.Errorf("cannot be read: %w", err)
 	}
 	switch x.What {
-	case queueReversal:
+	case telling.Reversal:
 		m.SetText(90, fmt.Sprintf("%s%06d%s%011s%011s", m.MTI(), x.trace, m.Text(7), m.Text(32), m.Text(33)))
 		m.SetMTI("0420")
 		for _, f := range []int{35, 52, 53, 55} {
@@ -464,7 +467,7 @@ func (h *Host) forward(ctx context.Context, x Queued, t *Txn) (code string, err 
 		if t.Auth != "" {
 			m.SetText(38, fmt.Sprintf("%-6.6s", t.Auth))
 		}
-	case queueAdvice:
+	case telling.Advice:
 		m.SetMTI("0220")
 		m.Delete(52)
 		m.Delete(53)

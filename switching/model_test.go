@@ -2,6 +2,7 @@ package switching_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -168,18 +169,20 @@ func TestModel(t *testing.T) {
 		floatBefore := h.balance(issuing.Float(c.id)).Posted.Minor()
 		holderBefore, shopBefore := h.balance(wallet.Account(holder)).Available.Minor(), h.balance(settlement.Payable(shop)).Posted.Minor()
 		for range rapid.IntRange(1, 20).Draw(t, "steps") {
-			f.mood = rapid.SampledFrom([]string{"", "", "", "silent", "amount", "mac", "down", "51", "garbage"}).Draw(t, "mood")
+			f.mood = rapid.SampledFrom([]string{"", "", "", "silent", "amount", "mac", "down", "91", "51", "garbage"}).Draw(t, "mood")
 			if !p.settleDue(t, false) || !p.tellDue(t, false) {
 				continue
 			}
 			fen := rapid.Int64Range(1, 20).Draw(t, "fen")
-			switch rapid.SampledFrom([]string{"own", "own", "code", "far", "far", "void", "call", "voice", "voice", "points", "points", "tap", "part", "part", "restart", "tick", "late"}).Draw(t, "do") {
+			switch rapid.SampledFrom([]string{"own", "own", "code", "far", "far", "goods", "goods", "void", "call", "voice", "voice", "points", "points", "tap", "part", "part", "restart", "tick", "late"}).Draw(t, "do") {
 			case "own":
 				p.act(t, &entry{kind: "sale", fen: fen}, c.chip(0, fen, pboc.ARQC))
 			case "code":
 				p.act(t, &entry{kind: "sale", fen: fen}, fields{22: "032", 62: h.code()})
 			case "far":
 				p.act(t, &entry{kind: "sale", fen: fen, far: true}, p.far())
+			case "goods": // given already: the issuer is told
+				p.tell(t, &entry{kind: "offline", fen: fen, far: true}, fields{2: farCard, 14: "2512", 38: "PHONE1"})
 			case "points":
 				p.act(t, &entry{kind: "points", fen: fen}, c.chip(0, fen, pboc.ARQC))
 			case "tap":
@@ -246,6 +249,7 @@ func TestModel(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		p.strike(t)
 		var debits, credits int64
 		var dn, cn int
 		for _, e := range p.journal {
@@ -271,6 +275,18 @@ func TestModel(t *testing.T) {
 		}
 		h.stands(t)
 	})
+}
+
+// strike gives up what the issuer would not hear of, and takes it out of the
+// terminal's journal.
+func (p *till) strike(t *rapid.T) {
+	for _, d := range p.h.cases() {
+		if d.TID != p.tid || d.What != switching.DeclinedAdvice {
+			continue
+		}
+		p.h.do(func(tx *db.Tx) error { return switching.Resolve(tx, d.ID, false, "ling", "") })
+		p.journal = slices.DeleteFunc(p.journal, func(e *entry) bool { return e.stan == d.STAN })
+	}
 }
 
 // stands proves the books.

@@ -16,6 +16,7 @@ import (
 	"koala/issuing/points"
 	"koala/ledger"
 	"koala/spec/iso8583"
+	"koala/switching/telling"
 )
 
 // A Route says who decides about the cards of a range of numbers. The longest
@@ -182,22 +183,12 @@ func macLabel(host string) string { return "zone." + host + ".MAC" }
 // house: of PIN blocks and of MACs.
 func ZoneLabels(host string) (pin, mac string) { return pinLabel(host), macLabel(host) }
 
-// What the queue holds.
-const (
-	queueAsked    = "asked"    // the host is being asked
-	queueReversal = "reversal" // it has to take back what it was asked
-	queueAdvice   = "advice"   // it has to be told
-	queueNotice   = "notice"   // what became of its script
-	queueDone     = "done"
-	queueTold     = "told" // a notice's end: the transaction's own row is done beside it
-)
-
 // enqueue keeps what a host is asked or has to be told of t, once, and gives its
 // trace number at that host. A notice that was told is not told again.
 func (h *Host) enqueue(tx *db.Tx, t *Txn, what string, sealed []byte) (trace int, err error) {
-	if what == queueNotice {
+	if what == telling.Notice {
 		var n int
-		err := tx.QueryRow(`SELECT COUNT(*) FROM switching_queue WHERE tid = $1 AND batch = $2 AND stan = $3 AND what = $4`, t.TID, t.Batch, t.STAN, queueTold).Scan(&n)
+		err := tx.QueryRow(`SELECT COUNT(*) FROM switching_queue WHERE tid = $1 AND batch = $2 AND stan = $3 AND what = $4`, t.TID, t.Batch, t.STAN, telling.Told).Scan(&n)
 		if err != nil || n > 0 {
 			return 0, err
 		}
@@ -215,13 +206,13 @@ func requeue(tx *db.Tx, t *Txn, to, last string) error {
 		return nil
 	}
 	_, err := tx.Exec(`UPDATE switching_queue SET what = $4, due = $5, last = $6, changed = $5 WHERE tid = $1 AND batch = $2 AND stan = $3 AND what NOT IN ($7, $8)`,
-		t.TID, t.Batch, t.STAN, to, tx.Now().UnixMicro(), last, queueNotice, queueTold)
+		t.TID, t.Batch, t.STAN, to, tx.Now().UnixMicro(), last, telling.Notice, telling.Told)
 	return err
 }
 
 // Resend has what waits in the queue sent at the next tick, whatever its turn.
 func Resend(tx *db.Tx, id int64) error {
-	n, err := tx.Exec(`UPDATE switching_queue SET due = $2 WHERE id = $1 AND what IN ($3, $4, $5)`, id, tx.Now().UnixMicro(), queueReversal, queueAdvice, queueNotice)
+	n, err := tx.Exec(`UPDATE switching_queue SET due = $2 WHERE id = $1 AND what IN ($3, $4, $5)`, id, tx.Now().UnixMicro(), telling.Reversal, telling.Advice, telling.Notice)
 	if err == nil && n == 0 {
 		err = fmt.Errorf("queue %d: %w", id, ErrNotFound)
 	}
@@ -232,10 +223,22 @@ func Resend(tx *db.Tx, id int64) error {
 // reason: the asking was cut off, and nobody knows what the host made of it.
 func takeBackAsked(tx *db.Tx, before time.Time, why string) error {
 	now := tx.Now().UnixMicro()
-	_, err := tx.Exec(`UPDATE switching_txn SET state = $1, code = '98', auth = '', why = $2, changed = $3 WHERE state = $4 AND (tid, batch, stan) IN
-		(SELECT tid, batch, stan FROM switching_queue WHERE what = $5 AND due < $6)`, Unknown, why, now, Sent, queueAsked, before.UnixMicro())
+	kept, err := txns(tx, `state = $1 AND kind = 'offline' AND standin AND (tid, batch, stan) IN
+		(SELECT tid, batch, stan FROM switching_queue WHERE what = $2 AND due < $3) ORDER BY rrn`, Sent, telling.Asked, before.UnixMicro())
+	for i := range kept { // the goods are given: the host is told again, by the same trace
+		t := &kept[i]
+		t.State, t.Code = Approved, "00"
+		if err == nil {
+			err = errors.Join(requeue(tx, t, telling.Advice, why), t.update(tx, Sent), tell(tx, "sale.approved", t))
+		}
+	}
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(`UPDATE switching_txn SET state = $1, code = '98', auth = '', why = $2, changed = $3 WHERE state = $4 AND (tid, batch, stan) IN
+		(SELECT tid, batch, stan FROM switching_queue WHERE what = $5 AND due < $6)`, Unknown, why, now, Sent, telling.Asked, before.UnixMicro())
 	if err == nil {
-		_, err = tx.Exec(`UPDATE switching_queue SET what = $1, due = $2, changed = $2, last = $3 WHERE what = $4 AND due < $5`, queueReversal, now, why, queueAsked, before.UnixMicro())
+		_, err = tx.Exec(`UPDATE switching_queue SET what = $1, due = $2, changed = $2, last = $3 WHERE what = $4 AND due < $5`, telling.Reversal, now, why, telling.Asked, before.UnixMicro())
 	}
 	return err
 }
@@ -451,20 +454,6 @@ func (h *Host) Late(ctx context.Context, host string, message []byte) {
 		return nil
 	})
 	h.logPeer(ctx, &t, host+"<", m.MTI(), note, message)
-}
-
-// scheme names the scheme of a foreign card by the beginning of its number
-// (ISO/IEC 7812-1).
-func scheme(number string) string {
-	switch {
-	case strings.HasPrefix(number, "35"):
-		return "JCB"
-	case strings.HasPrefix(number, "3"):
-		return "AMX"
-	case strings.HasPrefix(number, "4"):
-		return "VIS"
-	}
-	return "MCC"
 }
 
 // clean is printable text of at most n bytes.

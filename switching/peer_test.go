@@ -64,8 +64,10 @@ func (f *far) Ask(ctx context.Context, request []byte) ([]byte, error) {
 	code := "00"
 	name := m.Text(11) + m.Text(7)
 	switch {
-	case f.mood == "51" && !m.IsMTI("0420"):
+	case f.mood == "51" && !m.IsMTI("0420") && f.held[name] == 0: // what it took it does not refuse when it comes again
 		code = "51"
+	case f.mood == "91":
+		code = "91"
 	case m.IsMTI("0420"):
 		delete(f.held, m.Text(90)[4:20])
 	case m.Text(3) == "200000" && m.IsMTI("0200"):
@@ -231,6 +233,182 @@ func TestStandIn(t *testing.T) {
 	}
 	expect(t, "settle", p.settle(100_00, 1, 0, 0), "11")
 	h.want("settled", 5000_00, 0, 100_00)
+}
+
+// told is a sale that the far card's issuer allowed by telephone.
+func (p *terminal) toldFar(fen int64) string {
+	return p.ask("offline", fen, fields{2: farCard, 14: "2512", 22: "012", 38: "PHONE1"})
+}
+
+// TestOffline: the goods are given. Whatever keeps the issuer's host from taking
+// the sale, the shop hears 00, the host is told until it takes it or refuses it,
+// and the shop has its money when the host has the sale, not before.
+func TestOffline(t *testing.T) {
+	for _, tt := range []struct{ mood, then string }{{"down", ""}, {"silent", ""}, {"garbage", ""}, {"mac", ""}, {"91", ""}, {"", ""}, {"down", "51"}, {"91", "51"}, {"down", "silent"}} {
+		t.Run(tt.mood+" "+tt.then, func(t *testing.T) {
+			f := newFar()
+			h := open(t, true, map[string]switching.Peer{"FAR": f})
+			p := h.terminal("10000001")
+			f.mood = tt.mood
+			expect(t, "told", p.toldFar(10_00), "00")
+			rrn, stan := p.in.Text(37), p.stan
+			if got := p.in.Text(38); got != "PHONE1" {
+				t.Errorf("field 38 %q", got)
+			}
+			expect(t, "told again", p.repeat(p.sent), "00")
+			expect(t, "settled", p.settle(10_00, 1, 0, 0), "11")
+			expect(t, "end", p.end("207", 0), "00")
+			waits := int64(0)
+			if tt.mood == "" {
+				waits = 10_00
+			}
+			h.want("as long as it waits", 5000_00, 0, waits)
+			if waits == 0 {
+				expect(t, "a refund before", p.ask("refund", 1_00, fields{2: farCard, 37: rrn}), "12")
+			}
+			h.now.Advance(24 * time.Hour) // the day's end books nothing that waits
+			h.tick()
+			h.want("over the day's end", 5000_00, 0, waits)
+			f.mood = tt.then
+			for range 2 {
+				h.now.Advance(20 * time.Minute)
+				h.tick()
+			}
+			f.mood = ""
+			h.now.Advance(20 * time.Minute)
+			h.tick()
+			h.tick()
+			if tt.then == "51" {
+				list := h.cases()
+				if len(list) != 1 || list[0].What != switching.DeclinedAdvice || list[0].RRN != rrn || list[0].STAN != stan {
+					t.Fatalf("cases %+v", list)
+				}
+				h.want("refused", 5000_00, 0, 0)
+				h.do(func(tx *db.Tx) error {
+					return switching.Resolve(tx, list[0].ID, false, "ling", "the shop asked the cardholder")
+				})
+				h.want("given up", 5000_00, 0, 0)
+				if x := h.txn(rrn); x.State != switching.Reversed || f.sum() != 0 {
+					t.Errorf("it is %s, the host has %d", x.State, f.sum())
+				}
+				return
+			}
+			h.want("taken", 5000_00, 0, 10_00)
+			if x := h.txn(rrn); x.State != switching.Cleared || x.StandIn != (tt.mood != "") || f.sum() != 10_00 {
+				t.Errorf("it is %s, stood in %v, the host has %d", x.State, x.StandIn, f.sum())
+			}
+			p.signOn()
+			expect(t, "a refund after", p.ask("refund", 1_00, fields{2: farCard, 37: rrn}), "00")
+		})
+	}
+}
+
+// TestOfflineBounds: above the shop's floor nothing is kept, and what the watch
+// would refuse only its issuer may approve.
+func TestOfflineBounds(t *testing.T) {
+	f := newFar()
+	h := open(t, true, map[string]switching.Peer{"FAR": f})
+	h.estate.more = func(p *switching.Place) { p.Floor = 50_00 }
+	p := h.terminal("10000001")
+	f.mood = "down"
+	expect(t, "above the floor", p.toldFar(50_01), "58")
+	expect(t, "at the floor", p.toldFar(50_00), "00")
+	h.host = switching.New(h.store, h.keys, h.bank, h.estate, switching.Config{Peers: h.peers, Wait: 200 * time.Millisecond, Watch: refuseAll{}})
+	if err := h.host.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "the watch says no, the host is down", p.toldFar(10_00), "91")
+	f.mood = "silent"
+	expect(t, "the watch says no, the host is silent", p.toldFar(10_00), "98")
+	f.mood = ""
+	expect(t, "the watch says no, the host yes", p.toldFar(20_00), "00")
+	h.now.Advance(20 * time.Minute)
+	h.tick()
+	if f.sum() != 70_00 {
+		t.Errorf("the host has %d", f.sum())
+	}
+}
+
+// refuseAll is a watch that would let nothing pass.
+type refuseAll struct{}
+
+func (refuseAll) Judge(switching.Txn, switching.Place) switching.Judgement {
+	return switching.Judgement{Code: "59", Why: "test"}
+}
+
+// TestOfflineAmount: a change of a sale that waits is told after it, and one case
+// is opened about both.
+func TestOfflineAmount(t *testing.T) {
+	for _, mood := range []string{"", "51"} {
+		t.Run(mood, func(t *testing.T) {
+			f := newFar()
+			h := open(t, true, map[string]switching.Peer{"FAR": f})
+			p := h.terminal("10000001")
+			f.mood = "down"
+			expect(t, "told", p.toldFar(10_00), "00")
+			rrn, stan := p.in.Text(37), p.stan
+			for range 3 {
+				h.now.Advance(5 * time.Minute)
+				h.tick()
+			}
+			expect(t, "adjusted", p.ask("adjust", 11_00, fields{2: farCard, 61: p.of(stan)[61]}), "00")
+			f.mood = mood
+			h.tick() // the change is due, the sale is not
+			if len(f.seen) != 0 {
+				t.Errorf("the host was told %v", f.seen)
+			}
+			for range 4 {
+				h.now.Advance(20 * time.Minute)
+				h.tick()
+			}
+			p.signOn()
+			expect(t, "settled", p.settle(11_00, 1, 0, 0), "11")
+			if mood == "" {
+				h.want("booked", 5000_00, 0, 11_00)
+				return
+			}
+			list := h.cases()
+			if len(list) != 1 {
+				t.Fatalf("cases %+v", list)
+			}
+			h.do(func(tx *db.Tx) error { return switching.Resolve(tx, list[0].ID, false, "ling", "") })
+			if x := h.txn(rrn); x.State != switching.Reversed {
+				t.Errorf("it is %s", x.State)
+			}
+			h.want("nothing", 5000_00, 0, 0)
+		})
+	}
+}
+
+// TestOfflineRestart: the house falls while the host is asked of goods that are
+// given: the next one tells it again, and the terminal hears 00.
+func TestOfflineRestart(t *testing.T) {
+	f := newFar()
+	h := open(t, true, map[string]switching.Peer{"FAR": f})
+	p := h.terminal("10000001")
+	fell := errors.New("the power is off")
+	f.block = func() { panic(fell) }
+	func() {
+		defer func() {
+			if recover() != fell {
+				t.Error("it did not fall")
+			}
+		}()
+		p.toldFar(10_00)
+	}()
+	f.block = nil
+	wire := p.sent
+	h.boot()
+	expect(t, "the same message", p.repeat(wire), "00")
+	if got := p.in.Text(38); got != "PHONE1" {
+		t.Errorf("field 38 %q", got)
+	}
+	h.tick()
+	expect(t, "settle", p.settle(10_00, 1, 0, 0), "11")
+	h.want("taken", 5000_00, 0, 10_00)
+	if f.sum() != 10_00 || len(f.seen) != 1 || f.seen[0] != "0220" {
+		t.Errorf("the host holds %d after %v", f.sum(), f.seen)
+	}
 }
 
 // TestRestart: what was asked and had no answer when the house fell is taken

@@ -12,6 +12,7 @@ import (
 	"koala/ledger"
 	"koala/money"
 	"koala/settlement"
+	"koala/switching/telling"
 	"koala/wallet"
 )
 
@@ -61,7 +62,7 @@ func (h *Host) reverse(ctx context.Context, w *work) (code string, err error) {
 		}
 		t.Why = "reversed by the terminal: " + reason
 		t.State = Reversed
-		if err := requeue(tx, &t, queueReversal, ""); err != nil {
+		if err := requeue(tx, &t, telling.Reversal, ""); err != nil {
 			return err
 		}
 		if err := t.update(tx, was); err != nil {
@@ -293,7 +294,7 @@ func (w *work) giveBack(tx *db.Tx, g GiveBack, told []byte) (Txn, error) {
 		return Txn{}, err
 	}
 	if told != nil {
-		if _, err := w.h.enqueue(tx, t, queueAdvice, told); err != nil {
+		if _, err := w.h.enqueue(tx, t, telling.Advice, told); err != nil {
 			return Txn{}, err
 		}
 	}
@@ -334,6 +335,11 @@ func book(tx *db.Tx, t *Txn, percent int64) error {
 
 // clearTxn makes an approved transaction's money the shop's.
 func clearTxn(tx *db.Tx, t *Txn) error {
+	if t.Kind == "offline" && t.Host != "" { // its issuer first
+		if waits, err := t.waits(tx); err != nil || waits {
+			return errors.Join(err, ErrState)
+		}
+	}
 	if err := book(tx, t, adjustPercent); err != nil {
 		return err
 	}
@@ -401,8 +407,9 @@ func raise(tx *db.Tx, o *Txn, ref string, by money.Amount) error {
 // meanwhile; of the others only the decision is kept.
 func Resolve(tx *db.Tx, id string, pay bool, by, note string) error {
 	var d Difference
-	var decided int64
-	err := tx.QueryRow(`SELECT rrn, what, decided FROM switching_difference WHERE id = $1`, id).Scan(&d.RRN, &d.What, &decided)
+	var decided, theirs int64
+	err := tx.QueryRow(`SELECT rrn, what, decided, theirs FROM switching_difference WHERE id = $1`, id).Scan(&d.RRN, &d.What, &decided, &theirs)
+	d.Theirs = money.Fen(theirs)
 	switch {
 	case errors.Is(err, db.ErrNoRows):
 		err = ErrNotFound
@@ -438,7 +445,7 @@ func settleCase(tx *db.Tx, d Difference, pay bool) error {
 		return nil
 	case !standing:
 		return ErrState
-	case d.What == DeclinedAdvice && t.Due.Sub(t.Amount).Sign() > 0:
+	case d.What == DeclinedAdvice && (!t.StandIn || d.Theirs.Sign() > 0) && t.Due.Sub(t.Amount).Sign() > 0:
 		return withoutTip(tx, &t)
 	case was == Cleared:
 		err = giveBackRest(tx, &t)
@@ -450,7 +457,7 @@ func settleCase(tx *db.Tx, d Difference, pay bool) error {
 	}
 	if t.Why = "its issuer would not hear of it"; d.What == MissingAtTerminal {
 		t.Why = "the terminal did not know it"
-		if err := requeue(tx, &t, queueReversal, ""); err != nil {
+		if err := requeue(tx, &t, telling.Reversal, ""); err != nil {
 			return err
 		}
 	}
@@ -476,21 +483,4 @@ func withoutTip(tx *db.Tx, t *Txn) error {
 	}
 	t.Refunded = t.Refunded.Add(more)
 	return t.update(tx, Cleared)
-}
-
-// refusedByIssuer opens a case about what an issuer's host was told and refused.
-// A changed amount is the sale's.
-func refusedByIssuer(tx *db.Tx, x Queued) error {
-	t, err := txnAt(tx, x.TID, x.Batch, x.STAN)
-	if err == nil && kindNames[t.Kind].act == actAdjust {
-		t, err = txnOf(tx, t.Original)
-	}
-	if err != nil {
-		return err
-	}
-	d := Difference{TID: t.TID, Batch: t.Batch, STAN: t.STAN, RRN: t.RRN, What: DeclinedAdvice, Ours: t.Due, Theirs: money.Fen(0), Masked: t.Masked}
-	if err := d.put(tx); err != nil {
-		return err
-	}
-	return tell(tx, "sale.differs", &t)
 }

@@ -19,6 +19,7 @@ import (
 	"koala/internal/outbox"
 	"koala/spec/dukpt"
 	"koala/spec/poskey"
+	"koala/switching/field"
 	"koala/switching/single"
 )
 
@@ -401,7 +402,7 @@ func (w *work) build(code string) error {
 		w.out.SetText(60, w.batch60)
 	}
 	if w.txn != nil && w.txn.Foreign {
-		w.out.SetText(63, scheme(w.txn.Masked)) // the terminal counts it apart
+		w.out.SetText(63, field.Scheme(w.txn.Masked)) // the terminal counts it apart
 	}
 	if w.in.Has(63) && !w.out.Has(63) && w.in.IsMTI("0500") {
 		w.out.Set(63, w.in.Get(63))

@@ -116,7 +116,7 @@ type Txn struct {
 	Why         string         // for people who look; empty when approved
 	Original    string         // reference number of what it refers to
 	Plan        string         // instalments: parts 2 | product 30 | fee mode 1
-	StandIn     bool           // approved by the switch for an issuer that could not be reached
+	StandIn     bool           // approved by the switch in the place of an issuer that did not answer
 	At, Changed time.Time
 
 	hash    string    // of the request

@@ -3,7 +3,6 @@ package switching
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 
 	"koala/hsm"
@@ -13,6 +12,8 @@ import (
 	"koala/ledger"
 	"koala/money"
 	"koala/settlement"
+	"koala/switching/field"
+	"koala/switching/telling"
 	"koala/wallet"
 )
 
@@ -98,6 +99,7 @@ func (h *Host) repeated(ctx context.Context, w *work) (code string, err error) {
 		w.field62 = []byte(t.extra)
 	}
 	if t.State == Sent {
+		t.Auth = ""
 		return "98", nil
 	}
 	if t.Host == "" && w.chip.here && t.Counter >= 0 && t.Code != "94" {
@@ -300,7 +302,7 @@ func (h *Host) answered(tx *db.Tx, w *work, t *Txn, d issuing.Decided) error {
 		if err != nil {
 			return err
 		}
-		t.State, t.extra = Noted, balanceField(b.Available)
+		t.State, t.extra = Noted, field.Balance(b.Available)
 		name = "balance.asked"
 	case w.kind.Name == "instalment":
 		t.Plan, t.extra = string(w.in.Get(62)), string(w.field62)
@@ -312,15 +314,6 @@ func (h *Host) answered(tx *db.Tx, w *work, t *Txn, d issuing.Decided) error {
 		return err
 	}
 	return tell(tx, name, t)
-}
-
-// balanceField is field 54.
-func balanceField(a money.Amount) string {
-	sign := 'C'
-	if a.Sign() < 0 {
-		sign, a = 'D', a.Neg()
-	}
-	return fmt.Sprintf("1002156%c%012d", sign, a.Minor())
 }
 
 // originalOf finds what a message refers to: by field 61 here, or by field 37 in the shop.
@@ -388,7 +381,7 @@ func (h *Host) follow(ctx context.Context, w *work) (string, error) {
 				return err
 			}
 			if told != nil {
-				if _, err := h.enqueue(tx, t, queueAdvice, told); err != nil {
+				if _, err := h.enqueue(tx, t, telling.Advice, told); err != nil {
 					return err
 				}
 			}
@@ -461,7 +454,7 @@ func (w *work) apply(tx *db.Tx, t, o *Txn) error {
 	case actRefund:
 		if was == Approved {
 			if err = clearTxn(tx, o); err != nil {
-				return err
+				return domain(err)
 			}
 			was = Cleared
 		}

@@ -174,6 +174,12 @@ func saleFacts(ctx context.Context, t switching.Txn) []web.Fact {
 	if t.Auth != "" {
 		out = append(out, web.Fact{Name: words.Authorisation, Value: t.Auth, Mono: true})
 	}
+	if said := words.IssuerWaits; t.StandIn && t.State == switching.Approved {
+		if t.Why != "" {
+			said = words.IssuerRefused
+		}
+		out = append(out, web.Fact{Name: words.IssuerSays, Show: parts.Phrase(said)})
+	}
 	if t.State == switching.Declined {
 		out = append(out, web.Fact{Name: words.AnswerCode, Value: t.Code, Mono: true})
 	}

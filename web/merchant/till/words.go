@@ -6,7 +6,7 @@ import "koala/web"
 var words = struct {
 	Account, Acquirer, All, Amount, AnswerCode, At, AtMost, Authorisation, AverageIs, BackToForm, BackToSale, BadAmount, BadDay, BadReason, BatchTrace,
 	ByCard, ByHour, Bytes, BytesLead, Card, CardKind, Console, Credit, Day, Debit, Declined, Disputed, ECash, Entry, EntryChip, EntryKeyed, EntryNone,
-	EntryOther, EntryRef, EntryStripe, EntryTap, FeeAccount, FeeIs, Find, HolderAccount, Hour, HowMany, Issuer, IssuerOwes, Kind, LastSales, Left,
+	EntryOther, EntryRef, EntryStripe, EntryTap, FeeAccount, FeeIs, Find, HolderAccount, Hour, HowMany, Issuer, IssuerOwes, IssuerRefused, IssuerSays, IssuerWaits, Kind, LastSales, Left,
 	LeftAfter, MayNotRefund, MayRefundAll, MayRefundTo, MoreThanLeft, MoreThanRole, Network, Next, NextArrival, NoBytes, NoPostings, NoRefunds, NoSales,
 	NoneFound, NotYet, NothingLeft, NothingYet, OfSale, OfToday, On, OnAbout, OtherBank, OtherCard, Others, OwnBank, Postings, Prepaid, Reason,
 	ReasonHint, Receiver, Reference, RefundAsk, RefundDo, RefundDone, RefundLead, RefundTitle, Refunded, Refunds, RefundsLead, Sales, SalesLead, ShowAll,
@@ -58,6 +58,9 @@ var words = struct {
 	HowMany:       web.Text{ZH: "%[1]d 笔", EN: "%[1]d of them"},
 	Issuer:        web.Text{ZH: "发卡方", EN: "Card issuer"},
 	IssuerOwes:    web.Text{ZH: "应收发卡方", EN: "due from the issuer"},
+	IssuerRefused: web.Text{ZH: "发卡方拒绝了这笔交易，平台正在处理；款项未入账。", EN: "Its issuer refused this sale. The house is looking into it; nothing is booked."},
+	IssuerSays:    web.Text{ZH: "发卡方答复", EN: "The issuer's word"},
+	IssuerWaits:   web.Text{ZH: "发卡方主机尚未答复，答复后入账。", EN: "Its host has not answered yet. The sale is booked when it has."},
 	Kind:          web.Text{ZH: "类型", EN: "Kind"},
 	LastSales:     web.Text{ZH: "最近的交易", EN: "The last transactions"},
 	Left:          web.Text{ZH: "还能退", EN: "May still be given back"},
