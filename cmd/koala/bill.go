@@ -40,11 +40,11 @@ func billVerifyCommand() *cobra.Command {
 		Use:   "verify FILE...",
 		Short: "Check bills: signatures, sums, and that they are one chain",
 		Long: `Reads bills and the signature file beside each (its name ends in .sig), and the list of public
-keys, which a house gives at /keys.json. Nothing is asked of the house. Each bill must be signed
+keys, which a house gives at /keys.json (curl -O http://127.0.0.1:8080/keys.json). Nothing is asked of the house. Each bill must be signed
 under the key it names, its lines must sum to its totals, and of one shop each must carry the hash
 of the one before it: several days are proven as one chain, and a day that is missing is named.
 Files may come in any order.`,
-		Example: "  curl -O http://127.0.0.1:8080/keys.json\n  koala bill verify --keys keys.json bill-2016-09-06.csv bill-2016-09-07.csv",
+		Example: "  koala bill verify --keys keys.json bill-2016-09-06.csv bill-2016-09-07.csv",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return errUsage{errors.New("name the files of bills")}
