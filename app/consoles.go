@@ -51,7 +51,7 @@ func (h *House) Handler(kit *web.Kit, p Pages) http.Handler {
 	network := home.Map(h.Network)
 	mux := http.NewServeMux()
 	mux.Handle("/device/", h.DeviceHandler())
-	mux.Handle("/", home.New(home.Deps{Kit: kit, City: p.City, Network: network, Keys: h.papers().List}))
+	mux.Handle("/", home.New(home.Deps{Kit: kit, City: p.City, Network: network, Keys: h.papers().List, Store: h.Store, Slips: h.Slips}))
 	my := wearer.New(wearer.Deps{Kit: kit, Network: network, Street: p.Street, Wrist: p.Wrist,
 		Desk:  desk.New(h.Store, h.Book, h.Keys, h.TSM),
 		Trips: desk.NewTrips(h.Store, h.Book, h.Network, h.Transit.Books()),
@@ -63,10 +63,10 @@ func (h *House) Handler(kit *web.Kit, p Pages) http.Handler {
 	staff := ops.New(ops.Deps{Kit: kit, Store: h.Store, Book: h.Book, Keys: h.Keys, TSM: h.TSM,
 		Transit: h.Transit.Books(), Office: h.Acquiring, Publish: h.Transit.Publish, Network: h.Network, Map: network, Catalog: catalogue,
 		Connect: func(ctx context.Context, band string) { h.connect(ctx, p.Street, band) },
-		Switch:  h.Switch, Risk: h.Risk, Sources: []dispute.Source{till.Deps{Desk: trading.Desk{Kit: kit, Store: h.Store}, Book: h.Book, Switch: h.Switch}}})
+		Switch:  h.Switch, Risk: h.Risk, Sources: []dispute.Source{till.Deps{Desk: trading.Desk{Kit: kit, Store: h.Store}, Book: h.Book, Switch: h.Switch, Slips: h.Slips}}})
 	mux.Handle("/ops", staff)
 	mux.Handle("/ops/", staff)
-	shops := trade.New(trade.Deps{Kit: kit, Store: h.Store, Book: h.Book, Switch: h.Switch, Merchants: h.Merchants, People: h.Desk, Keys: h.Keys, Bills: h.papers(), Ref: h.newRef})
+	shops := trade.New(trade.Deps{Kit: kit, Store: h.Store, Book: h.Book, Switch: h.Switch, Merchants: h.Merchants, People: h.Desk, Keys: h.Keys, Bills: h.papers(), Slips: h.Slips, Ref: h.newRef})
 	mux.Handle("/merchant", shops)
 	mux.Handle("/merchant/", shops)
 	programs, developers := open.New(open.Deps{Kit: kit, Store: h.Store, TSM: h.TSM, Now: kit.Now, Ref: h.newRef, Log: h.Config.Log,

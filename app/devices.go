@@ -13,6 +13,7 @@ import (
 	"koala/internal/db"
 	"koala/issuing"
 	"koala/settlement"
+	"koala/slip"
 	"koala/spec/desfire"
 	"koala/spec/purse"
 	"koala/tsm"
@@ -28,7 +29,7 @@ func (h *House) provision(ctx context.Context) error {
 	if err := errors.Join(h.Keys.Provision(ctx), h.Keys.ProvisionBank(ctx)); err != nil {
 		return err
 	}
-	for _, label := range []string{deviceKey, firmware.Label, settlement.BillLabel} {
+	for _, label := range []string{deviceKey, firmware.Label, settlement.BillLabel, slip.Label} {
 		if _, err := h.Keys.PublicKey(ctx, label); err == nil {
 			continue
 		}

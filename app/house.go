@@ -19,12 +19,14 @@ import (
 	"koala/internal/db"
 	"koala/internal/once"
 	"koala/internal/outbox"
+	"koala/internal/proposal"
 	"koala/issuing"
 	"koala/ledger"
 	"koala/merchant"
 	"koala/reconcile"
 	"koala/risk"
 	"koala/settlement"
+	"koala/slip"
 	"koala/switching"
 	"koala/transit"
 	"koala/transit/network"
@@ -48,14 +50,15 @@ type House struct {
 	Acquiring *acquiring.Office
 	Merchants *merchant.Desk
 	Switch    *switching.Host
+	Slips     *slip.Desk
 	Risk      *risk.Engine
 	Transit   *transit.Office
 	Network   *network.Network
 }
 
 // schemas are the tables of the house, in the order they are made.
-var schemas = []db.Schema{outbox.Schema, customer.Schema, wallet.Schema,
-	settlement.Schema, merchant.Schema, reconcile.Schema, dispute.Schema, risk.Schema, issuing.Schema, tsm.Schema, acquiring.Schema, switching.Schema, transit.Schema, activity.Schema, firmware.Schema, ops.Schema, once.Schema, open.Schema, shell.Schema, Schema}
+var schemas = []db.Schema{outbox.Schema, proposal.Schema, customer.Schema, wallet.Schema,
+	settlement.Schema, merchant.Schema, reconcile.Schema, dispute.Schema, risk.Schema, issuing.Schema, tsm.Schema, acquiring.Schema, switching.Schema, slip.Schema, transit.Schema, activity.Schema, firmware.Schema, ops.Schema, once.Schema, open.Schema, shell.Schema, Schema}
 
 // New opens the house: it makes what a fresh folder lacks and loads the rest.
 func New(ctx context.Context, cfg Config) (*House, error) {
@@ -103,6 +106,7 @@ func (h *House) wire(ctx context.Context) (err error) {
 	}
 	eyes := &watch{engine: h.Risk}
 	h.Switch = switching.New(h.Store, h.Keys, h.Bank, estate{h.Store.Now, eyes}, switching.Config{Peers: cfg.Peers, Watch: eyes})
+	h.Slips = &slip.Desk{Store: h.Store, Keys: h.Keys, Switch: h.Switch}
 	h.Acquiring.GiveMasters(h.Switch.Install)
 	h.TSM = tsm.New(h.Store, h.Keys, tsm.Config{Chunk: cfg.Chunk, Changed: h.orderChanged})
 	h.Transit = transit.NewOffice(h.Store, h.Keys, h.Network)
@@ -174,6 +178,7 @@ func (h *House) Tick(ctx context.Context) error {
 		{"journeys", func() error { return h.Transit.Tick(ctx, now) }},
 		{"what shops handed over", func() error { return h.Acquiring.Tick(ctx) }},
 		{"the switch", func() error { return h.Switch.Tick(ctx, now) }},
+		{"slips", func() error { return h.Slips.Catch(ctx) }},
 		{"settlement's deadlines", func() error { return settlement.Tick(ctx, h.Store) }},
 		{"settlement", func() error { return settlement.RunDue(ctx, h.Store) }},
 		{"the back office", func() error { return h.tickDesks(ctx, now) }},

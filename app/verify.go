@@ -28,7 +28,7 @@ type Proof struct {
 
 // Verify proves the books from the journal, and then the books against what
 // they stand for: the bank against what the house owes people and operators,
-// payouts against captures, bills against their chain and keys, shops against what their devices handed over, the
+// payouts against captures, bills and slips against their chains and keys, shops against what their devices handed over, the
 // desks' suspense accounts and holds against their cases, no card's float and no firm's fund below zero.
 func (h *House) Verify(ctx context.Context) (Proof, error) {
 	if err := h.Book.Project(ctx); err != nil {
@@ -42,7 +42,7 @@ func (h *House) Verify(ctx context.Context) (Proof, error) {
 	for _, x := range r.Problems {
 		p.Problems = append(p.Problems, x.Where+": "+x.What)
 	}
-	for _, check := range []func(context.Context) ([]string, error){h.checkSums, h.checkSettlement, h.papers().Prove, h.checkOwed, h.checkShops, h.checkFirms, h.checkCards, h.checkDesks} {
+	for _, check := range []func(context.Context) ([]string, error){h.checkSums, h.checkSettlement, h.papers().Prove, h.Slips.Prove, h.checkOwed, h.checkShops, h.checkFirms, h.checkCards, h.checkDesks} {
 		wrong, err := check(ctx)
 		if err != nil {
 			return p, err

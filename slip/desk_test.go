@@ -18,6 +18,7 @@ import (
 	"koala/internal/db/dbtest"
 	"koala/internal/openkey"
 	"koala/internal/outbox"
+	"koala/internal/proposal"
 	"koala/issuing"
 	"koala/merchant"
 	"koala/money"
@@ -50,7 +51,7 @@ func open(t *testing.T, cfg db.Config) *shop {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.store.Close() })
-	s.must(s.store.Migrate(ctx, outbox.Schema, settlement.Schema, merchant.Schema, issuing.Schema, switching.Schema, slip.Schema))
+	s.must(s.store.Migrate(ctx, outbox.Schema, settlement.Schema, merchant.Schema, issuing.Schema, proposal.Schema, switching.Schema, slip.Schema))
 	outbox.Open(s.store)
 	s.keys, err = hsm.Open(ctx, s.store, hsm.Config{KeyFile: filepath.Join(t.TempDir(), "koala.key")})
 	s.must(err)

@@ -11,6 +11,7 @@ import (
 	"koala/internal/db"
 	"koala/internal/openkey"
 	"koala/settlement"
+	"koala/slip"
 )
 
 // A Desk signs and checks papers.
@@ -25,7 +26,7 @@ func (d Desk) List(ctx context.Context) (book openkey.Book, err error) {
 	uses := []struct {
 		use   openkey.Use
 		label string
-	}{{openkey.OldBills, hsm.LabelPack}, {openkey.Bills, settlement.BillLabel}}
+	}{{openkey.OldBills, hsm.LabelPack}, {openkey.Bills, settlement.BillLabel}, {openkey.Slips, slip.Label}}
 	old := false
 	err = d.Store.Read(ctx, func(q *db.Query) (err error) {
 		old, err = settlement.OldBills(q)

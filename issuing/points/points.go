@@ -11,6 +11,7 @@ package points
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"koala/calendar"
@@ -99,6 +100,70 @@ func Spend(tx *db.Tx, ref, card string, fen int64) error {
 	}
 	_, err = tx.Exec(`INSERT INTO issuing_points (ref, card, cost, asked, fen, at, changed) VALUES ($1, $2, $3, $4, $4, $5, $5)`, ref, card, r.Cost, fen, tx.Now().UnixMicro())
 	return err
+}
+
+// A Spent is what is written down of a sale for points.
+type Spent struct {
+	Ref, Card   string
+	Cost        int64 // points a fen
+	Asked, Fen  int64 // of the sale, and what stands of it
+	At, Changed time.Time
+}
+
+// SpentBy lists sales for points by their reference, from the one after the given,
+// of all cards.
+func SpentBy(q db.Reader, after string, limit int) ([]Spent, error) {
+	return spent(q, `ref > $1 ORDER BY ref LIMIT $2`, after, limit)
+}
+
+func spent(q db.Reader, where string, args ...any) (out []Spent, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
+		var x Spent
+		var at, changed int64
+		err := scan(&x.Ref, &x.Card, &x.Cost, &x.Asked, &x.Fen, &at, &changed)
+		x.At, x.Changed = db.Moment(at), db.Moment(changed)
+		out = append(out, x)
+		return err
+	}, `SELECT ref, card, cost, asked, fen, at, changed FROM issuing_points WHERE `+where, args...)
+	if err != nil {
+		err = fmt.Errorf("points: %w", err)
+	}
+	return out, err
+}
+
+// A Movement is what a payment earned, or a sale for points cost.
+type Movement struct {
+	At     time.Time
+	Ref    string // of a sale for points; empty: earned
+	Text   string // of a payment, as its statement has it
+	Points int64  // + earned, − spent; 0: all of it went back
+}
+
+// Movements lists a card's last ones, newest first.
+func Movements(q db.Reader, card string, limit int) (out []Movement, err error) {
+	list, err := spent(q, `card = $1 ORDER BY at DESC, ref DESC LIMIT $2`, card, limit)
+	if err != nil {
+		return nil, err
+	}
+	for _, x := range list {
+		out = append(out, Movement{At: x.At, Ref: x.Ref, Points: -x.Fen * x.Cost})
+	}
+	err = db.Each(q, func(scan func(...any) error) error {
+		var m Movement
+		var yuan, at int64
+		err := scan(&yuan, &m.Text, &at)
+		m.At = db.Moment(at)
+		r, _ := RuleOn(m.At)
+		if m.Points = yuan * r.PerYuan; m.Points > 0 {
+			out = append(out, m)
+		}
+		return err
+	}, `SELECT paid / 100, text, at FROM issuing_auth WHERE card = $1 AND kind = 'pay' AND state = 'paid' AND paid >= 100 ORDER BY at DESC, atc DESC LIMIT $2`, card, limit)
+	if err != nil {
+		return nil, fmt.Errorf("points: %w", err)
+	}
+	slices.SortStableFunc(out, func(a, b Movement) int { return b.At.Compare(a.At) })
+	return out[:min(len(out), limit)], nil
 }
 
 // GiveBack returns the points of part of a sale, fen of it.

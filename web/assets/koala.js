@@ -222,6 +222,7 @@ function closeDrawer() {
   opener?.focus();
 }
 document.addEventListener('click', (e) => {
+  if (e.target.closest('[data-print]')) { print(); return; }
   const row = e.target.closest('[hx-target="#drawer"]');
   if (row) { opener = row; return; }
   if (e.target.closest('[data-close-drawer]') || !e.target.closest('#drawer, [popover]')) closeDrawer();

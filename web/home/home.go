@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"koala/internal/db"
 	"koala/internal/fail"
 	"koala/web"
 )
@@ -89,6 +90,8 @@ type Deps struct {
 	City    City
 	Network *web.Network
 	Keys    Keys
+	Store   *db.Store
+	Slips   Slips
 }
 
 // New gives the handler of "/".
@@ -98,6 +101,7 @@ func New(d Deps) http.Handler {
 	m.Handle("GET /feed", d.feed)
 	m.Handle("POST /speed", d.setSpeed)
 	d.keyPages(m)
+	d.slipPages(m)
 	return m
 }
 

@@ -34,6 +34,7 @@ type Deps struct {
 	People    *customer.Desk
 	Keys      Keys
 	Bills     cash.Keys
+	Slips     till.Slips
 	Ref       func() string // names a form
 }
 
@@ -53,7 +54,7 @@ func New(d Deps) http.Handler {
 		return web.Redirect(w, r, shell.Home, web.Toast{})
 	})
 	desk.Route(staff, "POST /merchant/shop", "", desk.Choose)
-	sales := till.Deps{Desk: desk, Book: d.Book, Switch: d.Switch, Ref: d.Ref}
+	sales := till.Deps{Desk: desk, Book: d.Book, Switch: d.Switch, Slips: d.Slips, Ref: d.Ref}
 	till.Routes(staff, sales)
 	cash.Routes(staff, cash.Deps{Desk: desk, Book: d.Book, Bills: d.Bills})
 	counter.Routes(staff, counter.Deps{Desk: desk})

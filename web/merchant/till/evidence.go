@@ -12,6 +12,7 @@ import (
 	"koala/switching"
 	"koala/web"
 	"koala/web/merchant/shell"
+	"koala/web/paper"
 )
 
 // Evidence is what the switch has of a disputed sale, as pieces of an evidence
@@ -59,8 +60,13 @@ func (d Deps) Evidence(ctx context.Context, c dispute.Case) (out []dispute.Piece
 	}
 	add(dispute.Messages, "messages.txt", all.String())
 	add(dispute.ChipData, "chip.txt", chip.String())
-	if (web.Text{}) != shell.ShopName(s.Shop) {
-		add(dispute.ReceiptCopy, "slip.txt", slip(s, t, false)+"\n\n"+slip(s, t, true)+"\n")
+	paid, there, err := d.slipOf(ctx, t.RRN)
+	if err != nil {
+		return nil, err
+	}
+	if there {
+		k := &paid.Slip
+		add(dispute.ReceiptCopy, "slip.txt", paper.Text(k, web.EN)+"\n\n"+paper.Text(k, web.ZH)+"\n\n"+string(k.File()))
 	}
 	switch picture, err := d.Switch.Signature(ctx, t); {
 	case err == nil:

@@ -20,6 +20,7 @@ import (
 	"koala/web"
 	"koala/web/merchant/shell"
 	parts "koala/web/ops/shell"
+	"koala/web/paper"
 )
 
 // A saleView is one transaction with everything behind it.
@@ -31,8 +32,8 @@ type saleView struct {
 	others   web.Table // what refers to it
 	messages []exchange
 	postings web.Table
-	slip     string
-	other    string // the slip in the other language
+	slip     paper.View
+	hasSlip  bool // printed when it was answered
 	disputes []dispute.Case
 	left     int64 // that may be given back, fen
 	mayGive  bool
@@ -108,8 +109,6 @@ func (d Deps) readSale(ctx context.Context, s shell.Seat, rrn string) (v saleVie
 	if v.postings, err = d.postings(ctx, s, v.txn); err != nil {
 		return v, err
 	}
-	zh := web.LangOf(ctx) == web.ZH
-	v.slip, v.other = slip(s, v.txn, zh), slip(s, v.txn, !zh)
 	if v.messages, err = d.exchanges(ctx, said); err != nil {
 		return v, err
 	}
@@ -117,6 +116,12 @@ func (d Deps) readSale(ctx context.Context, s shell.Seat, rrn string) (v saleVie
 	v.signed = err == nil
 	if errors.Is(err, switching.ErrNotFound) {
 		err = nil
+	}
+	if err == nil {
+		v.slip, v.hasSlip, err = d.slipOf(ctx, rrn)
+	}
+	if v.signed && v.hasSlip {
+		v.slip.Picture = salePath(rrn) + "/signature"
 	}
 	return v, err
 }
@@ -169,7 +174,7 @@ func saleFacts(ctx context.Context, t switching.Txn) []web.Fact {
 	}
 	out := []web.Fact{{Name: words.Amount, Show: parts.Strong(web.Yuan(Signed(t)))}, {Name: words.State, Show: web.Chip(stateTones[t.State], shell.Both(t.State.Words))},
 		{Name: words.At, Value: web.Moment(t.At)}, {Name: words.Card, Value: shown(t.Masked), Mono: true}, {Name: words.CardKind, Value: classWords[fee.Class(t.Class)].In(ctx)},
-		{Name: words.Issuer, Value: issuer}, {Name: words.Entry, Show: parts.Phrase(entryText(t.Entry))}, {Name: words.Terminal, Value: where, Mono: true}, {Name: words.BatchTrace, Value: fmt.Sprintf("%06d / %06d", t.Batch, t.STAN), Mono: true},
+		{Name: words.Issuer, Value: issuer}, {Name: words.Entry, Show: parts.Phrase(paper.Entry(t.Entry))}, {Name: words.Terminal, Value: where, Mono: true}, {Name: words.BatchTrace, Value: fmt.Sprintf("%06d / %06d", t.Batch, t.STAN), Mono: true},
 		{Name: words.Reference, Value: t.RRN, Mono: true}}
 	if t.Auth != "" {
 		out = append(out, web.Fact{Name: words.Authorisation, Value: t.Auth, Mono: true})
@@ -190,24 +195,6 @@ func saleFacts(ctx context.Context, t switching.Txn) []web.Fact {
 		out = append(out, web.Fact{Name: words.OfSale, Value: t.Original, Href: salePath(t.Original), Mono: true})
 	}
 	return out
-}
-
-// entryText says how the card's data came, by field 22.
-func entryText(mode string) web.Text {
-	if len(mode) < 2 {
-		return words.EntryNone
-	}
-	switch mode[:2] {
-	case "01":
-		return words.EntryKeyed
-	case "02", "90":
-		return words.EntryStripe
-	case "05", "95":
-		return words.EntryChip
-	case "07", "91", "96", "98":
-		return words.EntryTap
-	}
-	return words.EntryOther.F(mode)
 }
 
 // priced explains the sale's fee, as settlement would.
@@ -314,33 +301,3 @@ func fieldName(l iso8583.Line) string { return strings.Repeat("· ", l.Depth) + 
 func fieldText(l iso8583.Line) web.Text { return web.Text{ZH: l.ZH, EN: l.EN} }
 
 func fieldMeaning(l iso8583.Line) web.Text { return web.Text{ZH: l.MeaningZH, EN: l.Meaning} }
-
-// slipLang is the language of a slip as HTML names it.
-func slipLang(ctx context.Context, other bool) string {
-	if (web.LangOf(ctx) == web.ZH) != other {
-		return "zh"
-	}
-	return "en"
-}
-
-// slip is the transaction's receipt as a shop prints it again.
-func slip(s shell.Seat, t switching.Txn, zh bool) string {
-	lang := web.EN
-	if zh {
-		lang = web.ZH
-	}
-	say := func(w web.Text, args ...any) string { return w.To(lang, args...) }
-	lines := []string{say(shell.ShopName(s.Shop)), say(words.SlipMerchant, s.Shop.MID), say(words.SlipTerminal, t.TID), "", say(kindText(t.Kind)), say(words.SlipCard, shown(t.Masked)),
-		say(words.SlipBatch, fmt.Sprintf("%06d", t.Batch), fmt.Sprintf("%06d", t.STAN)), say(words.SlipReference, t.RRN)}
-	if t.Auth != "" {
-		lines = append(lines, say(words.SlipAuth, t.Auth))
-	}
-	lines = append(lines, web.Moment(t.At), "", say(words.SlipAmount, web.Yuan(Signed(t))))
-	if t.Refunded.Sign() > 0 {
-		lines = append(lines, say(words.SlipRefunded, web.Yuan(t.Refunded.Minor())))
-	}
-	if !stands(t.State) {
-		lines = append(lines, "", "*** "+say(shell.Both(t.State.Words))+" ***")
-	}
-	return strings.Join(append(lines, "", say(words.SlipAgain)), "\n")
-}

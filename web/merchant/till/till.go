@@ -22,6 +22,7 @@ type Deps struct {
 	Desk   shell.Desk
 	Book   *ledger.Book
 	Switch *switching.Host
+	Slips  Slips
 	Ref    func() string // names a form, so that sending it twice is one act
 }
 
@@ -31,6 +32,7 @@ func Routes(m *web.Mux, d Deps) {
 	d.Desk.Route(m, "GET /merchant/sales", shell.SeeSales, d.sales)
 	d.Desk.Route(m, "GET /merchant/sales/{rrn}", shell.SeeSales, d.sale)
 	d.Desk.Route(m, "GET /merchant/sales/{rrn}/signature", shell.SeeSales, d.signature)
+	d.Desk.Route(m, "GET /merchant/sales/{rrn}/slip", shell.SeeSales, d.reprint)
 	d.Desk.Route(m, "GET /merchant/sales/{rrn}/refund", shell.GiveBack, d.askRefund)
 	d.Desk.Route(m, "POST /merchant/sales/{rrn}/refund", shell.GiveBack, d.refund)
 	d.Desk.Route(m, "GET /merchant/refunds", shell.SeeSales, d.refunds)

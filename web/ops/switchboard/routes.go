@@ -8,11 +8,11 @@ import (
 	"strings"
 
 	"koala/internal/db"
+	"koala/internal/proposal"
 	"koala/issuing/bin"
 	"koala/money"
 	"koala/spec/pan"
 	"koala/switching"
-	"koala/switching/proposal"
 	"koala/web"
 	"koala/web/merchant/till"
 	"koala/web/ops/shell"
@@ -51,7 +51,7 @@ func (d Deps) routes(w http.ResponseWriter, r *http.Request) error {
 		if number != "" {
 			v.answer, v.found = d.explain(ctx, all, number)
 		}
-		waits, err := proposal.Waiting(q, shell.Rows)
+		waits, err := proposal.Waiting(q, switching.RouteKind, shell.Rows)
 		if err == nil {
 			err = v.wait(ctx, waits)
 		}
@@ -175,7 +175,7 @@ func (d Deps) decide(w http.ResponseWriter, r *http.Request) error {
 	var p proposal.Proposal
 	var x switching.Route
 	err := d.Desk.Store.Read(r.Context(), func(q *db.Query) (err error) {
-		p, err = proposal.Of(q, id)
+		p, err = proposal.Of(q, switching.RouteKind, id)
 		return err
 	})
 	if err == nil {
@@ -186,7 +186,7 @@ func (d Deps) decide(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("proposal of a route: %w", err)
 	case act == "undo":
 		return d.Desk.Change(w, r, atRoutes, words.ProposalUndone, shell.Deed{Act: shell.ActRouteUndo, Target: atRoutes, What: routeText(x)}, func(tx *db.Tx) error {
-			_, err := proposal.Undo(tx, id, u.Name)
+			_, err := proposal.Undo(tx, switching.RouteKind, id, u.Name)
 			return err
 		})
 	case act != "confirm":
