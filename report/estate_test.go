@@ -8,6 +8,7 @@ import (
 	"koala/calendar"
 	"koala/internal/db"
 	"koala/internal/db/dbtest"
+	"koala/internal/proposal"
 	"koala/ledger"
 	"koala/merchant"
 	"koala/money"
@@ -26,7 +27,7 @@ func TestEstate(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { s.Close() })
-		if err := s.Migrate(t.Context(), settlement.Schema, merchant.Schema, switching.Schema, risk.Schema); err != nil {
+		if err := s.Migrate(t.Context(), settlement.Schema, merchant.Schema, proposal.Schema, switching.Schema, risk.Schema); err != nil {
 			t.Fatal(err)
 		}
 		book, err := ledger.Open(t.Context(), s, ledger.Config{Inline: true})

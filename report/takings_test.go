@@ -8,13 +8,14 @@ import (
 	"koala/calendar"
 	"koala/internal/db"
 	"koala/internal/db/dbtest"
+	"koala/internal/proposal"
 	"koala/report"
 	"koala/switching"
 )
 
 func TestTakings(t *testing.T) {
 	s := dbtest.Open(t)
-	if err := s.Migrate(t.Context(), switching.Schema); err != nil {
+	if err := s.Migrate(t.Context(), proposal.Schema, switching.Schema); err != nil {
 		t.Fatal(err)
 	}
 	day := time.Date(2015, 9, 16, 0, 0, 0, 0, calendar.Beijing)

@@ -16,6 +16,7 @@ import (
 	"koala/internal/clock"
 	"koala/internal/db"
 	"koala/internal/outbox"
+	"koala/internal/proposal"
 	"koala/issuing"
 	"koala/ledger"
 	"koala/money"
@@ -133,7 +134,7 @@ func (h *house) connect(inline bool) {
 		_, err3 := h.keys.Import(ctx, pin, hsm.ZoneKey, zonePIN[:])
 		_, err4 := h.keys.Import(ctx, mac, hsm.ZoneKey, zoneMAC[:])
 		if err := errors.Join(err1, err2, err3, err4, h.keys.Provision(ctx), h.keys.ProvisionBank(ctx),
-			s.Migrate(ctx, outbox.Schema, wallet.Schema, settlement.Schema, issuing.Schema, switching.Schema)); err != nil {
+			s.Migrate(ctx, outbox.Schema, wallet.Schema, settlement.Schema, issuing.Schema, proposal.Schema, switching.Schema)); err != nil {
 			h.t.Fatal(err)
 		}
 	}

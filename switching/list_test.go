@@ -9,6 +9,7 @@ import (
 
 	"koala/internal/db"
 	"koala/internal/db/dbtest"
+	"koala/internal/proposal"
 	"koala/switching"
 )
 
@@ -16,7 +17,7 @@ import (
 // have each transaction once, newest first, whatever terminals stood where.
 func TestLivePages(t *testing.T) {
 	s := dbtest.Open(t)
-	if err := s.Migrate(t.Context(), switching.Schema); err != nil {
+	if err := s.Migrate(t.Context(), proposal.Schema, switching.Schema); err != nil {
 		t.Fatal(err)
 	}
 	round := 0
@@ -114,7 +115,7 @@ func TestPlacesOfAnOlderStore(t *testing.T) {
 			return nil
 		})
 		if err == nil {
-			err = s.Migrate(t.Context(), switching.Schema)
+			err = s.Migrate(t.Context(), proposal.Schema, switching.Schema)
 		}
 		var list []switching.Txn
 		if err == nil {

@@ -9,12 +9,12 @@ import (
 
 	"koala/hsm"
 	"koala/internal/db"
+	"koala/internal/proposal"
 	"koala/issuing"
 	"koala/issuing/bin"
 	"koala/issuing/points"
 	"koala/money"
 	"koala/settlement"
-	"koala/switching/proposal"
 	"koala/switching/referral"
 	"koala/switching/single"
 )
@@ -123,8 +123,12 @@ var Schema = db.Schema{Owner: "switching", Steps: []string{
 	DROP INDEX switching_txn_shop;
 	CREATE INDEX switching_txn_original ON switching_txn (original) WHERE original <> ''`,
 	single.Step,
-	proposal.Step,
+	`CREATE TABLE switching_proposal (
+		id TEXT PRIMARY KEY, about TEXT NOT NULL, what TEXT NOT NULL, by_whom TEXT NOT NULL, why TEXT NOT NULL,
+		state TEXT NOT NULL, decider TEXT NOT NULL, at BIGINT NOT NULL, decided BIGINT NOT NULL);
+	CREATE UNIQUE INDEX switching_proposal_open ON switching_proposal (about) WHERE state = 'open'`,
 	points.Step,
+	proposal.Carry("switching_proposal", RouteKind, `'`+RouteKind+`:' || SUBSTR(about, 7)`), // "route 622202/16" before
 }}
 
 // inOrder has transactions lie in the order in which they came: what one commit

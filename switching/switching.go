@@ -20,10 +20,10 @@ import (
 	"koala/calendar"
 	"koala/internal/db"
 	"koala/internal/fail"
+	"koala/internal/proposal"
 	"koala/issuing"
 	"koala/money"
 	"koala/settlement/fee"
-	"koala/switching/proposal"
 	"koala/switching/referral"
 	"koala/switching/tally"
 )
@@ -472,18 +472,21 @@ func (r Route) check() error {
 	return nil
 }
 
+// RouteKind is the kind of proposals about routes.
+const RouteKind = "route"
+
 // ProposeRoute keeps a route that another person has to confirm before the switch
 // goes by it.
 func ProposeRoute(tx *db.Tx, r Route, by, why string) (proposal.Proposal, error) {
 	if err := r.check(); err != nil {
 		return proposal.Proposal{}, err
 	}
-	return proposal.Make(tx, fmt.Sprintf("route %s/%d", r.Prefix, r.Length), r, by, why)
+	return proposal.Make(tx, fmt.Sprintf("%s:%s/%d", RouteKind, r.Prefix, r.Length), r, by, why)
 }
 
 // ConfirmRoute makes a proposed route; Reload makes the switch use it.
 func ConfirmRoute(tx *db.Tx, id, by string) (r Route, err error) {
-	p, err := proposal.Confirm(tx, id, by)
+	p, err := proposal.Confirm(tx, RouteKind, id, by)
 	if err == nil {
 		err = p.Read(&r)
 	}

@@ -16,6 +16,7 @@ import (
 	"koala/internal/clock"
 	"koala/internal/db"
 	"koala/internal/outbox"
+	"koala/internal/proposal"
 	"koala/issuing"
 	"koala/ledger"
 	"koala/settlement"
@@ -112,7 +113,7 @@ func Open(t testing.TB, now time.Time) *Bank {
 	_, err1 := b.Keys.Import(ctx, hsm.LabelCardAC, hsm.CardRoot, RootAC[:])
 	_, err2 := b.Keys.Import(ctx, hsm.LabelCardMAC, hsm.CardRoot, RootMAC[:])
 	must(errors.Join(err1, err2, b.Keys.Provision(ctx), b.Keys.ProvisionBank(ctx),
-		b.Store.Migrate(ctx, outbox.Schema, wallet.Schema, settlement.Schema, issuing.Schema, switching.Schema)))
+		b.Store.Migrate(ctx, outbox.Schema, wallet.Schema, settlement.Schema, issuing.Schema, proposal.Schema, switching.Schema)))
 	b.Bank = issuing.NewBank(b.Store, b.Keys)
 	b.Write(func(tx *db.Tx) error {
 		return errors.Join(issuing.Seed(tx), issuing.SeedBank(tx), wallet.Open(tx, Holder), settlement.Join(tx, Shop, "Noodles"), switching.SeedRoutes(tx))

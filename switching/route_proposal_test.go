@@ -5,8 +5,8 @@ import (
 	"testing"
 
 	"koala/internal/db"
+	"koala/internal/proposal"
 	"koala/switching"
-	"koala/switching/proposal"
 )
 
 // TestRouteProposal: a route changes when two people have said so, once.
@@ -44,7 +44,7 @@ func TestRouteProposal(t *testing.T) {
 	if err := confirm("lin"); !errors.Is(err, proposal.ErrSelf) || there() {
 		t.Errorf("by oneself: %v", err)
 	}
-	if err := unit(func(tx *db.Tx) error { _, err := proposal.Undo(tx, p.ID, "lin"); return err }); err != nil {
+	if err := unit(func(tx *db.Tx) error { _, err := proposal.Undo(tx, switching.RouteKind, p.ID, "lin"); return err }); err != nil {
 		t.Fatal(err)
 	}
 	if err := confirm("wang"); !errors.Is(err, proposal.ErrState) || there() {
