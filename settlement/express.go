@@ -63,7 +63,7 @@ func offer(q db.Reader, id string, now time.Time) (c closing, o Offer, err error
 	c = page.closings[0]
 	t := &c.terms
 	day := t.today(now)
-	arrives := t.arrives(day)
+	arrives := t.soon(day) // the network's money: a month is not lent
 	o.Days = max(1, today.DaysUntil(arrives))
 	o.Free = c.p.free > 0
 	if !o.Free {

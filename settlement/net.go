@@ -145,6 +145,8 @@ type closing struct {
 	terms  Terms
 	sum    tally
 	payout Payout
+	until  calendar.Date // it takes items and reserves up to the end of this day
+	carry  bool          // and pays nothing: it is not the payee's payday
 }
 
 // net makes the payout of what was tallied: it changes the payee's state and
@@ -162,7 +164,7 @@ func (c *closing) net(price func(pay int64) (int64, int64)) bool {
 	if p.stopped == 0 {
 		pay = max(0, have-p.held)
 	}
-	if pay < c.terms.Least.Minor() {
+	if c.carry || pay < c.terms.Least.Minor() {
 		pay = 0
 	}
 	if price != nil {

@@ -241,7 +241,7 @@ func OpenAll(tx *db.Tx, list []Opening) error {
 
 const (
 	intoTerms    = `INSERT INTO settlement_terms (` + termsColumns + `) VALUES `
-	termsWidth   = 14
+	termsWidth   = 15
 	intoAccount  = `INSERT INTO settlement_account (payee, at, bank, masked, sealed) VALUES `
 	accountWidth = 5
 )

@@ -234,8 +234,8 @@ func pageOf(q db.Reader, s span) (p page, err error) {
 	}
 	for i := range all {
 		c := &all[i]
-		c.terms = inForce(terms[c.p.id], s.day)
-		if s.once || s.due(&c.p, &c.terms) {
+		c.terms, c.until = inForce(terms[c.p.id], s.day), s.day
+		if s.once || s.due(c) {
 			due[c.p.id] = i
 		}
 	}
@@ -267,9 +267,30 @@ func payeesOf(q db.Reader, s span) (all []closing, err error) {
 	return all, err
 }
 
-// due says whether a payee's day is over and can be paid out.
-func (s *span) due(p *payee, t *Terms) bool {
-	return p.day < s.day.String() && !s.now.Before(t.ends(s.day)) && (t.Holidays || s.day.AddDays(1).BankDay())
+// due says whether a payee's day is over and can be closed.
+func (s *span) due(c *closing) bool {
+	t, next := &c.terms, s.day.AddDays(1)
+	if c.p.day >= s.day.String() || s.now.Before(t.ends(s.day)) {
+		return false
+	}
+	if t.Monthly {
+		return s.monthly(c, next)
+	}
+	return t.Holidays || next.BankDay()
+}
+
+// monthly says it of a payee that is paid once a month. On the eve of its payday
+// the month that is over is paid; what was earned since waits, so the days from
+// the end of the month to that eve are closed with the day after it.
+func (s *span) monthly(c *closing, next calendar.Date) bool {
+	payday := Payday(next.MonthOf())
+	over := calendar.Date{Year: next.Year, Month: next.Month, Day: 1}.AddDays(-1)
+	if c.carry = next != payday; !c.carry {
+		c.until = over
+		return true
+	}
+	between := over.Before(s.day) && s.day.Before(payday)
+	return !between && (c.terms.Holidays || next.BankDay())
 }
 
 // finish nets a closing for the next bank day.
@@ -282,9 +303,11 @@ func (c *closing) finish(s span) bool {
 	if o.Amount.IsZero() {
 		o.State, o.File = Carried, ""
 	}
-	o.Arrives = c.terms.arrives(s.day)
+	o.Arrives = c.terms.arrives(c.until)
 	if last := LastDay(s.now); s.day.Before(last) { // paid late
-		o.Arrives = c.terms.arrives(last)
+		if soon := c.terms.soon(last); o.Arrives.Before(soon) {
+			o.Arrives = soon
+		}
 	}
 	c.p.day = s.day.String()
 	return true
@@ -292,16 +315,25 @@ func (c *closing) finish(s span) bool {
 
 // reservesDue sums the reserves that are to be given back.
 func reservesDue(q db.Reader, day calendar.Date, first, last string, due map[string]int, all []closing) error {
-	return db.Each(q, func(scan func(...any) error) error {
+	var earlier []*closing
+	err := db.Each(q, func(scan func(...any) error) error {
 		var id string
 		var fen int64
 		err := scan(&id, &fen)
-		if i, ok := due[id]; ok {
+		if i, ok := due[id]; ok && all[i].until == day {
 			all[i].p.released = fen
+		} else if ok {
+			earlier = append(earlier, &all[i])
 		}
 		return err
 	}, `SELECT payee, CAST(SUM(fen) AS BIGINT) FROM settlement_reserve WHERE payee >= $1 AND payee <= $2 AND due <= $3 GROUP BY payee ORDER BY payee`,
 		first, last, day.String())
+	for _, c := range earlier {
+		if err == nil {
+			err = q.QueryRow(`SELECT CAST(COALESCE(SUM(fen), 0) AS BIGINT) FROM settlement_reserve WHERE payee = $1 AND due <= $2`, c.p.id, c.until.String()).Scan(&c.p.released)
+		}
+	}
+	return err
 }
 
 // itemsFrom reads the items of payees behind their marks, in their order; the
@@ -309,6 +341,16 @@ func reservesDue(q db.Reader, day calendar.Date, first, last string, due map[str
 const itemsFrom = `SELECT i.payee, i.seq, '', i.kind, i.card, i.issuer, i.fen, i.at, i.booked, i.sale_at, i.remains, i.whole, i.lo, i.share
 	FROM settlement_payee p JOIN settlement_item i ON i.payee = p.payee AND i.seq > CASE WHEN p.payee = $1 AND p.mark < $2 THEN $2 ELSE p.mark END
 	WHERE p.payee >= $1 AND p.payee <= $3 ORDER BY p.payee, i.seq LIMIT $4`
+
+// cut is when the last day of a closing ends, by the terms of that day, in
+// microseconds.
+func (c *closing) cut(all []Terms) int64 {
+	t := c.terms
+	if c.until.Before(t.Since) {
+		t = inForce(all, c.until)
+	}
+	return t.ends(c.until).UnixMicro()
+}
 
 func tallyItems(q db.Reader, s span, first, last string, due map[string]int, all []closing, terms map[string][]Terms) error {
 	pr := newPricer()
@@ -330,7 +372,7 @@ func tallyItems(q db.Reader, s span, first, last string, due map[string]int, all
 				if i, ok := due[r.payee]; ok {
 					c = &all[i]
 					pr.of(terms[r.payee])
-					cut = c.terms.ends(s.day).UnixMicro()
+					cut = c.cut(terms[r.payee])
 				}
 			}
 			from, seq = r.payee, r.seq
@@ -374,7 +416,7 @@ func closePage(tx *db.Tx, day calendar.Date, all []closing) error {
 	if err := save(tx, payees); err != nil {
 		return err
 	}
-	if err := releaseReserves(tx, day, all); err != nil {
+	if err := releaseReserves(tx, all); err != nil {
 		return err
 	}
 	if _, err := insertRows(tx, intoPayout, payoutWidth, "", payouts); err != nil {
@@ -393,12 +435,12 @@ func closePage(tx *db.Tx, day calendar.Date, all []closing) error {
 }
 
 // releaseReserves forgets the reserves that the closings gave back.
-func releaseReserves(tx *db.Tx, day calendar.Date, all []closing) error {
+func releaseReserves(tx *db.Tx, all []closing) error {
 	for i := range all {
 		if all[i].p.released == 0 {
 			continue
 		}
-		if _, err := tx.Exec(`DELETE FROM settlement_reserve WHERE payee = $1 AND due <= $2`, all[i].p.id, day.String()); err != nil {
+		if _, err := tx.Exec(`DELETE FROM settlement_reserve WHERE payee = $1 AND due <= $2`, all[i].p.id, all[i].until.String()); err != nil {
 			return err
 		}
 	}

@@ -30,7 +30,11 @@ var Schema = db.Schema{Owner: "settlement", Steps: []string{
 		at BIGINT NOT NULL)`,
 	newTables + moveOld,
 	keyStep,
+	monthStep,
 }}
+
+// monthStep: whoever there is goes on being paid every day.
+const monthStep = `ALTER TABLE settlement_terms ADD COLUMN monthly BOOLEAN NOT NULL DEFAULT FALSE`
 
 // newTables: items lie by payee, so that a run reads them in one sweep.
 const newTables = `

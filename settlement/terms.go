@@ -24,6 +24,7 @@ type Terms struct {
 	Least       money.Amount  // less is carried over
 	ReserveBP   int64         // of each closing's gross
 	ReserveDays int           // until it is given back
+	Monthly     bool          // paid once a month, on the first bank day of the next; closings in between only carry
 	Once        Once
 }
 
@@ -103,7 +104,7 @@ func SetTerms(tx *db.Tx, t Terms) error {
 
 const newTerms = ` ON CONFLICT (payee, since) DO UPDATE SET category = excluded.category, price = excluded.price, cut = excluded.cut, holidays = excluded.holidays,
 	least = excluded.least, reserve_bp = excluded.reserve_bp, reserve_days = excluded.reserve_days, at_once = excluded.at_once,
-	every = excluded.every, bp_day = excluded.bp_day, most = excluded.most, promise = excluded.promise`
+	every = excluded.every, bp_day = excluded.bp_day, most = excluded.most, promise = excluded.promise, monthly = excluded.monthly`
 
 // closedThrough is the last civil day that something settled may be of.
 func closedThrough(q db.Reader, payee string) (calendar.Date, error) {
@@ -122,19 +123,19 @@ func closedThrough(q db.Reader, payee string) (calendar.Date, error) {
 	return calendar.Of(at, calendar.Beijing), nil
 }
 
-const termsColumns = `payee, since, category, price, cut, holidays, least, reserve_bp, reserve_days, at_once, every, bp_day, most, promise`
+const termsColumns = `payee, since, category, price, cut, holidays, least, reserve_bp, reserve_days, at_once, every, bp_day, most, promise, monthly`
 
 func (t *Terms) row() []any {
 	o := t.Once
 	return []any{t.Payee, t.Since.String(), string(t.Category), t.Price, int64(t.CutOff / time.Minute), t.Holidays, t.Least.Minor(), t.ReserveBP, t.ReserveDays,
-		o.Agreed, int64(o.Every / time.Second), o.BPDay, o.Most.Minor(), int64(o.Promise / time.Second)}
+		o.Agreed, int64(o.Every / time.Second), o.BPDay, o.Most.Minor(), int64(o.Promise / time.Second), t.Monthly}
 }
 
 func scanTerms(scan func(...any) error) (t Terms, err error) {
 	var since, cat string
 	var cut, least, every, most, promise int64
 	o := &t.Once
-	if err := scan(&t.Payee, &since, &cat, &t.Price, &cut, &t.Holidays, &least, &t.ReserveBP, &t.ReserveDays, &o.Agreed, &every, &o.BPDay, &most, &promise); err != nil {
+	if err := scan(&t.Payee, &since, &cat, &t.Price, &cut, &t.Holidays, &least, &t.ReserveBP, &t.ReserveDays, &o.Agreed, &every, &o.BPDay, &most, &promise, &t.Monthly); err != nil {
 		return t, err
 	}
 	t.Category, t.CutOff, t.Least = fee.Category(cat), time.Duration(cut)*time.Minute, money.Fen(least)
@@ -188,11 +189,25 @@ func (t *Terms) ends(day calendar.Date) time.Time {
 
 // arrives is when money that waits at the end of a day is with the payee.
 func (t *Terms) arrives(day calendar.Date) calendar.Date {
+	if t.Monthly {
+		return Payday(lastOf(day.MonthOf()).AddDays(1).MonthOf())
+	}
+	return t.soon(day)
+}
+
+// soon is when the bank could pay what waits at the end of a day.
+func (t *Terms) soon(day calendar.Date) calendar.Date {
 	next := day.AddDays(1)
-	for !t.Holidays && !next.BankDay() {
+	for (t.Monthly || !t.Holidays) && !next.BankDay() {
 		next = next.AddDays(1)
 	}
 	return next
+}
+
+// Payday is when those that are paid once a month are paid the month before:
+// the first bank day.
+func Payday(m calendar.Month) calendar.Date {
+	return calendar.Date{Year: m.Year, Month: m.Month, Day: 1}.AddDays(-1).NextBankDay()
 }
 
 // today is the day of these terms that a moment belongs to.
