@@ -60,9 +60,16 @@ var primes = sync.OnceValue(func() []byte {
 
 func openBankOn(t tester, cfg db.Config, dir string) *bankHouse {
 	t.Helper()
+	cfg.Inline = true
+	return openBankWith(t, cfg, dir)
+}
+
+// openBankWith leaves it to cfg whether units come together in batches.
+func openBankWith(t tester, cfg db.Config, dir string) *bankHouse {
+	t.Helper()
 	ctx := context.Background()
 	now := clock.NewVirtual(start)
-	cfg.Clock, cfg.Rand, cfg.Inline, cfg.Rebuildable = now, clock.Random(5), true, true
+	cfg.Clock, cfg.Rand, cfg.Rebuildable = now, clock.Random(5), true
 	s, err := db.Open(ctx, cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -75,7 +75,7 @@ func authAt(q db.Reader, id CardID, atc int) (a authorised, found bool, err erro
 	err = q.QueryRow(`SELECT a.kind, a.state, a.payee, a.text, a.day, a.fen, a.paid, a.again, b.account FROM issuing_auth a JOIN issuing_bank b ON b.card = a.card
 		WHERE a.card = $1 AND a.atc = $2`, id, atc).Scan(&a.kind, &a.state, &a.payee, &a.text, &a.day, &a.fen, &a.paid, &a.again, &a.account)
 	if errors.Is(err, db.ErrNoRows) {
-		return a, false, nil
+		return a, false, q.Written("issuing_auth", id, atc)
 	}
 	return a, err == nil, err
 }

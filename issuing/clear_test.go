@@ -116,6 +116,16 @@ func as(c pboc.Clearing, kind pboc.ClearingKind) pboc.Clearing {
 // ask sends a record's request.
 func (p *paper) ask(c pboc.Clearing) issuing.Answer {
 	p.h.t.Helper()
+	a, err := p.h.bank.Authorise(context.Background(), p.request(c))
+	if err != nil {
+		p.h.t.Fatal(err)
+	}
+	return a
+}
+
+// request is what a record's terminal asks.
+func (p *paper) request(c pboc.Clearing) issuing.Online {
+	p.h.t.Helper()
 	var out []byte
 	for _, tag := range []tlv.Tag{emv.TagAC, emv.TagATC, emv.TagIAD, emv.TagAIP, emv.TagUN, emv.TagTVR, emv.TagDate, emv.TagType, emv.TagAmount,
 		emv.TagAmountOther, emv.TagCurrency, emv.TagTerminalCountry, emv.TagPAN, emv.TagPSN} {
@@ -125,11 +135,7 @@ func (p *paper) ask(c pboc.Clearing) issuing.Answer {
 		}
 		out = tlv.Append(out, tag, v)
 	}
-	a, err := p.h.bank.Authorise(context.Background(), issuing.Online{EMV: out, Payee: shop, Text: "NOODLES"})
-	if err != nil {
-		p.h.t.Fatal(err)
-	}
-	return a
+	return issuing.Online{EMV: out, Payee: shop, Text: "NOODLES"}
 }
 
 // show lets the house hear the card without anything else.

@@ -494,6 +494,7 @@ func (p Prepared) look(tx *db.Tx) (f facts, err error) {
 			(SELECT COUNT(*) FROM issuing_clearing k WHERE k.card = b.card AND k.atc = $2)
 			FROM issuing_bank b LEFT JOIN issuing_auth x ON x.card = b.card AND x.atc = $2 WHERE b.card = $1`, f.c.ID, int(p.c.ATC), p.c.AC[:]).
 			Scan(&f.same, &f.arc, &f.cleared)
+		err = cmp.Or(err, tx.Written("issuing_auth", f.c.ID, int(p.c.ATC)))
 	}
 	return f, err
 }

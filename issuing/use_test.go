@@ -1,14 +1,19 @@
 package issuing_test
 
 import (
+	"context"
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"koala/calendar"
 	"koala/internal/db"
 	"koala/internal/db/dbtest"
 	"koala/issuing"
+	"koala/ledger"
 	"koala/money"
+	"koala/wallet"
 )
 
 // TestUseOfAnOlderStore: tries, counter, day and the next counter without a chip
@@ -116,4 +121,65 @@ func TestDecidedInOneBatch(t *testing.T) {
 	if spent != 11+22+5+5 {
 		t.Errorf("the day has had %d fen", spent)
 	}
+}
+
+// TestRequestAndRecordInOneBatch: a card asks to go online, the answer does not
+// come, and it pays by itself at the same counter: request and record come
+// together, each twice, before either is durable. Whichever is first, the shop is
+// paid once and nothing stays held.
+func TestRequestAndRecordInOneBatch(t *testing.T) {
+	dbtest.EachConfig(t, func(t *testing.T, cfg db.Config) {
+		h := openBankWith(t, cfg, t.TempDir())
+		const cards, fen = 12, 7_00
+		var list []*paper
+		account := wallet.Account(lin)
+		for i := range cards {
+			list = append(list, h.paper(issuing.DebitCard, fmt.Sprint("band_", i), 50_00))
+		}
+		before, theirs := h.available(account), h.available(shop)
+		var units []func(*db.Tx) error
+		for _, p := range list {
+			record := p.tc(fen)
+			p.atc--
+			request := p.request(p.arqc(issuing.TypePurchase, fen))
+			asked, err := h.bank.Prepare(context.Background(), request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			k, err := h.bank.Check(context.Background(), record, shop)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ask := func(tx *db.Tx) error { _, err := h.bank.Decide(tx, asked); return err }
+			hand := func(tx *db.Tx) error { _, _, err := issuing.ClearTC(tx, k); return err }
+			units = append(units, ask, hand, ask, hand)
+		}
+		in, release := make(chan struct{}), make(chan struct{})
+		var all sync.WaitGroup
+		all.Go(func() {
+			_ = h.store.Write(context.Background(), func(*db.Tx) error { close(in); <-release; return nil })
+		})
+		<-in
+		for _, f := range units {
+			all.Go(func() {
+				if err := h.store.Write(context.Background(), f); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		close(release)
+		all.Wait()
+		floats := int64(0)
+		for _, p := range list {
+			floats += h.available(issuing.Float(p.id))
+			if w := h.waits(p.id); len(w) > 0 {
+				t.Errorf("records of %s wait: %v", p.id, w)
+			}
+		}
+		var b ledger.Balance
+		h.do(func(tx *db.Tx) (err error) { b, err = ledger.BalanceOf(tx, account); return err })
+		if got := h.available(shop) - theirs; got != cards*fen || !b.Held.IsZero() || before+cards*50_00-h.available(account)-floats != cards*fen {
+			t.Errorf("the shop has %d more, want %d; %s held, the holder paid %d", got, cards*fen, b.Held, before+cards*50_00-h.available(account)-floats)
+		}
+	})
 }

@@ -36,11 +36,13 @@ func (nobody) Committed()       {}
 func (nobody) Aborted() error   { return nil }
 func (nobody) Dirty() bool      { return false }
 
-// What may have become of a batch whose transaction ended with an error.
+// What may have become of a batch whose transaction ended with an error, and of
+// a unit that has to see the rows of the batch (Tx.Written).
 var (
 	errAlone   = errors.New("refused with the rows of the whole batch")
 	errAgain   = errors.New("the database asks to try again") // 40001, 40P01, or the connection was lost before the commit
 	errInDoubt = errors.New("the answer to the commit was lost")
+	errNext    = errors.New("the unit runs again in the next batch")
 )
 
 // maxTries bounds how often a batch is tried while the server refuses or is
@@ -95,6 +97,10 @@ func (w *writer) transact(batch []*unit) (n int, err error) {
 		if err := w.unit(u); err != nil {
 			return n, err // not the unit's own failure: the transaction is gone
 		}
+		if u.err == errNext { // it begins the next batch: there are units before it
+			n--
+			break
+		}
 	}
 	switch {
 	case w.part.Dirty() || w.rowsWaiting():
@@ -118,7 +124,7 @@ func (w *writer) unit(u *unit) error {
 	tx.reset(u)
 	w.part.BeginUnit()
 	u.err = tx.call()
-	if u.err == nil {
+	if u.err == nil || tx.failed == errNext {
 		u.err = tx.failed
 	}
 	w.part.EndUnit(u.err == nil)

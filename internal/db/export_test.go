@@ -21,3 +21,10 @@ func BlockWriter(s *Store) (release chan<- struct{}, blocked <-chan struct{}) {
 	}()
 	return out, in
 }
+
+// Queued is how many units wait for the writer.
+func Queued(s *Store) int {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	return len(s.w.queue)
+}

@@ -3,6 +3,7 @@ package db_test
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -63,6 +64,9 @@ func TestKeptRowsCount(t *testing.T) {
 				})
 			})
 		}
+		for db.Queued(s) < units {
+			runtime.Gosched()
+		}
 		close(release)
 		all.Wait()
 		want := map[string]int64{}
@@ -82,6 +86,67 @@ func TestKeptRowsCount(t *testing.T) {
 		}
 		if n := count(t, s, `SELECT COUNT(*) FROM kept_sum`); n != sums {
 			t.Errorf("%d rows kept, want %d", n, sums)
+		}
+	})
+}
+
+// TestWrittenIsRead: a unit that has to see a row which an earlier one of its
+// batch has appended runs once more and sees it, each in its turn; what it did
+// before is undone, whatever it made of the error.
+func TestWrittenIsRead(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, s *db.Store) {
+		p := withTally(t, s)
+		release, blocked := db.BlockWriter(s)
+		<-blocked
+		const units = 60
+		var all sync.WaitGroup
+		errs, seen, runs := make([]error, units), make([]int64, units), make([]int, units)
+		for i := range units {
+			all.Go(func() {
+				errs[i] = s.Write(ctx, func(tx *db.Tx) error {
+					runs[i]++
+					p.add(1)
+					if i%3 > 0 {
+						return tx.Append("item_row", "id, n, flag", fmt.Sprint("row", i), 1, true)
+					}
+					if _, err := tx.Exec(`INSERT INTO item_row (id, n, flag) VALUES ($1, 2, FALSE)`, fmt.Sprint("look", i)); err != nil {
+						return err
+					}
+					for j := range units {
+						if err := tx.Written("item_row", fmt.Sprint("row", j)); err != nil && i%2 == 0 {
+							return errors.New("something else")
+						}
+					}
+					if err := tx.QueryRow(`SELECT COUNT(*) FROM item_row WHERE n = 1`).Scan(&seen[i]); err != nil {
+						return nil // the error is the unit's all the same
+					}
+					return tx.Append("item_row", "id, n, flag", fmt.Sprint("own", i), 3, true)
+				})
+			})
+		}
+		for db.Queued(s) < units {
+			runtime.Gosched()
+		}
+		close(release)
+		all.Wait()
+		again := 0
+		for i, err := range errs {
+			if err != nil || runs[i] > 2 {
+				t.Errorf("unit %d, run %d times: %v", i, runs[i], err)
+			}
+			again += runs[i] - 1
+		}
+		if n := count(t, s, `SELECT COUNT(*) FROM item_row`); n != units+units/3 || p.sum != units {
+			t.Errorf("%d rows and a tally of %d, want %d and %d", n, p.sum, units+units/3, units)
+		}
+		if again == 0 {
+			t.Error("no unit had to run again")
+		}
+		err := s.Write(ctx, func(tx *db.Tx) error { // its own rows are no reason
+			return errors.Join(tx.Append("item_row", "id, n, flag", "alone", 1, true), tx.Written("item_row", "alone"))
+		})
+		if err != nil {
+			t.Error(err)
 		}
 	})
 }

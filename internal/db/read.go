@@ -108,6 +108,9 @@ func (q *Query) Rows(sql string, args ...any) (*Rows, error) {
 	return &Rows{res: res}, nil
 }
 
+// Written is nil: what can be read is durable, and whole.
+func (q *Query) Written(string, ...any) error { return nil }
+
 // Read runs f on a connection that cannot write and sees one committed moment.
 func (s *Store) Read(ctx context.Context, f func(q *Query) error) error {
 	c, err := s.readers.take(ctx)

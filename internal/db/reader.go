@@ -7,6 +7,8 @@ import "time"
 type Reader interface {
 	QueryRow(sql string, args ...any) Row
 	Rows(sql string, args ...any) (*Rows, error)
+	// Written makes sure that what was appended can be read (Tx.Written).
+	Written(table string, first ...any) error
 }
 
 // Each runs f on every row of a query.

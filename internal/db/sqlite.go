@@ -18,6 +18,7 @@ import (
 const (
 	liteBusy     = 5
 	liteLocked   = 6
+	liteNoMem    = 7
 	liteReadOnly = 8
 	liteIOErr    = 10
 	liteCorrupt  = 11
@@ -329,6 +330,8 @@ func (c *liteConn) place(err error) error {
 	switch primary(err) {
 	case liteBusy, liteLocked:
 		kind = ErrLocked
+	case liteNoMem: // SQLite may have ended the transaction with the statement
+		kind = ErrNotSaved
 	case liteFull:
 		kind = ErrFull
 	case liteIOErr, liteReadOnly:

@@ -2,6 +2,7 @@ package db
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"time"
 )
@@ -177,6 +178,45 @@ func (tx *Tx) Append(table, cols string, values ...any) error {
 		return tx.failed
 	}
 	return tx.add(tx.w.rowset(table, cols, len(values), false), values)
+}
+
+// Written makes sure that a row, if there is one, can be read: of a table that
+// rows are appended to, by its first columns, texts and numbers. Where an earlier unit
+// of the batch has appended it, the unit ends here with an error and is run again
+// in the next batch, when the row is durable.
+func (tx *Tx) Written(table string, first ...any) error {
+	if tx.failed != nil {
+		return tx.failed
+	}
+	for i, v := range first {
+		p, err := plain(v)
+		if err != nil {
+			tx.failed = err
+			return err
+		}
+		first[i] = p
+	}
+	for _, r := range tx.w.rowsets {
+		if r.table == table && r.keys == nil && r.has(first) {
+			tx.failed = errNext
+			return errNext
+		}
+	}
+	return nil
+}
+
+// has says whether an earlier unit has appended a row that begins like this.
+func (r *rowset) has(first []any) bool {
+	end := len(r.vals)
+	if r.touched {
+		end = r.mark
+	}
+	for at := 0; at < end; at += r.width {
+		if slices.Equal(r.vals[at:at+len(first)], first) {
+			return true
+		}
+	}
+	return false
 }
 
 // Keep writes a row whole, over the one of the same key if there is one: with
