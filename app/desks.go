@@ -7,14 +7,17 @@ import (
 	"maps"
 	"slices"
 
+	"koala/calendar"
 	"koala/dispute"
 	"koala/internal/db"
 	"koala/issuing"
+	"koala/issuing/bin"
 	"koala/ledger"
 	"koala/merchant"
 	"koala/money"
 	"koala/reconcile"
 	"koala/settlement"
+	"koala/spec/pan"
 	"koala/switching"
 	"koala/wallet"
 )
@@ -39,6 +42,13 @@ func (h *House) openDesks(tx *db.Tx) error {
 	return err
 }
 
+// cardClass is the kind of a card by the published ranges, as the switch's routes
+// have it; empty where they do not know.
+func cardClass(p pan.PAN) string {
+	b, _ := bin.Of(p)
+	return map[string]string{"DC": "debit", "CC": "credit", "SCC": "credit", "PC": "prepaid"}[b.Type]
+}
+
 // watchDesks has what follows from disputes and closings follow in their units.
 func (h *House) watchDesks() {
 	dispute.Watch(h.Store, disputeTakes)
@@ -47,10 +57,16 @@ func (h *House) watchDesks() {
 }
 
 // disputeTakes tells the switch what disputes take of a sale, so that nobody
-// refunds it again. More than refunds have left is no claim.
+// refunds it again, and has agents give back their parts of it. More than refunds
+// have left is no claim.
 func disputeTakes(tx *db.Tx, rrn string, taken money.Amount) error {
-	err := switching.Dispute(tx, rrn, taken)
+	sale, err := switching.Transaction(tx, rrn)
+	if err == nil {
+		err = switching.Dispute(tx, rrn, taken)
+	}
 	switch {
+	case err == nil:
+		return agentsOf(tx, sale, taken)
 	case errors.Is(err, switching.ErrNotFound): // the sale of another office
 		return nil
 	case errors.Is(err, switching.ErrState) && taken.IsZero(): // undone meanwhile: nothing is taken of nothing
@@ -113,10 +129,44 @@ func checkTaken(tx *db.Tx, wrong *[]string) error {
 	return nil
 }
 
-// payAgents accrues commissions: what the house keeps of the fees of each
-// closing, by the day of the sale, has parts of the agents who brought the shop.
-// What a refund gives back of a fee they give back; a chargeback gives back no
-// fee.
+// agentsOf has agents give back their parts of what disputes take of a sale now,
+// beyond what they took before, or gives them again (docs/decisions/2026-12-01-agents-are-payees.md).
+// The reference needs no more than to be new: the switch's row says what was
+// taken before and changes in the same unit, so the same again is nothing.
+func agentsOf(tx *db.Tx, sale switching.Txn, taken money.Amount) error {
+	if sale.Disputed.Minor() == taken.Minor() {
+		return nil
+	}
+	terms, err := settlement.AllTerms(tx, sale.Shop)
+	if err != nil {
+		return err
+	}
+	keeps := func(gone money.Amount) (int64, error) { // by the house, of the fee of what is left
+		left := sale.Due.Sub(sale.Refunded).Sub(gone)
+		if left.Sign() <= 0 {
+			return 0, nil
+		}
+		f, _, err := settlement.Price(settlement.Item{Kind: "sale", Amount: left, At: sale.At, Card: sale.FeeClass()}, terms)
+		return f.Acquirer, err
+	}
+	was, err := keeps(sale.Disputed)
+	if err != nil {
+		return err
+	}
+	is, err := keeps(taken)
+	if err != nil || is == was {
+		return err
+	}
+	err = merchant.Earn(tx, fmt.Sprintf("taken:%s:%d", sale.RRN, tx.NewSeq()), sale.Shop, calendar.Of(sale.At, calendar.Beijing), money.Fen(is-was))
+	if errors.Is(err, merchant.ErrNotFound) { // the shop of an office without a register
+		return nil
+	}
+	return err
+}
+
+// payAgents gives agents their commissions: of what the house keeps of the fees
+// of each closing, by the day of the sale, the agents who brought the shop have
+// parts. What a refund gives back of a fee they give back.
 func payAgents(tx *db.Tx, closed []settlement.Payout) error {
 	first, last := closed[0].Payee, closed[0].Payee
 	for _, p := range closed {
@@ -126,6 +176,7 @@ func payAgents(tx *db.Tx, closed []settlement.Payout) error {
 	if err != nil {
 		return err
 	}
+	var charges []merchant.Charge
 	for _, p := range closed {
 		if !brought[p.Payee] {
 			continue
@@ -135,12 +186,10 @@ func payAgents(tx *db.Tx, closed []settlement.Payout) error {
 			return err
 		}
 		for _, k := range keeps {
-			if _, err := merchant.Earn(tx, p.ID+":"+k.Day.String(), p.Payee, k.Day, money.Fen(k.Fen)); err != nil {
-				return err
-			}
+			charges = append(charges, merchant.Charge{Ref: p.ID + ":" + k.Day.String(), Shop: p.Payee, Day: k.Day, Net: money.Fen(k.Fen)})
 		}
 	}
-	return nil
+	return merchant.EarnAll(tx, charges)
 }
 
 // Schema is what the house itself keeps: how far it has carried over what stores
@@ -161,7 +210,7 @@ func (h *House) carryOver(ctx context.Context) error {
 	for _, x := range []struct {
 		what string
 		page carrying
-	}{{"disputes", carryTaken}, {"closings", carryClosings}} {
+	}{{"disputes", carryTaken}, {"closings", carryClosings}, {"agents", carryAgents}} {
 		for more := true; more; {
 			err := h.Store.Write(ctx, func(tx *db.Tx) (err error) {
 				more, err = x.page.once(tx, x.what)
@@ -229,4 +278,10 @@ func carryClosings(tx *db.Tx, at string) (next string, err error) {
 		err = payAgents(tx, list)
 	}
 	return next, err
+}
+
+// carryAgents makes agents payees, with what they had accrued when nobody paid
+// them.
+func carryAgents(tx *db.Tx, at string) (next string, err error) {
+	return merchant.OpenAgents(tx, at, deskChunk)
 }

@@ -153,6 +153,61 @@ func TestAgentsEarnWithEachClosing(t *testing.T) {
 	if last := dues(); last["wang"] != 0 || last["north"] != 0 {
 		t.Errorf("all refunded, agents keep %v", last)
 	}
+	green(t, o.h)
+}
+
+// TestAgentsGiveBackWhatDisputesTake: while a dispute takes part of a sale, the
+// agents of its shop have no commission of that part, whether the sale has been
+// closed yet or not; they have it again when the shop wins.
+func TestAgentsGiveBackWhatDisputesTake(t *testing.T) {
+	o := openOffice(t)
+	sale, next := o.sell("jialian.1", 1, 1000_00), o.sell("jialian.1", 2, 500_00)
+	o.must(o.write(func(tx *db.Tx) error {
+		s, err := merchant.ShopOf(tx, sale.Shop)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(`UPDATE merchant_party SET agent = 'wang' WHERE id = $1`, s.Merchant)
+		return errors.Join(err, merchant.AddAgent(tx, merchant.Agent{ID: "wang", Name: "wang"}), merchant.SetRate(tx, "wang", calendar.Of(tx.Now(), calendar.Beijing).AddDays(-1), 5_000))
+	}))
+	has := func() (fen int64) {
+		t.Helper()
+		o.must(o.write(func(tx *db.Tx) error {
+			b, err := ledger.BalanceOf(tx, settlement.Payable(merchant.Payee("wang")))
+			fen = b.Posted.Minor()
+			return err
+		}))
+		return fen
+	}
+	if _, done, err := o.m.Settle(ctx, "jialian.1"); err != nil || !done {
+		t.Fatal("not settled", err)
+	}
+	early, err := o.claims(next, "N1", 500_00) // before the day is closed
+	o.must(err)
+	o.nextMorning()
+	whole := has()
+	if whole == 0 {
+		t.Fatal("the agent was given nothing")
+	}
+	c, err := o.claims(sale, "N2", 400_00)
+	o.must(err)
+	if part := has(); part*1000 < whole*600-1000 || part*1000 > whole*600+1000 {
+		t.Errorf("of %d the agent keeps %d when four tenths are taken", whole, part)
+	}
+	o.must(o.giveBack(sale, "a", 600_00))
+	o.nextMorning()
+	if left := has(); left != 0 {
+		t.Errorf("taken and refunded, the agent keeps %d", left)
+	}
+	o.must(o.write(func(tx *db.Tx) error { _, err := dispute.Withdraw(tx, c.ID, "found it"); return err }))
+	if part := has(); part*1000 < whole*400-1000 || part*1000 > whole*400+1000 {
+		t.Errorf("of %d the agent has %d again when four tenths come back", whole, part)
+	}
+	o.must(o.write(func(tx *db.Tx) error { _, err := dispute.Withdraw(tx, early.ID, "found it too"); return err }))
+	if part := has(); part*10 < whole*9-10 || part*10 > whole*9+10 { // 400 and 500 of 1,000
+		t.Errorf("of %d of 1,000 the agent has %d of 900", whole, part)
+	}
+	green(t, o.h)
 }
 
 // TestTickGoesOn: a part that fails is named and keeps no other from running.
@@ -253,18 +308,12 @@ func TestVerifyComparesDisputesWithTheSwitch(t *testing.T) {
 
 // TestOldStoreIsCarriedOver opens a store as it was before domains watched each
 // other: what disputes take is known to the switch from the start on, agents
-// have their parts of old closings, and another start changes nothing.
+// have their parts of old closings on accounts of their own, and another start
+// changes nothing.
 func TestOldStoreIsCarriedOver(t *testing.T) {
 	o := openOffice(t)
 	sale, free := o.sell("jialian.1", 1, 1000_00), o.sell("jialian.1", 2, 100_00)
-	o.must(o.write(func(tx *db.Tx) error {
-		s, err := merchant.ShopOf(tx, sale.Shop)
-		if err != nil {
-			return err
-		}
-		_, err = tx.Exec(`UPDATE merchant_party SET agent = 'wang' WHERE id = $1`, s.Merchant)
-		return errors.Join(err, merchant.AddAgent(tx, merchant.Agent{ID: "wang", Name: "wang"}), merchant.SetRate(tx, "wang", calendar.Of(tx.Now(), calendar.Beijing).AddDays(-1), 5_000))
-	}))
+	o.must(o.write(func(tx *db.Tx) error { _, err := tx.Exec(`UPDATE merchant_party SET agent = ''`); return err }))
 	o.nextMorning()
 	_, err := o.claims(sale, "N1", 600_00)
 	o.must(err)
@@ -286,26 +335,34 @@ func TestOldStoreIsCarriedOver(t *testing.T) {
 		})
 		return disputed, due
 	}
-	taken, due := state()
-	if len(taken) != 1 || taken[sale.RRN] != 600_00 || due == 0 {
+	if taken, due := state(); len(taken) != 1 || taken[sale.RRN] != 600_00 || due != 0 {
 		t.Fatalf("%v, agents are due %d", taken, due)
 	}
+	want := int64(0)
 	again := func() {
 		t.Helper()
 		cfg := o.h.Config
 		o.must(o.h.Close())
 		o.h = open(t, cfg)
-		if x, y := state(); len(x) != 1 || x[sale.RRN] != 600_00 || y != due {
-			t.Errorf("carried over: %v, agents are due %d, want %d", x, y, due)
+		taken, due := state()
+		if want == 0 {
+			want = due
+		}
+		if len(taken) != 1 || taken[sale.RRN] != 600_00 || due != want || due == 0 {
+			t.Errorf("carried over: %v, agents are due %d, want %d", taken, due, want)
 		}
 		green(t, o.h)
 	}
-	again()
 	o.clock.Advance(time.Hour)
 	o.must(o.write(func(tx *db.Tx) error {
-		var failed error
+		s, failed := merchant.ShopOf(tx, sale.Shop)
 		for _, x := range []string{`UPDATE switching_txn SET disputed = 0`, `DROP TABLE app_carried`, `DELETE FROM db_schema WHERE owner = 'app'`,
-			`DELETE FROM merchant_fee`, `DELETE FROM merchant_accrual`, `DELETE FROM merchant_month`} {
+			`UPDATE merchant_party SET agent = 'wang' WHERE id = '` + s.Merchant + `'`,
+			`INSERT INTO merchant_agent (id, name, over, made) VALUES ('wang', 'wang', '', 1), ('zhang', 'zhang', '', 1)`,
+			`INSERT INTO merchant_rate (agent, since, points) VALUES ('wang', '2015-01-01', 5000)`,
+			// as it was when agents accrued and were no payees
+			`INSERT INTO merchant_accrual (ref, agent, month, shop, fen, at) VALUES ('old:2015-08-01', 'zhang', '2015-08', '` + s.ID + `', 77, 1)`,
+			`INSERT INTO merchant_month (month, agent, n, fen) VALUES ('2015-08', 'zhang', 1, 77)`} {
 			_, err := tx.Exec(x)
 			failed = errors.Join(failed, err)
 		}
@@ -313,6 +370,13 @@ func TestOldStoreIsCarriedOver(t *testing.T) {
 	}))
 	again()
 	again()
+	o.must(o.write(func(tx *db.Tx) error {
+		b, err := ledger.BalanceOf(tx, settlement.Payable(merchant.Payee("zhang")))
+		if b.Posted.Minor() != 77 {
+			t.Errorf("what zhang had accrued is %v in the books", b.Posted)
+		}
+		return err
+	}))
 	// A store of in between: the watches were there, the carrying was not.
 	o.must(o.write(func(tx *db.Tx) error {
 		_, err := tx.Exec(`DELETE FROM app_carried`)

@@ -11,6 +11,7 @@ import (
 	"koala/internal/db"
 	"koala/issuing"
 	"koala/ledger"
+	"koala/merchant"
 	"koala/settlement"
 	"koala/switching"
 	"koala/transit"
@@ -28,7 +29,7 @@ type Proof struct {
 
 // Verify proves the books from the journal, and then the books against what
 // they stand for: the bank against what the house owes people and operators,
-// payouts against captures, bills and slips against their chains and keys, shops against what their devices handed over, the
+// payouts against captures, agents' commissions against what they are of, bills and slips against their chains and keys, shops against what their devices handed over, the
 // desks' suspense accounts and holds against their cases, no card's float and no firm's fund below zero.
 func (h *House) Verify(ctx context.Context) (Proof, error) {
 	if err := h.Book.Project(ctx); err != nil {
@@ -42,7 +43,7 @@ func (h *House) Verify(ctx context.Context) (Proof, error) {
 	for _, x := range r.Problems {
 		p.Problems = append(p.Problems, x.Where+": "+x.What)
 	}
-	for _, check := range []func(context.Context) ([]string, error){h.checkSums, h.checkSettlement, h.papers().Prove, h.Slips.Prove, h.checkOwed, h.checkShops, h.checkFirms, h.checkCards, h.checkDesks} {
+	for _, check := range []func(context.Context) ([]string, error){h.checkSums, h.checkSettlement, h.checkAgents, h.papers().Prove, h.Slips.Prove, h.checkOwed, h.checkShops, h.checkFirms, h.checkCards, h.checkDesks} {
 		wrong, err := check(ctx)
 		if err != nil {
 			return p, err
@@ -71,6 +72,16 @@ func (h *House) checkSettlement(ctx context.Context) (wrong []string, err error)
 		}
 		shared, err := transit.Check(q)
 		wrong = append(paid, shared...)
+		return err
+	})
+	return wrong, err
+}
+
+// checkAgents proves of each agent that what it was given of charges, its items
+// and the books are one sum.
+func (h *House) checkAgents(ctx context.Context) (wrong []string, err error) {
+	err = h.Store.Write(ctx, func(tx *db.Tx) error {
+		wrong, err = merchant.ProveAgents(tx)
 		return err
 	})
 	return wrong, err

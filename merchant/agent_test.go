@@ -13,6 +13,7 @@ import (
 	"koala/internal/db/dbtest"
 	"koala/merchant"
 	"koala/money"
+	"koala/settlement"
 )
 
 // drawPath draws shares that do not exceed the whole.
@@ -54,39 +55,6 @@ func TestCommissionKeepsEveryFen(t *testing.T) {
 	})
 }
 
-// TestClawbackEndsAtNothing: whatever comes back in whatever pieces, in the end
-// everybody has the commission of what is left, and nothing of nothing.
-func TestClawbackEndsAtNothing(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		path := drawPath(t)
-		left := rapid.Int64Range(1, 1_000_000).Draw(t, "net")
-		has := make([]int64, len(path)+1)
-		at := func(before, after int64) {
-			parts, err := merchant.Clawback(path, money.Fen(before), money.Fen(after))
-			if err != nil || sum(parts) != after-before {
-				t.Fatalf("%v, %v", parts, err)
-			}
-			want, _ := merchant.Commission(path, money.Fen(after))
-			for i := range parts {
-				if has[i] += parts[i].Amount.Minor(); has[i] != want[i].Amount.Minor() {
-					t.Fatalf("part %d has %d, want %v", i, has[i], want[i].Amount)
-				}
-			}
-		}
-		at(0, left)
-		for left > 0 {
-			after := rapid.Int64Range(0, left-1).Draw(t, "after")
-			at(left, after)
-			left = after
-		}
-		for i, n := range has {
-			if n != 0 {
-				t.Fatalf("part %d keeps %d of nothing", i, n)
-			}
-		}
-	})
-}
-
 func TestCommissionRefusesMoreThanAll(t *testing.T) {
 	for _, path := range [][]merchant.Share{{{"a", -1}}, {{"a", 10_001}}, {{"a", 6_000}, {"b", 4_001}}} {
 		if _, err := merchant.Commission(path, money.Fen(100)); !errors.Is(err, merchant.ErrRate) {
@@ -122,26 +90,37 @@ func TestAgentsAndTheirMonths(t *testing.T) {
 		a.Agent = "wang"
 		m := h.apply(a)
 		shop := h.shop(m.ID).ID
-		accrue := func(c merchant.Charge) error {
-			return h.try(func(tx *db.Tx) error { _, err := merchant.Accrue(tx, c); return err })
+		earn := func(ref string, by int64) error {
+			return h.try(func(tx *db.Tx) error { return merchant.Earn(tx, ref, shop, day, money.Fen(by)) })
 		}
-		sale := merchant.Charge{Ref: "day:1", Shop: shop, Day: day, Before: money.Fen(0), After: money.Fen(333)}
-		if err := errors.Join(accrue(sale), accrue(sale)); err != nil {
+		if err := errors.Join(earn("day:1", 333), earn("day:1", 333)); err != nil {
 			t.Fatal(err)
 		}
-		other := sale
-		other.After = money.Fen(334)
-		if err := accrue(other); err == nil {
-			h.dues(day.MonthOf(), map[string]int64{"north": 33, "wang": 100})
-		} else if !errors.Is(err, merchant.ErrDiffers) {
+		if err := earn("day:1", 334); !errors.Is(err, merchant.ErrDiffers) {
 			t.Errorf("another body: %v", err)
 		}
-		h.now.Advance(40 * 24 * time.Hour) // a chargeback in the month after next
-		if err := accrue(merchant.Charge{Ref: "chargeback:1", Shop: shop, Day: day, Before: money.Fen(333), After: money.Fen(0)}); err != nil {
+		h.dues(day.MonthOf(), map[string]int64{"north": 33, "wang": 100})
+		h.now.Advance(40 * 24 * time.Hour) // a refund in the month after next
+		if err := errors.Join(earn("refund:1", -333), earn("refund:1", -333)); err != nil {
 			t.Fatal(err)
 		}
 		h.dues(calendar.MonthOf(noon), map[string]int64{"north": 33, "wang": 100})
 		h.dues(calendar.MonthOf(noon.Add(40*24*time.Hour)), map[string]int64{"north": -33, "wang": -100})
+		h.proveAgents()
+	})
+}
+
+// proveAgents asks whether accruals, items and books agree.
+func (h *house) proveAgents() {
+	h.Helper()
+	h.do(func(tx *db.Tx) error {
+		wrong, err := merchant.ProveAgents(tx)
+		more, err2 := settlement.CheckBooks(tx)
+		also, err3 := settlement.Check(tx)
+		if wrong = append(append(wrong, more...), also...); len(wrong) > 0 {
+			h.Fatalf("%v", wrong)
+		}
+		return errors.Join(err, err2, err3)
 	})
 }
 

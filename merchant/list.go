@@ -8,6 +8,8 @@ import (
 
 	"koala/calendar"
 	"koala/internal/db"
+	"koala/ledger"
+	"koala/settlement"
 )
 
 // An Event is one thing in a merchant's life.
@@ -213,4 +215,100 @@ func Prove(q db.Reader) (wrong []string, err error) {
 		}
 	}
 	return wrong, nil
+}
+
+// ProveAgents shows that what agents were given agrees wherever it is kept: the
+// rows of each, its months, its items with settlement, and its account in the
+// books with what it was paid; that nobody gave more back than it had of a
+// shop's day; and that the house gave what all have. It lists what is wrong.
+func ProveAgents(tx *db.Tx) (wrong []string, err error) {
+	all, err := agents(tx, `ORDER BY id`)
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	given := int64(0)
+	for _, a := range all {
+		had, err := accruedBy(tx, a.ID)
+		if err != nil {
+			return nil, err
+		}
+		if a.Opened.IsZero() {
+			wrong = append(wrong, fmt.Sprintf("agent %s has accrued %d fen and is no payee", a.ID, had))
+			continue
+		}
+		given += had
+		w, err := proveAgent(tx, a.ID, had)
+		if err != nil {
+			return nil, err
+		}
+		wrong = append(wrong, w...)
+	}
+	b, err := ledger.BalanceOf(tx, Commissions)
+	if err != nil && !errors.Is(err, ledger.ErrNoAccount) {
+		return nil, err
+	}
+	if is := b.Posted.Minor(); err == nil && is != -given {
+		wrong = append(wrong, fmt.Sprintf("account %s has %d fen, agents have accrued %d", Commissions, is, given))
+	}
+	err = db.Each(tx, func(scan func(...any) error) error {
+		var agent, shop, day string
+		var fen int64
+		err := scan(&agent, &shop, &day, &fen)
+		wrong = append(wrong, fmt.Sprintf("agent %s gave back %d fen more than it had of shop %s on %s", agent, -fen, shop, day))
+		return err
+	}, `SELECT agent, shop, day, CAST(SUM(fen) AS BIGINT) FROM merchant_accrual WHERE day <> '' GROUP BY agent, shop, day HAVING SUM(fen) < 0 ORDER BY agent, shop, day`)
+	return wrong, err
+}
+
+// proveAgent compares what one agent has accrued with what other rows say.
+func proveAgent(tx *db.Tx, agent string, had int64) (wrong []string, err error) {
+	var months int64
+	if err := tx.QueryRow(`SELECT CAST(COALESCE(SUM(fen), 0) AS BIGINT) FROM merchant_month WHERE agent = $1`, agent).Scan(&months); err != nil {
+		return nil, err
+	}
+	name := Payee(agent)
+	items, err := itemsOf(tx, name)
+	if err != nil {
+		return nil, err
+	}
+	owed, err := ledger.BalanceOf(tx, settlement.Payable(name))
+	if err != nil {
+		return nil, err
+	}
+	paid, err := settlement.Paid(tx, name)
+	if err != nil {
+		return nil, err
+	}
+	for _, x := range []struct {
+		what string
+		fen  int64
+	}{{"its months sum to", months}, {"its items sum to", items}, {"the books gave it", owed.Posted.Minor() + paid.Minor()}} {
+		if x.fen != had {
+			wrong = append(wrong, fmt.Sprintf("agent %s has accrued %d fen, %s %d", agent, had, x.what, x.fen))
+		}
+	}
+	return wrong, nil
+}
+
+// itemsOf sums the items of a payee: those that were closed, which settlement
+// proves, and those that wait.
+func itemsOf(tx *db.Tx, payee string) (sum int64, err error) {
+	for before := ""; ; {
+		list, err := settlement.Closings(tx, payee, before, MaxPage)
+		if err != nil {
+			return 0, err
+		}
+		for _, p := range list {
+			before = p.ID
+			sum += p.Gross.Minor() + p.Refunds.Minor() + p.Chargebacks.Minor()
+		}
+		if len(list) < MaxPage {
+			break
+		}
+	}
+	now, err := settlement.Today(tx, payee, tx.Now())
+	if err != nil {
+		return 0, err
+	}
+	return sum + now.Gross.Minor() + now.Refunds.Minor(), nil
 }

@@ -1,7 +1,8 @@
 // Package merchant keeps who the house acquires for: merchants with their
 // papers and the checks made of them, the agents who brought them, their shops
-// with merchant numbers, and the terminals that stand there. It moves no
-// money; a shop is a payee of settlement, named by its id.
+// with merchant numbers, and the terminals that stand there. A shop is a payee
+// of settlement, named by its id, and so is an agent (Payee); the only money
+// that moves here are the agents' commissions (EarnAll).
 //
 // Start with Desk: Apply takes an application, Screen runs the checks that need
 // no person, Approve opens the shop. What the switch asks before each sale is
@@ -40,6 +41,7 @@ var (
 	ErrLimit    = fail.Define(fail.Refused, "merchant.limit", "the amount is above the shop's limit")
 	ErrAgent    = fail.Define(fail.Invalid, "merchant.agent", "an agent needs an id, a name and a superior that is there")
 	ErrRate     = fail.Define(fail.Invalid, "merchant.rate", "the rates of a commission are 0 to 10000 basis points in sum")
+	ErrCharge   = fail.Define(fail.Invalid, "merchant.charge", "a charge needs a reference of at most 49 bytes and the day of the sales")
 	ErrBehave   = fail.Define(fail.Invalid, "merchant.takings", "takings are counts and amounts of at least nothing")
 )
 

@@ -142,6 +142,12 @@ var Schema = db.Schema{Owner: "merchant", Steps: []string{
 		day TEXT NOT NULL,            -- of the sales
 		fen BIGINT NOT NULL,          -- net fee that agents have a part of, so far
 		PRIMARY KEY (shop, day)) /*without rowid*/`,
+	// Agents are payees: accruals say of which day's sales they are, and of what.
+	`ALTER TABLE merchant_agent ADD COLUMN opened BIGINT NOT NULL DEFAULT 0;
+	ALTER TABLE merchant_accrual ADD COLUMN day TEXT NOT NULL DEFAULT '';
+	ALTER TABLE merchant_accrual ADD COLUMN net BIGINT NOT NULL DEFAULT 0;
+	UPDATE merchant_accrual SET day = SUBSTR(ref, LENGTH(ref) - 9) WHERE ref LIKE '%:____-__-__';
+	CREATE INDEX merchant_accrual_day ON merchant_accrual (shop, day, agent)`,
 }}
 
 // A sheet is a table that rows are written to, with the texts for one row and
@@ -207,12 +213,13 @@ const (
 )
 
 var (
-	partySheet = newSheet("merchant_party", partyColumns)
-	shopSheet  = newSheet("merchant_shop", shopColumns)
-	termSheet  = newSheet("merchant_terminal", termColumns)
-	docSheet   = newSheet("merchant_document", "merchant, seq, who, at, lines")
-	checkSheet = newSheet("merchant_check", "merchant, seq, who, at, lines")
-	eventSheet = newSheet("merchant_event", "merchant, seq, about, what, was, is_now, who, why, at")
+	partySheet   = newSheet("merchant_party", partyColumns)
+	shopSheet    = newSheet("merchant_shop", shopColumns)
+	termSheet    = newSheet("merchant_terminal", termColumns)
+	docSheet     = newSheet("merchant_document", "merchant, seq, who, at, lines")
+	checkSheet   = newSheet("merchant_check", "merchant, seq, who, at, lines")
+	accrualSheet = newSheet("merchant_accrual", "ref, agent, month, shop, day, net, fen, at")
+	eventSheet   = newSheet("merchant_event", "merchant, seq, about, what, was, is_now, who, why, at")
 )
 
 func (m Merchant) row(sealed []byte) []any {

@@ -281,6 +281,7 @@ var failuresZH = map[string]string{
 	"merchant.limit":             "金额超过门店限额。",
 	"merchant.agent":             "代理商须有编号、名称和已登记的上级。",
 	"merchant.rate":              "分润比例合计须在 0 到 10000 基点之间。",
+	"merchant.charge":            "计提须有不超过 49 字节的引用号和交易日期。",
 	"merchant.takings":           "收款笔数和金额不能小于零。",
 	"network.batch":              "批量文件须为含 from,to 两列的 CSV。",
 	"network.data":               "线网数据前后不一致。",
