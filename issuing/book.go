@@ -257,9 +257,9 @@ func (k Checked) refunding(tx *db.Tx, a authorised) (Flaw, error) {
 	return k.give(tx, KindReturned, k.fen(), authPaid)
 }
 
-// covers tells whether a payee still has so much of a card's money: whatever a
+// Covers tells whether a payee still has so much of a card's money: whatever a
 // shop gives back, by whichever record, is no more than it was paid.
-func covers(q db.Reader, id CardID, payee ledger.AccountID, fen money.Amount) (bool, error) {
+func Covers(q db.Reader, id CardID, payee ledger.AccountID, fen money.Amount) (bool, error) {
 	var has int64
 	err := q.QueryRow(`SELECT CAST(
 			(SELECT COALESCE(SUM(fen), 0) FROM issuing_spent WHERE card = $1 AND payee = $2 AND place = $3) +
@@ -272,7 +272,7 @@ func covers(q db.Reader, id CardID, payee ledger.AccountID, fen money.Amount) (b
 // give pays money of an online transaction back from the payee to the card's
 // account.
 func (k Checked) give(tx *db.Tx, kind string, fen money.Amount, state string) (Flaw, error) {
-	if ok, err := covers(tx, k.secret.card, k.payee, fen); err != nil || !ok {
+	if ok, err := Covers(tx, k.secret.card, k.payee, fen); err != nil || !ok {
 		return FlawNoSale, err
 	}
 	e := ledger.Move(fmt.Sprintf("tc:%s:%d:%d", k.secret.card, k.record.ATC, k.record.Kind), k.payee, ledger.AccountID(k.secret.account), fen)
@@ -461,7 +461,7 @@ func (x spent) settle(tx *db.Tx, watch func(*db.Tx, Movement) error) (Flaw, erro
 		return NoFlaw, nil
 	}
 	if x.place == withPayee {
-		if ok, err := covers(tx, x.secret.card, x.payee, x.fen); err != nil || !ok {
+		if ok, err := Covers(tx, x.secret.card, x.payee, x.fen); err != nil || !ok {
 			return FlawNoSale, err
 		}
 	}

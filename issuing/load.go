@@ -423,13 +423,17 @@ func Raise(tx *db.Tx, id CardID, counter int, ref string, by money.Amount) error
 // Kind is KindReversal or KindReturned.
 func GiveBack(tx *db.Tx, id CardID, counter int, ref, kind string, fen money.Amount) error {
 	a, found, err := authAt(tx, id, counter)
+	covered := true
+	if err == nil && kind == KindReturned {
+		covered, err = Covers(tx, id, a.payee, fen)
+	}
 	switch {
 	case err != nil:
 	case !found || a.kind != askPay:
 		err = ErrNoAuth
 	case a.state != authPaid:
 		err = ErrState
-	case fen.Sign() <= 0 || fen.Minor() > a.paid:
+	case fen.Sign() <= 0 || fen.Minor() > a.paid || !covered:
 		err = ErrAmount
 	default:
 		e := ledger.Move(ref, a.payee, a.account, fen)

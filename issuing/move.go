@@ -411,11 +411,29 @@ func TakeBack(tx *db.Tx, e ledger.Entry, account, to ledger.AccountID, fen money
 	if !errors.Is(err, ledger.ErrInsufficient) {
 		return err
 	}
-	flaw, lent := spent{secret: secret{account: string(account)}, payee: to, fen: fen}.lend(tx, e)
+	credit, lent := creditOf(tx, account)
+	if lent != nil {
+		return lent
+	}
+	flaw, lent := spent{secret: secret{account: string(account)}, credit: credit, payee: to, fen: fen}.lend(tx, e)
 	if flaw == NoFlaw {
 		return lent
 	}
 	return err
+}
+
+// creditOf is how far below zero an account may go: that of a credit card.
+func creditOf(tx *db.Tx, account ledger.AccountID) (int64, error) {
+	id, is := strings.CutPrefix(string(account), string(CreditAccount("")))
+	if !is {
+		return 0, nil
+	}
+	c, err := Get(tx, CardID(id))
+	if err != nil {
+		return 0, err
+	}
+	d, _, err := bankDataOf(tx, c)
+	return d.CreditLimit, err
 }
 
 // Recover takes what holders owe (Owed) from the money that has come to their
@@ -450,8 +468,12 @@ func recoverFrom(tx *db.Tx, account ledger.AccountID) error {
 	if err != nil {
 		return err
 	}
+	own, err := creditOf(tx, account) // rows of before may not say
+	if err != nil {
+		return err
+	}
 	b, err := ledger.BalanceOf(tx, account)
-	n := min(b.Available.Minor()+credit, fen)
+	n := min(b.Available.Minor()+max(credit, own), fen)
 	if err != nil || n <= 0 {
 		return err
 	}
