@@ -177,7 +177,11 @@ func (h *House) CompareDay(ctx context.Context, host string, day calendar.Date, 
 	if err != nil {
 		return reconcile.Report{}, fmt.Errorf("the switch's day %s with %s: %w", day, host, err)
 	}
-	return reconcile.Run(ctx, h.Store, reconcile.Day{Host: host, Day: day, Ours: reconcile.List(append(ours, more...)), File: file, Name: name})
+	r, err := reconcile.Run(ctx, h.Store, reconcile.Day{Host: host, Day: day, Ours: reconcile.List(append(ours, more...)), File: file, Name: name, Class: cardClass})
+	if err == nil {
+		err = h.learnCosts(ctx)
+	}
+	return r, err
 }
 
 // TakeStatement takes a bank statement (reconcile.Statement): payouts ordered

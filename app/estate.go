@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -8,10 +9,12 @@ import (
 	"koala/calendar"
 	"koala/internal/db"
 	"koala/merchant"
+	"koala/reconcile"
 	"koala/risk"
 	"koala/settlement"
 	"koala/settlement/fee"
 	"koala/switching"
+	"koala/switching/route"
 )
 
 // estate shows the merchants' terminals to the switch.
@@ -92,4 +95,24 @@ func (s spot) tell(f *risk.Fact) {
 	if f.At.Before(s.since.Add(movedTime)) {
 		f.Home = s.was
 	}
+}
+
+// costDays is how long what a host kept counts for what it costs.
+const costDays = 30
+
+// learnCosts tells the switch what the ways to issuers cost, by their files.
+func (h *House) learnCosts(ctx context.Context) error {
+	var known route.Costs
+	err := h.Store.Read(ctx, func(q *db.Query) error {
+		list, err := reconcile.CostsSince(q, calendar.Of(h.Store.Now(), calendar.Beijing).AddDays(-costDays))
+		for _, x := range list {
+			known = append(known, route.Cost(x))
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("what the ways to issuers cost: %w", err)
+	}
+	h.Switch.SetCosts(known)
+	return nil
 }

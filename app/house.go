@@ -28,6 +28,7 @@ import (
 	"koala/settlement"
 	"koala/slip"
 	"koala/switching"
+	"koala/switching/route"
 	"koala/transit"
 	"koala/transit/network"
 	"koala/tsm"
@@ -119,6 +120,9 @@ func (h *House) wire(ctx context.Context) (err error) {
 	if err := h.carryOver(ctx); err != nil {
 		return err
 	}
+	if err := h.learnCosts(ctx); err != nil {
+		return err
+	}
 	return h.Switch.Start(ctx)
 }
 
@@ -136,7 +140,7 @@ func (h *House) seed(tx *db.Tx) error {
 	if err := settlement.OpenHouse(tx); err != nil {
 		return err
 	}
-	if err := switching.SeedRoutes(tx); err != nil {
+	if err := route.Seed(tx); err != nil {
 		return err
 	}
 	if err := acquiring.CarryOver(tx); err != nil {

@@ -100,11 +100,22 @@ func readLine(text []byte, day calendar.Date, class ClassOf) (x Item, moves bool
 		return x, false, err
 	}
 	x = Item{RRN: r.RRN, Acquirer: r.Agent, TID: r.Terminal, STAN: r.Trace, Date: calendar.Of(at, calendar.Beijing), Kind: kind, State: Cleared,
-		Fen: r.Fen(), Fee: r.Payable - r.Receivable, Network: r.SwitchFee, Currency: money.CNY, At: at}
+		Fen: r.Fen(), Fee: r.Payable - r.Receivable, Network: r.SwitchFee, Currency: currencyOf(r.Currency()), At: at}
 	if class != nil {
 		x.Class = class(r.PAN)
 	}
 	return x, true, nil
+}
+
+// currencyOf is the currency of three digits of ISO 4217. The network's own money
+// needs none; one that the house does not keep stays as digits, which is as good
+// to tell it from ours.
+func currencyOf(digits string) money.Currency {
+	switch digits {
+	case "", "000", "156":
+		return money.CNY
+	}
+	return money.Currency(digits)
 }
 
 // sent reads MMDDhhmmss of Beijing: the last such moment before the end of the

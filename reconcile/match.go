@@ -39,6 +39,7 @@ type Result struct {
 	Differences           []Difference
 	Resolved              []string
 	Missed                []string
+	costs                 costs
 }
 
 // Match compares our transactions with a host's lines, both sorted by Key as
@@ -49,7 +50,7 @@ type Result struct {
 // a line of the same kind and reference again is a duplicate. What finds no
 // other half by reference is tried once more by Fallback, and against carried.
 func Match(ours, theirs iter.Seq2[Item, error], cutOff time.Time, carried Carried) (Result, error) {
-	m := matcher{cutOff: cutOff}
+	m := matcher{cutOff: cutOff, Result: Result{costs: costs{}}}
 	a, stopA := iter.Pull2(ours)
 	defer stopA()
 	b, stopB := iter.Pull2(theirs)
@@ -71,6 +72,7 @@ func Match(ours, theirs iter.Seq2[Item, error], cutOff time.Time, carried Carrie
 		}
 		for i := range t {
 			m.Theirs.add(&t[i])
+			m.costs.add(&t[i])
 		}
 		m.group(o, t)
 		if !m.Ours.sane() || !m.Theirs.sane() || len(m.Differences)+len(m.lonely)+len(m.unknown) > MaxExceptions {
@@ -194,7 +196,7 @@ func (m *matcher) duplicates(t []Item) (first []Item) {
 			continue
 		}
 		line := t[i]
-		m.differ(Difference{Type: DuplicateInFile, Theirs: &line, Gross: line.Fen, Fee: line.Fee, Network: line.Network})
+		m.differ(line.alone(DuplicateInFile))
 	}
 	return first
 }
@@ -213,12 +215,20 @@ func counterpart(x *Item, t []Item) int {
 	return found
 }
 
+// alone is a line of the file that has no other half.
+func (x *Item) alone(t Type) Difference {
+	d := Difference{Type: t, Theirs: x}
+	d.Gross, d.Fee, d.Network = x.owed()
+	return d
+}
+
 func (m *matcher) differ(d Difference) { m.Differences = append(m.Differences, d) }
 
 // pair compares two halves of one transaction.
 func (m *matcher) pair(o, t *Item) {
 	fen, fee, network := o.owed()
-	d := Difference{Gross: t.Fen - fen, Fee: t.Fee - fee, Network: t.Network - network}
+	theirFen, theirFee, theirNetwork := t.owed()
+	d := Difference{Gross: theirFen - fen, Fee: theirFee - fee, Network: theirNetwork - network}
 	switch {
 	case o.State == Declined:
 		d.Type = DeclinedCleared
@@ -256,7 +266,7 @@ func (m *matcher) leftovers(c Carried) {
 		t := &m.unknown[i]
 		o, id := waiting.take(t)
 		if o == nil {
-			m.differ(Difference{Type: MissingHere, Theirs: t, Gross: t.Fen, Fee: t.Fee, Network: t.Network})
+			m.differ(t.alone(MissingHere))
 			continue
 		}
 		m.pair(o, t)

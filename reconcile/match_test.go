@@ -55,7 +55,7 @@ func TestEveryDifference(t *testing.T) {
 		{"late", []Item{with(one("1", 100), func(x *Item) { x.At = noon.Add(11 * time.Hour) })}, nil, Late, -100},
 		{"reversed here", []Item{with(one("1", 100), func(x *Item) { x.State = Reversed })}, []Item{one("1", 100)}, ReversedCleared, 100},
 		{"declined here", []Item{with(one("1", 100), func(x *Item) { x.State = Declined })}, []Item{one("1", 100)}, DeclinedCleared, 100},
-		{"currency", []Item{one("1", 100)}, []Item{with(one("1", 100), func(x *Item) { x.Currency = "HKD" })}, CurrencyDiffers, 0},
+		{"currency", []Item{one("1", 100)}, []Item{with(one("1", 100), func(x *Item) { x.Currency = "344" })}, CurrencyDiffers, -100},
 		{"class", []Item{one("1", 100)}, []Item{with(one("1", 100), func(x *Item) { x.Class = "credit" })}, ClassDiffers, 0},
 		{"class not told", []Item{one("1", 100)}, []Item{with(one("1", 100), func(x *Item) { x.Class = "" })}, "", 0},
 		{"reversed on both sides", []Item{with(one("1", 100), func(x *Item) { x.State = Reversed })},

@@ -94,9 +94,10 @@ func (x *Item) currency() money.Currency {
 	return x.Currency
 }
 
-// owed is what the item adds to the host's debt in our books.
+// owed is what the item adds to the host's debt in the books, in fen: nothing of
+// what never stood, nor of what is in other money, whose rate nobody has told.
 func (x *Item) owed() (fen, fee, network int64) {
-	if x.State != Cleared {
+	if x.State != Cleared || x.currency() != money.CNY {
 		return 0, 0, 0
 	}
 	return x.Fen, x.Fee, x.Network
@@ -118,7 +119,12 @@ func (s *Sum) sane() bool {
 	return max(abs(s.Fen), abs(s.Fee), abs(s.Network)) <= money.MaxMinor/4
 }
 
-func (s *Sum) add(x *Item) { s.Count++; s.Fen += x.Fen; s.Fee += x.Fee; s.Network += x.Network }
+// add counts an item; one in other money adds no fen.
+func (s *Sum) add(x *Item) {
+	if s.Count++; x.currency() == money.CNY {
+		s.Fen, s.Fee, s.Network = s.Fen+x.Fen, s.Fee+x.Fee, s.Network+x.Network
+	}
+}
 
 // Type names what is wrong.
 type Type string
@@ -195,7 +201,7 @@ var Meanings = []Meaning{
 	{Late, "after the cut-off: expected in the next file", "过清算截止时间，应在次日文件中", Nobody, "wait for the next file", "等待次日文件", false, Nobody},
 	{ReversedCleared, "reversed here, cleared by the host", "我方已冲正，对方已清算", Desk, "give the amount back to the issuer; hold it on suspense until then", "退还发卡行，金额先挂账", true, Network},
 	{DeclinedCleared, "declined here, cleared by the host", "我方已拒绝，对方已清算", Desk, "give the amount back to the issuer; hold it on suspense until then", "退还发卡行，金额先挂账", true, Network},
-	{CurrencyDiffers, "the currencies differ", "币种不符", Desk, "ask the host to clear it in the right currency", "请对方按正确币种清算", true, Network},
+	{CurrencyDiffers, "the currencies differ", "币种不符", Desk, "ask the host to clear it in the right currency; hold the amount on suspense until then", "请对方按正确币种清算，金额先挂账", true, Network},
 	{ClassDiffers, "the kinds of card differ", "卡种不符", Desk, "check the card's range; hold the difference of the fee on suspense", "核对卡BIN，手续费差额挂账", true, Desk},
 	{StatementShort, "the bank received less than the file's net", "银行到账少于清算净额", Desk, "claim the rest from the host; it stands on suspense", "向对方追收差额，差额已挂账", false, Network},
 	{StatementMissing, "the bank's line is overdue", "银行未到账", Desk, "ask the bank and the host", "向银行和对方查询", false, BankRep},

@@ -26,7 +26,7 @@ type Host struct {
 	Fees       ledger.AccountID // what the issuer keeps, as our fee card has it
 	Network    ledger.AccountID // what the network keeps; empty: the same account as Fees
 	Bank       ledger.AccountID // where it pays
-	CutOff     time.Duration    // into the day, Beijing: later sales are in the next file; 0: none
+	CutOff     time.Duration    // into the day, Beijing: later sales are in the next file; 0: midnight
 	DueDays    int64            // calendar days after which the bank's line is overdue
 	FourEyes   int64            // fen: above it a second person signs
 }
@@ -41,6 +41,11 @@ func (h Host) Span(day calendar.Date) (from, to time.Time) {
 	}
 	return day.AddDays(-1).Start(calendar.Beijing).Add(h.CutOff), day.Start(calendar.Beijing).Add(h.CutOff)
 }
+
+// Straddle is how long before the end of a host's day a sale of ours may be one
+// of its next day (house rule): the host's clock is another one, and advices wait
+// for their turn. Such a sale is Late when the day's file does not have it.
+const Straddle = 15 * time.Minute
 
 // BankDesk is the host under which exceptions of the bank itself are kept.
 const BankDesk = "bank"
@@ -141,11 +146,8 @@ func run(ctx context.Context, store *db.Store, d Day) (Report, error) {
 		case err != nil || kept.Hash != "":
 			return kept, err
 		}
-		cutOff := time.Time{}
-		if h.CutOff > 0 {
-			_, cutOff = h.Span(d.Day)
-		}
-		found, err := Match(ours.All(), theirs.All(), cutOff, carried)
+		_, end := h.Span(d.Day)
+		found, err := Match(ours.All(), theirs.All(), end.Add(-Straddle), carried)
 		if err != nil {
 			return Report{}, err
 		}
@@ -206,6 +208,9 @@ func keep(tx *db.Tx, h Host, d Day, hash string, found Result) (Report, error) {
 	r := Report{Host: h.Name, Day: d.Day, Hash: hash, Ours: found.Ours, Theirs: found.Theirs, Matched: found.Matched,
 		Differs: int64(len(found.Differences)), At: tx.Now(), Due: d.Day.AddDays(int(h.DueDays) + 1).Start(calendar.Beijing).UTC()}
 	if err := insertRun(tx, r); err != nil {
+		return r, err
+	}
+	if err := found.costs.keep(tx, h.Name, d.Day); err != nil {
 		return r, err
 	}
 	for _, id := range found.Resolved {

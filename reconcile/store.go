@@ -94,6 +94,11 @@ var Schema = db.Schema{Owner: "reconcile", Steps: []string{
 		became TEXT NOT NULL,
 		why TEXT NOT NULL);
 	CREATE INDEX reconcile_audit_exception ON reconcile_audit (exception, id)`,
+	`CREATE TABLE reconcile_cost (
+		host TEXT NOT NULL, day TEXT NOT NULL, class TEXT NOT NULL,
+		upto BIGINT NOT NULL,        -- fen a sale; 0: any above the other rows'
+		n BIGINT NOT NULL, fen BIGINT NOT NULL, fee BIGINT NOT NULL, -- of issuer and network
+		PRIMARY KEY (host, day, class, upto)) /*without rowid*/`,
 }}
 
 func insertHost(tx *db.Tx, h Host) error {

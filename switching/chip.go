@@ -238,7 +238,7 @@ func (h *Host) takeChip(ctx context.Context, w *work, stan int) (string, error) 
 	if w.token, err = h.keys.Token(ctx, string(w.number)); err != nil {
 		return "", err
 	}
-	w.route, _ = h.routeOf(string(w.number))
+	w.route, _ = h.table.Load().Of(string(w.number))
 	if w.net == "203" && string(m.Get(60)[:2]) == w.kind.Type {
 		if code, err = h.repeated(ctx, w); err == nil && code == "" {
 			code, err = h.tap(ctx, w)
@@ -297,7 +297,7 @@ func (h *Host) load(ctx context.Context, w *work) (string, error) {
 		w.readChip(w.in.Get(55)) // the chip is the other card's
 		w.number, o.EMV = paying, w.chip.raw
 	}
-	if r, ok := h.routeOf(string(w.number)); !ok || r.Host != "" {
+	if r, ok := h.table.Load().Of(string(w.number)); !ok || r.Host != "" {
 		return h.refused(ctx, w, "57", "not a card of the house")
 	}
 	pin, code, err := h.pinBlock(ctx, w, hsm.LabelZone)

@@ -10,9 +10,9 @@ import (
 	"koala/internal/db"
 	"koala/internal/fail"
 	"koala/issuing"
-	"koala/issuing/points"
 	"koala/spec/iso8583"
 	"koala/switching/referral"
+	"koala/switching/route"
 	"koala/switching/telling"
 )
 
@@ -20,6 +20,11 @@ import (
 // asked is stored before it is sent, and whatever happens then ends in one
 // state: approved, declined, or unknown with a reversal on its way.
 func (h *Host) foreign(ctx context.Context, w *work, o *Txn) (string, error) {
+	ways := []route.Choice{{Host: w.route.Host}}
+	if o == nil { // what follows a sale goes where that went
+		ways = h.Ways(w.route, w.fen)
+		w.route.Host = ways[0].Host
+	}
 	if h.cfg.Peers[w.route.Host] == nil {
 		return h.refused(ctx, w, "91", "there is no way to the issuer's host")
 	}
@@ -62,6 +67,14 @@ func (h *Host) foreign(ctx context.Context, w *work, o *Txn) (string, error) {
 	}
 	answer, err := h.ask(ctx, w.txn, trace, m)
 	ctx = context.WithoutCancel(ctx) // what was asked gets its end whoever has left
+	for _, way := range ways[1:] {
+		if !errors.Is(err, ErrDown) { // a host that may have heard it keeps it
+			break
+		}
+		if answer, err = h.otherWay(ctx, w, way.Host); err != nil && !errors.Is(err, ErrDown) && !errors.Is(err, errSilent) {
+			return "", err
+		}
+	}
 	return h.concluded(ctx, w, o, answer, err)
 }
 
@@ -134,16 +147,6 @@ func (h *Host) conclude(tx *db.Tx, w *work, t Txn, o *Txn, what, last string) er
 		return err
 	}
 	return tell(tx, name, &t)
-}
-
-// standIn says whether the switch approves in a host's place: a sale with a chip
-// that asked to go online, up to the route's limit, when the host cannot be
-// reached; a sale that it keeps whenever the host has not taken it.
-func (h *Host) standIn(w *work, answer *iso8583.Message, asked error) bool {
-	if w.keeps() {
-		return asked != nil || telling.Read(telling.Advice, answer.Text(39)) == telling.Again
-	}
-	return errors.Is(asked, ErrDown) && w.kind.Name == "sale" && w.chip.here && w.chip.cid&0xC0 == 0x80 && !w.pin && w.fen <= w.route.StandIn
 }
 
 // keeps says that the message tells of goods that are given (an offline sale,
@@ -478,22 +481,4 @@ func (h *Host) forward(ctx context.Context, x Queued, t *Txn) (code string, err 
 		return "", err
 	}
 	return answer.Text(39), nil
-}
-
-// prepare has the bank look at a request. One for points holds no money.
-func (h *Host) prepare(ctx context.Context, w *work, o issuing.Online) (issuing.Prepared, error) {
-	p, err := h.bank.Prepare(ctx, o)
-	if w.kind.Name == "points" {
-		p = p.Inquiry()
-	}
-	return p, err
-}
-
-// decide has the bank decide, and takes the points of a sale for them.
-func (h *Host) decide(tx *db.Tx, w *work, t *Txn, p issuing.Prepared) (issuing.Decided, error) {
-	d, err := h.bank.Decide(tx, p)
-	if err == nil && w.kind.Name == "points" && d.Why == issuing.Approval && !d.Replayed {
-		err = domain(points.Spend(tx, t.RRN, string(d.Card), w.fen))
-	}
-	return d, err
 }

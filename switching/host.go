@@ -19,6 +19,7 @@ import (
 	"koala/ledger"
 	"koala/money"
 	"koala/spec/iso8583"
+	"koala/switching/route"
 	"koala/switching/tally"
 )
 
@@ -79,7 +80,8 @@ type Host struct {
 	cfg    Config
 
 	sessions sync.Map // TID to *session
-	table    atomic.Pointer[routes]
+	table    atomic.Pointer[route.Table]
+	costs    atomic.Pointer[route.Costs]
 	peers    sync.Map // name to *health
 	spec     *iso8583.Spec
 	works    sync.Pool

@@ -27,6 +27,7 @@ import (
 	"koala/spec/poskey"
 	"koala/spec/tlv"
 	"koala/switching"
+	"koala/switching/route"
 	"koala/wallet"
 )
 
@@ -96,7 +97,7 @@ func open(t testing.TB, inline bool, peers map[string]switching.Peer) *house {
 	h.connect(inline)
 	h.do(func(tx *db.Tx) error {
 		err := errors.Join(issuing.Seed(tx), issuing.SeedBank(tx), wallet.Open(tx, holder), settlement.Join(tx, shop, "Noodles"),
-			switching.SeedRoutes(tx), switching.SetRoute(tx, switching.Route{Prefix: "622588", Length: 16, Host: "FAR", Class: "debit", StandIn: 100_00}))
+			route.Seed(tx), route.Set(tx, route.Route{Prefix: "622588", Length: 16, Host: "FAR", Class: "debit", StandIn: 100_00}))
 		if err == nil {
 			_, err = wallet.Fund(tx, "start", holder, money.Fen(5000_00))
 		}

@@ -1,7 +1,6 @@
 package switching
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,131 +11,49 @@ import (
 
 	"koala/calendar"
 	"koala/internal/db"
-	"koala/issuing/bin"
 	"koala/issuing/points"
 	"koala/ledger"
 	"koala/spec/iso8583"
+	"koala/switching/route"
 	"koala/switching/telling"
 )
 
-// A Route says who decides about the cards of a range of numbers. The longest
-// prefix wins.
-type Route struct {
-	Prefix  string // digits
-	Length  int    // of the number; 0: any
-	Host    string // empty: our own bank
-	Class   string // fee class: debit, credit, prepaid
-	Foreign bool   // a card of another country: counted apart in settlement
-	StandIn int64  // fen that is approved, with a chip, when the host cannot be reached; 0: nothing
-	Source  string
-}
-
-// routes is the table in memory.
-type routes struct {
-	byPrefix map[string][]Route
-	longest  int
-}
-
-// routeOf finds the route of a card number.
-func (h *Host) routeOf(number string) (Route, bool) {
-	t := h.table.Load()
-	if t == nil {
-		return Route{}, false
-	}
-	for n := min(len(number), t.longest); n > 0; n-- {
-		var any Route
-		found := false
-		for _, r := range t.byPrefix[number[:n]] {
-			if r.Length == len(number) {
-				return r, true
-			}
-			if r.Length == 0 {
-				any, found = r, true
-			}
-		}
-		if found {
-			return any, true
-		}
-	}
-	return Route{}, false
-}
-
-// Routes lists the routes, from the prefix after the given.
-func Routes(q db.Reader, after string, limit int) (out []Route, err error) {
-	err = db.Each(q, func(scan func(...any) error) error {
-		var r Route
-		err := scan(&r.Prefix, &r.Length, &r.Host, &r.Class, &r.Foreign, &r.StandIn, &r.Source)
-		out = append(out, r)
-		return err
-	}, `SELECT prefix, length, host, class, abroad, standin, source FROM switching_route WHERE prefix > $1 ORDER BY prefix, length LIMIT $2`, after, max(limit, 1))
-	return out, err
-}
-
-// SetRoute writes a route; Reload makes the switch use it.
-func SetRoute(tx *db.Tx, r Route) error {
-	if err := r.check(); err != nil {
-		return err
-	}
-	_, err := tx.Exec(`INSERT INTO switching_route (prefix, length, host, class, abroad, standin, source) VALUES ($1, $2, $3, $4, $5, $6, $7)
-		ON CONFLICT (prefix, length) DO UPDATE SET host = excluded.host, class = excluded.class, abroad = excluded.abroad, standin = excluded.standin, source = excluded.source`,
-		r.Prefix, r.Length, r.Host, r.Class, r.Foreign, r.StandIn, r.Source)
-	return err
-}
-
-// classOf is the fee class of a range.
-func classOf(b bin.Range) string {
-	switch b.Type {
-	case "CC", "SCC":
-		return "credit"
-	case "PC":
-		return "prepaid"
-	}
-	return "debit"
-}
-
-// NetworkHost is the route of ranges whose list names no bank: the network knows
-// whose they are.
-const NetworkHost = "CUP"
-
-// seeded is the source of routes out of the published ranges.
-const seeded = "card_bins.csv"
-
-// SeedRoutes writes the routes of the published ranges where there are none:
-// the house's own numbers to its bank, every other bank's to a host that has
-// the bank's code as its name, those of no bank to NetworkHost.
-func SeedRoutes(tx *db.Tx) error {
-	var n int
-	if err := tx.QueryRow(`SELECT COUNT(*) FROM switching_route`).Scan(&n); err != nil || n > 0 {
-		return err
-	}
-	for _, b := range bin.All() {
-		r := Route{Prefix: b.Prefix, Length: b.Length, Host: cmp.Or(b.Bank, NetworkHost), Class: classOf(b), Source: seeded}
-		if b.House() && strings.HasPrefix(b.Prefix, bin.HousePrefix) {
-			r.Host = ""
-		}
-		if err := SetRoute(tx, r); err != nil {
-			return err
-		}
-	}
-	return SetRoute(tx, Route{Prefix: bin.HousePrefix, Class: "debit", Source: "the house's own numbers"})
-}
-
 // Reload reads the routes again.
 func (h *Host) Reload(ctx context.Context) error {
-	t := &routes{byPrefix: map[string][]Route{}}
-	err := h.store.Read(ctx, func(q *db.Query) error {
-		list, err := Routes(q, "", 1<<20)
-		for _, r := range list {
-			t.byPrefix[r.Prefix] = append(t.byPrefix[r.Prefix], r)
-			t.longest = max(t.longest, len(r.Prefix))
+	return h.store.Read(ctx, func(q *db.Query) error {
+		t, err := route.Load(q)
+		if err == nil {
+			h.table.Store(t)
 		}
 		return err
 	})
-	if err == nil {
-		h.table.Store(t)
-	}
-	return err
 }
+
+// Costs are those of SetCosts.
+func (h *Host) Costs() route.Costs {
+	if c := h.costs.Load(); c != nil {
+		return *c
+	}
+	return nil
+}
+
+// SetCosts tells the switch what the ways to issuers cost, by clearing files.
+func (h *Host) SetCosts(c route.Costs) { h.costs.Store(&c) }
+
+// Ways gives the ways to a card's issuer in the order in which they are tried for
+// a sale of an amount, fen.
+func (h *Host) Ways(r route.Route, fen int64) []route.Choice {
+	now := h.store.Now()
+	return r.Order(fen, h.Costs(), func(host string) bool { return h.cfg.Peers[host] != nil },
+		func(host string) bool {
+			since := h.health(host).outSince.Load()
+			return since != 0 && now.Sub(db.Moment(since)) < outFor
+		})
+}
+
+// outFor is how long a host that could not be reached stands behind the other
+// ways; then a sale tries it again.
+const outFor = 30 * time.Second
 
 // A Health is how an issuer's host does.
 type Health struct {
@@ -153,6 +70,7 @@ type Health struct {
 
 type health struct {
 	asked, answered, silent, down, lies, last, since atomic.Int64
+	outSince                                         atomic.Int64 // microseconds; 0: it was reached when it was asked last
 }
 
 func (h *Host) health(host string) *health {
@@ -198,6 +116,58 @@ func (h *Host) enqueue(tx *db.Tx, t *Txn, what string, sealed []byte) (trace int
 		VALUES ($1, $2, $3, $4, $5, $6, $7, 0, $8, '', $8, $8, $9) ON CONFLICT (tid, batch, stan, what) DO NOTHING`,
 		tx.NewSeq(), t.TID, t.Batch, t.STAN, t.Host, what, sealed, tx.Now().UnixMicro(), trace)
 	return trace, err
+}
+
+// reroute has another host asked about t: in the transaction, and in the queue
+// under a trace number of its own.
+func (h *Host) reroute(tx *db.Tx, t *Txn, host string, sealed []byte) (trace int, err error) {
+	trace = int(h.trace.Add(1)-1)%999_999 + 1
+	n, err := tx.Exec(`UPDATE switching_txn SET host = $4, changed = $6 WHERE tid = $1 AND batch = $2 AND stan = $3 AND state = $5`, t.TID, t.Batch, t.STAN, host, Sent, tx.Now().UnixMicro())
+	if err == nil && n == 1 {
+		n, err = tx.Exec(`UPDATE switching_queue SET host = $4, sealed = $5, trace = $6, due = $7, changed = $7 WHERE tid = $1 AND batch = $2 AND stan = $3 AND what = $8`,
+			t.TID, t.Batch, t.STAN, host, sealed, trace, tx.Now().UnixMicro(), telling.Asked)
+	}
+	if err == nil && n != 1 { // it was taken back meanwhile
+		err = fmt.Errorf("transaction %s: %w", t.RRN, ErrState)
+	}
+	return trace, err
+}
+
+// otherWay asks another host that reaches the same issuer, when nothing has left
+// for the one before: who is asked is stored before it is sent, as at first.
+func (h *Host) otherWay(ctx context.Context, w *work, host string) (*iso8583.Message, error) {
+	w.route.Host = host
+	sealed, code, err := h.template(ctx, w, w.in.MTI(), nil)
+	if err == nil && code != "" { // no key for PINs with that host
+		err = ErrDown
+	}
+	if err != nil {
+		return nil, err
+	}
+	trace := 0
+	err = h.unit(ctx, w, func(tx *db.Tx) (err error) {
+		trace, err = h.reroute(tx, w.txn, host, sealed)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	w.txn.Host = host
+	m, err := h.open(ctx, sealed)
+	if err != nil {
+		return nil, err
+	}
+	return h.ask(ctx, w.txn, trace, m)
+}
+
+// standIn says whether the switch approves in a host's place: a sale with a chip
+// that asked to go online, up to the route's limit, when the host cannot be
+// reached; a sale that it keeps whenever the host has not taken it.
+func (h *Host) standIn(w *work, answer *iso8583.Message, asked error) bool {
+	if w.keeps() {
+		return asked != nil || telling.Read(telling.Advice, answer.Text(39)) == telling.Again
+	}
+	return errors.Is(asked, ErrDown) && w.kind.Name == "sale" && w.chip.here && w.chip.cid&0xC0 == 0x80 && !w.pin && w.fen <= w.route.StandIn
 }
 
 // requeue changes what has to be done about t at its host.
@@ -381,9 +351,13 @@ func (h *Host) ask(ctx context.Context, t *Txn, trace int, m *iso8583.Message) (
 	x.asked.Add(1)
 	raw, err := peer.Ask(asking, wire)
 	ctx = context.WithoutCancel(ctx) // an answer that has come is read, however late it is by then
+	if !errors.Is(err, ErrDown) {
+		x.outSince.Store(0)
+	}
 	switch {
 	case errors.Is(err, ErrDown):
 		x.down.Add(1)
+		x.outSince.Store(h.store.Now().UnixMicro())
 		return nil, err
 	case err != nil:
 		x.silent.Add(1)

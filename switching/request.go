@@ -26,6 +26,7 @@ import (
 	"koala/spec/poskey"
 	"koala/spec/tlv"
 	"koala/switching/referral"
+	"koala/switching/route"
 	"koala/wallet"
 )
 
@@ -46,7 +47,7 @@ type request struct {
 	chip        chip
 	pin         bool
 	hash        string
-	route       Route
+	route       route.Route
 	token       string
 	judged      Judgement
 
@@ -414,7 +415,7 @@ func (h *Host) payer(ctx context.Context, w *work) (string, error) {
 		who, err = wallet.PayerOf(q, w.code, w.now)
 		return err
 	})
-	w.route = Route{Class: codeClass}
+	w.route = route.Route{Class: codeClass}
 	if err == nil {
 		w.token, err = h.keys.Token(ctx, "wallet:"+string(who))
 		return "", err

@@ -2,22 +2,23 @@ package switching_test
 
 import (
 	"errors"
+	"reflect"
 	"testing"
 
 	"koala/internal/db"
 	"koala/internal/proposal"
-	"koala/switching"
+	"koala/switching/route"
 )
 
 // TestRouteProposal: a route changes when two people have said so, once.
 func TestRouteProposal(t *testing.T) {
 	h := open(t, true, nil)
-	want := switching.Route{Prefix: "99887766", Class: "debit", StandIn: 10_00, Source: "staff"}
+	want := route.Route{Prefix: "99887766", Class: "debit", StandIn: 10_00, Source: "staff"}
 	var p proposal.Proposal
 	unit := func(f func(tx *db.Tx) error) error { return h.store.Write(ctx, f) }
 	propose := func() error {
 		return unit(func(tx *db.Tx) (err error) {
-			made, err := switching.ProposeRoute(tx, want, "lin", "a new range")
+			made, err := route.Propose(tx, want, "lin", "a new range")
 			if err == nil {
 				p = made
 			}
@@ -25,12 +26,12 @@ func TestRouteProposal(t *testing.T) {
 		})
 	}
 	confirm := func(by string) error {
-		return unit(func(tx *db.Tx) error { _, err := switching.ConfirmRoute(tx, p.ID, by); return err })
+		return unit(func(tx *db.Tx) error { _, err := route.Confirm(tx, p.ID, by); return err })
 	}
 	there := func() (yes bool) {
 		h.read(func(q *db.Query) error {
-			list, err := switching.Routes(q, "9988776", 1)
-			yes = len(list) == 1 && list[0] == want
+			list, err := route.List(q, "9988776", 1)
+			yes = len(list) == 1 && reflect.DeepEqual(list[0], want)
 			return err
 		})
 		return yes
@@ -44,7 +45,7 @@ func TestRouteProposal(t *testing.T) {
 	if err := confirm("lin"); !errors.Is(err, proposal.ErrSelf) || there() {
 		t.Errorf("by oneself: %v", err)
 	}
-	if err := unit(func(tx *db.Tx) error { _, err := proposal.Undo(tx, switching.RouteKind, p.ID, "lin"); return err }); err != nil {
+	if err := unit(func(tx *db.Tx) error { _, err := proposal.Undo(tx, route.Kind, p.ID, "lin"); return err }); err != nil {
 		t.Fatal(err)
 	}
 	if err := confirm("wang"); !errors.Is(err, proposal.ErrState) || there() {
@@ -64,7 +65,7 @@ func TestRouteProposal(t *testing.T) {
 		t.Errorf("none: %v", err)
 	}
 	want.Prefix = "x"
-	if err := propose(); !errors.Is(err, switching.ErrState) {
+	if err := propose(); !errors.Is(err, route.ErrRoute) {
 		t.Errorf("no route: %v", err)
 	}
 }

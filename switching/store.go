@@ -16,6 +16,7 @@ import (
 	"koala/money"
 	"koala/settlement"
 	"koala/switching/referral"
+	"koala/switching/route"
 	"koala/switching/single"
 )
 
@@ -114,7 +115,7 @@ var Schema = db.Schema{Owner: "switching", Steps: []string{
 	ALTER TABLE switching_terminal ADD COLUMN loaded BIGINT NOT NULL DEFAULT 0;
 	CREATE INDEX switching_txn_far ON switching_txn (shop, at) WHERE kind = 'tap' AND host <> '';
 	CREATE INDEX switching_difference_txn ON switching_difference (tid, batch, stan);
-	UPDATE switching_route SET host = '` + NetworkHost + `' WHERE host = '' AND source = '` + seeded + `' AND prefix NOT LIKE '` + bin.HousePrefix + `%'`,
+	UPDATE switching_route SET host = '` + route.Network + `' WHERE host = '' AND source = '` + route.Seeded + `' AND prefix NOT LIKE '` + bin.HousePrefix + `%'`,
 	referral.Step,
 	// A shop's transactions are those of the terminals that have stood there: an
 	// index by shop would cost every sale a page of its own.
@@ -128,7 +129,8 @@ var Schema = db.Schema{Owner: "switching", Steps: []string{
 		state TEXT NOT NULL, decider TEXT NOT NULL, at BIGINT NOT NULL, decided BIGINT NOT NULL);
 	CREATE UNIQUE INDEX switching_proposal_open ON switching_proposal (about) WHERE state = 'open'`,
 	points.Step,
-	proposal.Carry("switching_proposal", RouteKind, `'`+RouteKind+`:' || SUBSTR(about, 7)`), // "route 622202/16" before
+	proposal.Carry("switching_proposal", route.Kind, `'`+route.Kind+`:' || SUBSTR(about, 7)`), // "route 622202/16" before
+	route.Step,
 }}
 
 // inOrder has transactions lie in the order in which they came: what one commit

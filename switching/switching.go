@@ -11,8 +11,8 @@ package switching
 
 import (
 	"cmp"
+	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -20,8 +20,8 @@ import (
 	"koala/calendar"
 	"koala/internal/db"
 	"koala/internal/fail"
-	"koala/internal/proposal"
 	"koala/issuing"
+	"koala/issuing/points"
 	"koala/money"
 	"koala/settlement/fee"
 	"koala/switching/referral"
@@ -464,34 +464,20 @@ func newest(q db.Reader, tid string, limit int, where string, args []any) (out [
 // Desk is the house's desk for shops that call.
 func (h *Host) Desk() *referral.Desk { return referral.New(h.bank, h.keys) }
 
-// check refuses what is no route.
-func (r Route) check() error {
-	if r.Prefix == "" || len(r.Prefix) > 12 || strings.Trim(r.Prefix, "0123456789") != "" || len(r.Host) > 32 || r.StandIn < 0 {
-		return fmt.Errorf("route %q: %w", r.Prefix, ErrState)
+// prepare has the bank look at a request. One for points holds no money.
+func (h *Host) prepare(ctx context.Context, w *work, o issuing.Online) (issuing.Prepared, error) {
+	p, err := h.bank.Prepare(ctx, o)
+	if w.kind.Name == "points" {
+		p = p.Inquiry()
 	}
-	return nil
+	return p, err
 }
 
-// RouteKind is the kind of proposals about routes.
-const RouteKind = "route"
-
-// ProposeRoute keeps a route that another person has to confirm before the switch
-// goes by it.
-func ProposeRoute(tx *db.Tx, r Route, by, why string) (proposal.Proposal, error) {
-	if err := r.check(); err != nil {
-		return proposal.Proposal{}, err
+// decide has the bank decide, and takes the points of a sale for them.
+func (h *Host) decide(tx *db.Tx, w *work, t *Txn, p issuing.Prepared) (issuing.Decided, error) {
+	d, err := h.bank.Decide(tx, p)
+	if err == nil && w.kind.Name == "points" && d.Why == issuing.Approval && !d.Replayed {
+		err = domain(points.Spend(tx, t.RRN, string(d.Card), w.fen))
 	}
-	return proposal.Make(tx, fmt.Sprintf("%s:%s/%d", RouteKind, r.Prefix, r.Length), r, by, why)
-}
-
-// ConfirmRoute makes a proposed route; Reload makes the switch use it.
-func ConfirmRoute(tx *db.Tx, id, by string) (r Route, err error) {
-	p, err := proposal.Confirm(tx, RouteKind, id, by)
-	if err == nil {
-		err = p.Read(&r)
-	}
-	if err == nil {
-		err = SetRoute(tx, r)
-	}
-	return r, err
+	return d, err
 }

@@ -13,6 +13,7 @@ import (
 	"koala/money"
 	"koala/settlement"
 	"koala/switching/field"
+	"koala/switching/route"
 	"koala/switching/telling"
 	"koala/wallet"
 )
@@ -160,7 +161,7 @@ func (h *Host) lead(ctx context.Context, w *work) (code string, err error) {
 		return "", nil
 	}
 	var ok bool
-	if w.route, ok = h.routeOf(string(w.number)); !ok && w.kind.card && len(w.kind.Of) == 0 {
+	if w.route, ok = h.table.Load().Of(string(w.number)); !ok && w.kind.card && len(w.kind.Of) == 0 {
 		return h.refused(ctx, w, "15", "no route for this card")
 	}
 	w.token, err = h.keys.Token(ctx, string(w.number))
@@ -399,7 +400,7 @@ var happened = map[act]string{actVoid: "voided", actComplete: "completed", actRe
 
 // adopt has the message's row stand where its original stands.
 func (w *work) adopt(o *Txn) {
-	w.route = Route{Host: o.Host, Class: o.Class, Foreign: o.Foreign}
+	w.route = route.Route{Host: o.Host, Class: o.Class, Foreign: o.Foreign}
 	w.token = o.Token
 }
 

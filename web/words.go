@@ -394,6 +394,7 @@ var failuresZH = map[string]string{
 	"referral.call":              "卡号、有效期或金额不成立。",
 	"referral.differs":           "这次来电已按别的内容作过决定。",
 	"referral.state":             "该授权码已使用、已撤回或已过期。",
+	"route.shape":                "路由须有 1 至 12 位前缀；主机名至多 32 个字母或数字，不得重复；代授权限额不得为负。",
 	"proposal.not_found":         "没有这项提议。",
 	"proposal.state":             "该提议已复核或已撤回。",
 	"proposal.self":              "提议人不能复核自己的提议，须由另一人复核。",

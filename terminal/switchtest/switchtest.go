@@ -22,6 +22,7 @@ import (
 	"koala/settlement"
 	"koala/spec/emv"
 	"koala/switching"
+	"koala/switching/route"
 	"koala/wallet"
 )
 
@@ -116,7 +117,7 @@ func Open(t testing.TB, now time.Time) *Bank {
 		b.Store.Migrate(ctx, outbox.Schema, wallet.Schema, settlement.Schema, issuing.Schema, proposal.Schema, switching.Schema)))
 	b.Bank = issuing.NewBank(b.Store, b.Keys)
 	b.Write(func(tx *db.Tx) error {
-		return errors.Join(issuing.Seed(tx), issuing.SeedBank(tx), wallet.Open(tx, Holder), settlement.Join(tx, Shop, "Noodles"), switching.SeedRoutes(tx))
+		return errors.Join(issuing.Seed(tx), issuing.SeedBank(tx), wallet.Open(tx, Holder), settlement.Join(tx, Shop, "Noodles"), route.Seed(tx))
 	})
 	b.Host = switching.New(b.Store, b.Keys, b.Bank, Estate{}, switching.Config{Wait: 200 * time.Millisecond})
 	must(b.Host.Start(ctx))

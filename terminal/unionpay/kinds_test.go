@@ -18,6 +18,7 @@ import (
 	"koala/spec/purse"
 	"koala/switching"
 	"koala/switching/referral"
+	"koala/switching/route"
 	"koala/switching/single"
 	"koala/terminal/unionpay"
 )
@@ -60,8 +61,8 @@ func kindsBank(t *testing.T) (*bank, *yes) {
 		t.Fatal(err1, err2)
 	}
 	b.write(func(tx *db.Tx) error {
-		return errors.Join(switching.SetRoute(tx, switching.Route{Prefix: "622588", Length: 16, Host: "FAR", Class: "credit"}),
-			switching.SetRoute(tx, switching.Route{Prefix: "4", Length: 16, Host: "FAR", Class: "credit", Foreign: true}))
+		return errors.Join(route.Set(tx, route.Route{Prefix: "622588", Length: 16, Host: "FAR", Class: "credit"}),
+			route.Set(tx, route.Route{Prefix: "4", Length: 16, Host: "FAR", Class: "credit", Foreign: true}))
 	})
 	b.host = switching.New(b.store, b.keys, b.bank, estate{}, switching.Config{Peers: map[string]switching.Peer{"FAR": y}})
 	if err := b.host.Start(ctx); err != nil {

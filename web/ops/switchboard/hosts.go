@@ -1,6 +1,7 @@
 package switchboard
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -8,7 +9,9 @@ import (
 
 	"koala/internal/db"
 	"koala/switching"
+	"koala/switching/route"
 	"koala/web"
+	"koala/web/merchant/till"
 	"koala/web/ops/shell"
 )
 
@@ -16,6 +19,7 @@ import (
 type hostsView struct {
 	figures []web.Figure
 	hosts   web.Table
+	costs   web.Table
 	queue   web.Table
 	acts    []shell.Question
 }
@@ -63,6 +67,7 @@ func (d Deps) hosts(w http.ResponseWriter, r *http.Request) error {
 	if len(queue) > 0 {
 		v.figures[3].Tone = web.Warn
 	}
+	v.costs = costTable(ctx, d.Switch.Costs())
 	v.queue = web.Table{ID: "queue", NoCSV: true, Empty: words.NothingWaits, Head: []web.Column{{Name: words.Transaction}, {Name: words.Host}, {Name: words.What}, {Name: words.Attempts, Num: true}, {Name: words.NextTry, Num: true}, {Name: words.LastTry}, {Name: words.Since, Num: true}}}
 	for _, x := range queue {
 		word := map[string]web.Text{"reversal": words.Reversal, "advice": words.Advice, "notice": words.Notice}[x.What]
@@ -73,6 +78,23 @@ func (d Deps) hosts(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	return d.Desk.Show(w, r, web.Page{Title: words.HostsTitle, Lead: words.HostsLead, Here: atHosts}, hostsPage(v))
+}
+
+// costTable is what hosts keep of sales by kind of card and size.
+func costTable(ctx context.Context, list route.Costs) web.Table {
+	t := web.Table{ID: "costs", NoCSV: true, Empty: words.NoCosts, Head: []web.Column{{Name: words.Host}, {Name: words.Class}, {Name: words.Size, Num: true}, {Name: words.Count, Num: true}, {Name: words.Amount, Num: true}, {Name: words.Kept, Num: true}, {Name: words.Cost, Num: true}}}
+	for _, x := range list {
+		size := web.Plain(words.AnyAbove.In(ctx))
+		if x.Upto > 0 {
+			size = web.Plain("≤ " + web.Yuan(x.Upto))
+		}
+		cost := web.Plain(words.CostUnknown.In(ctx))
+		if ppm, known := (route.Costs{x}).Of(x.Host, x.Class, max(x.Upto, 1)); known {
+			cost = shell.Short(percent(ppm))
+		}
+		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{web.Mono(x.Host), web.Plain(till.Class(x.Class).In(ctx)), size, web.Count(x.Count), web.Money(x.Fen), web.Money(x.Fee), cost}})
+	}
+	return t
 }
 
 // mostActs bounds the questions of one page.

@@ -13,6 +13,7 @@ import (
 	"koala/money"
 	"koala/spec/pan"
 	"koala/switching"
+	"koala/switching/route"
 	"koala/web"
 	"koala/web/merchant/till"
 	"koala/web/ops/shell"
@@ -35,11 +36,15 @@ func (d Deps) routes(w http.ResponseWriter, r *http.Request) error {
 	if len(number) > 19 {
 		return fmt.Errorf("a card number of %d digits: %w", len(number), shell.ErrForm)
 	}
-	key := func(x switching.Route) string { return x.Prefix }
+	fen := int64(tryFen)
+	if a, err := money.ParseYuan(r.FormValue("amount")); err == nil && a.Sign() > 0 {
+		fen = a.Minor()
+	}
+	key := func(x route.Route) string { return x.Prefix }
 	v := routesView{}
 	var hosts []string
 	err := d.Desk.Store.Read(ctx, func(q *db.Query) error {
-		all, err := switching.Routes(q, "", 1<<20)
+		all, err := route.List(q, "", 1<<20)
 		if err != nil {
 			return err
 		}
@@ -49,16 +54,16 @@ func (d Deps) routes(w http.ResponseWriter, r *http.Request) error {
 			}
 		}
 		if number != "" {
-			v.answer, v.found = d.explain(ctx, all, number)
+			v.answer, v.found = d.explain(ctx, all, number, fen)
 		}
-		waits, err := proposal.Waiting(q, switching.RouteKind, shell.Rows)
+		waits, err := proposal.Waiting(q, route.Kind, shell.Rows)
 		if err == nil {
 			err = v.wait(ctx, waits)
 		}
 		if err != nil {
 			return err
 		}
-		rows := slices.DeleteFunc(slices.Clone(all), func(x switching.Route) bool {
+		rows := slices.DeleteFunc(slices.Clone(all), func(x route.Route) bool {
 			return pg.After != "" && x.Prefix <= pg.After || !strings.HasPrefix(x.Prefix, prefix) || host != "" && !strings.EqualFold(x.Host, host)
 		})
 		if len(rows) > pg.Limit { // a page never ends between two lengths of one prefix
@@ -70,7 +75,7 @@ func (d Deps) routes(w http.ResponseWriter, r *http.Request) error {
 		}
 		v.list.Table = routeTable(ctx, rows)
 		if len(rows) >= pg.Limit {
-			v.list.Table.Next = shell.NextOf(r, rows[:pg.Limit], pg, func(switching.Route) string { return key(rows[len(rows)-1]) })
+			v.list.Table.Next = shell.NextOf(r, rows[:pg.Limit], pg, func(route.Route) string { return key(rows[len(rows)-1]) })
 		}
 		return nil
 	})
@@ -80,13 +85,16 @@ func (d Deps) routes(w http.ResponseWriter, r *http.Request) error {
 	slices.Sort(hosts)
 	v.list.Filter = []web.Field{{Name: "prefix", Label: words.Prefix, Type: "search", Mode: "numeric", Value: prefix, Max: 12}, {Name: "host", Label: words.Host, Type: "search", Value: host, Max: 32}}
 	v.list.Acts = []shell.Question{routeQuestion(hosts)}
-	v.try = []web.Field{{Name: "number", Label: words.TryNumber, Hint: words.TryHint, Mode: "numeric", Max: 23}}
+	v.try = []web.Field{{Name: "number", Label: words.TryNumber, Hint: words.TryHint, Mode: "numeric", Max: 23}, {Name: "amount", Label: words.Amount, Mode: "decimal", Lead: "¥", Value: money.Fen(fen).Yuan(), Max: 12}}
 	if web.WantsCSV(r) {
 		return web.WriteCSV(w, r, v.list.Table)
 	}
 	w.Header().Set("Cache-Control", "no-store") // a card number may stand in the address
 	return d.Desk.Show(w, r, web.Page{Title: words.RoutesTitle, Lead: words.RoutesLead, Here: atRoutes}, routesPage(v))
 }
+
+// tryFen is the amount for which a number is tried when the form names none.
+const tryFen = 100_00
 
 func digits(s string) string {
 	return strings.Map(func(r rune) rune {
@@ -97,8 +105,8 @@ func digits(s string) string {
 	}, s)
 }
 
-func routeTable(ctx context.Context, list []switching.Route) web.Table {
-	t := web.Table{ID: "routes", Empty: words.NoRoutes, Head: []web.Column{{Name: words.Prefix}, {Name: words.Length, Num: true}, {Name: words.Host}, {Name: words.Class}, {Name: words.Abroad}, {Name: words.StandIn, Num: true}, {Name: words.Source}}}
+func routeTable(ctx context.Context, list []route.Route) web.Table {
+	t := web.Table{ID: "routes", Empty: words.NoRoutes, Head: []web.Column{{Name: words.Prefix}, {Name: words.Length, Num: true}, {Name: words.Host}, {Name: words.OtherWays}, {Name: words.Class}, {Name: words.Abroad}, {Name: words.StandIn, Num: true}, {Name: words.Source}}}
 	for _, x := range list {
 		length, limit, abroad := shell.None(), shell.None(), shell.None()
 		if x.Length > 0 {
@@ -110,9 +118,17 @@ func routeTable(ctx context.Context, list []switching.Route) web.Table {
 		if x.Foreign {
 			abroad = web.Status(ctx, web.Info, words.Yes)
 		}
-		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{web.Mono(x.Prefix), length, web.Plain(hostName(x.Host).In(ctx)), web.Plain(till.Class(x.Class).In(ctx)), abroad, limit, web.Plain(x.Source)}})
+		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{web.Mono(x.Prefix), length, web.Plain(hostName(x.Host).In(ctx)), otherWays(x), web.Plain(till.Class(x.Class).In(ctx)), abroad, limit, web.Plain(x.Source)}})
 	}
 	return t
+}
+
+// otherWays are the further hosts of a route.
+func otherWays(x route.Route) web.Cell {
+	if len(x.Ways) == 0 {
+		return shell.None()
+	}
+	return web.Mono(strings.Join(x.Ways, " "))
 }
 
 func routeQuestion(hosts []string) shell.Question {
@@ -123,13 +139,14 @@ func routeQuestion(hosts []string) shell.Question {
 	classes := []web.Option{{Value: "debit", Name: till.Class("debit")}, {Value: "credit", Name: till.Class("credit")}, {Value: "prepaid", Name: till.Class("prepaid")}}
 	return shell.Question{ID: "ask-route", Action: atRoutes, Open: words.SetRoute, Body: words.SetRouteBody, Icon: "plus", Receiver: "BIN", About: words.Affects,
 		Fields: []web.Field{{Name: "newprefix", Label: words.Prefix, Mode: "numeric", Required: true, Max: 12}, {Name: "length", Label: words.Length, Hint: words.LengthHint, Mode: "numeric", Max: 2},
-			{Name: "newhost", Label: words.Host, Type: "select", Options: options}, {Name: "class", Label: words.Class, Type: "select", Options: classes},
+			{Name: "newhost", Label: words.Host, Type: "select", Options: options}, {Name: "ways", Label: words.OtherWays, Hint: words.OtherWaysHint, Max: 99},
+			{Name: "class", Label: words.Class, Type: "select", Options: classes},
 			{Name: "standin", Label: words.StandIn, Hint: words.StandInHint, Mode: "decimal", Lead: "¥", Max: 10}}}
 }
 
 // propose keeps a route that another person confirms.
 func (d Deps) propose(w http.ResponseWriter, r *http.Request) error {
-	x := switching.Route{Prefix: digits(r.PostFormValue("newprefix")), Host: r.PostFormValue("newhost"), Class: r.PostFormValue("class"), Source: "staff"}
+	x := route.Route{Prefix: digits(r.PostFormValue("newprefix")), Host: r.PostFormValue("newhost"), Class: r.PostFormValue("class"), Source: "staff", Ways: strings.FieldsFunc(r.PostFormValue("ways"), func(c rune) bool { return c == ' ' || c == ',' })}
 	if x.Prefix == "" || !slices.Contains([]string{"debit", "credit", "prepaid"}, x.Class) {
 		return fmt.Errorf("a route: %w", shell.ErrForm)
 	}
@@ -151,20 +168,23 @@ func (d Deps) propose(w http.ResponseWriter, r *http.Request) error {
 	}
 	u, _ := web.Who(r.Context())
 	return d.Desk.Change(w, r, atRoutes, words.RouteProposed, shell.Deed{Act: shell.ActRoutePropose, Target: atRoutes, What: routeText(x)}, func(tx *db.Tx) error {
-		known, err := switching.Routes(tx, "", 1<<20)
+		known, err := route.List(tx, "", 1<<20)
 		if err != nil {
 			return err
 		}
-		if x.Host != "" && !slices.ContainsFunc(known, func(k switching.Route) bool { return k.Host == x.Host }) {
-			return fmt.Errorf("host %q of a route: %w", x.Host, shell.ErrForm)
+		for _, host := range x.Hosts() {
+			if host != "" && !slices.ContainsFunc(known, func(k route.Route) bool { return k.Host == host }) {
+				return fmt.Errorf("no route has a host %.32q: %w", host, shell.ErrForm)
+			}
 		}
-		_, err = switching.ProposeRoute(tx, x, u.Name, reason)
+		_, err = route.Propose(tx, x, u.Name, reason)
 		return err
 	})
 }
 
-func routeText(x switching.Route) string {
-	return fmt.Sprintf("%s/%d → %s, %s, %s", x.Prefix, x.Length, hostName(x.Host).EN, x.Class, web.Yuan(x.StandIn))
+func routeText(x route.Route) string {
+	hosts := strings.Join(append([]string{hostName(x.Host).EN}, x.Ways...), ", ")
+	return fmt.Sprintf("%s/%d → %s; %s, %s", x.Prefix, x.Length, hosts, x.Class, web.Yuan(x.StandIn))
 }
 
 // decide confirms a proposed route, which the switch then uses at once, or takes
@@ -173,9 +193,9 @@ func (d Deps) decide(w http.ResponseWriter, r *http.Request) error {
 	id, act := r.PathValue("id"), r.PathValue("act")
 	u, _ := web.Who(r.Context())
 	var p proposal.Proposal
-	var x switching.Route
+	var x route.Route
 	err := d.Desk.Store.Read(r.Context(), func(q *db.Query) (err error) {
-		p, err = proposal.Of(q, switching.RouteKind, id)
+		p, err = proposal.Of(q, route.Kind, id)
 		return err
 	})
 	if err == nil {
@@ -186,7 +206,7 @@ func (d Deps) decide(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("proposal of a route: %w", err)
 	case act == "undo":
 		return d.Desk.Change(w, r, atRoutes, words.ProposalUndone, shell.Deed{Act: shell.ActRouteUndo, Target: atRoutes, What: routeText(x)}, func(tx *db.Tx) error {
-			_, err := proposal.Undo(tx, switching.RouteKind, id, u.Name)
+			_, err := proposal.Undo(tx, route.Kind, id, u.Name)
 			return err
 		})
 	case act != "confirm":
@@ -194,7 +214,7 @@ func (d Deps) decide(w http.ResponseWriter, r *http.Request) error {
 	}
 	return d.Desk.Change(w, r, atRoutes+"?prefix="+x.Prefix, words.RouteSet, shell.Deed{Act: shell.ActRoute, Target: atRoutes, What: routeText(x)}, func(tx *db.Tx) error {
 		tx.After(func() { _ = d.Switch.Reload(context.WithoutCancel(r.Context())) }) // it reads the table again at its start anyway
-		_, err := switching.ConfirmRoute(tx, id, u.Name)
+		_, err := route.Confirm(tx, id, u.Name)
 		return err
 	})
 }
@@ -202,10 +222,10 @@ func (d Deps) decide(w http.ResponseWriter, r *http.Request) error {
 // wait shows the proposals that another person has to confirm, and what who looks
 // may do about them.
 func (v *routesView) wait(ctx context.Context, list []proposal.Proposal) error {
-	v.waiting = web.Table{ID: "proposals", NoCSV: true, Head: []web.Column{{Name: words.Prefix}, {Name: words.Length, Num: true}, {Name: words.Host}, {Name: words.Class}, {Name: words.StandIn, Num: true}, {Name: words.Proposer}, {Name: words.Reason}, {Name: words.At, Num: true}}}
+	v.waiting = web.Table{ID: "proposals", NoCSV: true, Head: []web.Column{{Name: words.Prefix}, {Name: words.Length, Num: true}, {Name: words.Host}, {Name: words.OtherWays}, {Name: words.Class}, {Name: words.StandIn, Num: true}, {Name: words.Proposer}, {Name: words.Reason}, {Name: words.At, Num: true}}}
 	u, _ := web.Who(ctx)
 	for _, p := range list {
-		var x switching.Route
+		var x route.Route
 		if err := p.Read(&x); err != nil {
 			return fmt.Errorf("proposal %s: %w", p.ID, err)
 		}
@@ -216,7 +236,7 @@ func (v *routesView) wait(ctx context.Context, list []proposal.Proposal) error {
 		if x.StandIn > 0 {
 			limit = web.Money(x.StandIn)
 		}
-		v.waiting.Rows = append(v.waiting.Rows, web.Row{Cells: []web.Cell{web.Mono(x.Prefix), length, web.Plain(hostName(x.Host).In(ctx)), web.Plain(till.Class(x.Class).In(ctx)), limit, web.Plain(p.By), shell.Written(p.Why), shell.At(p.At)}})
+		v.waiting.Rows = append(v.waiting.Rows, web.Row{Cells: []web.Cell{web.Mono(x.Prefix), length, web.Plain(hostName(x.Host).In(ctx)), otherWays(x), web.Plain(till.Class(x.Class).In(ctx)), limit, web.Plain(p.By), shell.Written(p.Why), shell.At(p.At)}})
 		if len(v.acts) >= 2*mostActs {
 			continue
 		}
@@ -230,14 +250,14 @@ func (v *routesView) wait(ctx context.Context, list []proposal.Proposal) error {
 }
 
 // explain says where a number would go and why.
-func (d Deps) explain(ctx context.Context, all []switching.Route, number string) (out []web.Line, found bool) {
+func (d Deps) explain(ctx context.Context, all []route.Route, number string, fen int64) (out []web.Line, found bool) {
 	add := func(t web.Text, value string) { out = append(out, web.Line{Text: t, Value: value}) }
 	if n, err := pan.Parse(number); err != nil {
 		add(words.BadNumber, "")
 	} else {
 		add(words.GoodNumber, n.Masked())
 	}
-	var best switching.Route
+	var best route.Route
 	for _, x := range all {
 		if !strings.HasPrefix(number, x.Prefix) {
 			continue
@@ -266,13 +286,34 @@ func (d Deps) explain(ctx context.Context, all []switching.Route, number string)
 		out = append(out, web.Line{Text: words.OwnDecides, Value: words.OwnBank.In(ctx), Total: true})
 		return out, true
 	}
-	here := slices.ContainsFunc(d.Switch.Peers(), func(h switching.Health) bool { return h.Host == best.Host })
+	ways := d.Switch.Ways(best, fen)
+	here := slices.ContainsFunc(d.Switch.Peers(), func(h switching.Health) bool { return h.Host == ways[0].Host })
 	if !here {
 		add(words.NoWay, "91")
+	}
+	for _, w := range ways {
+		if len(best.Ways) > 0 {
+			add(words.WayCosts.F(w.Host), costText(ctx, w))
+		}
 	}
 	if best.StandIn > 0 {
 		add(words.StandsIn, web.Yuan(best.StandIn))
 	}
-	out = append(out, web.Line{Text: words.GoesTo, Value: best.Host, Total: true})
+	out = append(out, web.Line{Text: words.GoesTo, Value: ways[0].Host, Total: true})
 	return out, true
 }
+
+// costText is what a way costs, and whether it is out of reach.
+func costText(ctx context.Context, c route.Choice) string {
+	text := words.CostUnknown.In(ctx)
+	if c.Known {
+		text = percent(c.PPM)
+	}
+	if c.Down {
+		text += ", " + words.OutOfReach.In(ctx)
+	}
+	return text
+}
+
+// percent writes millionths as a percentage with three decimals.
+func percent(ppm int64) string { return fmt.Sprintf("%d.%03d%%", ppm/10_000, ppm%10_000/10) }

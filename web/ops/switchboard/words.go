@@ -12,8 +12,21 @@ var words = struct {
 	SetRoute, SetRouteBody, Shop, ShopID, Silent, Since, Slowest, Source, StandIn, StandInHint, StandsIn, State, StoodIn, Terminal, Title, Transaction,
 	TryHint, TryIt, TryNumber, Unreached, Up, Used, UsedNote, Waits, WaitsNote, Ways, WaysNote, What, WillSend, WrongAnswers, Yes,
 	BadCall, CallDecided, Calls, CallsLead, Confirm, Expiry, ExpiryHint, GoodUntil, NoCalls, Note, Operator, Proposer, ProposalUndone, Reason, RouteProposed,
-	TakeCall, TakeCallBody, Taken, TakenBack, TakeBack, TakeBackBody, TypeNumber, UndoBody, UndoIt, VoiceCode, Waiting, WaitingLead, Quarrel, SaySo web.Text
+	TakeCall, TakeCallBody, Taken, TakenBack, TakeBack, TakeBackBody, TypeNumber, UndoBody, UndoIt, VoiceCode, Waiting, WaitingLead, Quarrel, SaySo,
+	AnyAbove, Cost, CostUnknown, Costs, CostsLead, Kept, NoCosts, OtherWays, OtherWaysHint, OutOfReach, Size, WayCosts web.Text
 }{
+	AnyAbove:       web.Text{ZH: "更大", EN: "larger"},
+	Cost:           web.Text{ZH: "成本", EN: "Cost"},
+	CostUnknown:    web.Text{ZH: "尚不知", EN: "not known yet"},
+	Costs:          web.Text{ZH: "线路成本", EN: "What the ways cost"},
+	CostsLead:      web.Text{ZH: "按最近三十天清算文件中扣留的手续费（发卡方与网络），至少二十笔才算已知。有几条线路的卡走最便宜的通路；有一条成本未知时按路由所列顺序。", EN: "What hosts kept in the clearing files of the last thirty days, issuer and network together; known from twenty sales on. Cards with several ways take the cheapest that can be reached; while the cost of one is unknown, the order of the route."},
+	Kept:           web.Text{ZH: "扣留", EN: "Kept"},
+	NoCosts:        web.Text{ZH: "还没有清算文件。对账一天之后这里会有数字。", EN: "No clearing file yet. The first reconciled day brings figures."},
+	OtherWays:      web.Text{ZH: "其他线路", EN: "Other ways"},
+	OtherWaysHint:  web.Text{ZH: "到同一发卡方的其他主机，用空格分开，最多三个；前一条不通时依次使用。", EN: "further hosts that reach the same issuer, with blanks between, at most three; tried in turn when the one before cannot be reached"},
+	OutOfReach:     web.Text{ZH: "刚才不通", EN: "out of reach a moment ago"},
+	Size:           web.Text{ZH: "单笔金额", EN: "Size of a sale"},
+	WayCosts:       web.Text{ZH: "线路 %[1]s 的成本", EN: "The way by %[1]s costs"},
 	Quarrel:        web.Text{ZH: "争议", EN: "Dispute"},
 	SaySo:          web.Text{ZH: "登记发卡方通知", EN: "enter the issuer’s notice"},
 	Abroad:         web.Text{ZH: "境外", EN: "Abroad"},
