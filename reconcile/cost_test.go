@@ -24,7 +24,9 @@ func TestCosts(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, s *db.Store) {
 		err := s.Migrate(t.Context(), Schema)
 		if err == nil {
-			err = s.Write(t.Context(), func(tx *db.Tx) error { return errors.Join(c.keep(tx, "CMB", day), c.keep(tx, "CMB", day.AddDays(1)), c.keep(tx, "CMB", day.AddDays(-1))) })
+			err = s.Write(t.Context(), func(tx *db.Tx) error {
+				return errors.Join(c.keep(tx, "CMB", day), c.keep(tx, "CMB", day.AddDays(1)), c.keep(tx, "CMB", day.AddDays(-1)))
+			})
 		}
 		var got []Cost
 		if err == nil {

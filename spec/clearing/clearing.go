@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"koala/spec/pan"
 )
@@ -134,6 +135,30 @@ var layout = [...]column{
 
 // Width is the bytes of the 33 columns with the spaces between them.
 const Width = 252 + 32
+
+// Where the currency stands in Rest: behind other data (14) and the acquirer's
+// first seven own columns (sender's and receiver's clearing institutions 11 and
+// 11, reversed 1, voided 1, settlement day 4, session 2, the shop's name 40), as
+// masget ACOMADatas.java has them (COMA, 6.2.1).
+const currencyAt = 14 + 1 + 11 + 1 + 11 + 1 + 1 + 1 + 1 + 1 + 4 + 1 + 2 + 1 + 40 + 1
+
+// Currency is the transaction's, three digits of ISO 4217, when the line has the
+// acquirer's own columns; empty when it does not tell.
+func (r Record) Currency() string {
+	const end = currencyAt + 3
+	if len(r.Rest) < end || r.Rest[currencyAt-1] != ' ' || len(r.Rest) > end && r.Rest[end] != ' ' || !allDigits([]byte(r.Rest[currencyAt:end])) {
+		return ""
+	}
+	return r.Rest[currencyAt:end]
+}
+
+// SetCurrency writes the currency, three digits, where Currency reads it: the own
+// columns before it that the line does not have are left blank.
+func (r *Record) SetCurrency(digits string) {
+	const end = currencyAt + 3
+	rest := r.Rest + strings.Repeat(" ", max(end-len(r.Rest), 0))
+	r.Rest = rest[:currencyAt] + digits + rest[end:]
+}
 
 // MaxLine bounds a line with an institution's own columns.
 const MaxLine = 2_048

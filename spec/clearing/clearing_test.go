@@ -89,6 +89,24 @@ func TestKinds(t *testing.T) {
 	}
 }
 
+// TestCurrency: it stands behind other data and seven own columns.
+func TestCurrency(t *testing.T) {
+	own := strings.Join([]string{"other data    ", "48021000   ", "03080000   ", " ", " ", "0916", "01", strings.Repeat("x", 40), "156", "000000000"}, " ")
+	for rest, want := range map[string]string{"": "", "short": "", own: "156", own[:95]: "156", own[:94]: "", own[:92] + "15x" + own[95:]: "", own[:91] + "x" + own[92:]: "", own[:95] + "6": ""} {
+		r := clearing.Record{Rest: rest}
+		if got := r.Currency(); got != want {
+			t.Errorf("%q: %q, want %q", rest, got, want)
+		}
+		r.SetCurrency("344")
+		if got := r.Currency(); got != "344" && rest != own[:91]+"x"+own[92:] && rest != own[:95]+"6" {
+			t.Errorf("%q: set, it is %q", rest, got)
+		}
+		if len(rest) > 95 && r.Rest[95:] != rest[95:] {
+			t.Errorf("%q: what stands behind it changed", rest)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(sale()))
 	f.Add([]byte(sale() + " 0123456789ABCD more"))
