@@ -150,3 +150,83 @@ func TestWrittenIsRead(t *testing.T) {
 		}
 	})
 }
+
+// TestKeptRowsAndLostBatches: what a batch kept that was undone is nowhere, in
+// memory neither; what a batch kept whose answer was lost stands.
+func TestKeptRowsAndLostBatches(t *testing.T) {
+	for _, inline := range []bool{true, false} {
+		dbtest.EachConfig(t, func(t *testing.T, cfg db.Config) {
+			cfg.Inline = inline
+			f := &plan{before: map[int]bool{3: true, 4: true, 9: true}, after: map[int]bool{6: true}}
+			cfg.Faults = f
+			s, err := db.Open(ctx, cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			withTally(t, s)
+			if err := s.Migrate(ctx, keptSchema); err != nil {
+				t.Fatal(err)
+			}
+			want := map[string]int64{}
+			for i := range 14 {
+				id := fmt.Sprint("sum", i%3)
+				err := s.Write(ctx, func(tx *db.Tx) error {
+					n, err := sumOf(tx, id)
+					if err == nil && n != want[id] {
+						t.Errorf("unit %d reads %d of %s, want %d", i, n, id, want[id])
+					}
+					return errors.Join(err, tx.Keep("kept_sum", "id, n, last", id, n+1, fmt.Sprint(i)))
+				})
+				if err == nil || errors.Is(err, db.ErrUnknown) {
+					want[id]++
+				} else if !errors.Is(err, db.ErrNotSaved) {
+					t.Error(err)
+				}
+				if n := count(t, s, `SELECT COALESCE(MAX(n), 0) FROM kept_sum WHERE id = $1`, id); n != want[id] {
+					t.Errorf("after unit %d %s is %d, want %d", i, id, n, want[id])
+				}
+			}
+			if f.n < 14 {
+				t.Errorf("%d commits", f.n)
+			}
+		})
+	}
+}
+
+// TestKeptValuesThatDoNotFit: a value that the store does not keep fails its unit
+// alone, and the row of the unit before it stands whole.
+func TestKeptValuesThatDoNotFit(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, s *db.Store) {
+		if err := s.Migrate(ctx, keptSchema); err != nil {
+			t.Fatal(err)
+		}
+		release, blocked := db.BlockWriter(s)
+		<-blocked
+		var all sync.WaitGroup
+		for i := range 20 {
+			all.Go(func() {
+				var last any = fmt.Sprint(i)
+				if i%2 == 1 {
+					last = "\x00"
+				}
+				err := s.Write(ctx, func(tx *db.Tx) error {
+					n, err := sumOf(tx, "sum")
+					_ = tx.Keep("kept_sum", "id, n, last", "sum", n+1, last) // the unit fails all the same
+					return err
+				})
+				if bad := i%2 == 1; bad != errors.Is(err, db.ErrText) || !bad && err != nil {
+					t.Errorf("unit %d: %v", i, err)
+				}
+			})
+		}
+		for db.Queued(s) < 20 {
+			runtime.Gosched()
+		}
+		close(release)
+		all.Wait()
+		if n := count(t, s, `SELECT n FROM kept_sum WHERE id = 'sum'`); n != 10 {
+			t.Errorf("%d, want 10", n)
+		}
+	})
+}

@@ -8,14 +8,17 @@ import (
 	"koala/money"
 )
 
+// most is what 12 digits hold, fen.
+const most = 999_999_999_999
+
 // Balance is field 54: account type 10, amount type 02, currency 156, sign C or D,
-// 12 digits of fen.
+// 12 digits of fen. A balance beyond them is shown as the most that they hold.
 func Balance(a money.Amount) string {
 	sign := 'C'
 	if a.Sign() < 0 {
 		sign, a = 'D', a.Neg()
 	}
-	return fmt.Sprintf("1002156%c%012d", sign, a.Minor())
+	return fmt.Sprintf("1002156%c%012d", sign, min(a.Minor(), most))
 }
 
 // Scheme names the scheme of a foreign card by the beginning of its number

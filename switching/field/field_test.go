@@ -7,7 +7,8 @@ import (
 )
 
 func TestBalance(t *testing.T) {
-	for fen, want := range map[int64]string{0: "1002156C000000000000", 123_45: "1002156C000000012345", -1: "1002156D000000000001"} {
+	for fen, want := range map[int64]string{0: "1002156C000000000000", 123_45: "1002156C000000012345", -1: "1002156D000000000001",
+		most: "1002156C999999999999", most + 1: "1002156C999999999999", -money.MaxMinor: "1002156D999999999999"} {
 		if got := Balance(money.Fen(fen)); got != want {
 			t.Errorf("%d: %s, want %s", fen, got, want)
 		}
