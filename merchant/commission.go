@@ -175,8 +175,9 @@ func (e *earning) line(c Charge) ([]Share, error) {
 }
 
 // parts is what each agent is given: the commission of what the day's net fee is
-// then, less the sum of its rows. With fees that rise nobody gives back, with
-// fees that fall nobody is given more.
+// then, less the sum of its rows, so nobody comes to less than nothing. A fen may
+// go the other way than the fee, from one agent to another: the largest remainders
+// change.
 func (e *earning) parts(c Charge, line []Share, was int64) ([]Part, error) {
 	// Below zero: what is undone came before what it undoes.
 	parts, err := Commission(line, money.Fen(max(0, was+c.Net.Minor())))
@@ -189,13 +190,7 @@ func (e *earning) parts(c Charge, line []Share, was int64) ([]Part, error) {
 	}
 	parts = parts[:len(line)] // the house is last, and keeps the rest
 	for i, p := range parts {
-		by := p.Amount.Minor() - has[p.Agent]
-		if c.Net.Sign() < 0 {
-			by = min(by, 0)
-		} else {
-			by = max(by, 0)
-		}
-		parts[i].Amount = money.Fen(by)
+		parts[i].Amount = p.Amount.Sub(money.Fen(has[p.Agent]))
 	}
 	return parts, nil
 }

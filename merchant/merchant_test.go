@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,7 +17,6 @@ import (
 	"koala/internal/clock"
 	"koala/internal/db"
 	"koala/internal/db/dbtest"
-	"koala/internal/outbox"
 	"koala/ledger"
 	"koala/merchant"
 	"koala/settlement"
@@ -39,9 +39,16 @@ type house struct {
 	store *db.Store
 	now   *clock.Virtual
 	desk  *merchant.Desk
+	close func()
 }
 
 func open(t tester, cfg db.Config) *house {
+	t.Helper()
+	return openWith(t, cfg, merchant.Schema)
+}
+
+// openBare opens a store without the package's tables.
+func openBare(t tester, cfg db.Config) *house {
 	t.Helper()
 	h := &house{tester: t, now: clock.NewVirtual(noon)}
 	cfg.Clock, cfg.Inline, cfg.Rand = h.now, true, clock.Random(1)
@@ -54,10 +61,8 @@ func open(t tester, cfg db.Config) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { book.Close(); h.store.Close() })
-	if err := h.store.Migrate(ctx, outbox.Schema, settlement.Schema, merchant.Schema); err != nil {
-		t.Fatal(err)
-	}
+	h.close = sync.OnceFunc(func() { book.Close(); h.store.Close() })
+	t.Cleanup(h.close)
 	h.desk = &merchant.Desk{Store: h.store,
 		Seal: func(_ context.Context, plain []byte) ([]byte, error) { return append([]byte("sealed:"), plain...), nil },
 		Token: func(_ context.Context, number string) (string, error) {
