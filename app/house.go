@@ -97,6 +97,7 @@ func (h *House) wire(ctx context.Context) (err error) {
 		return err
 	}
 	h.Outbox = outbox.Open(h.Store)
+	settlement.RememberSplits(h.Store)
 	h.Desk = &customer.Desk{Store: h.Store, Seal: h.Keys.Seal, Salt: cfg.Rand}
 	h.Bank = issuing.NewBank(h.Store, h.Keys)
 	h.Acquiring = acquiring.NewOffice(h.Store, h.Keys, h.Bank, elements)

@@ -1,10 +1,12 @@
 package settlement
 
 import (
+	"errors"
 	"fmt"
 
 	"koala/internal/db"
 	"koala/ledger"
+	"koala/settlement/split"
 )
 
 // Check proves, payee by payee, that every item is in one closing and no
@@ -14,7 +16,8 @@ func Check(q db.Reader) (wrong []string, err error) {
 	for s := (span{once: true}); ; {
 		all, err := payeesOf(q, s)
 		if err != nil || len(all) == 0 {
-			return orphans(q, wrong, err)
+			parts, err2 := split.Check(q)
+			return orphans(q, append(wrong, parts...), errors.Join(err, err2))
 		}
 		first, last := all[0].p.id, all[len(all)-1].p.id
 		terms, err := termsAmong(q, first, last)
@@ -51,7 +54,7 @@ func orphans(q db.Reader, wrong []string, err error) ([]string, error) {
 // checkPayee follows one payee from its first closing.
 func checkPayee(q db.Reader, p *payee, terms []Terms) (wrong []string, err error) {
 	say := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
-	pr := newPricer()
+	pr := newPricer(q)
 	pr.of(terms)
 	at, kept, reserve := int64(0), int64(0), int64(0)
 	some, err := inOrder(q, `payee = $1`, p.id)

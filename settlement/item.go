@@ -6,10 +6,12 @@ import (
 	"strings"
 	"time"
 
+	"koala/calendar"
 	"koala/internal/db"
 	"koala/ledger"
 	"koala/money"
 	"koala/settlement/fee"
+	"koala/settlement/split"
 )
 
 // Capture keeps c: once, however often it is delivered. Another body under a
@@ -17,8 +19,40 @@ import (
 func Capture(tx *db.Tx, c Item) error { return CaptureAll(tx, []Item{c}) }
 
 // CaptureAll keeps items as Capture does, all or none; many take one statement
-// together.
+// together. What a payee with a standing split sells is divided (SetSplit).
 func CaptureAll(tx *db.Tx, items []Item) error {
+	having, err := split.Having(tx)
+	if err != nil {
+		return err
+	}
+	whole, has := items, false
+	for i := range items {
+		c := &items[i]
+		if i == 0 || items[i-1].Payee != c.Payee {
+			if has, err = having(c.Payee); err != nil {
+				return err
+			}
+		}
+		parted := false
+		if has {
+			if err = c.check(); err == nil {
+				parted, err = divided(tx, *c)
+			}
+		}
+		switch {
+		case err != nil:
+			return err
+		case parted && len(whole) == len(items):
+			whole = append([]Item{}, items[:i]...)
+		case !parted && len(whole) < len(items):
+			whole = append(whole, *c)
+		}
+	}
+	return captureWhole(tx, whole)
+}
+
+// captureWhole keeps items that are not divided, or are parts.
+func captureWhole(tx *db.Tx, items []Item) error {
 	var joined []any
 	rows := make([]any, 0, len(items)*itemWidth)
 	for i := range items {
@@ -30,7 +64,7 @@ func CaptureAll(tx *db.Tx, items []Item) error {
 			c.At = tx.Now()
 		}
 		rows = append(rows, c.Payee, tx.NewSeq(), c.Ref, c.Kind, string(c.Card), c.Issuer, c.Amount.Minor(), c.At.UnixMicro(),
-			tx.Now().UnixMicro(), micros(c.SaleAt), c.Remains.Minor(), c.whole, c.lo, c.share)
+			tx.Now().UnixMicro(), micros(c.SaleAt), c.Remains.Minor(), c.whole, c.lo, c.share, c.priced)
 		if i == 0 || items[i-1].Payee != c.Payee || items[i-1].Issuer != c.Issuer {
 			if err := c.accounts(tx); err != nil {
 				return err
@@ -57,7 +91,7 @@ func (c *Item) check() error {
 	back := c.Amount.Sign() < 0
 	switch {
 	case c.Ref == "", len(c.Ref) > MaxRef, c.Payee == "", len(c.Payee) > MaxPayee, c.Amount.IsZero(), c.Amount.Currency() != money.CNY,
-		max(c.Amount.Minor(), -c.Amount.Minor()) > fee.MaxSale, !c.Card.Valid(), len(c.Issuer) > MaxPayee,
+		max(c.Amount.Minor(), -c.Amount.Minor()) > fee.MaxSale, !c.Card.Valid(), len(c.Issuer) > MaxPayee, len(c.Sale) > MaxRef,
 		!back && (!c.SaleAt.IsZero() || !c.Remains.IsZero()),
 		back && !c.Remains.IsZero() && c.Remains.Minor() < max(-c.Amount.Minor(), c.whole), c.Remains.Minor() > fee.MaxSale:
 		return fmt.Errorf("capture %q: %w", c.Ref, ErrItem)
@@ -84,7 +118,7 @@ func (c *Item) same(tx *db.Tx) error {
 		return fmt.Errorf("capture %s: %w", c.Ref, err)
 	}
 	if known.Payee != c.Payee || known.Kind != c.Kind || known.Amount != c.Amount || known.Card != c.Card || known.Issuer != c.Issuer ||
-		known.Remains.Minor() != c.Remains.Minor() || known.whole != c.whole || known.lo != c.lo || known.share != c.share {
+		known.Remains.Minor() != c.Remains.Minor() || known.whole != c.whole || known.lo != c.lo || known.share != c.share || known.priced != c.priced {
 		return fmt.Errorf("capture %s: %w", c.Ref, ErrDiffers)
 	}
 	return nil
@@ -93,63 +127,102 @@ func (c *Item) same(tx *db.Tx) error {
 // Payable is the account on which a payee's earnings wait.
 func Payable(payee string) ledger.AccountID { return ledger.AccountID("payable." + payee) }
 
-// A Share is what one receiver gets of a split sale: fixed fen, or basis
-// points of what the fixed shares leave.
-type Share struct {
-	Payee string
-	Fixed money.Amount
-	BP    int64
-}
+// A Share is what one receiver gets of a split sale; a Split is all of them.
+type (
+	Share = split.Share
+	Split = split.Split
+)
 
-// A Split divides one sale among receivers. The fee is divided as the money
-// is, or borne by one of them.
-type Split struct {
-	Shares []Share
-	Bearer string // empty: the fee is divided
-}
+// DatedSplit is a standing split from a day on; one without shares ends another.
+type DatedSplit = split.Dated
 
-// maxShares bounds a split.
-const maxShares = 20
-
-// Divide divides an amount: fixed shares first, the rest by basis points that
-// sum to 10,000, by largest remainder.
-func (s Split) Divide(whole money.Amount) ([]money.Amount, error) {
-	rest, weights, bps, bearer := whole, make([]int64, len(s.Shares)), int64(0), s.Bearer == ""
-	for i, x := range s.Shares {
-		if x.Payee == "" || x.BP < 0 || x.Fixed.Sign() < 0 || (x.BP > 0) == (x.Fixed.Sign() > 0) {
-			return nil, fmt.Errorf("share %d: %w", i+1, ErrSplit)
+// SetSplit keeps a standing split that begins today or on a day to come: every
+// sale that a payee has from then on is divided when it is captured, of the
+// receivers each its share, and what they leave stays with the payee. The fee is
+// that of the whole, by the terms of the payee; it is divided too, or has a
+// bearer. A split without shares ends the one before.
+func SetSplit(tx *db.Tx, payee string, since calendar.Date, s Split) error {
+	if since.Before(calendar.Of(tx.Now(), calendar.Beijing)) {
+		return fmt.Errorf("standing split of %s from %s: %w", payee, since, ErrSplit)
+	}
+	if _, err := payeeOf(tx, payee); err != nil {
+		return err
+	}
+	for _, x := range s.Shares {
+		if _, err := payeeOf(tx, x.Payee); err != nil {
+			return fmt.Errorf("standing split of %s: %w", payee, err)
 		}
-		rest, weights[i], bps = rest.Sub(x.Fixed), x.BP, bps+x.BP
-		bearer = bearer || x.Payee == s.Bearer
 	}
-	if len(s.Shares) == 0 || len(s.Shares) > maxShares || whole.Sign() <= 0 || rest.Sign() < 0 || !bearer || bps != 10_000 && (bps != 0 || !rest.IsZero()) {
-		return nil, fmt.Errorf("split of %s: %w", whole, ErrSplit)
-	}
-	parts := make([]money.Amount, len(s.Shares))
-	if bps > 0 {
-		parts = rest.Apportion(weights)
-	}
-	for i, x := range s.Shares {
-		parts[i] = parts[i].Add(x.Fixed)
-	}
-	return parts, nil
+	return split.Set(tx, DatedSplit{Payee: payee, Since: since, Split: s})
 }
 
-// Undo divides a refund of back over what each share has left, by largest
-// remainder: no share gives back more than it got, and refunds that undo the
-// sale take each back to the fen.
-func (s Split) Undo(left []money.Amount, back money.Amount) ([]money.Amount, error) {
-	sum, weights := money.Fen(0), make([]int64, len(left))
-	for i, n := range left {
-		if n.Sign() < 0 {
-			return nil, fmt.Errorf("share %d has %s left: %w", i+1, n, ErrSplit)
+// Splits reads the standing splits of a payee, oldest first.
+func Splits(q db.Reader, payee string) ([]DatedSplit, error) { return split.All(q, payee) }
+
+// SplitOn is the standing split of a payee on a day; no shares: there is none.
+func SplitOn(q db.Reader, payee string, day calendar.Date) (Split, error) {
+	return split.On(q, payee, day)
+}
+
+// RememberSplits has the units of a store know in memory who has a standing
+// split, so that a sale of the others asks nothing. It is set before they run.
+func RememberSplits(store *db.Store) { split.Remember(store) }
+
+// divided captures an item of a payee that has a standing split as its parts.
+// false: it is not to be divided. What was captured under its reference before,
+// whole or divided, decides first, so that a cut or a second delivery never
+// divides anew.
+func divided(tx *db.Tx, c Item) (bool, error) {
+	d, err := split.Read(tx, c.Ref)
+	if err == nil && len(d.Parts) == 0 {
+		if d, err = divide(tx, c); err == nil && len(d.Parts) > 0 {
+			err = split.Keep(tx, d)
 		}
-		sum, weights[i] = sum.Add(n), n.Minor()
 	}
-	if len(left) != len(s.Shares) || back.Sign() <= 0 || back.Cmp(sum) > 0 {
-		return nil, fmt.Errorf("refund of %s of %s left: %w", back, sum, ErrSplit)
+	if err != nil || len(d.Parts) == 0 {
+		return false, err
 	}
-	return back.Apportion(weights), nil
+	if d.Sum() != c.Amount.Minor() || d.Shop != c.Payee {
+		return false, fmt.Errorf("capture %s: %w", c.Ref, ErrDiffers)
+	}
+	c.priced = c.Payee
+	sign := int64(1)
+	if c.Amount.Sign() < 0 {
+		if sign = -1; c.Remains.IsZero() {
+			c.Remains = money.Fen(d.Before)
+		}
+	}
+	s, parts := d.Shares()
+	_, err = captureParts(tx, c, s, parts, sign)
+	return true, err
+}
+
+// divide is the division of an item that is new: what takes a sale back or gives
+// it again goes by what the sale was divided into, a sale by the split of its
+// day. No parts: it stays whole.
+func divide(tx *db.Tx, c Item) (d split.Division, err error) {
+	if c.Sale != "" {
+		sale, err := split.Read(tx, c.Sale)
+		if err != nil || len(sale.Parts) == 0 || sale.Shop != c.Payee {
+			return d, err
+		}
+		return sale.Move(c.Ref, c.Amount.Minor())
+	}
+	if c.Kind != Sale || c.Amount.Sign() < 0 {
+		return d, nil
+	}
+	if _, err := item(tx, c.Ref); !errors.Is(err, ErrItem) {
+		return d, err
+	}
+	at := c.At // a clock that is ahead gets no split that is still to come
+	if now := tx.Now(); at.IsZero() || at.After(now) {
+		at = now
+	}
+	s, err := split.On(tx, c.Payee, calendar.Of(at, calendar.Beijing))
+	if err == nil && len(s.Shares) > 0 {
+		d = split.New(c.Ref, c.Payee, s, c.Amount)
+	}
+	return d, err
 }
 
 // CaptureSplit captures a sale as one item per receiver and moves their shares
@@ -187,6 +260,9 @@ func captureParts(tx *db.Tx, whole Item, s Split, parts []money.Amount, sign int
 		c.Ref, c.Payee, c.Amount = fmt.Sprintf("%s#%d", whole.Ref, i+1), x.Payee, money.Fen(sign*part.Minor())
 		c.whole, c.lo, c.share = size, before, part.Minor()
 		before += part.Minor()
+		if c.priced == c.Payee {
+			c.priced = ""
+		}
 		switch s.Bearer {
 		case "":
 		case x.Payee:
@@ -212,13 +288,13 @@ func captureParts(tx *db.Tx, whole Item, s Split, parts []money.Amount, sign int
 			return nil, err
 		}
 	}
-	return items, CaptureAll(tx, items)
+	return items, captureWhole(tx, items)
 }
 
 // Statements that add rows, and how wide those are.
 const (
-	itemColumns  = `payee, seq, ref, kind, card, issuer, fen, at, booked, sale_at, remains, whole, lo, share`
-	itemWidth    = 14
+	itemColumns  = `payee, seq, ref, kind, card, issuer, fen, at, booked, sale_at, remains, whole, lo, share, priced`
+	itemWidth    = 15
 	intoItem     = `INSERT INTO settlement_item (` + itemColumns + `) VALUES `
 	payeeColumns = `payee, mark, day, kept, reserve, held, stopped, free, auto, v`
 	payeeWidth   = 10
@@ -232,7 +308,7 @@ func ensure(tx *db.Tx, payee string) error {
 
 // manyValues is about how many values one statement takes: filling in places
 // costs the driver the more the more a statement has.
-const manyValues = 84
+const manyValues = 90
 
 // insertRows runs an INSERT of many rows and says how many it wrote. Unlike
 // appended rows they are seen by the unit at once, so that no later number can
@@ -274,17 +350,18 @@ func places(rows, width int) string {
 // A row is an item as the run reads it.
 type row struct {
 	payee, kind, card, issuer, ref    string
+	priced                            string // whose terms price it; empty: the payee's
 	seq, fen, at, booked              int64
 	saleAt, remains, whole, lo, share int64
 }
 
 func (r *row) scan(scan func(...any) error) error {
-	return scan(&r.payee, &r.seq, &r.ref, &r.kind, &r.card, &r.issuer, &r.fen, &r.at, &r.booked, &r.saleAt, &r.remains, &r.whole, &r.lo, &r.share)
+	return scan(&r.payee, &r.seq, &r.ref, &r.kind, &r.card, &r.issuer, &r.fen, &r.at, &r.booked, &r.saleAt, &r.remains, &r.whole, &r.lo, &r.share, &r.priced)
 }
 
 func (r *row) item() Item {
 	return Item{Ref: r.ref, Payee: r.payee, Amount: money.Fen(r.fen), At: db.Moment(r.at), Kind: r.kind, Card: fee.Class(r.card), Issuer: r.issuer,
-		SaleAt: db.Moment(r.saleAt), Remains: money.Fen(r.remains), whole: r.whole, lo: r.lo, share: r.share}
+		SaleAt: db.Moment(r.saleAt), Remains: money.Fen(r.remains), whole: r.whole, lo: r.lo, share: r.share, priced: r.priced}
 }
 
 func item(q db.Reader, ref string) (Item, error) {

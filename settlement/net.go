@@ -2,6 +2,7 @@ package settlement
 
 import (
 	"koala/calendar"
+	"koala/internal/db"
 	"koala/ledger"
 	"koala/money"
 	"koala/settlement/fee"
@@ -15,6 +16,9 @@ type pricer struct {
 	first   int64 // when the first of terms begin, microseconds
 	last    tariffKey
 	tariff  *fee.Tariff // of last; nil: no fees
+
+	load   func(payee string) ([]Terms, error) // of those who divide their sales
+	others map[string]*pricer
 }
 
 type tariffKey struct {
@@ -23,7 +27,30 @@ type tariffKey struct {
 	price string
 }
 
-func newPricer() *pricer { return &pricer{tariffs: map[tariffKey]*fee.Tariff{}} }
+func newPricer(q db.Reader) *pricer {
+	return &pricer{tariffs: map[tariffKey]*fee.Tariff{}, others: map[string]*pricer{}, load: func(payee string) ([]Terms, error) { return AllTerms(q, payee) }}
+}
+
+// maxOthers bounds the payees whose terms are kept for parts of their sales.
+const maxOthers = 1_024
+
+// other prices by the terms of another payee.
+func (p *pricer) other(payee string) (*pricer, error) {
+	if known := p.others[payee]; known != nil {
+		return known, nil
+	}
+	terms, err := p.load(payee)
+	if err != nil {
+		return nil, err
+	}
+	if len(p.others) == maxOthers {
+		clear(p.others)
+	}
+	x := &pricer{tariffs: p.tariffs}
+	x.of(terms)
+	p.others[payee] = x
+	return x, nil
+}
 
 // of turns to the next payee.
 func (p *pricer) of(terms []Terms) {
@@ -65,7 +92,17 @@ func (p *pricer) on(us int64) (*fee.Tariff, error) {
 // begin afterwards cannot change it. A clock that is behind the first terms
 // does not make a sale free that was captured under them.
 func (p *pricer) price(r *row) (fee.Parts, error) {
-	if r.card == "" || len(p.terms) == 0 {
+	if r.card == "" {
+		return fee.Parts{}, nil
+	}
+	if r.priced != "" {
+		other, err := p.other(r.priced)
+		if err != nil {
+			return fee.Parts{}, err
+		}
+		p = other
+	}
+	if len(p.terms) == 0 {
 		return fee.Parts{}, nil
 	}
 	at := r.saleAt

@@ -1,6 +1,7 @@
 package settlement
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -103,7 +104,7 @@ func ItemsOf(q db.Reader, payout, after string, limit int) (out []Item, err erro
 		err := r.scan(scan)
 		out = append(out, r.item())
 		return err
-	}, `SELECT i.payee, i.seq, i.ref, i.kind, i.card, i.issuer, i.fen, i.at, i.booked, i.sale_at, i.remains, i.whole, i.lo, i.share
+	}, `SELECT i.payee, i.seq, i.ref, i.kind, i.card, i.issuer, i.fen, i.at, i.booked, i.sale_at, i.remains, i.whole, i.lo, i.share, i.priced
 		FROM `+from+` ORDER BY i.ref LIMIT $2`, args...)
 	return out, err
 }
@@ -122,7 +123,7 @@ func itemsBetween(q db.Reader, payee string, after, upto int64, limit int) (out 
 	if err != nil {
 		return nil, err
 	}
-	pr := newPricer()
+	pr := newPricer(q)
 	pr.of(terms[payee])
 	err = db.Each(q, func(scan func(...any) error) error {
 		var r row
@@ -215,7 +216,7 @@ func ItemsOn(q db.Reader, payee string, day calendar.Date, after int64, limit in
 // its explanation; below zero where it is given back. It is pure: the run
 // prices in the same way.
 func Price(i Item, terms []Terms) (fee.Parts, []fee.Line, error) {
-	pr := newPricer()
+	pr := newPricer(nil)
 	pr.of(terms)
 	r := row{kind: i.Kind, card: string(i.Card), fen: i.Amount.Minor(), at: i.At.UnixMicro(), booked: lastSeq, saleAt: micros(i.SaleAt),
 		remains: i.Remains.Minor(), whole: i.whole, lo: i.lo, share: i.share}
@@ -248,7 +249,7 @@ func Explain(q db.Reader, ref string) (Priced, []fee.Line, error) {
 	if err != nil {
 		return Priced{}, nil, fmt.Errorf("item %s: %w", ref, err)
 	}
-	terms, err := AllTerms(q, r.payee)
+	terms, err := AllTerms(q, cmp.Or(r.priced, r.payee))
 	if err != nil {
 		return Priced{}, nil, err
 	}
@@ -332,7 +333,7 @@ func waiting(q db.Reader, id string, into func(*row) *tally) (sum tally, err err
 	if err != nil {
 		return sum, err
 	}
-	pr := newPricer()
+	pr := newPricer(q)
 	pr.of(terms[id])
 	for seq, n := int64(0), pageItems; n == pageItems; {
 		n = 0

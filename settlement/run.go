@@ -338,7 +338,7 @@ func reservesDue(q db.Reader, day calendar.Date, first, last string, due map[str
 
 // itemsFrom reads the items of payees behind their marks, in their order; the
 // first payee's behind the number the last read ended at.
-const itemsFrom = `SELECT i.payee, i.seq, '', i.kind, i.card, i.issuer, i.fen, i.at, i.booked, i.sale_at, i.remains, i.whole, i.lo, i.share
+const itemsFrom = `SELECT i.payee, i.seq, '', i.kind, i.card, i.issuer, i.fen, i.at, i.booked, i.sale_at, i.remains, i.whole, i.lo, i.share, i.priced
 	FROM settlement_payee p JOIN settlement_item i ON i.payee = p.payee AND i.seq > CASE WHEN p.payee = $1 AND p.mark < $2 THEN $2 ELSE p.mark END
 	WHERE p.payee >= $1 AND p.payee <= $3 ORDER BY p.payee, i.seq LIMIT $4`
 
@@ -353,7 +353,7 @@ func (c *closing) cut(all []Terms) int64 {
 }
 
 func tallyItems(q db.Reader, s span, first, last string, due map[string]int, all []closing, terms map[string][]Terms) error {
-	pr := newPricer()
+	pr := newPricer(q)
 	from, seq := first, int64(0)
 	var c *closing
 	var r row

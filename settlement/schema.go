@@ -1,6 +1,9 @@
 package settlement
 
-import "koala/internal/db"
+import (
+	"koala/internal/db"
+	"koala/settlement/split"
+)
 
 // Schema is what this package keeps. Since step 5 an item is not marked when
 // it is settled: each payee's items have rising numbers, and a closing takes
@@ -31,7 +34,12 @@ var Schema = db.Schema{Owner: "settlement", Steps: []string{
 	newTables + moveOld,
 	keyStep,
 	monthStep,
+	splitStep,
 }}
+
+// splitStep: no item there is has a part that another payee's terms price.
+const splitStep = split.Tables + `
+	ALTER TABLE settlement_item ADD COLUMN priced TEXT NOT NULL DEFAULT ''; -- whose terms price it; empty: the payee's`
 
 // monthStep: whoever there is goes on being paid every day.
 const monthStep = `ALTER TABLE settlement_terms ADD COLUMN monthly BOOLEAN NOT NULL DEFAULT FALSE`

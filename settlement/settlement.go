@@ -16,6 +16,7 @@ import (
 	"koala/internal/fail"
 	"koala/money"
 	"koala/settlement/fee"
+	"koala/settlement/split"
 )
 
 // An Item is one thing earned by one payee. Its money must already stand on
@@ -34,11 +35,18 @@ type Item struct {
 	// is given back by the rules of that day.
 	SaleAt  time.Time
 	Remains money.Amount
+	// Of what takes a sale back, or gives it again: the sale's Ref. A sale that
+	// was divided by a standing split is so taken back; empty: the payee bears it.
+	Sale string
 
 	// Of a share of a split: the whole, and the part of its fee in fen of the
 	// whole. Zero: the item is whole and bears all of its fee.
 	whole, lo, share int64
+	priced           string // whose terms price it; empty: the payee's
 }
+
+// Sale is the kind of an item that a standing split divides.
+const Sale = "sale"
 
 // Chargeback is the kind of an item that an issuer took back in a dispute.
 const Chargeback = "chargeback"
@@ -142,7 +150,10 @@ func tell(tx *db.Tx, all []closing) error {
 	return f(tx, closed)
 }
 
-// What can go wrong.
+// ErrSplit is a division that does not add up.
+var ErrSplit = split.ErrSplit
+
+// What else can go wrong.
 var (
 	ErrItem     = fail.Define(fail.Invalid, "settlement.bad_capture", "a capture needs a reference, a payee and an amount other than zero")
 	ErrDiffers  = fail.Define(fail.Conflict, "settlement.capture_differs", "this reference was captured with another body")
@@ -151,7 +162,6 @@ var (
 	ErrNoPayout = fail.Define(fail.NotFound, "settlement.no_payout", "there is no such payout")
 	ErrNoPayee  = fail.Define(fail.NotFound, "settlement.no_payee", "there is no such payee")
 	ErrTerms    = fail.Define(fail.Invalid, "settlement.bad_terms", "these terms cannot be kept")
-	ErrSplit    = fail.Define(fail.Invalid, "settlement.bad_split", "the shares do not add up to the sale")
 	ErrHold     = fail.Define(fail.NotFound, "settlement.no_hold", "there is no such hold in force")
 	ErrState    = fail.Define(fail.Refused, "settlement.payout_state", "the payout is not in a state for this")
 	ErrNothing  = fail.Define(fail.Refused, "settlement.nothing_due", "there is nothing that can be paid out now")

@@ -52,6 +52,32 @@ func open(t tester, cfg db.Config) *house {
 // openQueued opens a house whose units wait in the writer's queue.
 func openQueued(t tester, cfg db.Config) *house {
 	t.Helper()
+	h := openBook(t, cfg)
+	if err := h.store.Migrate(context.Background(), settlement.Schema); err != nil {
+		t.Fatal(err)
+	}
+	h.do(openAccounts)
+	h.do(func(tx *db.Tx) error {
+		return errors.Join(settlement.SetFunding(tx, money.Fen(1_000_000_00)), settlement.Join(tx, "metro", "地铁"), settlement.Join(tx, "bus", "公交"))
+	})
+	return h
+}
+
+// openAt opens a house whose tables are those after so many steps.
+func openAt(t tester, cfg db.Config, steps int) *house {
+	t.Helper()
+	cfg.Inline = true
+	h := openBook(t, cfg)
+	if err := h.store.Migrate(context.Background(), db.Schema{Owner: settlement.Schema.Owner, Steps: settlement.Schema.Steps[:steps]}); err != nil {
+		t.Fatal(err)
+	}
+	h.do(openAccounts)
+	return h
+}
+
+// openBook opens a store with a book and no tables of settlement.
+func openBook(t tester, cfg db.Config) *house {
+	t.Helper()
 	h := &house{t: t, now: clock.NewVirtual(noon)}
 	cfg.Clock = h.now
 	ctx := context.Background()
@@ -64,24 +90,20 @@ func openQueued(t tester, cfg db.Config) *house {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { book.Close(); h.store.Close() })
-	if err := h.store.Migrate(ctx, settlement.Schema); err != nil {
-		t.Fatal(err)
-	}
-	h.do(func(tx *db.Tx) error {
-		if err := settlement.SetFunding(tx, money.Fen(1_000_000_00)); err != nil {
+	return h
+}
+
+// openAccounts opens the bank and where the money of tests comes from.
+func openAccounts(tx *db.Tx) error {
+	for _, a := range []ledger.Account{
+		{ID: "bank.custody", Code: "1010", Name: "custody bank, client money (simulated bank)", Currency: money.CNY},
+		{ID: source, Code: "2020", Name: "money on cards", Currency: money.CNY},
+	} {
+		if err := ledger.OpenAccount(tx, a); err != nil {
 			return err
 		}
-		for _, a := range []ledger.Account{
-			{ID: "bank.custody", Code: "1010", Name: "custody bank, client money (simulated bank)", Currency: money.CNY},
-			{ID: source, Code: "2020", Name: "money on cards", Currency: money.CNY},
-		} {
-			if err := ledger.OpenAccount(tx, a); err != nil {
-				return err
-			}
-		}
-		return errors.Join(settlement.Join(tx, "metro", "地铁"), settlement.Join(tx, "bus", "公交"))
-	})
-	return h
+	}
+	return nil
 }
 
 func (h *house) do(f func(*db.Tx) error) {

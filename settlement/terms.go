@@ -10,6 +10,7 @@ import (
 	"koala/ledger"
 	"koala/money"
 	"koala/settlement/fee"
+	"koala/settlement/split"
 )
 
 // Terms are what a payee agreed to, from a day on. A payee without terms pays
@@ -85,6 +86,11 @@ func SetTerms(tx *db.Tx, t Terms) error {
 		return err
 	} else if !closed.Before(t.Since) {
 		return fmt.Errorf("terms of %s from %s, closed through %s: %w", t.Payee, t.Since, closed, ErrTerms)
+	}
+	if has, err := split.Has(tx, t.Payee); err != nil {
+		return err
+	} else if today := calendar.Of(tx.Now(), calendar.Beijing); has && !today.Before(t.Since) { // its receivers may have been paid of today
+		return fmt.Errorf("terms of %s from %s, whose sales are divided: %w", t.Payee, t.Since, ErrTerms)
 	}
 	if t.Category != "" {
 		if err := OpenHouse(tx); err != nil {
