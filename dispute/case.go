@@ -94,7 +94,12 @@ func intime(tx *db.Tx, r Rule, since, at time.Time) error {
 // deadline is the end of the last day of a rule, Beijing.
 func deadline(q db.Reader, r Rule, since time.Time) (time.Time, error) {
 	days, err := RuleAt(q, r, since)
-	return calendar.Of(since, calendar.Beijing).AddDays(int(days) + 1).Start(calendar.Beijing).UTC(), err
+	return endOf(since, days), err
+}
+
+// endOf is the end of the day that is some days after a moment's, Beijing.
+func endOf(since time.Time, days int64) time.Time {
+	return calendar.Of(since, calendar.Beijing).AddDays(int(days) + 1).Start(calendar.Beijing).UTC()
 }
 
 // move brings a case to a state, if the table lets it and its deadline has not

@@ -239,9 +239,15 @@ const System = "system"
 // whyMissed is what it writes; the end of the deadline stands for %s.
 const whyMissed = "the deadline of %s passed"
 
+// whyFile is what is written of a step that a host's clearing file told.
+const whyFile = "clearing file of %s"
+
 // Reason is why, for people: what the system wrote in Chinese if zh, what
 // somebody wrote as it was written.
 func (e Event) Reason(zh bool) string {
+	if host, told := strings.CutPrefix(e.Why, strings.TrimSuffix(whyFile, "%s")); told && zh && e.Who == string(Issuer) {
+		return host + " 清算文件"
+	}
 	before, behind, _ := strings.Cut(whyMissed, "%s")
 	end, fits := strings.CutPrefix(e.Why, before)
 	if !zh || e.Who != System || !fits || !strings.HasSuffix(end, behind) {

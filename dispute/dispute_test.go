@@ -18,6 +18,7 @@ import (
 	"koala/internal/db"
 	"koala/internal/db/dbtest"
 	"koala/internal/outbox"
+	"koala/internal/proposal"
 	"koala/ledger"
 	"koala/money"
 	"koala/settlement"
@@ -59,7 +60,7 @@ func newHouse(t tester, cfg db.Config) *house {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { h.book.Close(); h.store.Close() })
-	if err := h.store.Migrate(ctx, outbox.Schema, settlement.Schema, Schema); err != nil {
+	if err := h.store.Migrate(ctx, outbox.Schema, proposal.Schema, settlement.Schema, Schema); err != nil {
 		t.Fatal(err)
 	}
 	h.must(func(tx *db.Tx) error {
@@ -580,6 +581,16 @@ func TestWords(t *testing.T) {
 	for _, k := range kindOrder {
 		if k.Words(true) == k.Words(false) {
 			t.Errorf("%s has no words", k)
+		}
+	}
+	for _, r := range Rules {
+		if r.Words(true) == r.Words(false) || r.Words(true) == "" {
+			t.Errorf("rule %s has no words", r)
+		}
+	}
+	for _, s := range []Step{StepAccept, StepRepresent, StepFile} {
+		if s.Words(true) == s.Words(false) {
+			t.Errorf("step %s has no words", s)
 		}
 	}
 	for a := range actorWords {

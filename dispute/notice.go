@@ -155,14 +155,25 @@ func Confirm(tx *db.Tx, ref string, said Said, who string, find func(db.Reader, 
 		return Case{}, fmt.Errorf("notice %s of %s: %w", said, ref, ErrSecond)
 	}
 	c, err := Heed(tx, all[0].Notice, find)
-	if err != nil {
-		return c, err
+	if err == nil {
+		err = unwait(tx, ref, said)
 	}
-	return c, Drop(tx, ref, said)
+	if err == nil {
+		err = confirmed(tx, ref, said, c.ID)
+	}
+	return c, err
 }
 
-// Drop gives up an entered notice; whoever entered it may, too.
+// Drop gives up an entered notice; whoever entered it may, too. A record of a file
+// that it was made of waits again.
 func Drop(tx *db.Tx, ref string, said Said) error {
+	if err := unwait(tx, ref, said); err != nil {
+		return err
+	}
+	return confirmed(tx, ref, said, "")
+}
+
+func unwait(tx *db.Tx, ref string, said Said) error {
 	_, err := tx.Exec(`DELETE FROM dispute_waiting WHERE ref = $1 AND said = $2`, ref, string(said))
 	return err
 }

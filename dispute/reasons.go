@@ -87,7 +87,40 @@ const (
 	RuleDecide  Rule = "arbitration.decide"
 	RuleRounds  Rule = "rounds"       // chargebacks that a card may have
 	RuleDebit   Rule = "rounds.debit" // the same of a debit card
+
+	// RuleSecond is the amount in fen above which a second person confirms what
+	// the desk does.
+	RuleSecond Rule = "second.person"
 )
+
+// Rules lists them, in the order of a case.
+var Rules = []Rule{RuleAsk, RuleAnswer, RuleCharge, RulePresent, RuleAgain, RuleFile, RuleDecide, RuleRounds, RuleDebit, RuleSecond}
+
+var ruleWords = map[Rule][2]string{
+	RuleAsk: {"the issuer asks for the receipt, days after the sale", "发卡行调单：交易后天数"}, RuleAnswer: {"the receipt is sent, days after it was asked for", "回复调单：调单后天数"},
+	RuleCharge: {"the issuer charges back, days after the sale", "一次退单：交易后天数"}, RulePresent: {"we represent, days after the chargeback", "再请款：退单后天数"},
+	RuleAgain: {"the issuer charges back again, days after that", "二次退单：再请款后天数"}, RuleFile: {"we file for arbitration, days after that", "提交仲裁：二次退单后天数"},
+	RuleDecide: {"the arbiter decides, days after the filing", "裁定：提交后天数"}, RuleRounds: {"chargebacks that a sale may have", "一笔交易可退单次数"},
+	RuleDebit: {"chargebacks that a debit card's sale may have", "借记卡交易可退单次数"}, RuleSecond: {"above this amount a second person confirms", "超过此金额须第二人复核"},
+}
+
+// Words says the rule for people, in Chinese if zh.
+func (r Rule) Words(zh bool) string { return pick(ruleWords, r, zh) }
+
+// Money tells whether the rule's value is an amount, in fen.
+func (r Rule) Money() bool { return r == RuleSecond }
+
+// Most is the largest value a rule may have: ten years, nine rounds, a hundred
+// million yuan.
+func (r Rule) Most() int64 {
+	switch r {
+	case RuleSecond:
+		return 100_000_000_00
+	case RuleRounds, RuleDebit:
+		return 9
+	}
+	return 3_650
+}
 
 // rules are the rows that Schema begins with.
 const rules = `INSERT INTO dispute_rule (rule, valid_from, value, source) VALUES
@@ -105,13 +138,13 @@ const rules = `INSERT INTO dispute_rule (rule, valid_from, value, source) VALUES
 type RuleRow struct {
 	Rule   Rule
 	From   time.Time
-	Value  int64
+	Value  int64 // days, rounds, or fen: see Rule.Money
 	Source string
 }
 
 // SetRule puts a value in force from a moment on; the source says who set it.
 func SetRule(tx *db.Tx, r RuleRow) error {
-	if r.Rule == "" || r.Value < 0 || r.Value > 3_650 || r.Source == "" {
+	if r.Rule == "" || r.Value < 0 || r.Value > r.Rule.Most() || r.Source == "" {
 		return fmt.Errorf("rule %q: %w", r.Rule, ErrRule)
 	}
 	_, err := tx.Exec(`INSERT INTO dispute_rule (rule, valid_from, value, source) VALUES ($1, $2, $3, $4)

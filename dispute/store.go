@@ -86,6 +86,16 @@ var Schema = db.Schema{Owner: "dispute", Steps: []string{
 		why TEXT NOT NULL,
 		who TEXT NOT NULL,           -- entered it
 		PRIMARY KEY (ref, said))`,
+	`CREATE TABLE dispute_record (
+		key TEXT PRIMARY KEY,        -- hash of what the file says
+		host TEXT NOT NULL, ref TEXT NOT NULL, said TEXT NOT NULL, undone BOOLEAN NOT NULL,
+		rrn TEXT NOT NULL, terminal TEXT NOT NULL, tail TEXT NOT NULL, day TEXT NOT NULL, sale_fen BIGINT NOT NULL,
+		fen BIGINT NOT NULL, currency TEXT NOT NULL, reason TEXT NOT NULL, at BIGINT NOT NULL,
+		state TEXT NOT NULL, code TEXT NOT NULL, -- of the failure it waits for
+		dispute TEXT NOT NULL,       -- the case; of one that was entered, number/step of the notice
+		who TEXT NOT NULL, note TEXT NOT NULL, kept BIGINT NOT NULL, tried BIGINT NOT NULL);
+	CREATE INDEX dispute_record_state ON dispute_record (state, kept, key);
+	INSERT INTO dispute_rule (rule, valid_from, value, source) VALUES ('second.person', 0, 100000, 'house default: 1,000.00')`,
 }}
 
 const caseColumns = `id, ref, rrn, payee, counter, issuer, class, sale_fen, sale_at, fen, reason, state, moves, held, due, pack, opened, at`
