@@ -156,7 +156,7 @@ func lookUp(tx *db.Tx, entries []*entry) ([]*entry, error) {
 	for _, e := range entries {
 		agent, asked := agents[e.Agent]
 		if !asked {
-			_, agent = AgentOf(tx, e.Agent)
+			agent = mayBring(tx, e.Agent)
 			agents[e.Agent] = agent
 		}
 		line := fmt.Sprintf("line %d of the register", e.line)

@@ -141,10 +141,8 @@ func (d *Desk) Apply(ctx context.Context, a Application) (m Merchant, err error)
 	err = d.Store.Write(ctx, func(tx *db.Tx) error {
 		m = x.merchant()
 		m.ID, m.Made, m.Changed = tx.NewID("merchant"), tx.Now(), tx.Now()
-		if a.Agent != "" {
-			if _, err := AgentOf(tx, a.Agent); err != nil {
-				return err
-			}
+		if err := mayBring(tx, a.Agent); err != nil {
+			return err
 		}
 		if err := partySheet.insert(tx, m.row(x.sealed)); err != nil {
 			return err

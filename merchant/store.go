@@ -148,6 +148,12 @@ var Schema = db.Schema{Owner: "merchant", Steps: []string{
 	ALTER TABLE merchant_accrual ADD COLUMN net BIGINT NOT NULL DEFAULT 0;
 	UPDATE merchant_accrual SET day = SUBSTR(ref, LENGTH(ref) - 9) WHERE ref LIKE '%:____-__-__';
 	CREATE INDEX merchant_accrual_day ON merchant_accrual (shop, day, agent)`,
+	`CREATE TABLE merchant_place (
+		agent TEXT NOT NULL,
+		since TEXT NOT NULL,          -- civil date; before the first, merchant_agent.over counts
+		over TEXT NOT NULL,           -- superior; empty: right below the house
+		ended BOOLEAN NOT NULL,       -- for good
+		PRIMARY KEY (agent, since)) /*without rowid*/`,
 }}
 
 // A sheet is a table that rows are written to, with the texts for one row and

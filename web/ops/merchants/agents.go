@@ -1,7 +1,6 @@
 package merchants
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"strings"
@@ -12,9 +11,6 @@ import (
 	"koala/web"
 	"koala/web/ops/shell"
 )
-
-// mostDeep is how many levels of agents a page shows.
-const mostDeep = 6
 
 // agents shows who brings merchants, as a tree, with what each has earned this
 // month.
@@ -35,7 +31,11 @@ func (d Deps) agents(w http.ResponseWriter, r *http.Request) error {
 				chart.Bars = append(chart.Bars, web.Bar{Label: web.Same(x.Agent), Value: x.Amount.Minor()})
 			}
 		}
-		return branch(ctx, q, "", 0, today, due, &t)
+		all, err := merchant.TreeOn(q, today)
+		for _, b := range all {
+			t.Rows = append(t.Rows, branchRow(b, due))
+		}
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("agents: %w", err)
@@ -46,33 +46,12 @@ func (d Deps) agents(w http.ResponseWriter, r *http.Request) error {
 	return d.Desk.Show(w, r, page(), agentsPage(chart, t))
 }
 
-// branch adds the agents under one, each followed by its own.
-func branch(ctx context.Context, q db.Reader, over string, deep int, day calendar.Date, due map[string]merchant.Due, t *web.Table) error {
-	list, err := merchant.AgentsUnder(q, over)
-	if err != nil || deep == mostDeep {
-		return err
+// branchRow is an agent in the tree.
+func branchRow(b merchant.Branch, due map[string]merchant.Due) web.Row {
+	a, commission := b.Agent, shell.None()
+	if x, ok := due[a.ID]; ok {
+		commission = web.Money(x.Amount.Minor())
 	}
-	for _, a := range list {
-		points := int64(0)
-		path, err := merchant.PathOn(q, a.ID, day)
-		if err != nil {
-			return err
-		}
-		for _, s := range path {
-			if s.Agent == a.ID {
-				points = s.Points
-			}
-		}
-		commission := shell.None()
-		if x, ok := due[a.ID]; ok {
-			commission = web.Money(x.Amount.Minor())
-		}
-		indent := strings.Repeat("\u2003", deep)
-		t.Rows = append(t.Rows, web.Row{Href: here + "/agents/" + a.ID, Cells: []web.Cell{web.Mono(indent + a.ID), shell.Written(a.Name), shell.Short(fmt.Sprintf("%d.%02d %%", points/100, points%100)),
-			web.Count(int64(due[a.ID].Count)), commission, shell.At(a.Made)}})
-		if err := branch(ctx, q, a.ID, deep+1, day, due, t); err != nil {
-			return err
-		}
-	}
-	return nil
+	return web.Row{Href: here + "/agents/" + a.ID, Cells: []web.Cell{web.Mono(strings.Repeat("\u2003", b.Deep) + a.ID), shell.Written(a.Name),
+		shell.Short(fmt.Sprintf("%d.%02d %%", b.Points/100, b.Points%100)), web.Count(due[a.ID].Count), commission, shell.At(a.Made)}}
 }
