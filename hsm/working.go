@@ -2,6 +2,7 @@ package hsm
 
 import (
 	"context"
+	"crypto/subtle"
 	"errors"
 	"fmt"
 	"sync"
@@ -248,6 +249,28 @@ func (h *HSM) VerifyMAC(ctx context.Context, u Under, m *iso8583.Message) error 
 		return fmt.Errorf("terminal %s: %w: %w", u.TID, ErrMAC, err)
 	}
 	return nil
+}
+
+// ExplainMAC retraces the MAC of a message between a terminal and the house, by
+// rule r. It is ErrMAC when the message does not carry that MAC: what the right
+// one would be is told to nobody, or whoever may ask could make messages.
+func (h *HSM) ExplainMAC(ctx context.Context, u Under, m *iso8583.Message, r iso8583.MACRule) (iso8583.MACExplanation, error) {
+	keys, err := h.find(ctx, &u, poskey.MAK)
+	if err != nil {
+		return iso8583.MACExplanation{}, err
+	}
+	key := keys.in
+	if (m.MTI()[2]-'0')%2 == 1 { // an answer
+		key = keys.out
+	}
+	carried, computed, err := m.MACBy(key, r)
+	if err == nil && subtle.ConstantTimeCompare(carried, computed[:]) != 1 {
+		err = ErrMAC
+	}
+	if err != nil {
+		return iso8583.MACExplanation{}, fmt.Errorf("MAC of terminal %s: %w", u.TID, err)
+	}
+	return iso8583.ExplainMAC(m, key, r)
 }
 
 // SealMAC appends an answer to a terminal to dst with its MAC, by the rule of

@@ -19,6 +19,8 @@ import (
 	"koala/ledger"
 	"koala/money"
 	"koala/spec/iso8583"
+	"koala/switching/macs"
+	"koala/switching/pulse"
 	"koala/switching/route"
 	"koala/switching/tally"
 )
@@ -95,51 +97,11 @@ type Host struct {
 	stuck  map[string]time.Time // transactions that could not be booked, and when that was tried
 	tapsTo tapMark
 
-	pulse pulse
-}
-
-// A Beat is one transaction as it was answered: what pages show of the switch's
-// speed. It is kept in memory only, a few thousand of them.
-type Beat struct {
-	At   time.Time // by the house's clock
-	Took time.Duration
-	Kind string
-	Host string // empty: our own bank
-	Code string // field 39
-}
-
-// maxBeats is how many are remembered.
-const maxBeats = 4096
-
-type pulse struct {
-	mu   sync.Mutex
-	list [maxBeats]Beat
-	n    int
-}
-
-func (p *pulse) add(b Beat) {
-	p.mu.Lock()
-	p.list[p.n%maxBeats] = b
-	p.n++
-	p.mu.Unlock()
+	pulse pulse.Pulse
 }
 
 // Beats are the transactions answered from a moment on, oldest first.
-func (h *Host) Beats(since time.Time) []Beat {
-	p := &h.pulse
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	first := max(0, p.n-maxBeats)
-	at := p.n
-	for at > first && !p.list[(at-1)%maxBeats].At.Before(since) {
-		at--
-	}
-	out := make([]Beat, 0, p.n-at)
-	for ; at < p.n; at++ {
-		out = append(out, p.list[at%maxBeats])
-	}
-	return out
-}
+func (h *Host) Beats(since time.Time) []pulse.Beat { return h.pulse.Since(since) }
 
 // New makes the switch over a store that has this package's Schema and those of
 // issuing and settlement.
@@ -296,7 +258,7 @@ func (h *Host) Handle(ctx context.Context, message []byte) (answer []byte, err e
 	}
 	answer, err = h.seal(ctx, w, code)
 	if w.txn != nil && w.kind != nil {
-		h.pulse.add(Beat{At: w.now, Took: machine.Now().Sub(begun), Kind: w.kind.Name, Host: w.route.Host, Code: code})
+		h.pulse.Add(pulse.Beat{At: w.now, Took: machine.Now().Sub(begun), Kind: w.kind.Name, Host: w.route.Host, Code: code})
 	}
 	return answer, err
 }
@@ -496,4 +458,18 @@ type Event struct {
 func tell(tx *db.Tx, name string, t *Txn) error {
 	return outbox.Put(tx, outbox.Event{Name: name, Subject: t.RRN, Data: Event{TID: t.TID, Shop: t.Shop, Batch: t.Batch, STAN: t.STAN, Kind: t.Kind,
 		Fen: t.Due.Minor(), Code: t.Code, Host: t.Host, Masked: t.Masked}})
+}
+
+// ExplainMAC explains the MAC of a message between a terminal and the switch, as
+// it is on the wire. Nothing changes.
+func (h *Host) ExplainMAC(ctx context.Context, wire []byte) (x macs.Report, err error) {
+	var m iso8583.Message
+	if err = m.Unpack(h.spec, wire); err != nil {
+		return x, err
+	}
+	var r terminalRow
+	if err = h.store.Read(ctx, func(q *db.Query) (err error) { r, err = terminalAt(q, m.Text(41)); return err }); err != nil {
+		return x, err
+	}
+	return macs.Explain(ctx, h.keys, &m, r.proven.mak, r.fresh.mak)
 }

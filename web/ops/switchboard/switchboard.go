@@ -17,6 +17,7 @@ import (
 	"koala/ledger"
 	"koala/merchant"
 	"koala/switching"
+	"koala/switching/pulse"
 	"koala/web"
 	"koala/web/merchant/till"
 	"koala/web/ops/shell"
@@ -34,6 +35,7 @@ const (
 	atRoutes = "/ops/routes"
 	atHosts  = "/ops/hosts"
 	atCalls  = "/ops/switch/calls"
+	atMAC    = "/ops/switch/mac"
 )
 
 // Routes adds the pages to the console.
@@ -44,6 +46,8 @@ func Routes(m *web.Mux, d Deps) {
 	m.Handle("GET "+atRoutes, d.routes)
 	m.Handle("POST "+atRoutes, d.propose)
 	m.Handle("POST "+atRoutes+"/proposals/{id}/{act}", d.decide)
+	m.Handle("GET "+atMAC, d.macs)
+	m.Handle("POST "+atMAC, d.mac)
 	m.Handle("GET "+atCalls, d.calls)
 	m.Handle("POST "+atCalls, d.call)
 	m.Handle("POST "+atCalls+"/{id}/withdraw", d.withdraw)
@@ -52,7 +56,7 @@ func Routes(m *web.Mux, d Deps) {
 }
 
 func tabs(here string) []shell.Tab {
-	out := []shell.Tab{{Href: atSwitch, Name: words.Live}, {Href: atSwitch + "/transactions", Name: words.AllOfThem}, {Href: atCalls, Name: words.Calls}}
+	out := []shell.Tab{{Href: atSwitch, Name: words.Live}, {Href: atSwitch + "/transactions", Name: words.AllOfThem}, {Href: atCalls, Name: words.Calls}, {Href: atMAC, Name: web.Same("MAC")}}
 	for i := range out {
 		out[i].Here = out[i].Href == here
 	}
@@ -75,7 +79,7 @@ type liveView struct {
 func (d Deps) live(w http.ResponseWriter, r *http.Request) error {
 	ctx, now := r.Context(), d.Desk.Store.Now()
 	beats := d.Switch.Beats(now.Add(-window))
-	v := liveView{minutes: byMinute(beats, now), hosts: parted(words.ByHost, beats, hostText), kinds: parted(words.ByKind, beats, func(b switching.Beat) web.Text { return till.Kind(b.Kind) })}
+	v := liveView{minutes: byMinute(beats, now), hosts: parted(words.ByHost, beats, hostText), kinds: parted(words.ByKind, beats, func(b pulse.Beat) web.Text { return till.Kind(b.Kind) })}
 	var queue []switching.Queued
 	err := d.Desk.Store.Read(ctx, func(q *db.Query) error {
 		list, err := switching.Live(q, switching.Filter{Limit: 20})
@@ -99,7 +103,7 @@ func (d Deps) live(w http.ResponseWriter, r *http.Request) error {
 func approved(code string) bool { return code == "00" || code == "10" || code == "11" }
 
 // figures sums up what was answered lately.
-func figures(beats []switching.Beat, now time.Time, waits int) []web.Figure {
+func figures(beats []pulse.Beat, now time.Time, waits int) []web.Figure {
 	var last, good int64
 	var took []time.Duration
 	for _, b := range beats {
@@ -141,7 +145,7 @@ func millis(took []time.Duration, percent int) string {
 	return fmt.Sprintf("%d.%d ms", d.Milliseconds(), d.Microseconds()%1000/100)
 }
 
-func byMinute(beats []switching.Beat, now time.Time) web.BarChart {
+func byMinute(beats []pulse.Beat, now time.Time) web.BarChart {
 	c := web.BarChart{ID: "by-minute", Title: words.ByMinute, What: words.Minute, Of: words.Count, Every: 5}
 	first := now.Truncate(time.Minute).Add(-window + time.Minute)
 	counts := make([]int64, int(window/time.Minute))
@@ -157,7 +161,7 @@ func byMinute(beats []switching.Beat, now time.Time) web.BarChart {
 	return c
 }
 
-func hostText(b switching.Beat) web.Text { return hostName(b.Host) }
+func hostText(b pulse.Beat) web.Text { return hostName(b.Host) }
 
 func hostName(host string) web.Text {
 	if host == "" {
@@ -169,7 +173,7 @@ func hostName(host string) web.Text {
 // mostParts is how many parts a whole shows; the rest is summed up.
 const mostParts = 6
 
-func parted(title web.Text, beats []switching.Beat, of func(switching.Beat) web.Text) web.Parted {
+func parted(title web.Text, beats []pulse.Beat, of func(pulse.Beat) web.Text) web.Parted {
 	p := web.Parted{Title: title}
 	at := map[web.Text]int{}
 	for _, b := range beats {
@@ -262,6 +266,7 @@ func (d Deps) transactions(w http.ResponseWriter, r *http.Request) error {
 type txnView struct {
 	facts    []web.Fact
 	why      string
+	macs     string // address of the page that explains its MACs
 	others   web.Table
 	postings web.Table
 	said     []switching.Message
@@ -297,7 +302,7 @@ func (d Deps) transaction(w http.ResponseWriter, r *http.Request) error {
 	if k := switching.KindNamed(t.Kind); k != nil && k.Side == switching.Debits && t.State == switching.Cleared {
 		v.facts = append(v.facts, web.Fact{Name: words.Quarrel, Value: words.SaySo.In(ctx), Href: "/ops/disputes?rrn=" + t.RRN})
 	}
-	v.why = t.Why
+	v.why, v.macs = t.Why, atMAC+"?rrn="+t.RRN
 	if v.postings, err = d.postings(ctx, t); err != nil {
 		return err
 	}
