@@ -16,6 +16,7 @@ import (
 	"koala/slip"
 	"koala/spec/desfire"
 	"koala/spec/purse"
+	"koala/switching/pack"
 	"koala/tsm"
 	"koala/web/device"
 )
@@ -29,7 +30,7 @@ func (h *House) provision(ctx context.Context) error {
 	if err := errors.Join(h.Keys.Provision(ctx), h.Keys.ProvisionBank(ctx)); err != nil {
 		return err
 	}
-	for _, label := range []string{deviceKey, firmware.Label, settlement.BillLabel, slip.Label} {
+	for _, label := range []string{deviceKey, firmware.Label, settlement.BillLabel, slip.Label, pack.Label} {
 		if _, err := h.Keys.PublicKey(ctx, label); err == nil {
 			continue
 		}

@@ -68,7 +68,7 @@ const offlineFloor = 1000_00
 const mostTip = 20
 
 // SignedOn notes that a terminal spoke; the first time puts it to use.
-func (estate) SignedOn(tx *db.Tx, tid string) error {
+func (estate) SignedOn(tx *db.Tx, tid, version string) error {
 	t, err := merchant.TerminalOf(tx, tid)
 	if err == nil && t.Life == merchant.Injected {
 		err = merchant.Live(tx, tid, merchant.InUse, "", "")
@@ -76,7 +76,7 @@ func (estate) SignedOn(tx *db.Tx, tid string) error {
 	if err != nil {
 		return err
 	}
-	return merchant.Saw(tx, tid, "")
+	return merchant.Saw(tx, tid, version)
 }
 
 // movedTime is how long a device that came from another shop counts as moved

@@ -2,14 +2,16 @@ package switching
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"golang.org/x/text/encoding/simplifiedchinese"
 
@@ -17,26 +19,18 @@ import (
 	"koala/internal/db"
 	"koala/internal/fail"
 	"koala/spec/dukpt"
-	"koala/spec/emv"
-	"koala/spec/pboc"
-	"koala/spec/tlv"
+	"koala/spec/iso8583"
+	"koala/switching/pack"
+	"koala/switching/rollout"
 )
 
-// Objects of downloads in field 62.
-const (
-	tagExpiry   tlv.Tag = 0xDF05
-	tagHash     tlv.Tag = 0xDF06
-	tagSign     tlv.Tag = 0xDF07
-	tagModulus  tlv.Tag = 0xDF02
-	tagExponent tlv.Tag = 0xDF04
-	tagCheck    tlv.Tag = 0xDF03
-	tagIndex    tlv.Tag = 0x9F22
-)
-
-// download answers a terminal that asks for parameters, keys or lists.
+// download answers a terminal that asks for parameters, keys or lists. What one
+// download gives is of one pack, whatever is confirmed meanwhile.
 func (h *Host) download(ctx context.Context, w *work) (string, error) {
-	asked := w.in.Get(62)
+	asked, mark := pack.Cut(w.in.Get(62))
 	switch bad := false; w.net {
+	case netBlack:
+		return h.blackList(ctx, w)
 	case netCAList, netAIDList:
 		bad = len(asked) != 3 || asked[0] != '1' || strings.Trim(string(asked[1:]), "0123456789") != ""
 		fallthrough
@@ -45,173 +39,186 @@ func (h *Host) download(ctx context.Context, w *work) (string, error) {
 			w.bad = 62
 			return "30", nil
 		}
+	case netParams:
+	default:
+		return "40", nil
+	}
+	if w.net == netParams && mark.There {
+		w.s.said.Have = mark.Number // what the terminal says counts: it may be another device
+	}
+	p, err := h.given(ctx, w, w.net == netParams || (w.net == netCAList || w.net == netAIDList) && string(asked) == "100")
+	if err != nil || p == nil {
+		return "40", err
 	}
 	switch w.net {
 	case netParams:
-		w.field62 = parameters(w.s.place)
-		return "00", nil
-	case netCA, netCAList:
-		keys, err := h.bank.CAKeys(ctx)
-		if err != nil {
-			return "", err
-		}
-		keys = slices.DeleteFunc(append(keys, emv.CAKeys()...), useless)
-		if w.net == netCA {
-			w.field62 = caKey(keys, asked)
-		} else {
-			w.field62 = listed(asked, len(keys), func(i int) []byte { return caName(keys[i]) })
+		if w.field62 = parameters(p.Content, w.s.place); mark.There {
+			w.field62 = pack.Mark{Number: p.Content.Number, Black: p.Content.Black, Signature: p.Signature}.Append(w.field62)
 		}
 		return "00", nil
+	case netCA:
+		w.field62 = p.Content.Key(asked)
+	case netCAList:
+		w.field62 = p.Content.KeyNames(number(asked[1:]))
 	case netAID:
-		w.field62 = aidParameter(asked)
-		return "00", nil
+		w.field62 = p.Content.Application(asked)
 	case netAIDList:
-		w.field62 = listed(asked, len(applications), func(i int) []byte { return tlv.Append(nil, emv.TagTerminalAID, applications[i].aid) })
-		return "00", nil
-	case netBlack:
-		return h.blackList(ctx, w)
+		w.field62 = p.Content.ApplicationNames(number(asked[1:]))
 	}
-	return "40", nil
+	if mark.There {
+		w.field62 = pack.Mark{Number: p.Content.Number}.Append(w.field62)
+	}
+	return "00", nil
 }
 
-// parameters is field 62 of a parameter download.
-func parameters(p Place) []byte {
-	name, err := simplifiedchinese.GBK.NewEncoder().Bytes([]byte(p.Name))
+// packs are what terminals are given, in memory.
+type packs struct {
+	once  sync.Once
+	shelf *rollout.Shelf
+}
+
+// Packs are the numbered packs that terminals are given.
+func (h *Host) Packs() *rollout.Shelf {
+	h.packs.once.Do(func() { h.packs.shelf = rollout.NewShelf(h.store, h.keys) })
+	return h.packs.shelf
+}
+
+// carrier is what a session remembers of the terminal's packs.
+type carrier struct {
+	met    bool
+	moved  atomic.Bool     // somebody put it into another ring
+	has    rollout.Carrier // as it is kept
+	said   rollout.Carrier // with what this message says, kept with its unit
+	target uint32          // that it is to have; 0: the house has no packs
+	from   uint32          // whose parts it is loading
+}
+
+// meet reads what the terminal has of packs, and what it is to have.
+func (h *Host) meet(ctx context.Context, w *work) error {
+	s := w.s
+	if s.moved.Swap(false) || !s.met || !s.loaded {
+		err := h.store.Read(ctx, func(q *db.Query) (err error) {
+			s.has, err = rollout.CarrierOf(q, w.next.tid, w.now)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		s.met = true
+	}
+	s.said = s.has
+	target, err := h.Packs().Target(ctx, s.has)
+	s.target = target
+	return err
+}
+
+// keepCarrier writes what a message has changed of it.
+func (h *Host) keepCarrier(tx *db.Tx, w *work) error {
+	s := w.s
+	if s.said == s.has {
+		return nil
+	}
+	s.met = false // until the unit is durable it is as it was
+	halted, err := s.said.Keep(tx)
+	tx.After(func() {
+		if s.has, s.met = s.said, true; halted {
+			h.Packs().Reload()
+		}
+	})
+	return err
+}
+
+// given is the pack whose parts the terminal gets: from its first message on it
+// is the same; nil: the house has none.
+func (h *Host) given(ctx context.Context, w *work, first bool) (*rollout.Given, error) {
+	if w.s.from == 0 || first {
+		w.s.from = w.s.target
+	}
+	return h.Packs().Give(ctx, w.s.from)
+}
+
+// tasks are the parts of a pack by the code that ends each.
+var tasks = map[string]struct{ task, part int }{netParamEnd: {1, rollout.Parameters}, netCAEnd: {4, rollout.Keys}, netAIDEnd: {5, rollout.Applications}}
+
+// loaded notes the end of a download. A terminal that checks packs says what
+// became of the whole; of another the switch knows which parts it was given.
+func (h *Host) loaded(ctx context.Context, w *work) (string, error) {
+	_, m := pack.Cut(w.in.Get(62))
+	s, before := w.s, w.s.said.Have
+	switch t := tasks[w.net]; {
+	case !m.Ends:
+		if w.done(t.task); s.from > 0 {
+			s.said.Loaded(s.from, t.part, w.now)
+		}
+	case !m.Result.Known() || m.Number == 0 || m.Number > max(s.target, s.from, s.has.Have):
+		w.bad = 62
+		return "30", nil
+	default:
+		for _, t := range tasks {
+			w.done(t.task)
+		}
+		s.said.Says(m.Number, m.Result, w.now)
+	}
+	if s.said.Have == before {
+		return "00", nil
+	}
+	p, err := h.Packs().Give(ctx, s.said.Have)
+	if p != nil && p.Content.Black > 0 { // it may work with no older list
+		w.next.loaded, w.dirty = w.next.loaded&^(1<<7), true
+	}
+	return "00", err
+}
+
+// software is the version of the terminal's software as its header has it.
+func (w *work) software() string {
+	h, err := iso8583.ParsePOSHeader(w.in.Head())
 	if err != nil {
-		name = []byte(clean([]byte(p.Name), 40))
+		return ""
+	}
+	return fmt.Sprintf("%02X.%X", h.Version, h.Rest)
+}
+
+// task is what the terminal is asked to do next: what people want of it, then a
+// sign-on that is due, then a pack that it is to have, then what it has never
+// loaded. Mobile readers load nothing.
+func (w *work) task() int {
+	switch {
+	case w.next.demand != 0 || w.demand != 0:
+		return cmp.Or(w.next.demand, w.demand)
+	case !w.next.signed || len(w.next.master) == 0:
+		return 0
+	}
+	if w.s.met {
+		if n := w.s.has.Next(w.s.target); n != 0 {
+			return n
+		}
+	}
+	for _, n := range firstTasks {
+		if w.next.loaded>>n&1 == 0 {
+			return n
+		}
+	}
+	return 0
+}
+
+// parameters is field 62 of a parameter download: those of the pack and those of
+// the shop, by number.
+func parameters(p pack.Pack, place Place) []byte {
+	name, err := simplifiedchinese.GBK.NewEncoder().Bytes([]byte(place.Name))
+	if err != nil {
+		name = []byte(clean([]byte(place.Name), 40))
 	}
 	name = append(name, bytes.Repeat([]byte{' '}, 40)...)[:40]
-	tips := 0
-	if p.Tips > 0 {
-		tips = 1
-	}
-	keyed := 1
-	if p.Barred.Keyed {
-		keyed = 0
-	}
-	out := fmt.Appendf(nil, "1260"+"133"+"18%d"+"19%02d"+"20%d"+"210"+"22", tips, min(p.Tips, 99), keyed)
-	out = append(out, name...)
-	return fmt.Appendf(out, "233"+"26%012d"+"27%04s", p.Limits["debit"].Single, p.Category)
-}
-
-// listSize is how many names one answer lists.
-const listSize = 20
-
-// listed is one piece of a list: the terminal says how many names it has.
-func listed(asked []byte, n int, name func(int) []byte) []byte {
-	from := number(rest(asked, 1, 3))
-	if n == 0 || from >= n {
-		return []byte("0")
-	}
-	to := min(from+listSize, n)
-	flag := byte('2')
-	switch {
-	case from == 0 && to == n:
-		flag = '1'
-	case to == n:
-		flag = '3'
-	}
-	out := []byte{flag}
-	for i := from; i < to; i++ {
-		out = append(out, name(i)...)
+	flag := func(on bool) string { return map[bool]string{true: "1", false: "0"}[on] }
+	list := append(slices.Clone(p.Parameters), pack.Parameter{Number: 18, Value: flag(place.Tips > 0)}, pack.Parameter{Number: 19, Value: fmt.Sprintf("%02d", min(place.Tips, 99))},
+		pack.Parameter{Number: 20, Value: flag(!place.Barred.Keyed)}, pack.Parameter{Number: 22, Value: string(name)},
+		pack.Parameter{Number: 26, Value: fmt.Sprintf("%012d", place.Limits["debit"].Single)}, pack.Parameter{Number: 27, Value: fmt.Sprintf("%04s", place.Category)})
+	slices.SortFunc(list, func(a, b pack.Parameter) int { return int(a.Number) - int(b.Number) })
+	var out []byte
+	for _, x := range list {
+		out = fmt.Appendf(out, "%02d%s", x.Number, x.Value)
 	}
 	return out
-}
-
-// caExpiry is the last day of the CA keys; no list says one.
-const caExpiry = "20301231"
-
-// caName names a CA key: 9F06 RID, 9F22 index, DF05 its last day.
-func caName(k emv.CAKey) []byte {
-	out := tlv.Append(nil, emv.TagTerminalAID, k.RID[:])
-	out = tlv.Append(out, tagIndex, []byte{k.Index})
-	return tlv.Append(out, tagExpiry, []byte(caExpiry))
-}
-
-// useless is a CA key of a scheme none of whose applications a terminal is given:
-// all published keys would be more than a list of two digits can name.
-func useless(k emv.CAKey) bool {
-	return !slices.ContainsFunc(applications, func(a application) bool { return bytes.HasPrefix(a.aid, k.RID[:]) })
-}
-
-// caKey is the key that 9F06 and 9F22 name.
-func caKey(keys []emv.CAKey, asked []byte) []byte {
-	rid, index := object(asked, emv.TagTerminalAID), object(asked, tagIndex)
-	for _, k := range keys {
-		if !bytes.Equal(rid, k.RID[:]) || len(index) != 1 || index[0] != k.Index {
-			continue
-		}
-		out := append([]byte("1"), caName(k)...)
-		hash, sign, exponent := byte(1), byte(1), k.Exponent
-		if k.Algorithm == emv.SM2 {
-			hash, sign, exponent = 7, 4, []byte{0x11}
-		}
-		out = tlv.Append(out, tagHash, []byte{hash})
-		out = tlv.Append(out, tagSign, []byte{sign})
-		out = tlv.Append(out, tagModulus, k.Modulus)
-		out = tlv.Append(out, tagExponent, exponent)
-		return tlv.Append(out, tagCheck, k.Hash[:])
-	}
-	return []byte("0")
-}
-
-// object finds one object.
-func object(v []byte, want tlv.Tag) []byte {
-	for len(v) > 0 {
-		tag, val, after, err := tlv.Next(v)
-		if err != nil {
-			return nil
-		}
-		if tag == want {
-			return val
-		}
-		v = after
-	}
-	return nil
-}
-
-// An application is what terminals are told about an AID.
-type application struct {
-	aid                            []byte
-	version                        uint16
-	defaults, online, denial       [5]byte
-	ddol                           []byte
-	ecash, floor, limit, cvmAmount uint64 // fen
-}
-
-// applications are UnionPay's debit, credit and quasi-credit, with the limits of
-// offline Quickpass in 2015.
-var applications = func() (out []application) {
-	for _, last := range []byte{0x01, 0x02, 0x03} {
-		out = append(out, application{aid: []byte{0xA0, 0x00, 0x00, 0x03, 0x33, 0x01, 0x01, last}, version: 0x0030,
-			defaults: [5]byte{0xD8, 0x40, 0x00, 0xA8, 0x00}, online: [5]byte{0xD8, 0x40, 0x04, 0xF8, 0x00}, denial: [5]byte{0x00, 0x10, 0x00, 0x00, 0x00},
-			ddol: []byte{0x9F, 0x37, 0x04}, ecash: 1000_00, limit: 1000_00, cvmAmount: 300_00})
-	}
-	return out
-}()
-
-// aidParameter is field 62 for one AID.
-func aidParameter(asked []byte) []byte {
-	aid := object(asked, emv.TagTerminalAID)
-	for _, a := range applications {
-		if !bytes.Equal(a.aid, aid) {
-			continue
-		}
-		amount := func(fen uint64) []byte { b := pboc.Amount(fen); return b[:] }
-		out := tlv.Append([]byte("1"), emv.TagTerminalAID, a.aid)
-		for _, f := range []struct {
-			tag tlv.Tag
-			val []byte
-		}{
-			{0xDF01, []byte{0}}, {emv.TagTerminalVersion, binary.BigEndian.AppendUint16(nil, a.version)}, {0xDF11, a.defaults[:]}, {0xDF12, a.online[:]},
-			{0xDF13, a.denial[:]}, {emv.TagFloorLimit, []byte{0, 0, 0, 0}}, {0xDF15, []byte{0, 0, 0, 0}}, {0xDF16, []byte{99}}, {0xDF17, []byte{50}},
-			{0xDF14, a.ddol}, {0xDF18, []byte{1}}, {0x9F7B, amount(a.ecash)}, {0xDF19, amount(a.floor)}, {0xDF20, amount(a.limit)}, {0xDF21, amount(a.cvmAmount)},
-		} {
-			out = tlv.Append(out, f.tag, f.val)
-		}
-		return out
-	}
-	return []byte("0")
 }
 
 // pieceLen is how much of a list one answer carries.
@@ -227,19 +234,19 @@ func (h *Host) blackList(ctx context.Context, w *work) (string, error) {
 	have, from := number(asked[:10]), number(asked[10:])
 	at := &w.s.black
 	if from == 0 || at.pack == nil || at.have != have {
-		pack, err := h.bank.ExceptionList(ctx, uint32(have))
+		list, err := h.bank.ExceptionList(ctx, uint32(have))
 		if err != nil {
 			return "", err
 		}
-		at.have, at.pack = have, pack
+		at.have, at.pack = have, list
 	}
-	pack := at.pack
-	if from >= len(pack) {
+	list := at.pack
+	if from >= len(list) {
 		w.field62 = []byte("0")
 		return "00", nil
 	}
-	w.field62 = fmt.Appendf(nil, "1%010d", len(pack))
-	w.field62 = append(w.field62, pack[from:min(from+pieceLen, len(pack))]...)
+	w.field62 = fmt.Appendf(nil, "1%010d", len(list))
+	w.field62 = append(w.field62, list[from:min(from+pieceLen, len(list))]...)
 	return "00", nil
 }
 
@@ -315,15 +322,6 @@ func (h *Host) InstallOnce(ctx context.Context, tid string, ksn *dukpt.KSN, note
 	}
 	return h.Install(ctx, tid, transport)
 }
-
-// signatureStep keeps the pictures of signatures, as terminals send them: in
-// pieces, sealed.
-const signatureStep = `CREATE TABLE switching_signature (
-	tid TEXT NOT NULL, batch BIGINT NOT NULL, stan BIGINT NOT NULL,
-	piece BIGINT NOT NULL, pieces BIGINT NOT NULL,
-	hash TEXT NOT NULL,  -- SHA-256 of the whole
-	sealed BYTEA NOT NULL, at BIGINT NOT NULL,
-	PRIMARY KEY (tid, batch, stan, piece))`
 
 // The bounds of a signature (docs/terminal-protocol.md 12): pieces of a picture
 // of at most 4,096 bytes, each behind two counts of two digits and the hash.

@@ -96,6 +96,7 @@ type Host struct {
 
 	stuck  map[string]time.Time // transactions that could not be booked, and when that was tried
 	tapsTo tapMark
+	packs  packs
 
 	pulse pulse.Pulse
 }

@@ -27,6 +27,7 @@ import (
 	"koala/spec/poskey"
 	"koala/spec/tlv"
 	"koala/switching"
+	"koala/switching/pack"
 	"koala/switching/route"
 	"koala/wallet"
 )
@@ -74,7 +75,7 @@ func (e *estate) Place(_ db.Reader, tid string) (switching.Place, error) {
 	return p, nil
 }
 
-func (e *estate) SignedOn(*db.Tx, string) error { return nil }
+func (e *estate) SignedOn(*db.Tx, string, string) error { return nil }
 
 // A house is the switch with all that stands behind it.
 type house struct {
@@ -134,7 +135,8 @@ func (h *house) connect(inline bool) {
 		_, err2 := h.keys.Import(ctx, hsm.LabelCardMAC, hsm.CardRoot, rootMAC[:])
 		_, err3 := h.keys.Import(ctx, pin, hsm.ZoneKey, zonePIN[:])
 		_, err4 := h.keys.Import(ctx, mac, hsm.ZoneKey, zoneMAC[:])
-		if err := errors.Join(err1, err2, err3, err4, h.keys.Provision(ctx), h.keys.ProvisionBank(ctx),
+		_, err5 := h.keys.Generate(ctx, pack.Label, hsm.Signing)
+		if err := errors.Join(err1, err2, err3, err4, err5, h.keys.Provision(ctx), h.keys.ProvisionBank(ctx),
 			s.Migrate(ctx, outbox.Schema, wallet.Schema, settlement.Schema, issuing.Schema, proposal.Schema, switching.Schema)); err != nil {
 			h.t.Fatal(err)
 		}

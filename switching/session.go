@@ -19,6 +19,7 @@ import (
 	"koala/internal/outbox"
 	"koala/spec/dukpt"
 	"koala/spec/poskey"
+	"koala/spec/tlv"
 	"koala/switching/field"
 	"koala/switching/single"
 )
@@ -65,6 +66,9 @@ func (h *Host) dispatch(ctx context.Context, w *work, mti string) (code string, 
 		return "03", nil
 	}
 	w.verified = true
+	if err := h.meet(ctx, w); err != nil {
+		return "", err
+	}
 	switch mti {
 	case "0800", "0820":
 		return h.manage(ctx, w)
@@ -200,7 +204,7 @@ func (h *Host) verifyReader(ctx context.Context, w *work) (code string, err erro
 	case w.in.IsMTI("0800") && (w.net == netDouble || w.net == netTrack):
 		w.next.signed = true
 		w.sayBatch()
-		return "00", h.unit(ctx, w, func(tx *db.Tx) error { return h.estate.SignedOn(tx, w.next.tid) })
+		return "00", h.unit(ctx, w, func(tx *db.Tx) error { return h.estate.SignedOn(tx, w.next.tid, w.software()) })
 	case !w.next.signed:
 		return "77", nil
 	}
@@ -241,10 +245,14 @@ func (h *Host) signOn(ctx context.Context, w *work) (string, error) {
 		w.field62 = k.Block.Append(w.field62)
 	}
 	r.keyed, r.signed, w.dirty = w.now, true, true
+	if err := h.meet(ctx, w); err != nil {
+		return "", err
+	}
+	w.s.said.Seen = w.now
 	stan := w.stan
 	w.stan = 0 // a sign-on's trace is no transaction's
 	err = h.unit(ctx, w, func(tx *db.Tx) error {
-		if err := h.estate.SignedOn(tx, r.tid); err != nil {
+		if err := errors.Join(h.estate.SignedOn(tx, r.tid, w.software()), h.keepCarrier(tx, w)); err != nil {
 			return err
 		}
 		return outbox.Put(tx, outbox.Event{Name: "terminal.signed_on", Subject: r.tid, Data: Event{TID: r.tid, Shop: w.s.place.Shop, Batch: r.batch}})
@@ -277,12 +285,8 @@ func (h *Host) manage(ctx context.Context, w *work) (string, error) {
 		}
 		w.next.status, w.next.reported, w.dirty = clean(w.in.Get(62), maxStatus), w.now, true
 		w.done(2)
-	case netParamEnd:
-		w.done(1)
-	case netCAEnd:
-		w.done(4)
-	case netAIDEnd:
-		w.done(5)
+	case netParamEnd, netCAEnd, netAIDEnd:
+		code, err = h.loaded(ctx, w)
 	case netBlackEnd:
 		w.s.black.pack = nil
 		w.done(7)
@@ -290,7 +294,7 @@ func (h *Host) manage(ctx context.Context, w *work) (string, error) {
 		code, err = h.download(ctx, w)
 	}
 	if err == nil && code == "00" {
-		err = h.unit(ctx, w, nil)
+		err = h.unit(ctx, w, func(tx *db.Tx) error { return h.keepCarrier(tx, w) })
 	}
 	return code, err
 }
@@ -302,20 +306,6 @@ const maxStatus = 256
 // turn: parameters, CA keys, AID parameters, the black list.
 var firstTasks = []int{1, 4, 5, 7}
 
-// task is what the terminal is asked to do next: what people want of it, then a
-// sign-on that is due, then what it has never loaded. Mobile readers load nothing.
-func (w *work) task() int {
-	if w.next.demand != 0 || w.demand != 0 {
-		return cmp.Or(w.next.demand, w.demand)
-	}
-	for _, n := range firstTasks {
-		if w.next.signed && len(w.next.master) > 0 && w.next.loaded>>n&1 == 0 {
-			return n
-		}
-	}
-	return 0
-}
-
 // done takes a demand back that has been met.
 func (w *work) done(demand int) {
 	if bit := 1 << demand; w.next.loaded&bit == 0 {
@@ -324,6 +314,12 @@ func (w *work) done(demand int) {
 	if w.next.demand == demand {
 		w.next.demand, w.dirty = 0, true
 	}
+}
+
+// object finds one object.
+func object(v []byte, want tlv.Tag) []byte {
+	found, _ := tlv.Find(v, want)
+	return found
 }
 
 // clearLead is how long before the shop's cut-off its day is over at the switch:
@@ -420,12 +416,13 @@ type session struct {
 	ends   time.Time // of the shop's day that the last transaction was of
 	date   string    // of that day, field 15
 	stale  atomic.Bool
-	stood  string   // shop that it is known to have sold in
-	top    int      // highest trace of the open batch
-	rows   int      // transactions of it, refused ones too
-	fen    int64    // their amounts without those of refused ones
-	bad    int      // MACs that failed in a row
-	black  struct { // exception list that is being downloaded: signed once for all its pieces
+	stood  string // shop that it is known to have sold in
+	top    int    // highest trace of the open batch
+	rows   int    // transactions of it, refused ones too
+	fen    int64  // their amounts without those of refused ones
+	bad    int    // MACs that failed in a row
+	carrier
+	black struct { // exception list that is being downloaded: signed once for all its pieces
 		have int
 		pack []byte
 	}

@@ -16,6 +16,7 @@ import (
 	"koala/money"
 	"koala/settlement"
 	"koala/switching/referral"
+	"koala/switching/rollout"
 	"koala/switching/route"
 	"koala/switching/single"
 )
@@ -131,7 +132,17 @@ var Schema = db.Schema{Owner: "switching", Steps: []string{
 	points.Step,
 	proposal.Carry("switching_proposal", route.Kind, `'`+route.Kind+`:' || SUBSTR(about, 7)`), // "route 622202/16" before
 	route.Step,
+	rollout.Step,
 }}
+
+// signatureStep keeps the pictures of signatures, as terminals send them: in
+// pieces, sealed.
+const signatureStep = `CREATE TABLE switching_signature (
+	tid TEXT NOT NULL, batch BIGINT NOT NULL, stan BIGINT NOT NULL,
+	piece BIGINT NOT NULL, pieces BIGINT NOT NULL,
+	hash TEXT NOT NULL,  -- SHA-256 of the whole
+	sealed BYTEA NOT NULL, at BIGINT NOT NULL,
+	PRIMARY KEY (tid, batch, stan, piece))`
 
 // inOrder has transactions lie in the order in which they came: what one commit
 // writes then fills few pages.

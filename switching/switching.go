@@ -161,8 +161,9 @@ type Barred struct {
 type Estate interface {
 	// Place finds a terminal; ErrNotFound when there is none.
 	Place(q db.Reader, tid string) (Place, error)
-	// SignedOn is told of every sign-on, in its unit.
-	SignedOn(tx *db.Tx, tid string) error
+	// SignedOn is told of every sign-on, in its unit, with the version of the
+	// terminal's software as its header has it: 31.311312.
+	SignedOn(tx *db.Tx, tid, version string) error
 }
 
 // A Side is how a kind counts in a settlement's totals.
@@ -480,4 +481,14 @@ func (h *Host) decide(tx *db.Tx, w *work, t *Txn, p issuing.Prepared) (issuing.D
 		err = domain(points.Spend(tx, t.RRN, string(d.Card), w.fen))
 	}
 	return d, err
+}
+
+// Regroup has the switch look at once the unit is durable into which ring a
+// terminal was put.
+func (h *Host) Regroup(tx *db.Tx, tid string) {
+	tx.After(func() {
+		if s, ok := h.sessions.Load(tid); ok {
+			s.(*session).moved.Store(true)
+		}
+	})
 }

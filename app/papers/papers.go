@@ -12,6 +12,7 @@ import (
 	"koala/internal/openkey"
 	"koala/settlement"
 	"koala/slip"
+	"koala/switching/pack"
 )
 
 // A Desk signs and checks papers.
@@ -26,7 +27,7 @@ func (d Desk) List(ctx context.Context) (book openkey.Book, err error) {
 	uses := []struct {
 		use   openkey.Use
 		label string
-	}{{openkey.OldBills, hsm.LabelPack}, {openkey.Bills, settlement.BillLabel}, {openkey.Slips, slip.Label}}
+	}{{openkey.OldBills, hsm.LabelPack}, {openkey.Bills, settlement.BillLabel}, {openkey.Slips, slip.Label}, {openkey.Packs, pack.Label}}
 	old := false
 	err = d.Store.Read(ctx, func(q *db.Query) (err error) {
 		old, err = settlement.OldBills(q)

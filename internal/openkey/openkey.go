@@ -31,6 +31,7 @@ const (
 	Bills    Use = "bill"   // bills of payees
 	OldBills Use = "bill.1" // bills from before these had a key of their own
 	Slips    Use = "slip"   // slips of sales
+	Packs    Use = "pack"   // parameter packs of shop terminals
 )
 
 // A Key is one public key, Ed25519.

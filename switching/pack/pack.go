@@ -113,7 +113,7 @@ func (p Pack) check() error {
 	}
 	for i, x := range p.Parameters {
 		printable := strings.Trim(x.Value, "\x20") != "" && strings.IndexFunc(x.Value, func(r rune) bool { return r < ' ' || r > '~' }) < 0
-		if x.Number > 99 || len(x.Value) > 40 || !printable || i > 0 && p.Parameters[i-1].Number >= x.Number {
+		if x.Number > 99 || OfShop(x.Number) || len(x.Value) > 40 || !printable || i > 0 && p.Parameters[i-1].Number >= x.Number {
 			return bad("parameters")
 		}
 	}

@@ -122,19 +122,23 @@ func TestAgain(t *testing.T) {
 func TestRings(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		tid, have := rapid.StringMatching(`[0-9]{8}`).Draw(t, "tid"), rapid.Uint32Range(0, 9).Draw(t, "have")
-		r := pack.Rollout{Base: 3, Next: 4}
+		ring := pack.Ring(tid)
+		if ring > 0 && pack.Share(tid) < pack.Rings[ring-1] || pack.Share(tid) >= pack.Rings[ring] {
+			t.Fatalf("ring %d of share %d", ring, pack.Share(tid))
+		}
+		next := pack.Stage{Number: 4}
 		before := uint32(0)
-		for _, r.Percent = range append([]int{0}, pack.Rings[:]...) {
-			got := r.For(tid, have)
-			if got < before || got < have || got < r.Base {
-				t.Fatalf("%d %%: %d after %d, had %d", r.Percent, got, before, have)
+		for next.Ring = range pack.Rings {
+			got := pack.For([]pack.Stage{next, {Number: 3, Ring: pack.Last}}, ring, have)
+			if got < before || got < have || got < 3 {
+				t.Fatalf("ring %d: %d after %d, had %d", next.Ring, got, before, have)
 			}
 			before = got
 		}
-		if before < r.Next {
+		if before < 4 {
 			t.Fatal("not everybody got it")
 		}
-		if r.Halted = true; r.For(tid, have) != max(r.Base, have) {
+		if next.Halted = true; pack.For([]pack.Stage{{Number: 3, Ring: pack.Last}, next}, ring, have) != max(3, have) {
 			t.Fatal("a halted pack spreads")
 		}
 	})

@@ -3,32 +3,49 @@ package pack
 import "hash/fnv"
 
 // Rings are the shares of the estate that get a pack one after the other, per
-// cent.
+// cent: ring 0 is the first one in a hundred.
 var Rings = [...]int{1, 10, 50, 100}
 
+// Last is the ring that everybody is in.
+const Last = len(Rings) - 1
+
 // Share is where a terminal falls, 0 to 99: always the same, so that a wider
-// ring has every terminal of the narrower.
+// share has every terminal of the narrower.
 func Share(tid string) int {
 	h := fnv.New32a()
 	h.Write([]byte(tid))
 	return int(h.Sum32() % 100)
 }
 
-// A Rollout is how far a pack has come.
-type Rollout struct {
-	Base, Next uint32 // numbers of the pack everybody had before, and of the new one
-	Percent    int    // 0 to 100: the ring the new one has reached
-	Halted     bool
+// Ring is the ring of a terminal that nobody has put into another.
+func Ring(tid string) int {
+	at := Share(tid)
+	for i, percent := range Rings {
+		if at < percent {
+			return i
+		}
+	}
+	return Last
 }
 
-// For is the number of the pack that a terminal is given, which has one
-// already. A halted roll-out spreads to no terminal that has not got it, and
-// takes it from none: numbers only rise, a roll-back is a new pack.
-func (r Rollout) For(tid string, have uint32) uint32 {
-	if r.Next > r.Base && !r.Halted && Share(tid) < r.Percent {
-		return max(r.Next, have)
+// A Stage is how far a pack has come.
+type Stage struct {
+	Number uint32
+	Ring   int // that it has reached
+	Halted bool
+}
+
+// For is the number of the pack that a terminal of a ring is given, which has
+// one already; 0: none. Stages are in any order. A halted pack spreads to no
+// terminal that has not got it, and is taken from none: numbers only rise, going
+// back is a new pack.
+func For(stages []Stage, ring int, have uint32) uint32 {
+	for _, s := range stages {
+		if !s.Halted && ring <= s.Ring && s.Number > have {
+			have = s.Number
+		}
 	}
-	return max(r.Base, have)
+	return have
 }
 
 // The bound of failures: a ring is not halted by a few broken terminals, and

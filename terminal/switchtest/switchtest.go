@@ -22,6 +22,7 @@ import (
 	"koala/settlement"
 	"koala/spec/emv"
 	"koala/switching"
+	"koala/switching/pack"
 	"koala/switching/route"
 	"koala/wallet"
 )
@@ -48,7 +49,7 @@ func (Estate) Place(_ db.Reader, tid string) (switching.Place, error) {
 }
 
 // SignedOn takes note of nothing.
-func (Estate) SignedOn(*db.Tx, string) error { return nil }
+func (Estate) SignedOn(*db.Tx, string, string) error { return nil }
 
 // A Bank is the acquirer's switch with the house's own bank behind it.
 type Bank struct {
@@ -113,7 +114,8 @@ func Open(t testing.TB, now time.Time) *Bank {
 	must(err)
 	_, err1 := b.Keys.Import(ctx, hsm.LabelCardAC, hsm.CardRoot, RootAC[:])
 	_, err2 := b.Keys.Import(ctx, hsm.LabelCardMAC, hsm.CardRoot, RootMAC[:])
-	must(errors.Join(err1, err2, b.Keys.Provision(ctx), b.Keys.ProvisionBank(ctx),
+	_, err3 := b.Keys.Generate(ctx, pack.Label, hsm.Signing)
+	must(errors.Join(err1, err2, err3, b.Keys.Provision(ctx), b.Keys.ProvisionBank(ctx),
 		b.Store.Migrate(ctx, outbox.Schema, wallet.Schema, settlement.Schema, issuing.Schema, proposal.Schema, switching.Schema)))
 	b.Bank = issuing.NewBank(b.Store, b.Keys)
 	b.Write(func(tx *db.Tx) error {

@@ -38,6 +38,7 @@ var keyUses = map[openkey.Use]web.Text{
 	openkey.Bills:    {ZH: "商户账单", EN: "bills of shops"},
 	openkey.OldBills: {ZH: "商户账单（换专用密钥之前）", EN: "bills of shops, before these had a key of their own"},
 	openkey.Slips:    {ZH: "签购单", EN: "slips of sales"},
+	openkey.Packs:    {ZH: "商户终端的参数包", EN: "parameter packs of shop terminals"},
 }
 
 func (d Deps) keysJSON(w http.ResponseWriter, r *http.Request) error {

@@ -48,7 +48,7 @@ var purposes = map[string]web.Text{
 	hsm.LabelDTK: {ZH: "TAC 主密钥，按卡号分散", EN: "TAC, dispersed by card number"}, hsm.LabelDAMK: {ZH: "应用维护主密钥：锁定与解锁", EN: "application maintenance: block and unblock"},
 	hsm.LabelENC: {ZH: "安全通道加密", EN: "secure channel, encryption"}, hsm.LabelMAC: {ZH: "安全通道认证", EN: "secure channel, authentication"},
 	hsm.LabelDEK: {ZH: "安全通道数据加密", EN: "secure channel, keys inside data"}, hsm.LabelPack: {ZH: "签名：票价包、黑名单、封账", EN: "signs tariff packs, deny lists and seals"},
-	"device.sign": {ZH: "签名：手环与终端的令牌", EN: "signs the tokens of bands and terminals"}, "bill.sign": {ZH: "签名：商户账单", EN: "signs bills of shops"}, "slip.sign": {ZH: "签名：签购单", EN: "signs slips of sales"}, "firmware.sign": {ZH: "签名：手环固件", EN: "signs firmware of bands"},
+	"device.sign": {ZH: "签名：手环与终端的令牌", EN: "signs the tokens of bands and terminals"}, "bill.sign": {ZH: "签名：商户账单", EN: "signs bills of shops"}, "slip.sign": {ZH: "签名：签购单", EN: "signs slips of sales"}, "terminal.sign": {ZH: "签名：商户终端的参数包", EN: "signs parameter packs of shop terminals"}, "firmware.sign": {ZH: "签名：手环固件", EN: "signs firmware of bands"},
 	"data.seal": {ZH: "静态数据密封", EN: "seals data at rest"}, hsm.LabelCardAC: {ZH: "应用密文根密钥", EN: "application cryptograms"}, hsm.LabelCardMAC: {ZH: "脚本与余额 MAC 根密钥", EN: "issuer scripts and balances"},
 	hsm.LabelCardENC: {ZH: "脚本数据加密根密钥", EN: "PINs in scripts"}, hsm.LabelCAPP: {ZH: "行业记录", EN: "industry records"}, hsm.LabelOpen: {ZH: "行业文件开通", EN: "opening of industry files"},
 	hsm.LabelCA: {ZH: "认证中心：签发发卡行证书", EN: "certification authority: certifies issuers"}, hsm.LabelIssuer: {ZH: "发卡行：签发卡片证书", EN: "issuer: certifies cards"},
