@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -82,19 +83,21 @@ func (s *shop) exec(text string, args ...any) {
 // sale writes a transaction's row and its event, as the switch does.
 func (s *shop) sale(tid, kind, name string, state switching.State, entry string, fen int64) (rrn string) {
 	s.Helper()
+	s.must(s.store.Write(ctx, func(tx *db.Tx) error { rrn = s.put(tx, tid, kind, name, state, entry, fen); return nil }))
+	return rrn
+}
+
+func (s *shop) put(tx *db.Tx, tid, kind, name string, state switching.State, entry string, fen int64) (rrn string) {
+	s.Helper()
 	s.n++
-	rrn = fmt.Sprintf("0000002T%04d", s.n)
-	s.must(s.store.Write(ctx, func(tx *db.Tx) error {
-		at := tx.Now().UnixMicro()
-		_, err := tx.Exec(`INSERT INTO switching_txn (tid, batch, stan, rrn, kind, state, mid, shop, host, card, counter, token, masked, class, abroad, fen, due, refunded,
-			entry, auth, code, why, original, plan, standin, hash, reply, extra, at, changed, cut, disputed)
-			VALUES ($1, 1, $2, $3, $4, $5, 'MID1', 'shop1', '', '', 0, '', '622588******0019', 'debit', FALSE, $6, $6, 0, $7, '654321', '00', '', '', '', FALSE, '', $8, '', $9, $9, $9, 0)`,
-			tid, s.n, rrn, kind, state, fen, entry, []byte{}, at)
-		if err != nil {
-			return err
-		}
-		return outbox.Put(tx, outbox.Event{Name: name, Subject: rrn, Data: switching.Event{TID: tid, Shop: "shop1", Batch: 1, STAN: s.n, Kind: kind, Fen: fen, Code: "00"}})
-	}))
+	rrn = fmt.Sprintf("0000002%05X", s.n)
+	at := tx.Now().UnixMicro()
+	_, err := tx.Exec(`INSERT INTO switching_txn (tid, batch, stan, rrn, kind, state, mid, shop, host, card, counter, token, masked, class, abroad, fen, due, refunded,
+		entry, auth, code, why, original, plan, standin, hash, reply, extra, at, changed, cut, disputed)
+		VALUES ($1, 1, $2, $3, $4, $5, 'MID1', 'shop1', '', '', 0, '', '622588******0019', 'debit', FALSE, $6, $6, 0, $7, '654321', '00', '', '', '', FALSE, '', $8, '', $9, $9, $9, 0)`,
+		tid, s.n, rrn, kind, state, fen, entry, []byte{}, at)
+	s.must(err)
+	s.must(outbox.Put(tx, outbox.Event{Name: name, Subject: rrn, Data: switching.Event{TID: tid, Shop: "shop1", Batch: 1, STAN: s.n, Kind: kind, Fen: fen, Code: "00"}}))
 	return rrn
 }
 
@@ -174,6 +177,7 @@ func TestSlips(t *testing.T) {
 			t.Error(wrong)
 		}
 		s.finds(first)
+		s.altered(first)
 		s.breaks()
 	})
 }
@@ -212,6 +216,43 @@ func (s *shop) finds(k slip.Kept) {
 		}
 		return err
 	}))
+}
+
+// altered changes what a slip says, or the row that it is found by: it is still
+// found by its id, and does not prove.
+func (s *shop) altered(k slip.Kept) {
+	s.Helper()
+	book, err := s.desk.List(ctx)
+	s.must(err)
+	for column, v := range map[string]any{"body": []byte(strings.Replace(string(k.Bytes), "CNY 12.00", "CNY 21.00", 1)), "fen": 2100, "day": "2016-09-07", "tail": "0018", "batch": 2, "signature": make([]byte, 64)} {
+		s.exec(`UPDATE slip SET `+column+` = $2 WHERE rrn = $1`, k.RRN, v)
+		s.must(s.store.Read(ctx, func(q *db.Query) error {
+			x, err := slip.ByID(q, k.ID())
+			if flaw := x.Check(book); !errors.Is(flaw, slip.ErrProof) {
+				s.Errorf("another %s: %v", column, flaw)
+			}
+			return err
+		}))
+		if wrong := s.wrong(); len(wrong) != 1 || !strings.Contains(wrong[0], k.RRN) {
+			s.Errorf("another %s: %q", column, wrong)
+		}
+		var was any
+		switch column {
+		case "body":
+			was = k.Bytes
+		case "fen":
+			was = k.Amount.Minor()
+		case "day":
+			was = "2016-09-06"
+		case "tail":
+			was = k.Tail()
+		case "batch":
+			was = k.Batch
+		case "signature":
+			was = k.Signature
+		}
+		s.exec(`UPDATE slip SET `+column+` = $2 WHERE rrn = $1`, k.RRN, was)
+	}
 }
 
 // breaks changes rows, and has Prove name each.
@@ -355,6 +396,75 @@ func TestCutAnywhere(t *testing.T) {
 		if _, err := s.slip(rrn); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if wrong := s.wrong(); len(wrong) > 0 {
+		t.Error(wrong)
+	}
+}
+
+// TestCatchesUpInBounds: a store from before there were slips is caught up over
+// several calls, each of which does so much and no more, and a person who waits for
+// a page waits for one unit.
+func TestCatchesUpInBounds(t *testing.T) {
+	const events, each = 500*20 + 600, 10 // every tenth makes a slip
+	s := open(t, db.Config{URL: dbtest.File(t), Inline: true})
+	s.must(s.store.Write(ctx, func(tx *db.Tx) error { // what the switch leaves, in one unit
+		for i := range events {
+			if i%each == 0 {
+				s.put(tx, "T1", "sale", "sale.approved", switching.Approved, "051", 1200)
+			} else {
+				s.must(outbox.Put(tx, outbox.Event{Name: "card.blocked", Subject: "x", Data: struct{}{}}))
+			}
+		}
+		return nil
+	}))
+	s.now.Advance(time.Hour) // the messages of these chips are gone
+	written := func() (n int) {
+		s.must(s.store.Read(ctx, func(q *db.Query) error { return q.QueryRow(`SELECT COUNT(*) FROM slip`).Scan(&n) }))
+		return n
+	}
+	if _, err := s.desk.Fresh(ctx, "0000002T9999"); !errors.Is(err, slip.ErrNotFound) || written() != 500/each {
+		t.Errorf("a page waits for %d slips: %v", written(), err)
+	}
+	for _, want := range []int{500 * 21 / each, events / each, events / each} {
+		s.must(s.desk.Catch(ctx))
+		if n := written(); n != want {
+			t.Errorf("%d slips, want %d", n, want)
+		}
+	}
+	if wrong := s.wrong(); len(wrong) > 0 {
+		t.Error(wrong)
+	}
+}
+
+// TestNothingToWrite: events that make no slip are read once, by a desk that lives;
+// no unit is spent on them, and another desk begins where the mark is.
+func TestNothingToWrite(t *testing.T) {
+	s := open(t, db.Config{URL: dbtest.File(t), Inline: true})
+	mark := func() (seq int64) {
+		s.must(s.store.Read(ctx, func(q *db.Query) error { return q.QueryRow(`SELECT seq FROM slip_mark`).Scan(&seq) }))
+		return seq
+	}
+	for range 3 {
+		s.sale("T1", "sale", "sale.declined", switching.Declined, "021", 1300)
+		s.must(s.desk.Catch(ctx))
+	}
+	if mark() != 0 {
+		t.Error("a unit for nothing")
+	}
+	rrn := s.sale("T1", "sale", "sale.approved", switching.Approved, "021", 1200)
+	s.must(s.desk.Catch(ctx))
+	if _, err := s.slip(rrn); err != nil || mark() == 0 {
+		t.Errorf("mark %d: %v", mark(), err)
+	}
+	last := mark()
+	other := &slip.Desk{Store: s.store, Keys: s.keys, Switch: s.desk.Switch} // of another process
+	s.must(other.Catch(ctx))
+	later := s.sale("T1", "sale", "sale.approved", switching.Approved, "021", 1200)
+	s.must(other.Catch(ctx))
+	s.must(s.desk.Catch(ctx))
+	if k, err := s.slip(later); err != nil || k.Number != 2 || mark() == last {
+		t.Errorf("%v\n%s", err, k.Bytes)
 	}
 	if wrong := s.wrong(); len(wrong) > 0 {
 		t.Error(wrong)

@@ -167,6 +167,7 @@ type Kept struct {
 	Signature []byte // of Bytes
 	Signed    Signed // by the cardholder, zero while there is none
 	Written   time.Time
+	misfiled  bool // its row says another terminal, number, day, amount or card than its bytes
 }
 
 // A Signed says which picture a cardholder's signature is. It comes after the

@@ -47,13 +47,10 @@ func kept(q db.Reader, where string, args ...any) (out []Kept, err error) {
 			return err
 		}
 		var flaw error
-		if k.Slip, flaw = Parse(k.Bytes); flaw != nil {
-			k.RRN, k.TID, k.Number = rrn, tid, number // Check refuses it: the hash of no body is its own
-		}
-		if k.RRN != rrn || k.TID != tid || k.Number != number || k.Tail() != tail || k.Amount.Minor() != fen || dayOf(k.At) != day || int64(k.Batch) != batch {
-			hash = nil // the columns by which it is found are not the slip's
-			k.RRN, k.TID, k.Number = rrn, tid, number
-		}
+		k.Slip, flaw = Parse(k.Bytes)
+		k.misfiled = flaw != nil || k.RRN != rrn || k.TID != tid || k.Number != number || k.Tail() != tail ||
+			k.Amount.Minor() != fen || dayOf(k.At) != day || int64(k.Batch) != batch
+		k.RRN, k.TID, k.Number = rrn, tid, number
 		copy(k.Hash[:], hash)
 		copy(k.Signed.Picture[:], picture)
 		k.Signed.Key, k.Signed.Signature, k.Written = pictureKey, pictureSig, db.Moment(at)

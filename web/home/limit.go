@@ -1,8 +1,8 @@
 package home
 
 import (
-	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -11,60 +11,77 @@ import (
 // times, who guesses asks often. A second bound is everybody's together, for
 // those who come from many addresses.
 const (
-	askBurst  = 10
-	askEvery  = 6 * time.Second // one more after so long
-	allBurst  = 100
-	allEvery  = time.Second / 2
-	maxAskers = 10_000
+	askBurst = 10
+	askEvery = 6 * time.Second // one more after so long
+	allBurst = 100
+	allEvery = time.Second / 2
 )
+
+// maxAskers is how many addresses are remembered before those that may ask their
+// whole burst again are forgotten. Only who was let through is remembered, and the
+// bound of all lets 220 through in the minute that an address takes to refill.
+const maxAskers = 1000
 
 // A limiter lets each address ask so often.
 type limiter struct {
 	mu   sync.Mutex
-	all  allowance
-	each map[string]*allowance
+	all  time.Time // when the allowance of all would be full again
+	each map[netip.Prefix]time.Time
 }
 
-// An allowance is refilled with time: full says when it would be full again.
-type allowance struct{ full time.Time }
-
-func (a *allowance) take(now time.Time, burst int, every time.Duration) bool {
-	full := a.full
+// taken is when an allowance is full again after one more is taken from it; ok is
+// false when none is left. One that was never used is full at the zero time.
+func taken(full, now time.Time, burst int, every time.Duration) (then time.Time, ok bool) {
 	if full.Before(now) {
 		full = now
 	}
-	if full = full.Add(every); full.Sub(now) > time.Duration(burst)*every {
+	then = full.Add(every)
+	return then, then.Sub(now) <= time.Duration(burst)*every
+}
+
+// may takes one of what the address of a request has left, and one of what all
+// have: of both or of neither, so that one who asks too often takes nothing from
+// the others.
+func (l *limiter) may(r *http.Request, now time.Time) bool {
+	who := askerAt(r.RemoteAddr)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	own, mine := taken(l.each[who], now, askBurst, askEvery)
+	all, ours := taken(l.all, now, allBurst, allEvery)
+	if !mine || !ours {
 		return false
 	}
-	a.full = full
+	if l.each == nil || len(l.each) >= maxAskers {
+		l.forget(now)
+	}
+	l.all, l.each[who] = all, own
 	return true
 }
 
-// may takes one of what the address of a request has left.
-func (l *limiter) may(r *http.Request, now time.Time) bool {
-	who, _, err := net.SplitHostPort(r.RemoteAddr)
+// forget keeps those alone who may not ask their whole burst yet.
+func (l *limiter) forget(now time.Time) {
+	kept := map[netip.Prefix]time.Time{}
+	for who, full := range l.each {
+		if full.After(now) {
+			kept[who] = full
+		}
+	}
+	l.each = kept
+}
+
+// askerAt is who asks, by the address of a connection: an IPv4 address, or the /64
+// of an IPv6 one, of which a line has all (RFC 6177). What does not read is one
+// asker.
+func askerAt(remote string) netip.Prefix {
+	at, err := netip.ParseAddrPort(remote)
 	if err != nil {
-		who = r.RemoteAddr
+		return netip.Prefix{}
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.each == nil {
-		l.each = map[string]*allowance{}
+	addr := at.Addr().Unmap().WithZone("")
+	bits := addr.BitLen()
+	if addr.Is6() {
+		bits = 64
 	}
-	a := l.each[who]
-	if a == nil {
-		if len(l.each) >= maxAskers {
-			for k, x := range l.each {
-				if x.full.Before(now) {
-					delete(l.each, k)
-				}
-			}
-		}
-		if len(l.each) >= maxAskers {
-			return false
-		}
-		a = &allowance{}
-		l.each[who] = a
-	}
-	return a.take(now, askBurst, askEvery) && l.all.take(now, allBurst, allEvery)
+	net, _ := addr.Prefix(bits) // bits are never too many
+	return net
 }
