@@ -78,17 +78,22 @@ func Wrap(tmk, key [16]byte) Block {
 }
 
 // Open is the terminal's side of Wrap and WrapSingle; a key of single length is
-// given as Double does.
+// given as Double does. Hosts that give a PIK of double and a MAK of single length
+// fill the MAK's block with eight bytes 00 behind the enciphered ones: such a
+// block opens too.
 func (b Block) Open(tmk [16]byte) (key [16]byte, err error) {
 	if b.Single {
 		key = Double([8]byte(iso9797.TDESDecryptECB(tmk[:], b.Enciphered[:8])))
 	} else {
 		key = [16]byte(iso9797.TDESDecryptECB(tmk[:], b.Enciphered[:]))
 	}
-	if KCV(key) != b.Check {
-		return [16]byte{}, ErrCheck
+	if KCV(key) == b.Check {
+		return key, nil
 	}
-	return key, nil
+	if filled := [8]byte(b.Enciphered[8:]) == [8]byte{}; filled && !b.Single {
+		return Block{Enciphered: b.Enciphered, Check: b.Check, Single: true}.Open(tmk)
+	}
+	return [16]byte{}, ErrCheck
 }
 
 // Append writes the block behind dst, as field 62 has it.

@@ -39,6 +39,35 @@ func TestDocumented(t *testing.T) {
 	}
 }
 
+// TestPublished: field 62 of a sign-on as a bank's POS manual has it, the MAK of
+// single length filled with bytes 00 (code456.com/article/3026509.html).
+func TestPublished(t *testing.T) {
+	tmk := [16]byte{0xCA, 0x5D, 0x92, 0x59, 0x8D, 0xCA, 0x48, 0xCE, 0x8A, 0x4C, 0x76, 0x36, 0x1A, 0x92, 0x69, 0xE9}
+	field, err := hex.DecodeString("6701EAD6A9AD51E51AA406E2C27FCFA98D0A74B8" + "B651F9E9BACE9AE1" + "0000000000000000" + "AB7153CA")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks, err := poskey.ParseField(field)
+	if err != nil || len(blocks) != 2 {
+		t.Fatalf("%d blocks: %v", len(blocks), err)
+	}
+	pik, err := blocks[0].Open(tmk)
+	if err != nil {
+		t.Errorf("PIK: %v", err)
+	}
+	if got := hex.EncodeToString(pik[:]); got[:16] != "807a23ad32b36d45" {
+		t.Errorf("PIK %s", got)
+	}
+	mak, err := blocks[1].Open(tmk)
+	if got := hex.EncodeToString(mak[:]); err != nil || got != "5bb5c72cd00b7338"+"5bb5c72cd00b7338" {
+		t.Errorf("MAK %s: %v", got, err)
+	}
+	blocks[1].Check[0]++
+	if _, err := blocks[1].Open(tmk); !errors.Is(err, poskey.ErrCheck) {
+		t.Errorf("another check value: %v", err)
+	}
+}
+
 // TestField: what the host wraps the terminal opens, and finds what was altered.
 func TestField(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
