@@ -2,37 +2,41 @@ package unionpay
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
-	"koala/spec/emv"
 	"koala/spec/iso8583"
 	"koala/spec/tlv"
+	"koala/switching/pack"
 	"koala/terminal"
 )
 
 // Network codes, field 60.3.
 const (
-	netSignOn1    = "001" // single length
-	netSignOff    = "002"
-	netSignOn     = "003"
-	netSignOn3    = "004" // with a track key
-	netTotals     = "201"
-	netUnbalanced = "202"
-	netOffline    = "203"
-	netFailed     = "204"
-	netTC         = "206"
-	netBalanced   = "207"
-	netEcho       = "301"
-	netParameters = "360"
-	netStatus     = "362"
-	netKey        = "370"
-	netKeys       = "372"
-	netAID        = "380"
-	netAIDs       = "382"
-	netBlack      = "390"
+	netSignOn1       = "001" // single length
+	netSignOff       = "002"
+	netSignOn        = "003"
+	netSignOn3       = "004" // with a track key
+	netTotals        = "201"
+	netUnbalanced    = "202"
+	netOffline       = "203"
+	netFailed        = "204"
+	netIssuer        = "205"
+	netTC            = "206"
+	netBalanced      = "207"
+	netEcho          = "301"
+	netParameters    = "360"
+	netParametersEnd = "361"
+	netStatus        = "362"
+	netKey           = "370"
+	netKeys          = "372"
+	netAID           = "380"
+	netAIDs          = "382"
+	netBlack         = "390"
 )
 
 // manage makes a message of network management.
@@ -195,14 +199,30 @@ func (t *Terminal) end(code string) error {
 
 // Download takes over what the host has of a want: parameters, CA keys, AID
 // parameters or the black list. What does not work is not kept.
+//
+// Where the host signs packs (Config.Signed) the first three come as one pack,
+// whole or not at all, and the host is told what became of it.
 func (t *Terminal) Download(w Want) (err error) {
+	switch whole := len(t.cfg.Signed) > 0; {
+	case whole && (w == WantParameters || w == WantCAKeys || w == WantAIDs):
+		err = t.getPack()
+	default:
+		err = t.download(w)
+	}
+	if err != nil {
+		return t.failed(err)
+	}
+	return nil
+}
+
+func (t *Terminal) download(w Want) (err error) {
 	switch w {
 	case WantParameters:
 		err = t.getParameters()
 	case WantCAKeys:
-		err = t.getList(netKeys, netKey, sectionKey, []tlv.Tag{emv.TagTerminalAID, tagKeyIndex, tagKeyExpiry}, 2)
+		err = t.getList(netKeys, netKey, sectionKey, keyNames, 2)
 	case WantAIDs:
-		err = t.getList(netAIDs, netAID, sectionAID, []tlv.Tag{emv.TagTerminalAID}, 1)
+		err = t.getList(netAIDs, netAID, sectionAID, aidNames, 1)
 	case WantBlackList:
 		err = t.getBlackList()
 	case WantSignOn:
@@ -210,10 +230,7 @@ func (t *Terminal) Download(w Want) (err error) {
 	default:
 		err = ErrOrder
 	}
-	if err != nil {
-		return t.failed(err)
-	}
-	return nil
+	return err
 }
 
 // maxWants bounds how much a host can want in a row.
@@ -254,68 +271,6 @@ func (t *Terminal) getParameters() error {
 	return t.end(netParameters)
 }
 
-// maxListed bounds what a list can name.
-const maxListed = 99
-
-// getList reads a list of names and then what each name stands for. The first
-// named tags of an element of the list ask for it.
-func (t *Terminal) getList(list, one string, kind byte, of []tlv.Tag, named int) error {
-	var names [][]byte
-	for {
-		v, err := t.fetch("0820", list, []byte(fmt.Sprintf("1%02d", len(names))))
-		if err != nil {
-			return err
-		}
-		if len(v) == 0 {
-			return ErrPack
-		}
-		if v[0] == '0' {
-			break
-		}
-		more, err := elements(v[1:], of, named)
-		if err != nil || len(more) == 0 || len(names)+len(more) > maxListed {
-			return ErrPack
-		}
-		names = append(names, more...)
-		if v[0] != '2' {
-			break
-		}
-	}
-	next := t.packs.without(kind)
-	for _, name := range names {
-		v, err := t.fetch("0800", one, name)
-		if err != nil {
-			return err
-		}
-		if len(v) > 1 && v[0] == '1' {
-			next = append(next, section{kind, v[1:]})
-		}
-	}
-	if err := t.adopt(next); err != nil {
-		return err
-	}
-	return t.end(one)
-}
-
-// elements cuts a list whose elements have the objects of, and gives of each
-// the first named.
-func elements(in []byte, of []tlv.Tag, named int) (out [][]byte, err error) {
-	for len(in) > 0 {
-		var one []byte
-		for i, want := range of {
-			tag, v, rest, err := tlv.Next(in)
-			if err != nil || tag != want {
-				return nil, ErrPack
-			}
-			if in = rest; i < named {
-				one = tlv.Append(one, tag, v)
-			}
-		}
-		out = append(out, one)
-	}
-	return out, nil
-}
-
 // maxBlack bounds an exception list, bytes.
 const maxBlack = 1 << 20
 
@@ -350,6 +305,151 @@ func (t *Terminal) getBlackList() error {
 	}
 	return t.end(netBlack)
 }
+
+// maxPacks is how often a download begins anew because the host has gone on to
+// another pack.
+const maxPacks = 3
+
+// errOther says that a part came of another pack than the one that was begun.
+var errOther = errors.New("unionpay: the host went on to another pack")
+
+// getPack brings the terminal to the host's pack: parameters with its mark, then
+// what of keys and AID parameters is not staged yet. Each part is staged when it
+// has come, so a torn download goes on where it was; until the signature over
+// the whole is checked the pack of before stands.
+func (t *Terminal) getPack() (err error) {
+	for range maxPacks {
+		if err = t.loadPack(); !errors.Is(err, errOther) {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: %w", ErrPack, err)
+}
+
+func (t *Terminal) loadPack() error {
+	v, err := t.fetch("0800", netParameters, pack.Mark{Number: t.packs.number}.Append(nil))
+	if err != nil {
+		return err
+	}
+	text, m, err := cutParameters(v)
+	switch {
+	case err != nil:
+		return err
+	case m.Signature == nil || m.Number == 0:
+		return fmt.Errorf("%w: it has no signature", ErrSigned)
+	case m.Number < t.packs.number:
+		return t.refuse(m.Number, pack.Outdated)
+	}
+	kinds := [2]byte{sectionKey, sectionAID} // of the pack in use: only the shop's parameters can be new
+	if m.Number > t.packs.number {
+		kinds = [2]byte{sectionKey + staged, sectionAID + staged}
+		if err := t.stage(m); err != nil {
+			return err
+		}
+	}
+	next := []section{{sectionNumber, m.Append(nil)}, {sectionParameters, text}}
+	for _, s := range t.packs.list {
+		if s.kind == kinds[0] || s.kind == kinds[1] {
+			next = append(next, section{s.kind &^ staged, s.data})
+		}
+	}
+	if why := t.judge(m, text, next); why != pack.InUse {
+		return t.refuse(m.Number, why)
+	}
+	switch err := t.adopt(next); {
+	case errors.Is(err, ErrPack):
+		return t.refuse(m.Number, pack.WontWork)
+	case err != nil:
+		return err
+	}
+	// Power that goes here costs one more 360: the host asks again, the pack is in use.
+	if err := t.report(m.Number, pack.InUse); err != nil || m.Black <= t.till.Deny().Version() {
+		return err
+	}
+	return t.getBlackList()
+}
+
+// judge says whether the parts make a pack that the house signed.
+func (t *Terminal) judge(m pack.Mark, text []byte, list []section) pack.Result {
+	p, err := compose(m, text, list)
+	if err != nil {
+		return pack.Unreadable
+	}
+	b, err := p.Bytes()
+	if err != nil {
+		return pack.Unreadable
+	}
+	for _, key := range t.cfg.Signed {
+		if len(key) == ed25519.PublicKeySize && ed25519.Verify(key, b, m.Signature) {
+			return pack.InUse
+		}
+	}
+	return pack.BadSign
+}
+
+// stage loads the keys and AID parameters of a pack that are not staged yet.
+func (t *Terminal) stage(m pack.Mark) error {
+	mark := m.Append(nil)
+	if i := slices.IndexFunc(t.packs.list, func(s section) bool { return s.kind == sectionNumber+staged }); i < 0 || !bytes.Equal(t.packs.list[i].data, mark) {
+		t.packs.list = append(t.packs.live(), section{sectionNumber + staged, mark})
+	}
+	for _, l := range []struct {
+		list, one string
+		kind      byte
+		of        []tlv.Tag
+		named     int
+	}{{netKeys, netKey, sectionKey, keyNames, 2}, {netAIDs, netAID, sectionAID, aidNames, 1}} {
+		names, err := t.names(l.list, l.of, l.named)
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if slices.ContainsFunc(t.packs.list, func(s section) bool { return s.kind == l.kind+staged && bytes.HasPrefix(s.data, name) }) {
+				continue
+			}
+			v, err := t.fetch("0800", l.one, pack.Mark{Number: m.Number}.Append(bytes.Clone(name)))
+			if err != nil {
+				return err
+			}
+			part, of := v, pack.Mark{}
+			if len(v) > 0 {
+				part, of = pack.Cut(v[1:])
+			}
+			if of.Number != m.Number || v[0] != '1' || !bytes.HasPrefix(part, name) {
+				return errOther
+			}
+			t.packs.list = append(t.packs.list, section{l.kind + staged, part})
+			if err := t.packs.write(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// refuse drops what is staged, tells the host why, and leaves the pack of before.
+func (t *Terminal) refuse(number uint32, why pack.Result) error {
+	t.packs.list = t.packs.live()
+	if err := t.packs.write(); err != nil {
+		return err
+	}
+	if err := t.report(number, why); err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: pack %d, %s", ErrSigned, number, why)
+}
+
+// report ends a pack's download with what became of it.
+func (t *Terminal) report(number uint32, r pack.Result) error {
+	_, err := t.fetch("0800", netParametersEnd, pack.Mark{Number: number, Result: r, Ends: true}.Append(nil))
+	return err
+}
+
+// Pack is the number of the signed pack in use, 0 none.
+func (t *Terminal) Pack() uint32 { return t.packs.number }
+
+// Refusals says which CA keys of the last download were not taken, and why.
+func (t *Terminal) Refusals() []string { return slices.Clone(t.refused) }
 
 // adopt keeps a new set of packs after the chip part has started with it.
 func (t *Terminal) adopt(next []section) error {

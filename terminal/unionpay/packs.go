@@ -6,23 +6,34 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"koala/spec/emv"
 	"koala/spec/tlv"
+	"koala/switching/pack"
 	"koala/terminal"
 	"koala/terminal/kernel"
 	"koala/terminal/pos"
 )
 
-// ErrPack says that something downloaded does not read, or would not work.
-var ErrPack = errors.New("unionpay: what was downloaded does not read")
+// Failures of downloads.
+var (
+	ErrPack    = errors.New("unionpay: what was downloaded does not read")
+	ErrSigned  = fmt.Errorf("%w: the pack is not one that the house signed for this terminal", ErrPack)
+	errLastDay = fmt.Errorf("%w: the last day of a CA key is not YYYYMMDD", ErrPack)
+)
 
 // Kinds of sections.
 const (
 	sectionParameters = 'P' // field 62 of 360
 	sectionKey        = 'K' // a CA key, as field 62 of 370 has it behind the 1
 	sectionAID        = 'A' // AID parameters, as field 62 of 380
+	sectionNumber     = 'N' // pack.Mark of the pack in use
 )
+
+// staged makes of a kind that of a section whose pack is not whole yet: it means
+// nothing until then.
+const staged = 'a' - 'A'
 
 // A section is one thing as it was downloaded.
 type section struct {
@@ -34,6 +45,7 @@ type section struct {
 type packs struct {
 	bank       *terminal.Bank
 	list       []section
+	number     uint32 // of the pack in use; 0: what is here has none
 	parameters Parameters
 	keys       []emv.CAKey
 	apps       []kernel.Application
@@ -69,6 +81,11 @@ func (p *packs) without(kind byte) []section {
 	return slices.DeleteFunc(slices.Clone(p.list), func(s section) bool { return s.kind == kind })
 }
 
+// live are the sections that count.
+func (p *packs) live() []section {
+	return slices.DeleteFunc(slices.Clone(p.list), func(s section) bool { return s.kind >= staged+'A' })
+}
+
 // read makes of the sections what they mean.
 func (p *packs) read() error {
 	for _, s := range p.list {
@@ -86,6 +103,10 @@ func (p *packs) read() error {
 			if a, err = parseApplication(s.data); err == nil {
 				p.apps = append(p.apps, a)
 			}
+		case sectionNumber:
+			_, m := pack.Cut(s.data)
+			p.number = m.Number
+		case sectionKey + staged, sectionAID + staged, sectionNumber + staged:
 		default:
 			err = ErrPack
 		}
@@ -141,26 +162,36 @@ type Parameters struct {
 // parameterLen are the lengths of the values by number.
 var parameterLen = map[string]int{"12": 2, "13": 1, "18": 1, "19": 2, "20": 1, "21": 1, "22": 40, "23": 1, "26": 12, "27": 4}
 
-// parseParameters reads field 62 of 360: number 2 | value, one behind the other.
-func parseParameters(in []byte) (p Parameters, err error) {
+// eachParameter walks over field 62 of 360: number 2 | value, one behind the
+// other.
+func eachParameter(in []byte, see func(number, value string) error) error {
 	for s := string(in); s != ""; {
 		if len(s) < 2 {
-			return p, ErrPack
+			return ErrPack
 		}
-		name, size := s[:2], parameterLen[s[:2]]
+		size := parameterLen[s[:2]]
 		if size == 0 || len(s) < 2+size {
-			return p, ErrPack
+			return ErrPack
 		}
-		v := s[2 : 2+size]
-		if s = s[2+size:]; name == "22" {
+		if err := see(s[:2], s[2:2+size]); err != nil {
+			return err
+		}
+		s = s[2+size:]
+	}
+	return nil
+}
+
+// parseParameters reads field 62 of 360.
+func parseParameters(in []byte) (p Parameters, err error) {
+	err = eachParameter(in, func(name, v string) error {
+		if name == "22" {
 			p.Name = strings.TrimRight(v, " ")
-			continue
+			return nil
 		}
 		if !digits(v) {
-			return p, ErrPack
+			return ErrPack
 		}
-		n := number(v)
-		switch name {
+		switch n := number(v); name {
 		case "12":
 			p.Wait = int(n)
 		case "13":
@@ -180,8 +211,58 @@ func parseParameters(in []byte) (p Parameters, err error) {
 		case "27":
 			p.Category = uint16(n)
 		}
+		return nil
+	})
+	return p, err
+}
+
+// cutParameters parts field 62 of 360 from the mark behind it. No parameter's
+// number begins with DF.
+func cutParameters(in []byte) (text []byte, m pack.Mark, err error) {
+	at := 0
+	for at < len(in) && in[at] != 0xDF {
+		size := 0
+		if len(in)-at >= 2 {
+			size = parameterLen[string(in[at:at+2])]
+		}
+		if size == 0 || len(in)-at < 2+size {
+			return nil, m, ErrPack
+		}
+		at += 2 + size
 	}
-	return p, nil
+	before, m := pack.Cut(in[at:])
+	if len(before) > 0 || at < len(in) && !m.There {
+		return nil, m, ErrPack
+	}
+	return in[:at], m, nil
+}
+
+// compose makes the pack again that was signed: what is not the shop's of the
+// parameters, and the sections with keys and AID parameters.
+func compose(m pack.Mark, parameters []byte, sections []section) (p pack.Pack, err error) {
+	p = pack.Pack{Number: m.Number, Black: m.Black}
+	err = eachParameter(parameters, func(name, v string) error {
+		if n := byte(number(name)); !pack.OfShop(n) {
+			p.Parameters = append(p.Parameters, pack.Parameter{Number: n, Value: v})
+		}
+		return nil
+	})
+	for _, s := range sections {
+		switch {
+		case err != nil:
+		case s.kind == sectionKey:
+			var k emv.CAKey
+			k, err = parseCAKey(s.data)
+			p.Keys = append(p.Keys, k)
+		case s.kind == sectionAID:
+			tag, aid, rest, bad := tlv.Next(s.data)
+			if bad != nil || tag != emv.TagTerminalAID {
+				return p, ErrPack
+			}
+			p.Applications = append(p.Applications, pack.Application{AID: aid, Data: rest})
+		}
+	}
+	return p, err
 }
 
 // defaultTip is the most a tip may be, per cent of the sale.
@@ -244,11 +325,12 @@ func parseCAKey(in []byte) (emv.CAKey, error) {
 	if v := get(tagKeyAlgorithm); len(v) == 1 && v[0] == keyAlgorithmSM2 {
 		k.Algorithm, k.Exponent = emv.SM2, nil
 	}
-	switch last := string(get(tagKeyExpiry)); {
-	case len(last) == 8 && digits(last):
-		k.Last = last
-	case last != "":
-		return emv.CAKey{}, fmt.Errorf("%w: last day of CA key %X/%02X", ErrPack, rid, index)
+	if last := get(tagKeyExpiry); len(last) > 0 {
+		day, err := time.Parse("20060102", string(last))
+		if err != nil || day.Format("20060102") != string(last) {
+			return emv.CAKey{}, fmt.Errorf("CA key %X/%02X says %q: %w", rid, index, last, errLastDay)
+		}
+		k.Last = string(last)
 	}
 	if _, err := k.Public(); err != nil || !k.Valid() {
 		return emv.CAKey{}, fmt.Errorf("%w: CA key %X/%02X", ErrPack, rid, index)
@@ -308,4 +390,91 @@ func parseApplication(in []byte) (kernel.Application, error) {
 		return a, ErrPack
 	}
 	return a, nil
+}
+
+// maxListed bounds what a list can name.
+const maxListed = 99
+
+// names reads a list. The first named tags of an element ask for what it stands
+// for.
+func (t *Terminal) names(list string, of []tlv.Tag, named int) (names [][]byte, err error) {
+	for {
+		v, err := t.fetch("0820", list, []byte(fmt.Sprintf("1%02d", len(names))))
+		if err != nil {
+			return nil, err
+		}
+		if len(v) == 0 {
+			return nil, ErrPack
+		}
+		if v[0] == '0' {
+			return names, nil
+		}
+		more, err := elements(v[1:], of, named)
+		if err != nil || len(more) == 0 || len(names)+len(more) > maxListed {
+			return nil, ErrPack
+		}
+		names = append(names, more...)
+		if v[0] != '2' {
+			return names, nil
+		}
+	}
+}
+
+// What names keys and AIDs in a list, and how many of the objects ask for one.
+var (
+	keyNames = []tlv.Tag{emv.TagTerminalAID, tagKeyIndex, tagKeyExpiry}
+	aidNames = []tlv.Tag{emv.TagTerminalAID}
+)
+
+// getList reads a list of names and then what each name stands for. A CA key
+// whose last day is none is refused alone: Refusals says so.
+func (t *Terminal) getList(list, one string, kind byte, of []tlv.Tag, named int) error {
+	names, err := t.names(list, of, named)
+	if err != nil {
+		return err
+	}
+	next := t.packs.without(kind)
+	var refused []string
+	for _, name := range names {
+		v, err := t.fetch("0800", one, name)
+		if err != nil {
+			return err
+		}
+		if len(v) < 2 || v[0] != '1' {
+			continue
+		}
+		if kind == sectionKey {
+			if _, err := parseCAKey(v[1:]); errors.Is(err, errLastDay) {
+				refused = append(refused, err.Error())
+				continue
+			}
+		}
+		next = append(next, section{kind, v[1:]})
+	}
+	if err := t.adopt(next); err != nil {
+		return err
+	}
+	if kind == sectionKey {
+		t.refused = refused
+	}
+	return t.end(one)
+}
+
+// elements cuts a list whose elements have the objects of, and gives of each
+// the first named.
+func elements(in []byte, of []tlv.Tag, named int) (out [][]byte, err error) {
+	for len(in) > 0 {
+		var one []byte
+		for i, want := range of {
+			tag, v, rest, err := tlv.Next(in)
+			if err != nil || tag != want {
+				return nil, ErrPack
+			}
+			if in = rest; i < named {
+				one = tlv.Append(one, tag, v)
+			}
+		}
+		out = append(out, one)
+	}
+	return out, nil
 }

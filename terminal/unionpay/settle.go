@@ -242,8 +242,13 @@ func (t *Terminal) accepted(m *iso8583.Message) error {
 // lost, and the end alone goes again.
 var errOver = errors.New("unionpay: the batch is over")
 
-// sendChips sends the certificates of online approvals (206) and the taps that
-// took money for nothing (204), one by one. A card that only a reader has seen
+// issuerFailed is the bit of TVR byte 5 for an issuer that was not authenticated
+// (EMV 4.4 Book 3, annex C5).
+const issuerFailed = 0x40
+
+// sendChips sends the certificates of online approvals (206, or 205 where the
+// card did not know the issuer and approved all the same) and the taps that took
+// money for nothing (204), one by one. A card that only a reader has seen
 // has no number to go with its certificate.
 func (t *Terminal) sendChips(s *Settlement) error {
 	for _, e := range t.journal.list {
@@ -251,7 +256,11 @@ func (t *Terminal) sendChips(s *Settlement) error {
 		if e.State != Done || e.Get(2) == "" || len(v) != 1 || v[0] != emv.TC || t.journal.by[e.key()].gone() {
 			continue
 		}
-		m := t.chipItem(e, table[e.Kind].code, netTC)
+		code := netTC
+		if tvr, _ := tlv.Find(e.fields[55], emv.TagTVR); len(tvr) == 5 && tvr[4]&issuerFailed != 0 {
+			code = netIssuer
+		}
+		m := t.chipItem(e, table[e.Kind].code, code)
 		if err := t.accepted(m); err != nil {
 			return err
 		}

@@ -9,6 +9,7 @@
 package unionpay
 
 import (
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"time"
@@ -62,6 +63,10 @@ type Config struct {
 	State   *terminal.Flash // counters, at least 2 sectors
 	Packs   *terminal.Flash // what is downloaded, at least 16 sectors
 
+	// Signed are the public keys under which a pack of parameters, CA keys and AID
+	// parameters has to be signed; none: they are taken as they come.
+	Signed []ed25519.PublicKey
+
 	PIN      func(fen uint64) (digits string, ok bool) // the pad, for PINs that the host checks; nil: none
 	Operator string                                    // three digits; empty: 001
 	Header   iso8583.POSHeader                         // zero: DefaultHeader
@@ -80,11 +85,12 @@ type Terminal struct {
 	packs   *packs
 	zone    *time.Location
 
-	act      *act   // of the chip card being served
-	answered []byte // field 55 of the last answer
-	fallback bool   // the last chip reading failed
-	wrong    int    // answers A0 in a row
-	wants    byte   // what the host asked for in its last header
+	act      *act     // of the chip card being served
+	answered []byte   // field 55 of the last answer
+	fallback bool     // the last chip reading failed
+	wrong    int      // answers A0 in a row
+	wants    byte     // what the host asked for in its last header
+	refused  []string // CA keys of the last download
 }
 
 // New starts a terminal over what its flashes hold. A batch whose end was
