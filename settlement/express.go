@@ -10,6 +10,8 @@ import (
 	"koala/internal/db"
 	"koala/ledger"
 	"koala/money"
+	"koala/settlement/fee"
+	"koala/settlement/limit"
 )
 
 // An Offer is what a payee would get if it were paid now, with the price,
@@ -20,7 +22,8 @@ type Offer struct {
 	BP         int64 // price of what is lent, basis points for all days; 0 when Free
 	Free       bool  // an earlier one was late
 	Left       money.Amount
-	Refusal    error // why it cannot be taken now; nil: it can
+	Limit      limit.Limit // of the day, all payouts at once together, with its factors in words
+	Refusal    error       // why it cannot be taken now; nil: it can
 	PromisedBy time.Time
 }
 
@@ -46,6 +49,65 @@ func Funding(q db.Reader, now time.Time) (most, lent money.Amount, err error) {
 			calendar.Of(now, calendar.Beijing).String()).Scan(&l)
 	}
 	return money.Fen(m), money.Fen(l), err
+}
+
+// Standing is what the house knows about a payee beside its sales: since when
+// its shop is there, and how far it is trusted.
+type Standing struct {
+	Opened calendar.Date
+	Risk   limit.Risk
+}
+
+// SetStanding keeps what is known about a payee. From then on its payouts at
+// once have a limit that follows from it and from its sales (settlement/limit),
+// and what its terms say is the most it can be; before, it is what they say.
+func SetStanding(tx *db.Tx, payee string, s Standing) error {
+	if _, err := payeeOf(tx, payee); err != nil {
+		return err
+	}
+	if s.Opened.IsZero() || s.Risk == "" || len(s.Risk) > maxRisk {
+		return fmt.Errorf("standing of %s: %w", payee, ErrTerms)
+	}
+	_, err := tx.Exec(`INSERT INTO settlement_standing (payee, opened, risk) VALUES ($1, $2, $3)
+		ON CONFLICT (payee) DO UPDATE SET opened = excluded.opened, risk = excluded.risk`, payee, s.Opened.String(), string(s.Risk))
+	return err
+}
+
+// maxRisk bounds the name of a level, bytes.
+const maxRisk = 8
+
+// limits are the rows that come with the program.
+var limits = limit.House()
+
+// FactsOf is what a payee's limit of payouts at once follows from on a day: its
+// closings of the 90 days before, and its standing; false: that is not known.
+func FactsOf(q db.Reader, payee string, day calendar.Date) (f limit.Facts, known bool, err error) {
+	var opened, name string
+	err = q.QueryRow(`SELECT opened, risk FROM settlement_standing WHERE payee = $1`, payee).Scan(&opened, &name)
+	if errors.Is(err, db.ErrNoRows) {
+		return f, false, nil
+	}
+	if err == nil {
+		err = q.QueryRow(`SELECT CAST(COALESCE(SUM(CASE WHEN day >= $1 THEN gross ELSE 0 END), 0) AS BIGINT), CAST(COALESCE(SUM(gross), 0) AS BIGINT),
+			CAST(COALESCE(SUM(-refunds), 0) AS BIGINT), CAST(COALESCE(SUM(-chargebacks), 0) AS BIGINT)
+			FROM settlement_payout WHERE payee = $2 AND day >= $3 AND day < $4`,
+			day.AddDays(-30).String(), payee, day.AddDays(-90).String(), day.String()).Scan(&f.Taken30, &f.Taken90, &f.Refunds, &f.Charged)
+	}
+	if err != nil {
+		return f, false, fmt.Errorf("limit of %s: %w", payee, err)
+	}
+	since, err := calendar.Parse(opened)
+	f.Age, f.Risk = max(0, since.DaysUntil(day)), limit.Risk(name)
+	return f, true, err
+}
+
+// limitOf is how much of a payee may be paid out at once on a day.
+func limitOf(q db.Reader, payee string, day calendar.Date, agreed money.Amount) (limit.Limit, error) {
+	f, known, err := FactsOf(q, payee, day)
+	if err != nil || known {
+		return limits.Of(day, f, agreed), err
+	}
+	return limit.Limit{Most: agreed, Lines: []fee.Line{{EN: "As agreed", ZH: "按约定", Fen: agreed}}}, nil
 }
 
 // OfferNow says what a payee would get now and what that costs.
@@ -79,7 +141,10 @@ func offer(q db.Reader, id string, now time.Time) (c closing, o Offer, err error
 	if err != nil {
 		return c, o, err
 	}
-	left := max(0, t.Once.Most.Minor()-used)
+	if o.Limit, err = limitOf(q, id, today, t.Once.Most); err != nil {
+		return c, o, err
+	}
+	left := max(0, o.Limit.Most.Minor()-used)
 	ours := max(0, c.p.kept+c.p.released) // arrived before: it is not lent
 	cut := false
 	something := c.net(func(pay int64) (int64, int64) {

@@ -258,3 +258,66 @@ func TestPages(t *testing.T) {
 	})
 	h.check()
 }
+
+// TestAtOnceLimit: with a standing, the limit of a day follows from the closings
+// before it; what the terms say is the most it can be.
+func TestAtOnceLimit(t *testing.T) {
+	dbtest.EachConfig(t, func(t *testing.T, cfg db.Config) {
+		h := openAt(t, cfg, 8)
+		if err := h.store.Migrate(context.Background(), settlement.Schema); err != nil {
+			t.Fatal(err)
+		}
+		h.do(func(tx *db.Tx) error { return settlement.SetFunding(tx, money.Fen(1_000_000_00)) })
+		h.shop("wok", func(t *settlement.Terms) { prompt(t); t.Holidays = true })
+		limit := func(what string, want int64, lines int) settlement.Offer {
+			t.Helper()
+			o := h.offer("wok")
+			if o.Limit.Most.Minor() != want || len(o.Limit.Lines) != lines {
+				t.Errorf("%s: limit %s, want %d; %v", what, o.Limit.Most, want, o.Limit.Lines)
+			}
+			return o
+		}
+		limit("nothing is known: as agreed", 5000_00, 1)
+		stand := func(s settlement.Standing) error {
+			return h.store.Write(context.Background(), func(tx *db.Tx) error { return settlement.SetStanding(tx, "wok", s) })
+		}
+		for range 2 {
+			if err := stand(settlement.Standing{Opened: day.AddDays(-200), Risk: "A"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		limit("nothing was sold", 0, 6)
+		h.sale("s0", "wok", 45_000_00)
+		h.back("r0", "wok", "refund", 900_00, 45_000_00)
+		limit("today's sales do not count", 0, 6)
+		h.morning(day)
+		h.at(day.AddDays(1), 12*time.Hour)
+		limit("500.00 on an average day of 90", 1000_00, 6)
+		h.sale("s1", "wok", 700_00)
+		if _, err := h.payNow("wok", limit("before it is used", 1000_00, 6)); err != nil {
+			t.Fatal(err)
+		}
+		h.sale("s2", "wok", 700_00)
+		if o := limit("what is left of it", 1000_00, 6); o.Left.Minor() != 300_00 || o.Amount.Add(o.Advance).Minor() != 300_00 {
+			t.Errorf("%s left, %s and %s offered", o.Left, o.Amount, o.Advance)
+		}
+		h.back("c1", "wok", settlement.Chargeback, 100_00, 700_00)
+		limit("a chargeback counts when its day is closed", 1000_00, 6)
+		h.morning(day.AddDays(1))
+		h.at(day.AddDays(2), 12*time.Hour)
+		limit("0.22 % came back", 721_77, 6) // 46,400 in 90 days: 515.55 a day; twice that times 0.7
+		if err := stand(settlement.Standing{Opened: day.AddDays(-200), Risk: "D"}); err != nil {
+			t.Fatal(err)
+		}
+		h.sale("s3", "wok", 10_00)
+		if o := limit("under watch", 0, 6); !errors.Is(o.Refusal, settlement.ErrLimit) {
+			t.Errorf("under watch: %v", o.Refusal)
+		}
+		for _, s := range []settlement.Standing{{Risk: "A"}, {Opened: day}, {Opened: day, Risk: "AAAAAAAAA"}} {
+			if err := stand(s); !errors.Is(err, settlement.ErrTerms) {
+				t.Errorf("%+v: %v", s, err)
+			}
+		}
+		h.check()
+	})
+}

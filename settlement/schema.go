@@ -35,7 +35,11 @@ var Schema = db.Schema{Owner: "settlement", Steps: []string{
 	keyStep,
 	monthStep,
 	splitStep,
+	standingStep,
 }}
+
+// standingStep: of payees nothing is known but their sales.
+const standingStep = `CREATE TABLE settlement_standing (payee TEXT PRIMARY KEY, opened TEXT NOT NULL, risk TEXT NOT NULL) /*without rowid*/`
 
 // splitStep: no item there is has a part that another payee's terms price.
 const splitStep = split.Tables + `

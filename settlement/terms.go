@@ -34,7 +34,7 @@ type Once struct {
 	Agreed  bool
 	Every   time.Duration // unasked after each so long; 0: when asked
 	BPDay   int64         // price: basis points of what is paid, for each day until it would have been paid anyway
-	Most    money.Amount  // a day
+	Most    money.Amount  // a day, at most: less where a payee's standing says so
 	Promise time.Duration // later than this is free
 }
 
