@@ -224,6 +224,9 @@ func (h *Host) template(ctx context.Context, w *work, mti string, o *Txn) (seale
 			m.SetText(f, w.in.Text(f))
 		}
 	}
+	if w.kind != nil { // an old terminal's refund looks like a sale
+		m.SetText(3, w.kind.Process)
+	}
 	if w.in.Has(4) {
 		m.SetText(4, fmt.Sprintf("%012d", w.fen))
 	}

@@ -143,7 +143,8 @@ func TestForeign(t *testing.T) {
 	expect(t, "settle", p.settle(150_00, 2, 50_00, 1), "11")
 	h.want("settled", 5000_00, 0, 100_00)
 	expect(t, "end", p.end("207", 0), "00")
-	expect(t, "refund", p.ask("refund", 40_00, fields{2: farCard, 37: rrn}), "00")
+	expect(t, "refund", p.ask("refund", 25_00, fields{2: farCard, 37: rrn}), "00")
+	expect(t, "refund of an old terminal", p.ask("refund", 15_00, fields{2: farCard, 3: "000000", 37: rrn}), "00")
 	h.want("refunded", 5000_00, 0, 60_00)
 	tick()
 	if f.sum() != 60_00 || h.balance(switching.Receivable("FAR")).Posted.Minor() != -60_00 {

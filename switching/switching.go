@@ -198,6 +198,7 @@ type Kind struct {
 	EN, ZH  string
 	MTI     string // of the request
 	Process string // field 3
+	Old     string // field 3 of terminals by the field table of 2002; empty: the same
 	Point   string // field 25
 	Type    string // field 60.1
 	Side    Side
@@ -213,7 +214,7 @@ var (
 		{Name: "balance", EN: "balance inquiry", ZH: "余额查询", MTI: "0200", Process: "310000", Point: "00", Type: "01", act: actAsk, card: true},
 		{Name: "sale", EN: "sale", ZH: "消费", MTI: "0200", Process: "000000", Point: "00", Type: "22", Side: Debits, act: actPay, card: true},
 		{Name: "void", EN: "void", ZH: "消费撤销", MTI: "0200", Process: "200000", Point: "00", Type: "23", Side: Credits, Of: []string{"sale"}, act: actVoid},
-		{Name: "refund", EN: "refund", ZH: "退货", MTI: "0220", Process: "200000", Point: "00", Type: "25", Side: Credits,
+		{Name: "refund", EN: "refund", ZH: "退货", MTI: "0220", Process: "200000", Old: "000000", Point: "00", Type: "25", Side: Credits,
 			Of: append([]string{"completion", "advice", "offline", "reservation"}, sold...), act: actRefund, card: true, advice: true},
 		{Name: "preauth", EN: "pre-authorisation", ZH: "预授权", MTI: "0100", Process: "030000", Point: "06", Type: "10", act: actPay, card: true},
 		{Name: "preauth.cancel", EN: "pre-authorisation cancel", ZH: "预授权撤销", MTI: "0100", Process: "200000", Point: "06", Type: "11", Of: []string{"preauth"}, act: actVoid},
@@ -266,13 +267,17 @@ var (
 func init() { // a table that contradicts itself must not start
 	for i := range kindList {
 		k := &kindList[i]
-		key := kindKey([]byte(k.Process + k.Point + k.Type))
-		for _, other := range kindKeys[key] {
-			if other.MTI == k.MTI {
+		kindNames[k.Name] = k
+		for _, process := range []string{k.Process, k.Old} {
+			if process == "" {
+				continue
+			}
+			key := kindKey([]byte(process + k.Point + k.Type))
+			if slices.ContainsFunc(kindKeys[key], func(other *Kind) bool { return other.MTI == k.MTI }) {
 				panic("switching: two kinds are coded alike: " + k.Name)
 			}
+			kindKeys[key] = append(kindKeys[key], k)
 		}
-		kindKeys[key], kindNames[k.Name] = append(kindKeys[key], k), k
 	}
 }
 
@@ -293,14 +298,7 @@ func kindOf(mti, process, point, typ []byte) *Kind {
 	return nil
 }
 
-func (k *Kind) refersTo(name string) bool {
-	for _, x := range k.Of {
-		if x == name {
-			return true
-		}
-	}
-	return false
-}
+func (k *Kind) refersTo(name string) bool { return slices.Contains(k.Of, name) }
 
 type tallyKey struct{}
 
