@@ -2,6 +2,7 @@ package issuing_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -181,5 +182,90 @@ func TestRequestAndRecordInOneBatch(t *testing.T) {
 		if got := h.available(shop) - theirs; got != cards*fen || !b.Held.IsZero() || before+cards*50_00-h.available(account)-floats != cards*fen {
 			t.Errorf("the shop has %d more, want %d; %s held, the holder paid %d", got, cards*fen, b.Held, before+cards*50_00-h.available(account)-floats)
 		}
+	})
+}
+
+// TestWrongPINsInOneBatch: of many wrong PINs that come together, before any is
+// durable, three are looked at. A unit that fails behind its request has used none
+// up, and the right PIN behind three wrong ones is none.
+func TestWrongPINsInOneBatch(t *testing.T) {
+	dbtest.EachConfig(t, func(t *testing.T, cfg db.Config) {
+		h := openBankWith(t, cfg, t.TempDir())
+		p := h.paper(issuing.DebitCard, "band_1", 0)
+		expiry := ""
+		h.do(func(tx *db.Tx) error {
+			c, err := issuing.Get(tx, p.id)
+			expiry = c.To.AddDate(0, 0, -1).In(calendar.Beijing).Format("0601")
+			return err
+		})
+		ask := func(pin string) issuing.Prepared {
+			block, err := h.keys.EncipherPIN(context.Background(), p.number, pin)
+			if err == nil && pin == "123456" {
+				err = h.bank.SetPIN(context.Background(), p.id, block)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			asked, err := h.bank.Prepare(context.Background(), issuing.Online{Track: p.number + "D" + expiry + "220", Type: issuing.TypePurchase, Fen: money.Fen(1), PIN: &block, Payee: shop})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return asked
+		}
+		right := ask("123456")
+		const many = 24
+		later := errors.New("a later statement failed")
+		got := make([]issuing.Reason, many)
+		var units []issuing.Prepared
+		for range many {
+			units = append(units, ask("000000"))
+		}
+		in, release := make(chan struct{}), make(chan struct{})
+		var all sync.WaitGroup
+		all.Go(func() {
+			_ = h.store.Write(context.Background(), func(*db.Tx) error { close(in); <-release; return nil })
+		})
+		<-in
+		for i, asked := range units {
+			all.Go(func() {
+				err := h.store.Write(context.Background(), func(tx *db.Tx) error {
+					d, err := h.bank.Decide(tx, asked)
+					got[i] = d.Why
+					if err == nil && i%3 == 0 {
+						err = later
+					}
+					return err
+				})
+				if fails := i%3 == 0; fails != errors.Is(err, later) || !fails && err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		close(release)
+		all.Wait()
+		looked := map[issuing.Reason]int{}
+		for i, why := range got {
+			if i%3 > 0 {
+				looked[why]++
+			}
+		}
+		if looked[issuing.WrongPIN] != 3 || looked[issuing.NoTries] != many*2/3-3 {
+			t.Errorf("%v", looked)
+		}
+		h.do(func(tx *db.Tx) error {
+			d, err := h.bank.Decide(tx, right)
+			if d.Why != issuing.NoTries {
+				t.Errorf("the right PIN behind three wrong ones: %q", d.Why)
+			}
+			return err
+		})
+		h.do(func(tx *db.Tx) error { return issuing.ResetPINTries(tx, p.id) })
+		h.do(func(tx *db.Tx) error {
+			d, err := h.bank.Decide(tx, right)
+			if d.Why != issuing.Approval {
+				t.Errorf("with its tries back: %q", d.Why)
+			}
+			return err
+		})
 	})
 }
