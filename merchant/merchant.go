@@ -43,6 +43,7 @@ var (
 	ErrRate     = fail.Define(fail.Invalid, "merchant.rate", "the rates of a commission are 0 to 10000 basis points in sum")
 	ErrBegun    = fail.Define(fail.Refused, "merchant.begun", "this begins tomorrow or later: of today and before agents have had their commissions")
 	ErrLevels   = fail.Define(fail.Refused, "merchant.levels", "an agent stands below itself, or more than six agents above each other")
+	ErrDeny     = fail.Define(fail.Invalid, "merchant.deny", "denials are a CSV of kind,value,reason,source; a kind is name, licence or person; reason and source are said")
 	ErrCharge   = fail.Define(fail.Invalid, "merchant.charge", "a charge needs a reference of at most 49 bytes and the day of the sales")
 	ErrBehave   = fail.Define(fail.Invalid, "merchant.takings", "takings are counts and amounts of at least nothing")
 )

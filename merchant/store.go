@@ -154,6 +154,20 @@ var Schema = db.Schema{Owner: "merchant", Steps: []string{
 		over TEXT NOT NULL,           -- superior; empty: right below the house
 		ended BOOLEAN NOT NULL,       -- for good
 		PRIMARY KEY (agent, since)) /*without rowid*/`,
+	`ALTER TABLE merchant_deny ADD COLUMN source TEXT NOT NULL DEFAULT '';
+	CREATE TABLE merchant_wish (
+		tid TEXT NOT NULL,
+		seq BIGINT NOT NULL,
+		shop TEXT NOT NULL,
+		who TEXT NOT NULL,            -- login of the shop's person
+		at BIGINT NOT NULL,
+		granted BOOLEAN NOT NULL,
+		decider TEXT NOT NULL,
+		why TEXT NOT NULL,            -- of the answer
+		answered BIGINT NOT NULL,     -- 0: it waits
+		PRIMARY KEY (tid, seq)) /*without rowid*/;
+	CREATE UNIQUE INDEX merchant_wish_open ON merchant_wish (tid) WHERE answered = 0;
+	CREATE INDEX merchant_wish_answered ON merchant_wish (answered)`,
 }}
 
 // A sheet is a table that rows are written to, with the texts for one row and

@@ -261,6 +261,71 @@ func notFresh(fresh bool) error {
 	return ErrDiffers
 }
 
+// A Wish is what a shop asks of staff: to stop a terminal.
+type Wish struct {
+	TID      string
+	Shop     string
+	By       string // login of the shop's person
+	At       time.Time
+	Granted  bool
+	Decider  string    // staff
+	Why      string    // of the answer
+	Answered time.Time // zero: it waits
+}
+
+// AskStop keeps the wish of a shop to have a terminal stopped: a merchant does not
+// stop it itself, for what it holds has to be settled first. While a wish waits,
+// another one changes nothing.
+func AskStop(tx *db.Tx, tid, by string) error {
+	t, err := TerminalOf(tx, tid)
+	if err == nil && t.Life != InUse {
+		err = ErrState
+	}
+	if err != nil {
+		return fmt.Errorf("stopping terminal %s: %w", tid, err)
+	}
+	_, err = tx.Exec(`INSERT INTO merchant_wish (tid, seq, shop, who, at, granted, decider, why, answered) VALUES ($1, $2, $3, $4, $5, $6, '', '', 0) ON CONFLICT DO NOTHING`,
+		tid, tx.NewSeq(), t.Shop, by, micros(tx.Now()), false)
+	return err
+}
+
+// AnswerStop grants or declines the wish that waits for a terminal. Granted, the
+// terminal is stopped.
+func AnswerStop(tx *db.Tx, tid string, grant bool, by, why string) error {
+	if by == "" || why == "" || len(why) > MaxWhy {
+		return fmt.Errorf("wish for terminal %s: %w", tid, ErrStaff)
+	}
+	n, err := tx.Exec(`UPDATE merchant_wish SET granted = $2, decider = $3, why = $4, answered = $5 WHERE tid = $1 AND answered = 0`, tid, grant, by, why, micros(tx.Now()))
+	if err == nil && n == 0 {
+		err = ErrState
+	}
+	if err != nil {
+		return fmt.Errorf("wish for terminal %s: %w", tid, err)
+	}
+	if !grant {
+		return nil
+	}
+	return Live(tx, tid, Stopped, by, why)
+}
+
+// Wishes reads the wishes that wait, oldest first, or those that were answered,
+// newest first.
+func Wishes(q db.Reader, answered bool, limit int) (out []Wish, err error) {
+	where := `WHERE answered = 0 ORDER BY at, tid LIMIT $1`
+	if answered {
+		where = `WHERE answered > 0 ORDER BY answered DESC, tid LIMIT $1`
+	}
+	err = db.Each(q, func(scan func(...any) error) error {
+		var w Wish
+		var at, done int64
+		err := scan(&w.TID, &w.Shop, &w.By, &at, &w.Granted, &w.Decider, &w.Why, &done)
+		w.At, w.Answered = db.Moment(at), db.Moment(done)
+		out = append(out, w)
+		return err
+	}, `SELECT tid, shop, who, at, granted, decider, why, answered FROM merchant_wish `+where, limited(limit))
+	return out, err
+}
+
 // A Risk is how far the house trusts a merchant: A most, D least.
 type Risk string
 

@@ -285,6 +285,7 @@ var failuresZH = map[string]string{
 	"merchant.limit":             "金额超过门店限额。",
 	"merchant.agent":             "代理商须有编号、名称和已登记的上级。",
 	"merchant.rate":              "分润比例合计须在 0 到 10000 基点之间。",
+	"merchant.deny":              "名单为含 kind,value,reason,source 四列的 CSV；kind 为 name、licence 或 person；须注明原因和来源。",
 	"merchant.begun":             "须自次日或以后生效：当日及以前的分润已经计提。",
 	"merchant.levels":            "代理商不能位于自己之下，层级不能超过六级。",
 	"merchant.charge":            "计提须有不超过 49 字节的引用号和交易日期。",
