@@ -123,6 +123,13 @@ func offer(q db.Reader, id string, now time.Time) (c closing, o Offer, err error
 		return c, o, err
 	}
 	c = page.closings[0]
+	late, err := overdue(q, id, now)
+	if err != nil {
+		return c, o, err
+	}
+	for _, p := range late { // free since then, whether or not Tick has been there
+		c.p.free, c.p.kept = c.p.free+1, c.p.kept+p.Advance.Sub(p.Undone).Minor()
+	}
 	t := &c.terms
 	day := t.today(now)
 	arrives := t.soon(day) // the network's money: a month is not lent
@@ -172,6 +179,15 @@ func offer(q db.Reader, id string, now time.Time) (c closing, o Offer, err error
 // PayNow pays a payee what is due to it now. seen is the offer it said yes to:
 // sales that came since are paid too, but a higher price is ErrDiffers.
 func PayNow(tx *db.Tx, id string, seen Offer) (Payout, error) {
+	late, err := overdue(tx, id, tx.Now())
+	if err != nil {
+		return Payout{}, err
+	}
+	for _, p := range late {
+		if err := free(tx, p); err != nil {
+			return Payout{}, err
+		}
+	}
 	c, o, err := offer(tx, id, tx.Now())
 	if err != nil {
 		return Payout{}, err
@@ -253,13 +269,14 @@ func eachAlone(ctx context.Context, store *db.Store, do func(tx *db.Tx, id strin
 	}
 }
 
-// payOneUnasked pays a payee whose time has come, if another run has not.
+// payOneUnasked pays a payee whose time has come what it sold since, if another
+// run has not.
 func payOneUnasked(tx *db.Tx, id string) error {
 	if p, err := payeeOf(tx, id); err != nil || p.auto == 0 || p.auto > tx.Now().UnixMicro() {
 		return err
 	}
 	_, o, err := offer(tx, id, tx.Now())
-	if err == nil && o.Refusal == nil {
+	if err == nil && o.Refusal == nil && o.Count > 0 { // a price given back alone waits: it would use up the next free one
 		_, err = PayNow(tx, id, o)
 	}
 	if err != nil {
@@ -280,13 +297,27 @@ func payOneUnasked(tx *db.Tx, id string) error {
 	return p.save(tx)
 }
 
-// forgive frees a payout at once that the bank has not confirmed in time.
+// overdue reads the payouts at once of a payee whose time has passed without the
+// bank's confirmation, and that are not free yet.
+func overdue(q db.Reader, payee string, now time.Time) ([]Payout, error) {
+	return inOrder(q, `payee = $1 AND kind = 'd0' AND state IN ('waiting', 'sent') AND late = 0 AND promised < $2`, payee, now.UnixMicro())
+}
+
+// forgive frees a payout at once that the bank has not confirmed in time. The
+// clock alone decides: no statement has to come, and one that does changes it no
+// more. Cut before its unit commits the next Tick finds it again; after, it is
+// late, and only its state is still open.
 func forgive(tx *db.Tx, id string) error {
 	o, err := PayoutOf(tx, id)
-	if err != nil || o.State != Waiting && o.State != Sent {
+	if err != nil || !o.overdue(tx.Now()) {
 		return err
 	}
 	return free(tx, o)
+}
+
+// overdue says that the bank's answer was promised earlier and is not there.
+func (p *Payout) overdue(now time.Time) bool {
+	return p.Kind == AtOnce && (p.State == Waiting || p.State == Sent) && now.After(p.Promised)
 }
 
 // free keeps the promise "late is free": the price is given back and the next

@@ -226,7 +226,7 @@ func Confirm(tx *db.Tx, id string) error {
 	if _, err := tx.Exec(`UPDATE settlement_payout SET state = 'confirmed', answered = $1 WHERE id = $2`, tx.Now().UnixMicro(), id); err != nil {
 		return err
 	}
-	if p.Kind == AtOnce && tx.Now().After(p.Promised) {
+	if p.overdue(tx.Now()) {
 		return free(tx, p)
 	}
 	return nil
@@ -266,6 +266,14 @@ func Return(tx *db.Tx, id, why string) error {
 	}
 	if o.State != Sent && o.State != Confirmed {
 		return fmt.Errorf("payout %s is %s: %w", id, o.State, ErrState)
+	}
+	if o.overdue(tx.Now()) { // it was late before it came back
+		if err := free(tx, o); err != nil {
+			return err
+		}
+		if o, err = PayoutOf(tx, id); err != nil {
+			return err
+		}
 	}
 	back := o.Advance.Sub(o.Undone) // nothing was lent
 	e := ledger.Move("returned:"+id, custody, Payable(o.Payee), o.Amount)

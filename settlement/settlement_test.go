@@ -41,6 +41,7 @@ type house struct {
 	t     tester
 	store *db.Store
 	now   *clock.Virtual
+	close func()
 }
 
 func open(t tester, cfg db.Config) *house {
@@ -89,7 +90,8 @@ func openBook(t tester, cfg db.Config) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { book.Close(); h.store.Close() })
+	h.close = func() { book.Close(); h.store.Close() }
+	t.Cleanup(func() { h.close() })
 	return h
 }
 
