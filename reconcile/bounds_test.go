@@ -58,11 +58,11 @@ func TestAnotherRunCameFirst(t *testing.T) {
 	}
 	h.must(func(tx *db.Tx) error {
 		d := Day{Host: host, Day: testDay, Name: "x"}
-		same, err := keep(tx, Host{Name: host}, d, first.Hash, Result{})
+		same, err := keep(tx, Host{Name: host}, d, first.Hash, Result{}, nil)
 		if err != nil || same.Ours.Count != 1 {
 			t.Errorf("%v %+v", err, same)
 		}
-		if _, err := keep(tx, Host{Name: host}, d, "another", Result{}); !errors.Is(err, ErrOther) {
+		if _, err := keep(tx, Host{Name: host}, d, "another", Result{}, nil); !errors.Is(err, ErrOther) {
 			t.Errorf("another file: %v", err)
 		}
 		return nil

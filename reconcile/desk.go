@@ -106,11 +106,12 @@ const (
 	whyMadeUp   = "later lines of the day made up for it"
 	whyLineIn   = "the bank's line is in"
 	whyPaid     = "the bank carried it out"
+	whyTold     = "the line itself moved the case"
 )
 
 var systemWords = []struct{ en, zh string }{
 	{whyCompared, "对账时发现"}, {whyOnPaper, "银行对账单上发现"}, {whySigned, "按复核意见入账"}, {whyHalf, "另一方已出现在 %s 的对账中"},
-	{whyNowhere, "跨日，%s 的文件中也没有"}, {whyLine, "当日又有银行流水到账"}, {whyMadeUp, "当日后续银行流水已补足"}, {whyLineIn, "银行流水已到"}, {whyPaid, "银行已付出"},
+	{whyNowhere, "跨日，%s 的文件中也没有"}, {whyLine, "当日又有银行流水到账"}, {whyMadeUp, "当日后续银行流水已补足"}, {whyLineIn, "银行流水已到"}, {whyPaid, "银行已付出"}, {whyTold, "该笔差错已随文件入案"},
 }
 
 // Reason is why, for people: what the system wrote in Chinese if zh, what

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"strings"
 	"time"
 
 	"koala/calendar"
@@ -38,8 +39,15 @@ type ClassOf func(pan.PAN) string
 
 // ReadClearing reads the lines of a clearing file (spec/clearing) as items of
 // the settlement day. Lines that move no money are left out. class may be nil.
-// It stops at the first line that cannot be read, with a *FormatError.
+// Lines of the dispute file (clearing.Dispute) may stand among them, as behind
+// one another. It stops at the first line that cannot be read, with a
+// *FormatError.
 func ReadClearing(r io.Reader, day calendar.Date, class ClassOf) iter.Seq2[Item, error] {
+	return readClearing(r, day, class, nil)
+}
+
+// readClearing adds what lines say in disputes to told, if there is one.
+func readClearing(r io.Reader, day calendar.Date, class ClassOf, told *[]Notice) iter.Seq2[Item, error] {
 	return func(yield func(Item, error) bool) {
 		in := bufio.NewScanner(r)
 		in.Buffer(make([]byte, 0, 1<<16), clearing.MaxLine+2)
@@ -50,8 +58,14 @@ func ReadClearing(r io.Reader, day calendar.Date, class ClassOf) iter.Seq2[Item,
 			if len(text) == 0 {
 				continue
 			}
-			item, moves, err := readLine(text, day, class)
+			item, moves, said, err := readLine(text, day, class)
 			item.Line = line
+			if told != nil && err == nil && said.Flag != "" {
+				if said.Line = line; len(*told) == MaxNotices {
+					err = ErrMany
+				}
+				*told = append(*told, said)
+			}
 			if err != nil {
 				yield(Item{}, placed(err, line))
 				return
@@ -82,29 +96,34 @@ func placed(err error, line int) error {
 	return err
 }
 
-func readLine(text []byte, day calendar.Date, class ClassOf) (x Item, moves bool, err error) {
+func readLine(text []byte, day calendar.Date, class ClassOf) (x Item, moves bool, said Notice, err error) {
+	if clearing.IsDispute(text) {
+		x, said, err = readDispute(text, day, class)
+		return x, x.Fen != 0 || x.Fee != 0, said, err
+	}
 	r, err := clearing.Parse(text)
 	if err != nil {
-		return x, false, err
+		return x, false, said, err
 	}
 	kind := map[clearing.Kind]Kind{clearing.Sale: Sale, clearing.Void: Void, clearing.Refund: Refund, clearing.Reversal: Reversal,
 		clearing.Chargeback: Chargeback, clearing.Presented: Presented}[r.Kind()]
 	if kind == "" {
-		return x, false, nil
+		return x, false, said, nil
 	}
 	if kind == Sale && r.Condition == "06" {
 		kind = Completion
 	}
 	at, err := sent(r.Sent, day)
 	if err != nil {
-		return x, false, err
+		return x, false, said, err
 	}
+	said, _ = noticeOf(r, at)
 	x = Item{RRN: r.RRN, Acquirer: r.Agent, TID: r.Terminal, STAN: r.Trace, Date: calendar.Of(at, calendar.Beijing), Kind: kind, State: Cleared,
 		Fen: r.Fen(), Fee: r.Payable - r.Receivable, Network: r.SwitchFee, Currency: currencyOf(r.Currency()), At: at}
 	if class != nil {
 		x.Class = class(r.PAN)
 	}
-	return x, true, nil
+	return x, true, said, nil
 }
 
 // currencyOf is the currency of three digits of ISO 4217. The network's own money
@@ -121,6 +140,9 @@ func currencyOf(digits string) money.Currency {
 // sent reads MMDDhhmmss of Beijing: the last such moment before the end of the
 // day after the settlement day, for the file has no year.
 func sent(s string, day calendar.Date) (time.Time, error) {
+	if len(s) != 10 || strings.Trim(s, "0123456789") != "" {
+		return time.Time{}, &FormatError{0, 0, "a moment needs ten digits, MMDDhhmmss"}
+	}
 	two := func(i int) int { return int(s[i]-'0')*10 + int(s[i+1]-'0') }
 	month, dom, hour, minute, second := two(0), two(2), two(4), two(6), two(8)
 	end := day.AddDays(2).Start(calendar.Beijing)

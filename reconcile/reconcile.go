@@ -30,6 +30,7 @@ const (
 	Reversal   Kind = "reversal"   // takes back the line of the same reference
 	Chargeback Kind = "chargeback" // an issuer takes a sale's money back in a dispute
 	Presented  Kind = "presented"  // and we get it again
+	Copy       Kind = "copy"       // the issuer pays for the copy of a receipt
 )
 
 // alike tells whether two halves of one transaction may be called so: the file

@@ -87,6 +87,12 @@ type Day struct {
 	More  iter.Seq2[Item, error] // the host's lines that stand elsewhere: chargebacks; may be nil
 	Class ClassOf                // may be nil
 	Dir   string                 // for what does not fit into memory; empty: the system's
+
+	// Notices is told what the file's lines say in disputes, in the unit that takes
+	// the file: a file that comes twice, or again after a crash, tells it once, and
+	// one that is refused tells nothing. An error refuses the file, so it keeps what
+	// it is told and judges it later. It is not called when there is none.
+	Notices func(tx *db.Tx, list []Notice) error
 }
 
 // A Report is what a day's comparison found and what the bank has paid of it.
@@ -119,7 +125,13 @@ func Run(ctx context.Context, store *db.Store, d Day) (Report, error) {
 
 func run(ctx context.Context, store *db.Store, d Day) (Report, error) {
 	hash := sha256.New()
-	ours, theirs, err := SortBoth(d.Ours, both(ReadClearing(io.TeeReader(d.File, hash), d.Day, d.Class), d.More), d.Dir)
+	var had map[claimed]bool
+	err := store.Read(ctx, func(q *db.Query) (err error) { had, err = claims(q, d.Host, d.Day.AddDays(-claimDays)); return err })
+	if err != nil {
+		return Report{}, err
+	}
+	var told []Notice
+	ours, theirs, err := SortBoth(without(d.Ours, had), both(readClearing(io.TeeReader(d.File, hash), d.Day, d.Class, &told), d.More), d.Dir)
 	if err != nil {
 		return Report{}, err
 	}
@@ -153,11 +165,31 @@ func run(ctx context.Context, store *db.Store, d Day) (Report, error) {
 		}
 		var r Report
 		err = store.Write(ctx, func(tx *db.Tx) (err error) {
-			r, err = keep(tx, h, d, sum, found)
+			r, err = keep(tx, h, d, sum, found, told)
 			return err
 		})
 		if !errors.Is(err, errAgain) {
 			return r, err
+		}
+	}
+}
+
+// claimDays is how far back a line may be that had a movement of a day's.
+const claimDays = 31
+
+// without leaves out what lines of earlier days have had.
+func without(ours iter.Seq2[Item, error], had map[claimed]bool) iter.Seq2[Item, error] {
+	if len(had) == 0 {
+		return ours
+	}
+	return func(yield func(Item, error) bool) {
+		for x, err := range ours {
+			if err == nil && had[x.claim()] {
+				continue
+			}
+			if !yield(x, err) {
+				return
+			}
 		}
 	}
 }
@@ -193,7 +225,7 @@ func carry(q db.Reader, host string) (c Carried, err error) {
 }
 
 // keep writes a comparison down.
-func keep(tx *db.Tx, h Host, d Day, hash string, found Result) (Report, error) {
+func keep(tx *db.Tx, h Host, d Day, hash string, found Result, told []Notice) (Report, error) {
 	if kept, err := ReportOf(tx, h.Name, d.Day); !errors.Is(err, ErrNoRun) {
 		if err == nil && kept.Hash != hash {
 			err = ErrOther
@@ -224,6 +256,11 @@ func keep(tx *db.Tx, h Host, d Day, hash string, found Result) (Report, error) {
 	err := outbox.Put(tx, outbox.Event{Name: "day.reconciled", Subject: h.Name + "/" + d.Day.String(), Data: map[string]int64{"differs": r.Differs, "theirs": r.Theirs.Count}})
 	if err != nil {
 		return r, err
+	}
+	if d.Notices != nil && len(told) > 0 {
+		if err := d.Notices(tx, told); err != nil {
+			return r, fmt.Errorf("what the file says in disputes: %w", err)
+		}
 	}
 	for i, x := range found.Differences {
 		if err := find(tx, h.Name, d.Day, x, i); err != nil {

@@ -8,6 +8,8 @@
 // (masget settlement ACOMADatas.java; a CUPS import in Python with the same
 // table; a bank's Java importer by offsets: fees at 192, 205 and 218).
 //
+// Disputes stand in a file of their own (ERR), of the same form: see Dispute.
+//
 // Start with Parse and Record.Append.
 package clearing
 
@@ -88,21 +90,21 @@ const (
 	number               // a card number, left aligned
 )
 
-// A column is one field of the line.
-type column struct {
+// A column is one field of the line of an R.
+type column[R any] struct {
 	name  string
 	width int
 	code  coding
-	text  func(*Record) *string
-	fen   func(*Record) *int64
+	text  func(*R) *string
+	fen   func(*R) *int64
 }
 
-var layout = [...]column{
+var layout = []column[Record]{
 	{"agent", 11, text, func(r *Record) *string { return &r.Agent }, nil},
 	{"sender", 11, text, func(r *Record) *string { return &r.Sender }, nil},
 	{"trace", 6, digits, func(r *Record) *string { return &r.Trace }, nil},
 	{"sent", 10, digits, func(r *Record) *string { return &r.Sent }, nil},
-	{"card", 19, number, nil, nil},
+	{"card", 19, number, func(r *Record) *string { return (*string)(&r.PAN) }, nil},
 	{"amount", 12, amount, nil, func(r *Record) *int64 { return &r.Amount }},
 	{"accepted", 12, amount, nil, func(r *Record) *int64 { return &r.Accepted }},
 	{"cardholder's fee", 12, amount, nil, func(r *Record) *int64 { return &r.HolderFee }},
@@ -166,40 +168,46 @@ const MaxLine = 2_048
 // Parse reads a line without its line end. The columns behind the 33rd, when a
 // space parts them from it, are kept as they stand.
 func Parse(line []byte) (r Record, err error) {
+	r.Rest, err = parseLine(layout, &r, line)
+	return r, err
+}
+
+// parseLine reads the columns of a layout and gives what stands behind them.
+func parseLine[R any](layout []column[R], r *R, line []byte) (rest string, err error) {
 	if len(line) > MaxLine {
-		return r, &Error{MaxLine + 1, "line", fmt.Sprintf("at most %d bytes", MaxLine)}
+		return "", &Error{MaxLine + 1, "line", fmt.Sprintf("at most %d bytes", MaxLine)}
 	}
 	at := 0
 	for i := range layout {
 		c := &layout[i]
 		if i > 0 {
 			if at >= len(line) || line[at] != ' ' {
-				return r, &Error{at + 1, c.name, "a space before it: the columns are shifted"}
+				return "", &Error{at + 1, c.name, "a space before it: the columns are shifted"}
 			}
 			at++
 		}
 		if len(line) < at+c.width {
-			return r, &Error{at + 1, c.name, fmt.Sprintf("%d bytes: the line ends too soon", c.width)}
+			return "", &Error{at + 1, c.name, fmt.Sprintf("%d bytes: the line ends too soon", c.width)}
 		}
-		if need := c.read(&r, line[at:at+c.width]); need != "" {
-			return r, &Error{at + 1, c.name, need}
+		if need := c.read(r, line[at:at+c.width]); need != "" {
+			return "", &Error{at + 1, c.name, need}
 		}
 		at += c.width
 	}
-	if at < len(line) {
-		if line[at] != ' ' {
-			return r, &Error{at + 1, "other data", "a space before it"}
-		}
-		r.Rest = string(line[at+1:])
-		if r.Rest == "" {
-			return r, &Error{at + 1, "line", "no space behind the last column"}
-		}
+	if at == len(line) {
+		return "", nil
 	}
-	return r, nil
+	if line[at] != ' ' {
+		return "", &Error{at + 1, "other data", "a space before it"}
+	}
+	if rest = string(line[at+1:]); rest == "" {
+		return "", &Error{at + 1, "line", "no space behind the last column"}
+	}
+	return rest, nil
 }
 
 // read takes one column; it returns what the column needs instead.
-func (c *column) read(r *Record, in []byte) (need string) {
+func (c *column[R]) read(r *R, in []byte) (need string) {
 	switch c.code {
 	case text, digits:
 		if c.code == digits && !allDigits(in) {
@@ -226,14 +234,16 @@ func (c *column) read(r *Record, in []byte) (need string) {
 		if err != nil {
 			return "a card number with a right check digit"
 		}
-		r.PAN = n
+		*c.text(r) = string(n)
 	}
 	return ""
 }
 
 // Append writes r as a line without its line end. A value that does not fit
 // its column is an *Error and dst comes back as it was.
-func (r Record) Append(dst []byte) ([]byte, error) {
+func (r Record) Append(dst []byte) ([]byte, error) { return appendLine(layout, &r, dst, r.Rest) }
+
+func appendLine[R any](layout []column[R], r *R, dst []byte, rest string) ([]byte, error) {
 	out := dst
 	at := 0
 	for i := range layout {
@@ -242,18 +252,18 @@ func (r Record) Append(dst []byte) ([]byte, error) {
 			out, at = append(out, ' '), at+1
 		}
 		var ok bool
-		if out, ok = c.write(&r, out); !ok {
+		if out, ok = c.write(r, out); !ok {
 			return dst, &Error{at + 1, c.name, fmt.Sprintf("a value of at most %d bytes of the column's coding", c.width)}
 		}
 		at += c.width
 	}
-	if r.Rest != "" {
-		out = append(append(out, ' '), r.Rest...)
+	if rest != "" {
+		out = append(append(out, ' '), rest...)
 	}
 	return out, nil
 }
 
-func (c *column) write(r *Record, out []byte) ([]byte, bool) {
+func (c *column[R]) write(r *R, out []byte) ([]byte, bool) {
 	switch c.code {
 	case amount:
 		return appendDigits(out, *c.fen(r), c.width)
@@ -264,10 +274,7 @@ func (c *column) write(r *Record, out []byte) ([]byte, bool) {
 		}
 		return appendDigits(append(out, sign), n, c.width-1)
 	}
-	v := string(r.PAN)
-	if c.code != number {
-		v = *c.text(r)
-	}
+	v := *c.text(r)
 	if len(v) > c.width || c.code == digits && (len(v) != c.width || !allDigits([]byte(v))) || len(v) > 0 && v[len(v)-1] == ' ' {
 		return out, false
 	}
