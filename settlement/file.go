@@ -299,3 +299,60 @@ func Return(tx *db.Tx, id, why string) error {
 	_, err = PutHold(tx, Hold{ID: "returned:" + id, Payee: o.Payee, Reason: ForAccount, Amount: money.Fen(0), Text: why})
 	return err
 }
+
+// An Answer is what a person answered for the bank.
+type Answer struct {
+	State   State // Confirmed or Returned
+	By, Why string
+	At      time.Time
+}
+
+// Limits of what is written down about an answer, bytes.
+const (
+	maxBy  = 128
+	maxWhy = 1_000
+)
+
+// ConfirmByHand notes as Confirm does that the bank has paid, and who says so and
+// why: a letter, a call, a statement that cannot be read. What stands confirmed
+// is left as it is, and the answer that did it stays the one that is kept.
+func ConfirmByHand(tx *db.Tx, id, by, why string) error {
+	return byHand(tx, id, Confirmed, by, why, Confirm)
+}
+
+// ReturnByHand notes as Return does that the bank sent a payout back, and who
+// says so and why. Its money is the payee's again once, whether the bank's own
+// word comes before, later or never.
+func ReturnByHand(tx *db.Tx, id, by, why string) error {
+	return byHand(tx, id, Returned, by, why, func(tx *db.Tx, id string) error { return Return(tx, id, why) })
+}
+
+// byHand is one unit with the answer's effect: cut, neither of them is there.
+func byHand(tx *db.Tx, id string, to State, by, why string, answer func(*db.Tx, string) error) error {
+	if by == "" || why == "" || len(by) > maxBy || len(why) > maxWhy {
+		return fmt.Errorf("payout %s: %w", id, ErrByHand)
+	}
+	p, err := PayoutOf(tx, id)
+	if err != nil || p.State == to {
+		return err
+	}
+	if err := answer(tx, id); err != nil {
+		return err
+	}
+	_, err = tx.Exec(`INSERT INTO settlement_answer (payout, state, by_whom, why, at) VALUES ($1, $2, $3, $4, $5)`, id, string(to), by, why, tx.Now().UnixMicro())
+	return err
+}
+
+// AnswersOf reads what persons answered for the bank about a payout, oldest first.
+func AnswersOf(q db.Reader, payout string) (out []Answer, err error) {
+	err = db.Each(q, func(scan func(...any) error) error {
+		var state string
+		var at int64
+		var a Answer
+		err := scan(&state, &a.By, &a.Why, &at)
+		a.State, a.At = State(state), db.Moment(at)
+		out = append(out, a)
+		return err
+	}, `SELECT state, by_whom, why, at FROM settlement_answer WHERE payout = $1 ORDER BY at, state`, payout)
+	return out, err
+}

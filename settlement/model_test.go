@@ -247,7 +247,7 @@ func (h *house) day() {
 		id = ps[0].ID
 		return err
 	})
-	unit(func(tx *db.Tx) error { return settlement.Return(tx, id, "no such account") })
+	unit(func(tx *db.Tx) error { return settlement.ReturnByHand(tx, id, "li", "no such account") })
 	unit(func(tx *db.Tx) error { return settlement.SetAccount(tx, "wok", settlement.BankAccount{Masked: "1"}) })
 	h.now.Advance(24 * time.Hour)
 	h.again(func() error { _, err := h.run(day.AddDays(1)); return err })

@@ -36,6 +36,7 @@ var Schema = db.Schema{Owner: "settlement", Steps: []string{
 	monthStep,
 	splitStep,
 	standingStep,
+	answerStep,
 }}
 
 // standingStep: of payees nothing is known but their sales.
@@ -47,6 +48,11 @@ const splitStep = split.Tables + `
 
 // monthStep: whoever there is goes on being paid every day.
 const monthStep = `ALTER TABLE settlement_terms ADD COLUMN monthly BOOLEAN NOT NULL DEFAULT FALSE`
+
+// answerStep: nobody has answered for the bank.
+const answerStep = `CREATE TABLE settlement_answer (
+	payout TEXT NOT NULL, state TEXT NOT NULL, by_whom TEXT NOT NULL, why TEXT NOT NULL, at BIGINT NOT NULL,
+	PRIMARY KEY (payout, state)) /*without rowid*/`
 
 // newTables: items lie by payee, so that a run reads them in one sweep.
 const newTables = `

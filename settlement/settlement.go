@@ -164,6 +164,7 @@ var (
 	ErrTerms    = fail.Define(fail.Invalid, "settlement.bad_terms", "these terms cannot be kept")
 	ErrHold     = fail.Define(fail.NotFound, "settlement.no_hold", "there is no such hold in force")
 	ErrState    = fail.Define(fail.Refused, "settlement.payout_state", "the payout is not in a state for this")
+	ErrByHand   = fail.Define(fail.Invalid, "settlement.by_hand", "who answers for the bank says who it is and why it is known")
 	ErrNothing  = fail.Define(fail.Refused, "settlement.nothing_due", "there is nothing that can be paid out now")
 	ErrAtOnce   = fail.Define(fail.Refused, "settlement.not_at_once", "this payee has not agreed to be paid at once")
 	ErrLimit    = fail.Define(fail.Refused, "settlement.at_once_limit", "this is more than may be paid out at once today")

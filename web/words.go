@@ -416,6 +416,7 @@ var failuresZH = map[string]string{
 	"settlement.bad_terms":       "这些结算条款不成立。",
 	"settlement.bad_split":       "分账份额与交易金额不符。",
 	"settlement.limit_rows":      "即时到账限额表格式有误。",
+	"settlement.by_hand":         "代银行登记结果须注明登记人和依据。",
 	"settlement.no_hold":         "没有这项生效中的冻结。",
 	"settlement.payout_state":    "这笔付款的状态不允许此操作。",
 	"settlement.nothing_due":     "现在没有可以付出的款项。",
