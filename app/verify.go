@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"koala/acquiring"
 	"koala/internal/db"
 	"koala/issuing"
+	"koala/issuing/points"
 	"koala/ledger"
 	"koala/merchant"
 	"koala/settlement"
@@ -30,7 +32,7 @@ type Proof struct {
 // Verify proves the books from the journal, and then the books against what
 // they stand for: the bank against what the house owes people and operators,
 // payouts against captures, agents' commissions against what they are of, bills and slips against their chains and keys, shops against what their devices handed over, the
-// desks' suspense accounts and holds against their cases, no card's float and no firm's fund below zero.
+// desks' suspense accounts and holds against their cases, sales for points against the switch, no card's float and no firm's fund below zero.
 func (h *House) Verify(ctx context.Context) (Proof, error) {
 	if err := h.Book.Project(ctx); err != nil {
 		return Proof{}, fmt.Errorf("bringing the views up to the journal: %w", err)
@@ -43,7 +45,7 @@ func (h *House) Verify(ctx context.Context) (Proof, error) {
 	for _, x := range r.Problems {
 		p.Problems = append(p.Problems, x.Where+": "+x.What)
 	}
-	for _, check := range []func(context.Context) ([]string, error){h.checkSums, h.checkSettlement, h.checkAgents, h.papers().Prove, h.Slips.Prove, h.checkOwed, h.checkShops, h.checkFirms, h.checkCards, h.checkDesks} {
+	for _, check := range []func(context.Context) ([]string, error){h.checkSums, h.checkSettlement, h.checkAgents, h.papers().Prove, h.Slips.Prove, h.checkOwed, h.checkShops, h.checkFirms, h.checkCards, h.checkPoints, h.checkDesks} {
 		wrong, err := check(ctx)
 		if err != nil {
 			return p, err
@@ -155,6 +157,25 @@ func (h *House) checkShops(ctx context.Context) (wrong []string, err error) {
 			}
 		}
 		return nil
+	})
+	return wrong, err
+}
+
+// checkPoints proves sales for points against the switch and the house's account.
+func (h *House) checkPoints(ctx context.Context) (wrong []string, err error) {
+	err = h.Store.Write(ctx, func(tx *db.Tx) (err error) {
+		wrong, err = points.Prove(tx, func(ref string) (s points.Sale, err error) {
+			t, err := switching.Transaction(tx, ref)
+			if errors.Is(err, switching.ErrNotFound) {
+				return s, nil
+			}
+			s = points.Sale{Known: err == nil && t.Kind == "points", Card: string(t.Card), Asked: t.Amount.Minor(), Booked: t.State == switching.Cleared}
+			if s.Booked || t.State == switching.Approved {
+				s.Stands = t.Due.Sub(t.Refunded).Minor()
+			}
+			return s, err
+		})
+		return err
 	})
 	return wrong, err
 }
