@@ -16,6 +16,7 @@ type cardView struct {
 	past   []web.Happening
 	places placeGroup // readers that take it, gates left out
 	room   Room
+	points Points // of a debit or credit card
 	ref    string
 }
 
@@ -36,6 +37,11 @@ func (p pages) card(w http.ResponseWriter, r *http.Request) error {
 	if v.room, err = p.room(ctx, me, band); err != nil {
 		return err
 	}
+	if c.TakesPIN() {
+		if v.points, err = p.Desk.Points(ctx, me, c.Number, pointLines); err != nil {
+			return fmt.Errorf("points: %w", err)
+		}
+	}
 	gates, err := p.Street.Gates(ctx)
 	if err != nil {
 		return fmt.Errorf("gates: %w", err)
@@ -52,6 +58,36 @@ func (p pages) card(w http.ResponseWriter, r *http.Request) error {
 	}
 	v.past = history(trips, uses, v.orders, 20)
 	return p.show(w, r, web.Page{Title: c.Name, Back: "/my/", Here: "/my/"}, cardPage(v))
+}
+
+// pointLines is how many movements of points a card's page shows.
+const pointLines = 10
+
+// pointLine is a movement of points in one line.
+func pointLine(m PointMove) web.Happening {
+	h := web.Happening{At: m.At, What: m.Where, Icon: "plus", Tone: web.Good, Detail: signed(m.Points)}
+	switch {
+	case m.Spent && m.Points == 0:
+		h.Icon, h.Tone, h.What = "history", web.Neutral, web.Text{ZH: joined(m.Where.ZH, words.PointsBack.ZH), EN: joined(m.Where.EN, words.PointsBack.EN)}
+	case m.Spent:
+		h.Icon, h.Tone, h.What = "receipt", web.Neutral, web.Text{ZH: joined(m.Where.ZH, words.PointsPaid.ZH), EN: joined(m.Where.EN, words.PointsPaid.EN)}
+	}
+	return h
+}
+
+func pointList(moves []PointMove) (out []web.Happening) {
+	for _, m := range moves {
+		out = append(out, pointLine(m))
+	}
+	return out
+}
+
+// signed is a number of points as it moves.
+func signed(n int64) string {
+	if n > 0 {
+		return "+" + web.Number(n)
+	}
+	return web.Number(n)
 }
 
 // placesFor lists where a card is taken, gates and buses left out: they are

@@ -161,6 +161,19 @@ func (g *gallery) Repay(_ context.Context, _, _ string, card issuing.CardID, fen
 	g.call("repay %s %d", card, fen)
 	return nil
 }
+
+// Points are those of a card that has some; the other has none.
+func (g *gallery) Points(_ context.Context, _ string, card issuing.CardID, _ int) (wearer.Points, error) {
+	out := wearer.Points{PerYuan: 1}
+	for _, c := range g.cards {
+		if c.Number == card && c.For == issuing.Debit {
+			at := time.Date(2015, 9, 16, 1, 0, 0, 0, time.UTC)
+			out.Left, out.WorthFen, out.Moves = 1234, 12_34, []wearer.PointMove{{At: at, Points: -66, Spent: true, Where: web.Same("0000002T0001")},
+				{At: at.Add(-time.Hour), Spent: true, Where: web.Same("0000002T0000")}, {At: at.Add(-2 * time.Hour), Points: 1300, Where: web.Same("WOK")}}
+		}
+	}
+	return out, nil
+}
 func (g *gallery) Orders(_ context.Context, _ string, card issuing.CardID, _ int) (out []wearer.Order, _ error) {
 	for _, o := range g.orders {
 		if card == "" || o.Card == card {
@@ -412,6 +425,8 @@ func TestTheBandAndItsCards(t *testing.T) {
 	wants(t, s.get("/my/"), "Unlock", "battery 76%", "steps today", "pays first", "¥170.00", "the transit card answers", "the default payment card comes first",
 		"blocked", "Take it off", "KB used", "Dongdan Corner Shop", "top up", "not confirmed", `name="card"`)
 	wants(t, s.get("/my/cards/"+g.key(issuing.Credit)), "This card is blocked", "Unblock", "You owe", "¥318.20", "¥4\u2009681.80")
+	wants(t, s.get("/my/cards/"+g.key(issuing.Credit)), "0 points", "No points yet")
+	wants(t, s.get("/my/cards/"+g.key(issuing.Debit)), "1\u2009234 points", "They pay ¥12.34", "\u221266", "+1\u2009300", "points came back", "paid with points", "WOK")
 	wants(t, s.get("/my/cards/"+g.key(issuing.Debit)), "Limits", "¥5\u2009000.00", "PIN", "Make default", "this card takes 12.0 KB")
 	wants(t, s.get("/my/cards/"+g.key(issuing.Coupon)), "3 / 5", "¥5.00 off", "redeem at Dongdan Tea", "Redeem")
 	wants(t, s.get("/my/cards/"+g.key(issuing.Door)), "the doors of site 7", "Building 7", "opened", "Where it works", "7:00–22:00", `href="/my/tap?at=door.1"`)

@@ -81,6 +81,22 @@ func (c Card) Key() string {
 	return hex.EncodeToString(sum[:5])
 }
 
+// Points are what a card's payments have earned and sales for points have cost.
+type Points struct {
+	Left     int64 // below zero when what earned them went back after they were spent
+	WorthFen int64 // what they pay at a till today
+	PerYuan  int64 // points that a whole yuan earns today
+	Moves    []PointMove
+}
+
+// A PointMove is a payment that earned, or a sale that was paid with points.
+type PointMove struct {
+	At     time.Time
+	Points int64    // + earned, − spent; 0: all of them came back
+	Where  web.Text // the shop as the statement has it, or the reference number of a sale for points
+	Spent  bool
+}
+
 // A Coupon is what a discount card gives, and how often still.
 type Coupon struct {
 	Gives    web.Text
@@ -171,6 +187,8 @@ type Desk interface {
 	Order(ctx context.Context, who, id string) (Order, error)
 	// Repay pays a credit card's bill out of the wallet.
 	Repay(ctx context.Context, who, ref string, card issuing.CardID, fen int64) error
+	// Points are those of a debit or credit card, with its last movements.
+	Points(ctx context.Context, who string, card issuing.CardID, limit int) (Points, error)
 	Cancel(ctx context.Context, who, id string) error
 	Verify(ctx context.Context, who, id string) error
 	// Room is how the element's memory is shared out.

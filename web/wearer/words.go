@@ -38,8 +38,17 @@ var words = struct {
 	Today,
 	NotNow, WhereWorks, RoomFree, Repay, RepayTitle, RepayBody, Repaid, LockedHint, NotHandedIn, NoMenu, TakenOff, MoneyBack, OneOfTwo, LostMoving, LostMoney, LostAway, MoreOrders, LostMovedTitle, OwnBand, SimBand, SimShop, SimBody, Stations, ProofGood, ProofBad, ProofOpen,
 	Firms, FirmsLead, FirmsHint, AnyFirm, TookBack, AskedBy, FirmAsked, LimitChange, LimitNew, LimitHint, LimitSet, BytesGone, NoActivityDo, CodeOnce, CodeFor,
-	CodeBand, CodeTell, NoFirms, WhichFirm, WhichFirmHint, MakeCode, Codes, NoCodes, UsedBy, ToOrder, CodeUntil, TakeBack Text
+	CodeBand, CodeTell, NoFirms, WhichFirm, WhichFirmHint, MakeCode, Codes, NoCodes, UsedBy, ToOrder, CodeUntil, TakeBack,
+	Points, PointsHave, PointsWorth, PointsBelow, PointsRule, PointsNone, PointsPaid, PointsBack Text
 }{
+	Points:          Text{ZH: "积分", EN: "Points"},
+	PointsHave:      Text{ZH: "%[1]s 分", EN: "%[1]s points"},
+	PointsWorth:     Text{ZH: "在收银台可抵 %[1]s。刷卡时请对店员说“用积分”。", EN: "They pay %[1]s at a till. Say “with points” before you present the card."},
+	PointsBelow:     Text{ZH: "用过积分的消费后来退了款：先攒回来，再用。这不是欠款。", EN: "What earned points you had spent was refunded: earn some again before you spend more. You owe no money."},
+	PointsRule:      Text{ZH: "每笔消费入账后，每满 1 元得 %[1]d 分。退款会收回积分。", EN: "Each whole yuan of a booked payment earns %[1]d. A refund takes its points back."},
+	PointsNone:      Text{ZH: "还没有积分变动。用这张卡付一次款就有了。", EN: "No points yet. Pay once with this card to earn the first."},
+	PointsPaid:      Text{ZH: "积分消费", EN: "paid with points"},
+	PointsBack:      Text{ZH: "积分已退回", EN: "points came back"},
 	Band:            Text{ZH: "我的手环", EN: "My band"},
 	Tap:             Text{ZH: "刷卡", EN: "Tap"},
 	Trips:           Text{ZH: "行程", EN: "Trips"},

@@ -22,12 +22,14 @@ import (
 	"koala/internal/clock"
 	"koala/internal/db"
 	"koala/internal/db/dbtest"
+	"koala/internal/proposal"
 	"koala/issuing"
 	"koala/ledger"
 	"koala/merchant"
 	"koala/money"
 	"koala/settlement"
 	release "koala/spec/firmware"
+	"koala/switching"
 	"koala/transit"
 	"koala/tsm"
 	"koala/wallet"
@@ -74,7 +76,7 @@ func open(t *testing.T) *house {
 		t.Fatal(err)
 	}
 	h.tsm, h.keys = tsm.New(h.store, keys, tsm.Config{}), keys
-	err = errors.Join(h.store.Migrate(ctx, wallet.Schema, settlement.Schema, merchant.Schema, issuing.Schema, tsm.Schema, transit.Schema, acquiring.Schema, activity.Schema, firmware.Schema, partners.Schema),
+	err = errors.Join(h.store.Migrate(ctx, wallet.Schema, settlement.Schema, merchant.Schema, issuing.Schema, tsm.Schema, transit.Schema, acquiring.Schema, proposal.Schema, switching.Schema, activity.Schema, firmware.Schema, partners.Schema),
 		keys.Provision(ctx), keys.ProvisionBank(ctx))
 	if err != nil {
 		t.Fatal(err)
