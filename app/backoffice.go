@@ -156,7 +156,8 @@ func (h *House) tickDesks(ctx context.Context, now time.Time) error {
 
 func (h *House) tickDisputes(ctx context.Context, now time.Time) error {
 	_, err := dispute.Tick(ctx, h.Store, now)
-	return err
+	_, said := dispute.HeedKept(ctx, h.Store, findSales)
+	return errors.Join(err, said)
 }
 
 // CompareDay reconciles one settlement day of a host with its clearing file.
@@ -177,7 +178,10 @@ func (h *House) CompareDay(ctx context.Context, host string, day calendar.Date, 
 	if err != nil {
 		return reconcile.Report{}, fmt.Errorf("the switch's day %s with %s: %w", day, host, err)
 	}
-	r, err := reconcile.Run(ctx, h.Store, reconcile.Day{Host: host, Day: day, Ours: reconcile.List(append(ours, more...)), File: file, Name: name, Class: cardClass})
+	r, err := reconcile.Run(ctx, h.Store, reconcile.Day{Host: host, Day: day, Ours: reconcile.List(append(ours, more...)), File: file, Name: name, Class: cardClass, Notices: told(host)})
+	if err == nil {
+		err = h.heedTold(ctx, host, day)
+	}
 	if err == nil {
 		err = h.learnCosts(ctx)
 	}
@@ -407,19 +411,6 @@ func pricedAt(q db.Reader, t switching.Txn, fen int64) (issuer, network int64, e
 	}
 	p, _, err := settlement.Price(i, terms)
 	return p.Issuer, p.Network, err
-}
-
-// disputed is what disputes moved with a host on a settlement day.
-func disputed(q db.Reader, host string, from, to time.Time) (out []reconcile.Item, err error) {
-	list, err := dispute.Movements(q, host, from, to)
-	for _, m := range list {
-		x := reconcile.Item{RRN: m.RRN, Kind: reconcile.Presented, State: reconcile.Cleared, Fen: m.Fen, Currency: money.CNY, At: m.At, Date: calendar.Of(m.At, calendar.Beijing), Payee: m.Payee}
-		if m.Fen < 0 {
-			x.Kind = reconcile.Chargeback
-		}
-		out = append(out, x)
-	}
-	return out, err
 }
 
 // checkDesks proves what the desks stand for: merchants by their own counts,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"koala/calendar"
 	"koala/dispute"
@@ -284,4 +285,92 @@ func carryClosings(tx *db.Tx, at string) (next string, err error) {
 // them.
 func carryAgents(tx *db.Tx, at string) (next string, err error) {
 	return merchant.OpenAgents(tx, at, deskChunk)
+}
+
+// findSales is the dispute desk's finder: the cleared sales that all of a trace
+// fits.
+func findSales(q db.Reader, t dispute.Trace) (out []dispute.Lead, err error) {
+	var list []switching.Txn
+	if t.RRN != "" {
+		x, err := switching.Transaction(q, t.RRN)
+		if errors.Is(err, switching.ErrNotFound) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, x)
+	} else if list, err = soldOn(q, t.Day, t.Terminal); err != nil {
+		return nil, err
+	}
+	for _, x := range list {
+		k := switching.KindNamed(x.Kind)
+		sold := k != nil && k.Side == switching.Debits && x.State == switching.Cleared // else the shop has no money of it
+		if !sold || t.Tail != "" && t.Tail != dispute.Tail(x.Masked) || t.Terminal != "" && t.Terminal != x.TID || !t.Day.IsZero() && t.Day != calendar.Of(x.At, calendar.Beijing) ||
+			t.Fen != 0 && t.Fen != x.Amount.Minor() && t.Fen != x.Due.Minor() {
+			continue
+		}
+		counter := switching.Receivable(x.Host)
+		if x.Host == "" {
+			if counter, err = issuing.AccountOf(q, x.Card); err != nil {
+				return nil, err
+			}
+		}
+		out = append(out, dispute.Lead{Terminal: x.TID, Masked: x.Masked, Fen: x.Due.Minor(),
+			Sale: dispute.Sale{RRN: x.RRN, Payee: x.Shop, Counter: counter, Issuer: x.Host, Class: x.Class, Amount: x.Due.Sub(x.Refunded), At: x.At}})
+	}
+	return out, nil
+}
+
+// Bounds of a search by day.
+const (
+	mostSold  = 100_000   // transactions looked through
+	sideways  = time.Hour // how far the order of reference numbers may be from that of time
+	reference = 60        // bits of a reference number, five a character
+)
+
+// soldOn reads the transactions of a day, Beijing, of one terminal or of all,
+// newest first. Reference numbers rise with time, so the day's end is found by
+// halving.
+func soldOn(q db.Reader, day calendar.Date, tid string) (out []switching.Txn, err error) {
+	from, to := day.Start(calendar.Beijing), day.AddDays(1).Start(calendar.Beijing)
+	low, high := uint64(0), uint64(1)<<reference-1
+	for low < high && err == nil {
+		mid := low + (high-low)/2
+		var last []switching.Txn
+		last, err = switching.Live(q, switching.Filter{Before: referenceOf(mid), Limit: 1})
+		if len(last) > 0 && !last[0].At.Before(to.Add(sideways)) {
+			high = mid
+		} else {
+			low = mid + 1
+		}
+	}
+	for before := referenceOf(high); err == nil; {
+		var list []switching.Txn
+		list, err = switching.Live(q, switching.Filter{TID: tid, Before: before, Limit: deskChunk})
+		for _, x := range list {
+			before = x.RRN
+			if x.At.Before(from.Add(-sideways)) {
+				return out, err
+			}
+			if out = append(out, x); len(out) > mostSold {
+				return nil, fmt.Errorf("sales of %s: %w", day, dispute.ErrBroad)
+			}
+		}
+		if len(list) < deskChunk {
+			return out, err
+		}
+	}
+	return nil, err
+}
+
+// referenceOf writes a number as a reference number of the switch, which are in
+// order as texts.
+func referenceOf(n uint64) string {
+	const signs = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+	var b [reference / 5]byte
+	for i := len(b) - 1; i >= 0; i-- {
+		b[i], n = signs[n%32], n/32
+	}
+	return string(b[:])
 }

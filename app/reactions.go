@@ -1,12 +1,20 @@
 package app
 
 import (
+	"context"
+	"slices"
 	"strings"
+	"time"
 
 	"koala/acquiring"
+	"koala/calendar"
+	"koala/dispute"
 	"koala/internal/db"
 	"koala/internal/outbox"
 	"koala/issuing"
+	"koala/money"
+	"koala/reconcile"
+	"koala/spec/clearing"
 	"koala/spec/purse"
 	"koala/transit"
 	"koala/tsm"
@@ -85,4 +93,69 @@ func tail(n purse.Number) string {
 		return ""
 	}
 	return string(n[len(n)-4:])
+}
+
+// told keeps what a host's file says in disputes, in the unit that takes the
+// file. What is ours it knows already: only what issuers say is kept.
+func told(host string) func(*db.Tx, []reconcile.Notice) error {
+	said := map[string]dispute.Said{clearing.Requested: dispute.SaidRetrieval, clearing.ChargedBack: dispute.SaidChargeback, clearing.ChargedAgain: dispute.SaidAgain}
+	return func(tx *db.Tx, list []reconcile.Notice) error {
+		for _, n := range list {
+			if said[n.Flag] == "" {
+				continue
+			}
+			r := dispute.Record{Host: host, Said: said[n.Flag], Undone: n.Undone, Amount: money.Fen(n.Fen), Reason: n.Reason, At: n.At,
+				Sale: dispute.Trace{RRN: n.RRN, Terminal: n.Terminal, Tail: dispute.Tail(string(n.PAN))}}
+			if n.RRN == "" { // the day and the amount are by the host's clock and books
+				r.Sale.Day, r.Sale.Fen = n.SoldOn, n.Sold
+			}
+			// The line that opens a case numbers it. A later one has a key of its own,
+			// so that the case is found by its sale.
+			cases, err := dispute.OfSale(tx, n.RRN)
+			if err != nil {
+				return err
+			}
+			if !slices.ContainsFunc(cases, func(c dispute.Case) bool { return !c.State.Final() && c.Amount == r.Amount }) && r.Said != dispute.SaidAgain && !r.Undone {
+				r.Ref = n.Number
+			}
+			if err := dispute.KeepRecord(tx, r); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// heedTold heeds what was kept, and ends what the comparison missed because its
+// case had not moved yet. A cut before it is safe: the next tick heeds, and the
+// next day's comparison finds the movement.
+func (h *House) heedTold(ctx context.Context, host string, day calendar.Date) error {
+	if _, err := dispute.HeedKept(ctx, h.Store, findSales); err != nil {
+		return err
+	}
+	return h.Store.Write(ctx, func(tx *db.Tx) error {
+		x, err := reconcile.HostOf(tx, host)
+		if err != nil {
+			return err
+		}
+		_, to := x.Span(day)
+		moved, err := disputed(tx, host, to, tx.Now().Add(time.Microsecond))
+		if err == nil {
+			err = reconcile.Found(tx, host, moved)
+		}
+		return err
+	})
+}
+
+// disputed is what disputes moved with a host between two moments.
+func disputed(q db.Reader, host string, from, to time.Time) (out []reconcile.Item, err error) {
+	list, err := dispute.Movements(q, host, from, to)
+	for _, m := range list {
+		x := reconcile.Item{RRN: m.RRN, Kind: reconcile.Presented, State: reconcile.Cleared, Fen: m.Fen, Currency: money.CNY, At: m.At, Date: calendar.Of(m.At, calendar.Beijing), Payee: m.Payee}
+		if m.Fen < 0 {
+			x.Kind = reconcile.Chargeback
+		}
+		out = append(out, x)
+	}
+	return out, err
 }

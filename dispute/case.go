@@ -330,6 +330,9 @@ func missedTo(c Case) State {
 	return Lost
 }
 
+// Lapses is the state that a missed deadline takes a case to.
+func (c Case) Lapses() State { return missedTo(c) }
+
 // tickPage is how many cases Tick reads at a time.
 const tickPage = 200
 

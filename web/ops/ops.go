@@ -28,8 +28,8 @@ import (
 	"koala/hsm"
 	"koala/internal/db"
 	"koala/internal/fail"
-	"koala/issuing"
 	"koala/ledger"
+	"koala/merchant"
 	"koala/risk"
 	"koala/spec/firmware"
 	"koala/switching"
@@ -77,6 +77,8 @@ type Deps struct {
 	Risk   *risk.Engine
 	// Sources know evidence about disputed sales beside what shops upload.
 	Sources []dispute.Source
+	// Sales finds the sales that are disputed.
+	Sales dispute.Finder
 }
 
 // Schema is what the console keeps: its audit trail.
@@ -120,11 +122,12 @@ func (p pages) subjects(m *web.Mux) {
 	issuer.Routes(m, issuer.Deps{Desk: p.desk})
 	switchboard.Routes(m, switchboard.Deps{Desk: p.desk, Book: p.Book, Switch: p.Switch})
 	estate.Routes(m, estate.Deps{Desk: p.desk, Switch: p.Switch})
-	merchants.Routes(m, merchants.Deps{Desk: p.desk, Book: p.Book, Switch: p.Switch})
+	merchants.Routes(m, merchants.Deps{Desk: p.desk, Book: p.Book, Switch: p.Switch, Unseal: p.Keys.Unseal,
+		Merchants: &merchant.Desk{Store: p.Store, Seal: p.Keys.Seal, Token: p.Keys.Token}})
 	closings.Routes(m, closings.Deps{Desk: p.desk})
 	recon.Routes(m, recon.Deps{Desk: p.desk})
 	riskdesk.Routes(m, riskdesk.Deps{Desk: p.desk, Engine: p.Risk})
-	cases.Routes(m, cases.Deps{Desk: p.desk, Seal: p.Keys, Sources: p.Sources, Find: saleOf})
+	cases.Routes(m, cases.Deps{Desk: p.desk, Seal: p.Keys, Sources: p.Sources, Find: p.Sales})
 	keys.Routes(m, keys.Deps{Desk: p.desk, HSM: p.Keys})
 	ecash.Routes(m, ecash.Deps{Desk: p.desk, Book: p.Book, Office: p.Office, Card: cardPath})
 	shops.Routes(m, shops.Deps{Desk: p.desk, Book: p.Book, Office: p.Office})
@@ -159,23 +162,4 @@ func (p pages) bookRoutes(m *web.Mux) {
 	m.Handle("GET /ops/books/holds", p.holds)
 	m.Handle("GET /ops/books/proof", p.proof)
 	m.Handle("POST /ops/books/seal", p.seal)
-}
-
-// saleOf is the sale behind a retrieval reference as a dispute has it: who pays
-// it back is the issuer's host, or the account of our own card.
-func saleOf(q db.Reader, rrn string) (dispute.Sale, error) {
-	t, err := switching.Transaction(q, rrn)
-	if err != nil {
-		return dispute.Sale{}, err
-	}
-	if k := switching.KindNamed(t.Kind); k == nil || k.Side != switching.Debits || t.State != switching.Cleared { // the shop has no money of it
-		return dispute.Sale{}, dispute.ErrClaim
-	}
-	counter := switching.Receivable(t.Host)
-	if t.Host == "" {
-		if counter, err = issuing.AccountOf(q, t.Card); err != nil {
-			return dispute.Sale{}, err
-		}
-	}
-	return dispute.Sale{RRN: t.RRN, Payee: t.Shop, Counter: counter, Issuer: t.Host, Class: t.Class, Amount: t.Due.Sub(t.Refunded), At: t.At}, nil
 }

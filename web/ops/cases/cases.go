@@ -9,12 +9,14 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
+	"net/url"
 	"slices"
 	"time"
 
 	"koala/dispute"
 	"koala/internal/db"
 	"koala/web"
+	"koala/web/course"
 	"koala/web/ops/shell"
 )
 
@@ -23,8 +25,7 @@ type Deps struct {
 	Desk    shell.Desk
 	Seal    dispute.Sealer
 	Sources []dispute.Source
-	// Find knows the sale behind a retrieval reference.
-	Find func(q db.Reader, rrn string) (dispute.Sale, error)
+	Find    dispute.Finder
 }
 
 const here = "/ops/disputes"
@@ -32,7 +33,12 @@ const here = "/ops/disputes"
 // Routes adds the pages to the console.
 func Routes(m *web.Mux, d Deps) {
 	m.Handle("GET "+here, d.list)
-	m.Handle("GET "+here+"/rules", d.rules)
+	m.Handle("GET "+here+"/new", d.fresh)
+	m.Handle("GET "+here+"/records", d.records)
+	m.Handle("POST "+here+"/records/{key}/{act}", d.record)
+	m.Handle("GET "+atRules, d.rules)
+	m.Handle("POST "+atRules, d.proposeRule)
+	m.Handle("POST "+atRules+"/{id}/{act}", d.decideRule)
 	m.Handle("POST "+here+"/notices", d.enter)
 	m.Handle("POST "+here+"/notices/confirm", d.confirm)
 	m.Handle("POST "+here+"/notices/drop", d.drop)
@@ -53,11 +59,17 @@ type listView struct {
 	states  web.Parted
 	list    shell.ListView
 	waits   web.Table
+	steps   web.Table // that a second person confirms
+	stray   int       // records of files that wait for a person
 	acts    []shell.Question
 }
 
 func (d Deps) list(w http.ResponseWriter, r *http.Request) error {
 	ctx, pg, now := r.Context(), web.PageOf(r, shell.Rows), d.Desk.Store.Now()
+	if rrn := r.FormValue("rrn"); rrn != "" { // a page of a sale leads here
+		http.Redirect(w, r, here+"/new?rrn="+url.QueryEscape(rrn), http.StatusSeeOther)
+		return nil
+	}
 	all := r.FormValue("all") != ""
 	key := func(c dispute.Case) string { return c.ID }
 	v := listView{states: web.Parted{Title: words.ByState}}
@@ -84,7 +96,14 @@ func (d Deps) list(w http.ResponseWriter, r *http.Request) error {
 		}
 		v.sums(tallies, due)
 		v.waits, v.acts, err = waiting(ctx, q)
-		v.acts = append([]shell.Question{noticeQuestion(dispute.Case{}, r.FormValue("rrn"))}, v.acts...)
+		if err != nil {
+			return err
+		}
+		if v.steps, err = proposedSteps(ctx, q); err != nil {
+			return err
+		}
+		stray, err := dispute.Records(q, dispute.RecordWaits, "", shell.Rows)
+		v.stray = len(stray)
 		return err
 	})
 	if err != nil {
@@ -151,6 +170,9 @@ type caseView struct {
 	wants     []web.Step
 	packText  string
 	packHref  string
+	course    course.Picture
+	alone     web.Text // up to how much one person may
+	proposed  web.Text // the step that waits
 	documents web.Table
 	acts      []shell.Question
 	trail     []web.Happening
@@ -161,6 +183,7 @@ func (d Deps) kase(w http.ResponseWriter, r *http.Request) error {
 	var c dispute.Case
 	var v caseView
 	var name web.Text
+	var second pending
 	err := d.Desk.Store.Read(ctx, func(q *db.Query) (err error) {
 		if c, err = dispute.Get(q, r.PathValue("id")); err != nil {
 			return err
@@ -178,6 +201,11 @@ func (d Deps) kase(w http.ResponseWriter, r *http.Request) error {
 		for _, e := range slices.Backward(events) {
 			v.trail = append(v.trail, happened(ctx, e))
 		}
+		if err != nil {
+			return err
+		}
+		v.course = course.Of(c, events, now)
+		second, err = pendingOf(q, c, now)
 		return err
 	})
 	if err != nil {
@@ -202,7 +230,8 @@ func (d Deps) kase(w http.ResponseWriter, r *http.Request) error {
 	if err := d.evidence(ctx, c, &v); err != nil {
 		return err
 	}
-	v.acts = questions(ctx, c, v.packText != "")
+	v.second(ctx, c, second)
+	v.acts = questions(ctx, c, v.packText != "", second)
 	return d.Desk.Show(w, r, web.Page{Title: words.CaseNo.F(c.Ref), Lead: reasonText(c.Reason), Back: here, Here: here}, casePage(v))
 }
 
@@ -245,20 +274,24 @@ func (d Deps) evidence(ctx context.Context, c dispute.Case, v *caseView) error {
 	return nil
 }
 
-// pack gives the evidence as a file.
+// pack gives the evidence as a file, with everything or for printing.
 func (d Deps) pack(w http.ResponseWriter, r *http.Request) error {
 	p, err := dispute.PackOf(r.Context(), d.Desk.Store, d.Seal, r.PathValue("id"))
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": r.PathValue("id") + ".json"}))
+	kind, ext, body := "application/json", ".json", p.JSON
+	if r.FormValue("as") == "text" {
+		kind, ext, body = "text/plain; charset=utf-8", ".txt", []byte(p.Text)
+	}
+	w.Header().Set("Content-Type", kind)
+	w.Header().Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": "evidence-" + r.PathValue("id") + ext}))
 	w.Header().Set("Cache-Control", "no-store")
-	_, err = w.Write(p.JSON)
+	_, err = w.Write(body)
 	return err
 }
 
-func questions(ctx context.Context, c dispute.Case, packed bool) (out []shell.Question) {
+func questions(ctx context.Context, c dispute.Case, packed bool, second pending) (out []shell.Question) {
 	at := here + "/" + c.ID
 	ask := func(act string, open, body web.Text, icon string, danger bool, receiver web.Text) {
 		out = append(out, shell.Question{ID: "ask-" + act, Action: at + "/" + act, Open: open, Body: body, Icon: icon, Danger: danger, Amount: web.Yuan(c.Amount.Minor()), Receiver: receiver.In(ctx), About: words.Receiver})
@@ -266,17 +299,26 @@ func questions(ctx context.Context, c dispute.Case, packed bool) (out []shell.Qu
 	if c.State.Final() {
 		return nil
 	}
+	if second.has {
+		u, _ := web.Who(ctx)
+		name := shell.Both(second.step.Step.Words)
+		if second.step.By != u.Name && !second.step.Stale(c) {
+			ask("confirm", with(words.ConfirmNo, name), words.ConfirmStepBody, "circle-check", false, name)
+		}
+		ask("undo", with(words.UndoNo, name), words.UndoBody, "x", false, name)
+	}
+	open := !second.has || second.step.Stale(c)
 	ask("gather", words.Gather, words.GatherBody, "layers", false, words.TheDesk)
 	if packed && c.State.May(dispute.Answered) {
 		ask("send", words.Send, words.SendBody, "arrow-up-right", false, words.TheIssuer)
 	}
-	if packed && c.State.May(dispute.Presented) {
+	if open && packed && c.State.May(dispute.Presented) {
 		ask("represent", words.Represent, words.RepresentBody, "arrow-up-right", false, words.TheShop)
 	}
-	if c.State.May(dispute.Arbitration) && c.State == dispute.Again {
+	if open && c.State.May(dispute.Arbitration) && c.State == dispute.Again {
 		ask("file", words.File, words.FileBody, "scale", false, words.TheArbiter)
 	}
-	if c.State.May(dispute.Accepted) {
+	if open && c.State.May(dispute.Accepted) {
 		ask("accept", words.Accept, words.AcceptBody, "x", true, words.TheHolder)
 	}
 	return append(out, noticeQuestion(c, ""))
@@ -300,13 +342,9 @@ func (d Deps) act(w http.ResponseWriter, r *http.Request) error {
 		deed.Act, deed.What = shell.ActPack, id+": "+p.Hash[:min(16, len(p.Hash))]
 		return d.Desk.Change(w, r, at, words.Gathered, deed, func(*db.Tx) error { return nil })
 	}
-	steps := map[string]func(*db.Tx, string, string, string) (dispute.Case, error){"send": dispute.Send, "represent": dispute.Represent, "file": dispute.File, "accept": dispute.Accept}
-	step, known := steps[act]
-	if !known {
-		return fmt.Errorf("act %q on a dispute: %w", act, web.ErrNoPage)
-	}
-	return d.Desk.Change(w, r, at, words.Done, deed, func(tx *db.Tx) error {
-		_, err := step(tx, id, u.Name, why)
+	step, said, err := d.stepOf(r, id, act)
+	if err != nil {
 		return err
-	})
+	}
+	return d.Desk.Change(w, r, at, said, deed, func(tx *db.Tx) error { return step(tx, u.Name, why) })
 }

@@ -71,7 +71,7 @@ func (d Deps) enter(w http.ResponseWriter, r *http.Request) error {
 	deed := shell.Deed{Act: shell.ActDispute, Target: here, What: n.Ref + ": " + string(n.Said) + "?"}
 	return d.Desk.Change(w, r, here, words.Entered, deed, func(tx *db.Tx) error {
 		n.At = tx.Now()
-		if _, err := d.Find(tx, n.RRN); err != nil {
+		if _, err := d.Find.One(tx, n.RRN); err != nil {
 			return err
 		}
 		return dispute.Enter(tx, n, u.Name)
@@ -83,7 +83,7 @@ func (d Deps) confirm(w http.ResponseWriter, r *http.Request) error {
 	u, _ := web.Who(r.Context())
 	ref, step := r.PostFormValue("ref"), dispute.Said(r.PostFormValue("said"))
 	return d.Desk.Change(w, r, here, words.Done, shell.Deed{Act: shell.ActDispute, Target: here, What: ref + ": " + string(step)}, func(tx *db.Tx) error {
-		_, err := dispute.Confirm(tx, ref, step, u.Name, d.Find)
+		_, err := dispute.Confirm(tx, ref, step, u.Name, d.Find.One)
 		return err
 	})
 }
@@ -95,31 +95,3 @@ func (d Deps) drop(w http.ResponseWriter, r *http.Request) error {
 		return dispute.Drop(tx, ref, step)
 	})
 }
-
-// rules shows the reason codes and the deadlines in force, each with its day
-// and source.
-func (d Deps) rules(w http.ResponseWriter, r *http.Request) error {
-	ctx := r.Context()
-	v := rulesView{rules: web.Table{ID: "rules", Empty: words.NoRules, Head: []web.Column{{Name: words.Rule}, {Name: words.From}, {Name: words.Value, Num: true}, {Name: words.Source}}},
-		reasons: web.Table{ID: "reasons", NoCSV: true, Head: []web.Column{{Name: words.Reason}, {Name: words.Source}}}}
-	err := d.Desk.Store.Read(ctx, func(q *db.Query) error {
-		all, err := dispute.RuleRows(q)
-		for _, x := range all {
-			v.rules.Rows = append(v.rules.Rows, web.Row{Cells: []web.Cell{web.Mono(string(x.Rule)), shell.Short(web.Moment(x.From)), web.Count(x.Value), shell.Written(x.Source)}})
-		}
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("rules of disputes: %w", err)
-	}
-	for _, x := range dispute.Reasons {
-		v.reasons.Rows = append(v.reasons.Rows, web.Row{Cells: []web.Cell{web.Plain(reasonText(x.Code).In(ctx)), web.Plain(x.Source)}})
-	}
-	if web.WantsCSV(r) {
-		return web.WriteCSV(w, r, v.rules)
-	}
-	return d.Desk.Show(w, r, web.Page{Title: words.Rules, Lead: words.RulesLead, Back: here, Here: here}, rulesPage(v))
-}
-
-// A rulesView is the dated data of disputes.
-type rulesView struct{ rules, reasons web.Table }
