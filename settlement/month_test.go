@@ -83,6 +83,19 @@ func TestMonthly(t *testing.T) {
 			if want := map[time.Month]string{9: "2015-10-08", 10: "2015-11-02", 11: "2015-11-02"}[tt.day.Month]; tt.new && tt.day != on(10, 7) && p.Arrives.String() != want {
 				t.Errorf("%s: arrives %s, want %s", tt.day, p.Arrives, want)
 			}
+			h.do(func(tx *db.Tx) error {
+				all, err := settlement.Expected(tx, "wok", tx.Now())
+				carried := money.Fen(0)
+				for _, a := range all {
+					if a.State == settlement.Carried {
+						carried = a.Amount
+					}
+				}
+				if carried.Minor() != tt.kept {
+					t.Errorf("%s: %s is to come, %d is kept: %+v", tt.day, carried, tt.kept, all)
+				}
+				return err
+			})
 		}
 		h.check()
 	})

@@ -363,8 +363,8 @@ type Arrival struct {
 	Arrives calendar.Date
 	Count   int
 	Amount  money.Amount // after fees; of days not closed before reserve, holds and what is kept
-	Payout  string       // empty: the day is not closed
-	State   State
+	Payout  string       // empty: the day is not closed, or what it left is carried
+	State   State        // Carried: to the next payday, with that of the days before
 }
 
 // arrivalsBack is how many closings the calendar looks back.
@@ -390,6 +390,13 @@ func Expected(q db.Reader, id string, now time.Time) ([]Arrival, error) {
 		}
 		out = append(out, a)
 	}
+	carried, err := carriedOf(q, id, all, now)
+	if err != nil {
+		return nil, err
+	}
+	if carried.Amount.Sign() > 0 {
+		out = append(out, carried)
+	}
 	var days []calendar.Date
 	sums := map[calendar.Date]*tally{}
 	_, err = waiting(q, id, func(r *row) *tally {
@@ -410,6 +417,24 @@ func Expected(q db.Reader, id string, now time.Time) ([]Arrival, error) {
 		out = append(out, Arrival{Day: day, Arrives: arrives, Count: int(s.n), Amount: money.Fen(s.gross + s.refunds + s.chargebacks - s.fee.Fee)})
 	}
 	return out, err
+}
+
+// carriedOf is what a payee that is paid once a month has carried to its next
+// payday; nothing for others.
+func carriedOf(q db.Reader, id string, all []Terms, now time.Time) (Arrival, error) {
+	a := Arrival{Amount: money.Fen(0), State: Carried}
+	t := inForce(all, calendar.Of(now, calendar.Beijing))
+	p, err := payeeOf(q, id)
+	if err != nil || !t.Monthly || p.kept <= 0 || p.day == "" {
+		return a, err
+	}
+	if a.Day, err = calendar.Parse(p.day); err != nil {
+		return a, err
+	}
+	a.Arrives, a.Amount = t.arrives(a.Day), money.Fen(p.kept)
+	err = q.QueryRow(`SELECT CAST(COALESCE(SUM(n), 0) AS BIGINT) FROM settlement_payout WHERE payee = $1
+		AND upto > (SELECT COALESCE(MAX(upto), 0) FROM settlement_payout WHERE payee = $1 AND fen > 0)`, id).Scan(&a.Count)
+	return a, err
 }
 
 // Explain is the payout in lines that sum to what is paid.

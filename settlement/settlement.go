@@ -4,8 +4,9 @@
 // and what was kept, and pays the rest from the custody bank (simulated): the
 // next bank day, or at once for a price. Every item is in one closing.
 //
-// Start with Join, SetTerms and Capture, then Run and Tick; Check proves the
-// exactly-once rule and prices everything again.
+// Start with Join, SetTerms and Capture, then Run and Tick; a payee that shares
+// its sales has SetSplit. Check proves the exactly-once rule and prices everything
+// again.
 package settlement
 
 import (
