@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"golang.org/x/text/encoding/simplifiedchinese"
 
@@ -86,7 +85,7 @@ func (h *Host) Packs() *rollout.Shelf {
 // carrier is what a session remembers of the terminal's packs.
 type carrier struct {
 	met    bool
-	moved  atomic.Bool     // somebody put it into another ring
+	turn   int             // of the shelf when it was read
 	has    rollout.Carrier // as it is kept
 	said   rollout.Carrier // with what this message says, kept with its unit
 	target uint32          // that it is to have; 0: the house has no packs
@@ -96,7 +95,7 @@ type carrier struct {
 // meet reads what the terminal has of packs, and what it is to have.
 func (h *Host) meet(ctx context.Context, w *work) error {
 	s := w.s
-	if s.moved.Swap(false) || !s.met || !s.loaded {
+	if turn := h.Packs().Turn(); s.turn != turn || !s.met || !s.loaded {
 		err := h.store.Read(ctx, func(q *db.Query) (err error) {
 			s.has, err = rollout.CarrierOf(q, w.next.tid, w.now)
 			return err
@@ -104,7 +103,7 @@ func (h *Host) meet(ctx context.Context, w *work) error {
 		if err != nil {
 			return err
 		}
-		s.met = true
+		s.met, s.turn = true, turn
 	}
 	s.said = s.has
 	target, err := h.Packs().Target(ctx, s.has)
@@ -121,6 +120,7 @@ func (h *Host) keepCarrier(tx *db.Tx, w *work) error {
 	s.met = false // until the unit is durable it is as it was
 	halted, err := s.said.Keep(tx)
 	tx.After(func() {
+		s.said.Did = 0
 		if s.has, s.met = s.said, true; halted {
 			h.Packs().Reload()
 		}
@@ -128,8 +128,7 @@ func (h *Host) keepCarrier(tx *db.Tx, w *work) error {
 	return err
 }
 
-// given is the pack whose parts the terminal gets: from its first message on it
-// is the same; nil: the house has none.
+// given is the pack that the terminal loads, the same from first to last; nil: none.
 func (h *Host) given(ctx context.Context, w *work, first bool) (*rollout.Given, error) {
 	if w.s.from == 0 || first {
 		w.s.from = w.s.target
@@ -183,8 +182,8 @@ func (w *work) software() string {
 // loaded. Mobile readers load nothing.
 func (w *work) task() int {
 	switch {
-	case w.next.demand != 0 || w.demand != 0:
-		return cmp.Or(w.next.demand, w.demand)
+	case w.next.demand != 0 || w.demand != 0 || w.s.met && w.s.has.Asked != 0:
+		return cmp.Or(w.next.demand, w.demand, w.s.has.Asked)
 	case !w.next.signed || len(w.next.master) == 0:
 		return 0
 	}
@@ -467,7 +466,7 @@ func (h *Host) InstallReader(ctx context.Context, tid string, ksn dukpt.KSN, tra
 }
 
 // keep changes a terminal's row from inside the house.
-func (h *Host) keep(ctx context.Context, tid string, change func(*terminalRow)) error {
+func (h *Host) keep(ctx context.Context, tid string, change func(*terminalRow), notes ...func(*db.Tx) error) error {
 	v, _ := h.sessions.LoadOrStore(tid, new(session))
 	s := v.(*session)
 	s.mu.Lock()
@@ -482,16 +481,20 @@ func (h *Host) keep(ctx context.Context, tid string, change func(*terminalRow)) 
 			return err
 		}
 		change(&r)
-		return r.save(tx)
+		err = r.save(tx)
+		for i := 0; err == nil && i < len(notes); i++ {
+			err = notes[i](tx)
+		}
+		return err
 	})
 }
 
 // Demand has a terminal do something at its next message: 1 load parameters, 2
 // send its status, 3 sign on, 4 load CA keys, 5 load AID parameters, 7 load the
-// black list.
-func (h *Host) Demand(ctx context.Context, tid string, what int) error {
+// black list. Notes are told in its unit.
+func (h *Host) Demand(ctx context.Context, tid string, what int, notes ...func(*db.Tx) error) error {
 	if what < 0 || what > 9 {
 		return fmt.Errorf("demand %d of terminal %s: %w", what, tid, ErrState)
 	}
-	return h.keep(ctx, tid, func(r *terminalRow) { r.demand = what })
+	return h.keep(ctx, tid, func(r *terminalRow) { r.demand = what }, notes...)
 }

@@ -249,6 +249,7 @@ func (h *Host) signOn(ctx context.Context, w *work) (string, error) {
 		return "", err
 	}
 	w.s.said.Seen = w.now
+	w.done(3)
 	stan := w.stan
 	w.stan = 0 // a sign-on's trace is no transaction's
 	err = h.unit(ctx, w, func(tx *db.Tx) error {
@@ -302,8 +303,7 @@ func (h *Host) manage(ctx context.Context, w *work) (string, error) {
 // maxStatus is the longest text of a status, bytes.
 const maxStatus = 256
 
-// firstTasks are what a terminal is asked to load once after its installation, in
-// turn: parameters, CA keys, AID parameters, the black list.
+// firstTasks are loaded once after an installation: parameters, keys, AIDs, black list.
 var firstTasks = []int{1, 4, 5, 7}
 
 // done takes a demand back that has been met.
@@ -313,6 +313,9 @@ func (w *work) done(demand int) {
 	}
 	if w.next.demand == demand {
 		w.next.demand, w.dirty = 0, true
+	}
+	if w.s.said.Asked == demand {
+		w.s.said.Asked, w.s.said.Did = 0, demand
 	}
 }
 

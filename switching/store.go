@@ -133,6 +133,7 @@ var Schema = db.Schema{Owner: "switching", Steps: []string{
 	proposal.Carry("switching_proposal", route.Kind, `'`+route.Kind+`:' || SUBSTR(about, 7)`), // "route 622202/16" before
 	route.Step,
 	rollout.Step,
+	rollout.AskStep,
 }}
 
 // signatureStep keeps the pictures of signatures, as terminals send them: in

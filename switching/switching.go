@@ -480,13 +480,3 @@ func (h *Host) decide(tx *db.Tx, w *work, t *Txn, p issuing.Prepared) (issuing.D
 	}
 	return d, err
 }
-
-// Regroup has the switch look at once the unit is durable into which ring a
-// terminal was put.
-func (h *Host) Regroup(tx *db.Tx, tid string) {
-	tx.After(func() {
-		if s, ok := h.sessions.Load(tid); ok {
-			s.(*session).moved.Store(true)
-		}
-	})
-}

@@ -27,6 +27,8 @@ type Carrier struct {
 	Parts   int
 	Refused uint32 // the pack that it would not take; 0: none
 	Result  pack.Result
+	Asked   int       // the task that many were asked for together; 0: none
+	Did     int       // that it has done with this message
 	Told    time.Time // when it said so, or had all its parts
 	Seen    time.Time // its last sign-on
 }
@@ -35,8 +37,8 @@ type Carrier struct {
 func CarrierOf(q db.Reader, tid string, now time.Time) (c Carrier, err error) {
 	var told, seen int64
 	c = Carrier{TID: tid}
-	err = q.QueryRow(`SELECT have, giving, parts, refused, result, told, seen FROM switching_carrier WHERE tid = $1`, tid).
-		Scan(&c.Have, &c.Giving, &c.Parts, &c.Refused, &c.Result, &told, &seen)
+	err = q.QueryRow(`SELECT have, giving, parts, refused, result, asked, told, seen FROM switching_carrier WHERE tid = $1`, tid).
+		Scan(&c.Have, &c.Giving, &c.Parts, &c.Refused, &c.Result, &c.Asked, &told, &seen)
 	if err == nil || errors.Is(err, db.ErrNoRows) {
 		c.Told, c.Seen = db.Moment(told), db.Moment(seen)
 		c.Ring, err = ringOf(q, tid, now)
@@ -89,6 +91,9 @@ func (c Carrier) Keep(tx *db.Tx) (halted bool, err error) {
 		ON CONFLICT (tid) DO UPDATE SET have = excluded.have, giving = excluded.giving, parts = excluded.parts, refused = excluded.refused, result = excluded.result,
 		told = excluded.told, seen = excluded.seen`,
 		c.TID, pack.Ring(c.TID), c.Have, c.Giving, c.Parts, c.Refused, c.Result, micros(c.Told), micros(c.Seen))
+	if err == nil && c.Did != 0 { // unless it is asked for something else meanwhile
+		_, err = tx.Exec(`UPDATE switching_carrier SET asked = 0 WHERE tid = $1 AND asked = $2`, c.TID, c.Did)
+	}
 	if err == nil && c.Refused > 0 {
 		halted, err = halt(tx, c.Refused)
 	}
@@ -119,6 +124,38 @@ func halt(tx *db.Tx, number uint32) (bool, error) {
 		return false, err
 	}
 	return true, move(tx, number, last.Ring, true, fmt.Sprintf("%d/%d", failed, has+failed))
+}
+
+// AskStep is the step of the switch's schema for what many terminals are asked
+// for together.
+const AskStep = `ALTER TABLE switching_carrier ADD COLUMN asked BIGINT NOT NULL DEFAULT 0`
+
+// AskAll has every terminal up to a ring do a task at its next message, by one
+// statement; it gives how many. Shelf.Reload makes the switch see it.
+func AskAll(tx *db.Tx, ring, task int) (int64, error) {
+	n, err := tx.Exec(`UPDATE switching_carrier SET asked = $1 WHERE COALESCE((SELECT r.ring FROM switching_ring r
+		WHERE r.tid = switching_carrier.tid AND r.since <= $3 ORDER BY r.since DESC LIMIT 1), ring) <= $2`, task, ring, tx.Now().UnixMicro())
+	if err != nil {
+		return 0, fmt.Errorf("asking terminals: %w", err)
+	}
+	return n, nil
+}
+
+// Asking counts the terminals that were asked together and have not done it yet,
+// by task.
+func Asking(q db.Reader) (map[int]int64, error) {
+	out := map[int]int64{}
+	err := db.Each(q, func(scan func(...any) error) error {
+		var task int
+		var n int64
+		err := scan(&task, &n)
+		out[task] = n
+		return err
+	}, `SELECT asked, COUNT(*) FROM switching_carrier WHERE asked > 0 GROUP BY asked`)
+	if err != nil {
+		return nil, fmt.Errorf("asking terminals: %w", err)
+	}
+	return out, nil
 }
 
 // Forget drops a terminal that has left the estate.

@@ -44,6 +44,14 @@ func (s *Shelf) Reload() {
 	s.mu.Unlock()
 }
 
+// Turn counts what Reload was called for: what was read of terminals in another
+// turn is read again.
+func (s *Shelf) Turn() int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.turn
+}
+
 // Target is the number of the pack that a terminal is to have; 0: the house has
 // none. The first one is made when somebody first asks, if the house has its key.
 func (s *Shelf) Target(ctx context.Context, c Carrier) (uint32, error) {

@@ -37,6 +37,9 @@ func Routes(m *web.Mux, d Deps) {
 	m.Handle("POST "+here+"/differences/{id}", d.decide)
 	m.Handle("GET "+here+"/stages", d.stages)
 	m.Handle("POST "+here+"/stages", d.stage)
+	m.Handle("GET "+here+"/stages/{number}", d.pack)
+	m.Handle("POST "+here+"/stages/propose/{act}", d.propose)
+	m.Handle("POST "+here+"/stages/proposals/{id}/{act}", d.decidePack)
 	m.Handle("GET "+here+"/{tid}", d.terminal)
 	m.Handle("POST "+here+"/{tid}/{act}", d.act)
 }

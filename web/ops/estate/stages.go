@@ -2,15 +2,11 @@ package estate
 
 import (
 	"fmt"
-	"hash/fnv"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"koala/internal/db"
-	"koala/merchant"
-	"koala/report"
 	"koala/switching"
 	"koala/web"
 	"koala/web/ops/shell"
@@ -108,100 +104,4 @@ func (d Deps) decide(w http.ResponseWriter, r *http.Request) error {
 		}
 		return switching.Resolve(tx, r.PathValue("id"), pay == "pay", u.Name, why)
 	})
-}
-
-// A stagesView is what is on its way to the terminals.
-type stagesView struct {
-	figures []web.Figure
-	asked   web.Parted
-	acts    []shell.Question
-	deeds   []web.Happening
-}
-
-func (d Deps) stages(w http.ResponseWriter, r *http.Request) error {
-	ctx := r.Context()
-	var v stagesView
-	var asked, parts []report.Part
-	err := d.Desk.Store.Read(ctx, func(q *db.Query) (err error) {
-		if asked, err = report.Demands(q); err != nil {
-			return err
-		}
-		if parts, err = report.Lives(q); err != nil {
-			return err
-		}
-		trail, err := shell.Deeds(q, shell.Deed{Target: here + "/stages"}, "", shell.Rows)
-		v.deeds = shell.Told(trail)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("stages: %w", err)
-	}
-	inUse, waits := int64(0), int64(0)
-	for _, p := range parts {
-		if p.Name == string(merchant.InUse) {
-			inUse = p.Count
-		}
-	}
-	by := map[string]int64{}
-	for _, p := range asked {
-		by[p.Name], waits = p.Count, waits+p.Count
-	}
-	v.asked = web.Parted{Title: words.OnItsWay}
-	for _, o := range demandOptions() {
-		v.asked.Parts = append(v.asked.Parts, web.Slice{Name: o.Name, Value: by[o.Value]})
-	}
-	v.figures = []web.Figure{{Name: words.InUse, Value: web.Number(inUse), Icon: "tablet-smartphone"}, {Name: words.StillAsked, Value: web.Number(waits), Icon: "clock", DeltaText: words.NextMessage}}
-	v.acts = []shell.Question{{ID: "ask-stage", Action: here + "/stages", Open: words.Bring, Body: words.BringBody, Icon: "radio", Receiver: web.Number(inUse), About: words.InUse, Choices: demandOptions(),
-		Fields: []web.Field{{Name: "share", Label: words.Share, Hint: words.ShareHint, Type: "select", Options: []web.Option{{Value: "1", Name: words.Few}, {Value: "10", Name: words.Tenth}, {Value: "50", Name: words.Half}, {Value: "100", Name: words.Everyone}}},
-			{Name: "city", Label: words.OnlyCity, Hint: words.OnlyCityHint, Max: 40}}}}
-	return d.Desk.Show(w, r, page("/stages"), stagesPage(v))
-}
-
-// share is where a terminal falls in a staged change, 0 to 99: always the same,
-// so that a wider stage has everybody of the narrower.
-func share(tid string) int {
-	h := fnv.New32a()
-	h.Write([]byte(tid))
-	return int(h.Sum32() % 100)
-}
-
-// maxStage is how many terminals one change reaches.
-const maxStage = 20_000
-
-// stage has the switch ask something of a share of the terminals.
-func (d Deps) stage(w http.ResponseWriter, r *http.Request) error {
-	back := here + "/stages"
-	what, err := strconv.Atoi(r.PostFormValue("decision"))
-	percent, err2 := strconv.Atoi(r.PostFormValue("share"))
-	if _, known := demandWords[what]; err != nil || err2 != nil || !known || percent < 1 || percent > 100 {
-		return fmt.Errorf("a stage: %w", shell.ErrForm)
-	}
-	if _, err := shell.Why(r); err != nil {
-		return shell.Sorry(w, r, back, err)
-	}
-	city := strings.TrimSpace(r.PostFormValue("city"))
-	if city != "" {
-		c, err := merchant.FindCity(city)
-		if err != nil {
-			return shell.Sorry(w, r, back, err)
-		}
-		city = c.Code
-	}
-	var list []stood
-	err = d.Desk.Store.Read(r.Context(), func(q *db.Query) (err error) {
-		list, err = gather(q, web.Paging{Limit: maxStage}, "", func(s stood) bool {
-			return s.Life == merchant.InUse && share(s.TID) < percent && (city == "" || s.shop.City == city)
-		})
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("a stage: %w", err)
-	}
-	for _, s := range list {
-		if err := d.Switch.Demand(r.Context(), s.TID, what); err != nil {
-			return shell.Sorry(w, r, back, err)
-		}
-	}
-	deed := shell.Deed{Act: shell.ActStageEstate, Target: back, What: fmt.Sprintf("%s: %d%% %s, %d", demandWords[what].EN, percent, city, len(list))}
-	return d.Desk.Change(w, r, back, words.WereAsked.F(len(list)), deed, func(*db.Tx) error { return nil })
 }

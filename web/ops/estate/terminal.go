@@ -8,6 +8,7 @@ import (
 	"koala/internal/db"
 	"koala/merchant"
 	"koala/switching"
+	"koala/switching/rollout"
 	"koala/switching/single"
 	"koala/web"
 	"koala/web/merchant/till"
@@ -30,6 +31,7 @@ func (d Deps) terminal(w http.ResponseWriter, r *http.Request) error {
 	var s stood
 	var v terminalView
 	var risk merchant.Standing
+	var carrier rollout.Carrier
 	weak := false
 	err := d.Desk.Store.Read(ctx, func(q *db.Query) (err error) {
 		if risk, err = merchant.StandingOf(q, r.PathValue("tid")); err != nil {
@@ -39,6 +41,9 @@ func (d Deps) terminal(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		if weak, err = single.Allowed(q, s.TID); err != nil {
+			return err
+		}
+		if carrier, err = rollout.CarrierOf(q, s.TID, now); err != nil {
 			return err
 		}
 		list, err := switching.Live(q, switching.Filter{TID: s.TID, Limit: 10})
@@ -73,6 +78,9 @@ func (d Deps) terminal(w http.ResponseWriter, r *http.Request) error {
 	}
 	v.keys = keyFacts(s)
 	v.acts, v.asks = append(lifeActs(s, at), singleActs(s, weak, at)...), askActs(s, at)
+	if s.Kind != merchant.Reader { // readers load nothing
+		v.facts, v.asks = append(v.facts, packFacts(carrier)...), append(v.asks, ringQuestion(carrier, at))
+	}
 	if weak {
 		v.keys = append(v.keys, web.Fact{Name: words.Single, Show: web.Chip(web.Warn, words.SingleAllowed)})
 	}
@@ -157,6 +165,8 @@ func (d Deps) act(w http.ResponseWriter, r *http.Request) error {
 	switch act {
 	case "demand":
 		return d.demand(w, r, tid, at)
+	case "ring":
+		return d.assign(w, r, tid, at)
 	case "single", "double":
 		return d.single(w, r, tid, at, act == "single")
 	}
@@ -225,6 +235,11 @@ func (d Deps) live(tx *db.Tx, r *http.Request, tid string, to merchant.Life) err
 	}
 	u, _ := web.Who(r.Context())
 	d.Switch.Forget(tx, tid)
+	if to == merchant.Retired { // no ring waits for it
+		if err := rollout.Forget(tx, tid); err != nil {
+			return err
+		}
+	}
 	return merchant.Live(tx, tid, to, u.Name, reason)
 }
 
@@ -275,11 +290,13 @@ func (d Deps) demand(w http.ResponseWriter, r *http.Request, tid, at string) err
 	if _, known := demandWords[what]; err != nil || !known {
 		return fmt.Errorf("what to ask of a terminal: %w", shell.ErrForm)
 	}
-	if _, err := shell.Why(r); err != nil {
+	why, err := shell.Why(r)
+	if err == nil {
+		deed := shell.Deed{Act: shell.ActDemand, Target: at, What: tid + ": " + demandWords[what].EN, Why: why}
+		err = d.Switch.Demand(r.Context(), tid, what, func(tx *db.Tx) error { return shell.Keep(tx, r, deed) })
+	}
+	if err != nil {
 		return shell.Sorry(w, r, at, err)
 	}
-	if err := d.Switch.Demand(r.Context(), tid, what); err != nil {
-		return shell.Sorry(w, r, at, err)
-	}
-	return d.Desk.Change(w, r, at, words.WillAsk, shell.Deed{Act: shell.ActDemand, Target: at, What: tid + ": " + demandWords[what].EN}, func(*db.Tx) error { return nil })
+	return shell.Done(w, r, at, words.WillAsk)
 }
