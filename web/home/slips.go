@@ -23,7 +23,7 @@ var ErrOften = fail.Define(fail.Busy, "home.often", "too many slips were looked 
 
 // Slips is what the pages ask of the desk for slips.
 type Slips interface {
-	Catch(ctx context.Context) error
+	Next(ctx context.Context) error
 	List(ctx context.Context) (openkey.Book, error)
 }
 
@@ -87,7 +87,7 @@ func (d Deps) findSlip(w http.ResponseWriter, r *http.Request) error {
 	}
 	if len(f.wrong) == 0 {
 		f.asked = true
-		if err := d.Slips.Catch(r.Context()); err != nil && !errors.Is(err, slip.ErrBusy) {
+		if err := d.Slips.Next(r.Context()); err != nil && !errors.Is(err, slip.ErrBusy) {
 			return err
 		}
 		err := d.Store.Read(r.Context(), func(q *db.Query) (err error) {
@@ -135,8 +135,11 @@ func (d Deps) readSlip(r *http.Request) (v slipView, err error) {
 	}
 	k := &v.paper.Slip
 	v.good, v.file = k.Check(book) == nil, paper.At(k)+"/file"
-	v.facts = []web.Fact{{Name: words.SlipHash, Value: fmt.Sprintf("%x", k.Hash), Mono: true}, {Name: words.SlipPrev, Value: fmt.Sprintf("%x", k.Prev), Mono: true},
-		{Name: words.SlipKey, Value: k.Key, Href: "/keys", Mono: true}, {Name: words.SlipWritten, Value: web.Moment(k.Written)}}
+	v.facts = []web.Fact{{Name: words.SlipHash, Value: fmt.Sprintf("%x", k.Hash), Mono: true}}
+	if k.Prev != [32]byte{} { // the terminal's first has none before it
+		v.facts = append(v.facts, web.Fact{Name: words.SlipPrev, Value: fmt.Sprintf("%x", k.Prev), Mono: true})
+	}
+	v.facts = append(v.facts, web.Fact{Name: words.SlipKey, Value: k.Key, Href: "/keys", Mono: true}, web.Fact{Name: words.SlipWritten, Value: web.Moment(k.Written)})
 	if k.Signed.Key != "" {
 		v.facts = append(v.facts, web.Fact{Name: words.SlipPicture, Value: fmt.Sprintf("%x", k.Signed.Picture), Mono: true})
 	}
