@@ -23,21 +23,25 @@ type merchantView struct {
 	terminals   web.Table
 	line        []web.Line
 	acts        []shell.Question
+	papers      []shell.Question
 	timeline    []web.Happening
 }
 
 func (d Deps) merchant(w http.ResponseWriter, r *http.Request) error {
 	ctx := r.Context()
 	var x merchant.Detail
+	var papers []shell.Question
 	err := d.Desk.Store.Read(ctx, func(q *db.Query) (err error) {
-		x, err = merchant.DetailOf(q, r.PathValue("id"), d.Desk.Store.Now())
+		if x, err = merchant.DetailOf(q, r.PathValue("id"), d.Desk.Store.Now()); err == nil {
+			papers, err = papersKept(q, x)
+		}
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("page of a merchant: %w", err)
 	}
 	m := x.Merchant
-	v := merchantView{checks: checkSteps(ctx, x), acts: merchantActs(x)}
+	v := merchantView{checks: checkSteps(ctx, x), acts: merchantActs(x), papers: papers}
 	title := words.Merchant
 	if len(x.Shops) > 0 {
 		title = shopName(x.Shops[0])
@@ -49,7 +53,7 @@ func (d Deps) merchant(w http.ResponseWriter, r *http.Request) error {
 	}
 	v.bank = []web.Fact{{Name: words.Bank, Show: web.AsWritten(m.Bank)}, {Name: words.Holder, Show: web.AsWritten(m.Holder)}, {Name: words.Account, Value: m.AccountMask, Mono: true}}
 	if m.Agent != "" {
-		v.bank = append(v.bank, web.Fact{Name: words.Agent, Value: m.Agent, Href: here + "/agents"})
+		v.bank = append(v.bank, web.Fact{Name: words.Agent, Value: m.Agent, Href: atAgents + "/" + m.Agent})
 	}
 	for _, s := range x.Line {
 		v.line = append(v.line, web.Line{Text: web.Same(s.Agent), Value: fmt.Sprintf("%d.%02d %%", s.Points/100, s.Points%100)})

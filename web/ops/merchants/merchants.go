@@ -1,7 +1,7 @@
 // Package merchants is where staff see who the house has contracts with: the
 // list, the way from application to first sale, the desk that decides, merchants
-// on a map, agents, and shops whose takings are not those of their trade. Start
-// at Routes.
+// on a map, agents, who gets no contract, what shops wish, and shops whose takings
+// are not those of their trade. Start at Routes.
 package merchants
 
 import (
@@ -23,9 +23,11 @@ import (
 
 // Deps is what these pages are made of.
 type Deps struct {
-	Desk   shell.Desk
-	Book   *ledger.Book
-	Switch *switching.Host
+	Desk      shell.Desk
+	Book      *ledger.Book
+	Switch    *switching.Host
+	Merchants *merchant.Desk
+	Unseal    func(ctx context.Context, sealed []byte) ([]byte, error) // of what merchants bring
 }
 
 const here = "/ops/merchants"
@@ -36,11 +38,23 @@ func Routes(m *web.Mux, d Deps) {
 	m.Handle("GET "+here+"/desk", d.desk)
 	m.Handle("GET "+here+"/funnel", d.funnel)
 	m.Handle("GET "+here+"/map", d.cities)
-	m.Handle("GET "+here+"/agents", d.agents)
-	m.Handle("GET "+here+"/agents/{id}", d.statement)
+	m.Handle("GET "+atAgents, d.agents)
+	m.Handle("POST "+atAgents, d.makeAgent)
+	m.Handle("GET "+atAgents+"/{id}", d.statement)
+	m.Handle("POST "+atAgents+"/{id}/{act}", d.actOnAgent)
+	m.Handle("GET "+atDeny, d.denials)
+	m.Handle("POST "+atDeny, d.deny)
+	m.Handle("POST "+atDeny+"/files/new", d.denyFile)
+	m.Handle("GET "+atDeny+"/entries/{key}", d.denial)
+	m.Handle("POST "+atDeny+"/entries/{key}", d.lift)
+	m.Handle("GET "+atDeny+"/proposals/{id}", d.denyProposal)
+	m.Handle("GET "+atWishes, d.wishes)
+	m.Handle("POST "+atWishes+"/{tid}/{act}", d.answer)
+	m.Handle("POST "+here+"/proposals/{kind}/{id}/{act}", d.decide)
 	m.Handle("GET "+here+"/shops/{id}", d.shop)
 	m.Handle("GET "+here+"/{id}", d.merchant)
 	m.Handle("POST "+here+"/{id}/{act}", d.act)
+	m.Handle("POST "+here+"/papers/{id}/{hash}", d.look)
 }
 
 func tabs(at string) []shell.Tab {
@@ -48,7 +62,7 @@ func tabs(at string) []shell.Tab {
 	for _, t := range []struct {
 		href string
 		name web.Text
-	}{{"", words.Merchants}, {"/desk", words.Desk}, {"/funnel", words.Funnel}, {"/map", words.Map}, {"/agents", words.Agents}} {
+	}{{"", words.Merchants}, {"/desk", words.Desk}, {"/funnel", words.Funnel}, {"/map", words.Map}, {"/agents", words.Agents}, {"/deny", words.DenyList}, {"/wishes", words.Wishes}} {
 		out = append(out, shell.Tab{Href: here + t.href, Name: t.name, Here: t.href == at})
 	}
 	return out
