@@ -129,7 +129,7 @@ func manyOptions() (out []web.Option) {
 
 // show puts the packs and the newest one's rings into the view.
 func (v *stagesView) show(ctx context.Context, q db.Reader, packs []rollout.Pack, now time.Time) error {
-	v.packs = web.Table{ID: "packs", Empty: words.NoPacks, Head: []web.Column{{Name: words.Number, Num: true}, {Name: words.State}, {Name: words.Changes, Wide: true}, {Name: words.MadeBy}, {Name: words.At, Num: true}}}
+	v.packs = web.Table{ID: "packs", NoCSV: true, Empty: words.NoPacks, Head: []web.Column{{Name: words.Number, Num: true}, {Name: words.State}, {Name: words.Changes, Wide: true}, {Name: words.MadeBy}, {Name: words.At, Num: true}}}
 	for i, p := range packs {
 		text := words.FirstPack
 		if i+1 < len(packs) {
@@ -182,7 +182,7 @@ func standing(p rollout.Pack) (web.Tone, web.Text) {
 
 func (v *stagesView) ringTable(ctx context.Context, newest rollout.Pack, counts []rollout.Count) {
 	var have, all, refused int64
-	v.counts = web.Table{ID: "rings", Head: []web.Column{{Name: words.Ring}, {Name: words.State}, {Name: words.HaveIt, Num: true}, {Name: words.NotYet, Num: true}, {Name: words.SilentWeek, Num: true}, {Name: words.Refused, Num: true}}}
+	v.counts = web.Table{ID: "rings", NoCSV: true, Head: []web.Column{{Name: words.Ring}, {Name: words.State}, {Name: words.HaveIt, Num: true}, {Name: words.NotYet, Num: true}, {Name: words.SilentWeek, Num: true}, {Name: words.Refused, Num: true}}}
 	for i, c := range counts {
 		reached := i <= newest.Ring
 		v.rings = append(v.rings, ring{ringNames[i], c.Have, c.All(), c.Refused, reached})
@@ -191,7 +191,7 @@ func (v *stagesView) ringTable(ctx context.Context, newest rollout.Pack, counts 
 		switch {
 		case reached && newest.Halted:
 			tone, word = web.Bad, words.Halted
-		case reached && c.All() > 0 && c.Have == c.All():
+		case reached && c.Have == c.All():
 			tone, word = web.Good, words.Complete
 		case reached:
 			tone, word = web.Info, words.UnderWay
