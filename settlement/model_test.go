@@ -129,7 +129,7 @@ func TestLife(t *testing.T) {
 		l := &life{house: h, rt: rt, id: fmt.Sprint("life", lives)}
 		h.shop(l.id, func(t *settlement.Terms) {
 			t.Category = rapid.SampledFrom(fee.Categories).Draw(rt, "category")
-			t.Holidays = rapid.Bool().Draw(rt, "holidays")
+			t.Holidays, t.Monthly = rapid.Bool().Draw(rt, "holidays"), rapid.Bool().Draw(rt, "monthly")
 			t.CutOff = rapid.SampledFrom([]time.Duration{settlement.ShopCutOff, 24*time.Hour + settlement.CutOff}).Draw(rt, "cut")
 			t.Least = money.Fen(rapid.Int64Range(0, 5_000).Draw(rt, "least"))
 			if t.ReserveBP = rapid.Int64Range(0, 2_000).Draw(rt, "reserve"); t.ReserveBP > 0 {

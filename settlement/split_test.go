@@ -107,6 +107,13 @@ func TestStandingSplit(t *testing.T) {
 		h.split("wok", day, shares("rider=500f", "platform=1000"))
 		sale(1, 100_01) // 5.00; a tenth of 95.01 is 9.50; 85.51
 		holds("divided", 185_51, 9_50, 5_00)
+		h.do(func(tx *db.Tx) error { // 1.25 of the whole by the restaurant's terms, from fen 500 to 1,450 of 10,001
+			x, lines, err := settlement.Explain(tx, "s1wok#2")
+			if x.Fee.Fee != 18-6 || x.Payee != "platform" || lines[0].Fen.Minor() != 1_25 || lines[len(lines)-1].Fen.Minor() != 12 {
+				t.Errorf("the platform's part costs %+v: %v", x.Fee, lines)
+			}
+			return err
+		})
 		sale(2, 3_00)
 		holds("smaller than what is fixed", 185_51, 9_50, 8_00)
 		undo(0, 0, "refund", -10_00)
@@ -340,6 +347,7 @@ func TestSplitCutAnywhere(t *testing.T) {
 		for at, hit := 0, true; hit; at++ {
 			c := &cut{after: after}
 			h := open(t, db.Config{URL: dbtest.File(t), Faults: c, Rebuildable: true})
+			settlement.RememberSplits(h.store)
 			h.shop("wok", nil)
 			h.shop("pan", platform)
 			c.n, c.at = 0, at
@@ -364,6 +372,50 @@ func TestSplitCutAnywhere(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestSplitWhileOthersSell: sales that come in while splits are set and ended by
+// others are divided by the one that is durable, and nothing else.
+func TestSplitWhileOthersSell(t *testing.T) {
+	h := openQueued(t, db.Config{URL: dbtest.File(t)})
+	settlement.RememberSplits(h.store)
+	h.shop("wok", nil)
+	h.shop("rider", nil)
+	h.shop("pan", nil)
+	const each = 40
+	done := make(chan error)
+	for _, shop := range []string{"wok", "pan"} {
+		go func() {
+			var err error
+			for i := range each {
+				err = errors.Join(err, h.sell(settlement.Item{Ref: fmt.Sprint("s", i, shop), Payee: shop, Amount: money.Fen(1_00), Kind: "sale", Card: fee.Debit}))
+			}
+			done <- err
+		}()
+	}
+	waits := 2
+	for n := 0; waits > 0; n++ {
+		select {
+		case err := <-done:
+			if waits--; err != nil {
+				t.Fatal(err)
+			}
+		default:
+			h.split("wok", day, shares("rider=5000"))
+			before := h.owed("rider")
+			h.sale(fmt.Sprint("in", n), "wok", 2_00)
+			if got := h.owed("rider"); got < before+1_00 {
+				t.Errorf("round %d: the rider has %d, had %d", n, got, before)
+			}
+			h.split("wok", day, settlement.Split{})
+			before = h.owed("rider")
+			h.sale(fmt.Sprint("out", n), "wok", 2_00)
+			if got := h.owed("rider"); got != before {
+				t.Errorf("round %d: the rider has %d, had %d, with no split", n, got, before)
+			}
+		}
+	}
+	h.check()
 }
 
 // TestSplitLife: whatever is sold, given back, charged back and given again under
