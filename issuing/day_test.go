@@ -2,6 +2,7 @@ package issuing_test
 
 import (
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -10,8 +11,9 @@ import (
 	"koala/money"
 )
 
-// TestDayCountsWhatStands: whatever ends a payment and takes it up again, a
-// card's day has had what is held or paid of that day, and nothing else.
+// TestDayCountsWhatStands: whatever ends a payment and takes it up again, on its
+// day or another one, a card's day has had what is held or paid of that day, and
+// nothing else.
 func TestDayCountsWhatStands(t *testing.T) {
 	h := openBank(t, t.TempDir())
 	k := h.issue(issuing.DebitCard, "band_1")
@@ -46,6 +48,9 @@ func TestDayCountsWhatStands(t *testing.T) {
 			},
 		}
 		for _, i := range rapid.SliceOfN(rapid.IntRange(0, len(acts)-1), 1, 8).Draw(rt, "acts") {
+			if rapid.IntRange(0, 3).Draw(rt, "time passes") == 0 && h.now.Now().Before(start.AddDate(8, 0, 0)) { // over midnight, and over the end of a hold; the card lives ten years
+				h.now.Advance(time.Duration(rapid.SampledFrom([]int{1, 9, 24, 31 * 24}).Draw(rt, "hours")) * time.Hour)
+			}
 			before, _ := day()
 			err := h.try(acts[i])
 			spent, stands := day()
