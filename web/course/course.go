@@ -16,10 +16,10 @@ import (
 
 // Sizes of the picture, in its own units, which are pixels where there is room.
 const (
-	width    = 390
+	width    = 350
 	laneAt   = 24 // the first lane's middle
-	laneStep = 44
-	labelAt  = laneAt + 3*laneStep + 26
+	laneStep = 40
+	labelAt  = laneAt + 3*laneStep + 24
 	headAt   = 16
 	firstAt  = 50
 	rowStep  = 56
@@ -38,9 +38,10 @@ type row struct {
 	lane  int // of lanes
 	name  web.Text
 	note  web.Text
-	ahead bool // to come: drawn open, with a broken line to it
-	lapse bool // what comes if nobody acts
-	taken bool // the cardholder has the money then
+	more  web.Text // how long is left; may be empty
+	ahead bool     // to come: drawn open, with a broken line to it
+	lapse bool     // what comes if nobody acts
+	taken bool     // the cardholder has the money then
 	tone  web.Tone
 }
 
@@ -62,7 +63,7 @@ func Of(c dispute.Case, steps []dispute.Event, now time.Time) Picture {
 	next := row{lane: laneOfActor(c.State.Next()), name: with(words.Next, both(c.State.Next().Words)), ahead: true, taken: taken, tone: web.Warn, note: words.NoDeadline}
 	if !c.Due.IsZero() {
 		// A deadline is the first moment that is too late; its day is the one before.
-		next.note = with(words.By, web.Same(day(c.Due.Add(-time.Second))), left(now, c.Due))
+		next.note, next.more = words.By.F(day(c.Due.Add(-time.Second))), left(now, c.Due)
 		if c.Due.Sub(now) < 0 {
 			next.tone = web.Bad
 		}
@@ -200,11 +201,25 @@ func (r row) radius() string {
 	return "9"
 }
 
+func (r row) weight() string {
+	if r.lapse {
+		return "400"
+	}
+	return "560"
+}
+
+func (r row) size() string {
+	if r.lapse {
+		return "12"
+	}
+	return "13"
+}
+
 // say tells the picture to who does not see it.
 func (p Picture) say(ctx context.Context) string {
 	var out []string
 	for _, r := range p.rows {
-		out = append(out, r.name.In(ctx)+" ("+r.note.In(ctx)+")")
+		out = append(out, strings.TrimSuffix(r.name.In(ctx)+" ("+r.note.In(ctx)+", "+r.more.In(ctx), ", ")+")")
 	}
 	return words.Course.In(ctx) + ": " + strings.Join(out, "; ")
 }

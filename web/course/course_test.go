@@ -87,9 +87,9 @@ func TestDeadline(t *testing.T) {
 		before time.Duration
 		want   string
 		tone   web.Tone
-	}{{10*24*time.Hour + 1, "by 2015-10-06, 10 days left", web.Warn}, {71 * time.Hour, "by 2015-10-06, 71 h left", web.Warn}, {-time.Hour, "by 2015-10-06, over", web.Bad}} {
+	}{{10*24*time.Hour + 1, "10 days left", web.Warn}, {71 * time.Hour, "71 h left", web.Warn}, {-time.Hour, "over", web.Bad}} {
 		p := Of(dispute.Case{State: dispute.Requested, Due: due}, nil, due.Add(-tt.before))
-		if got := p.rows[0].note.To(web.EN); got != tt.want || p.rows[0].tone != tt.tone {
+		if got := p.rows[0].more.To(web.EN); got != tt.want || p.rows[0].tone != tt.tone || p.rows[0].note.To(web.EN) != "by 2015-10-06" {
 			t.Errorf("%q %s, want %q", got, p.rows[0].tone, tt.want)
 		}
 	}

@@ -7,7 +7,7 @@ var words = struct {
 	Arbiter, By, ByItself, Course, Days, Desk, Else, HasHolder, HasShop, Hours, Issuer, Next, NoDeadline, Over, Shop web.Text
 }{
 	Arbiter:    web.Text{ZH: "裁判", EN: "arbiter"},
-	By:         web.Text{ZH: "截至 %[1]s，%[2]s", EN: "by %[1]s, %[2]s"},
+	By:         web.Text{ZH: "最晚 %[1]s", EN: "by %[1]s"},
 	ByItself:   web.Text{ZH: "到期自动", EN: "by itself, at the deadline"},
 	Course:     web.Text{ZH: "案件进程", EN: "Course of the case"},
 	Days:       web.Text{ZH: "还有 %[1]d 天", EN: "%[1]d days left"},

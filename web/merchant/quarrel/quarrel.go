@@ -17,6 +17,7 @@ import (
 	"koala/internal/db"
 	"koala/money"
 	"koala/web"
+	"koala/web/course"
 	"koala/web/merchant/shell"
 	parts "koala/web/ops/shell"
 )
@@ -149,6 +150,8 @@ type caseView struct {
 	text      string
 	wrong     web.Text
 	packed    bool
+	course    course.Picture
+	todo      []web.Line // what to do by when
 	notice    web.Text
 	tone      web.Tone
 }
@@ -185,7 +188,7 @@ func (d Deps) showWith(w http.ResponseWriter, r *http.Request, s shell.Seat, tex
 		return fmt.Errorf("page of a dispute: %w", err)
 	}
 	v := caseView{id: c.ID, text: text, wrong: wrong, amount: c.Amount, ref: c.Ref, packed: c.Pack != "", turn: !c.State.Final(), may: s.May(shell.Dispute)}
-	v.tell(ctx, c, now)
+	v.course = course.Of(c, history, now)
 	for _, e := range history {
 		what := words.Said
 		if e.Was != e.Is {
@@ -193,10 +196,12 @@ func (d Deps) showWith(w http.ResponseWriter, r *http.Request, s shell.Seat, tex
 		}
 		v.timeline = append([]web.Happening{{At: e.At, Who: web.Day(ctx, e.At) + " · " + whoText(e.Who).In(ctx), What: what, Detail: shell.Both(e.Reason).In(ctx), Icon: "circle-dot"}}, v.timeline...)
 	}
+	v.tell(ctx, c, now)
 	v.documents = web.Table{ID: "documents", NoCSV: true, Empty: words.NoDocuments, Head: []web.Column{{Name: words.File}, {Name: words.Size, Num: true}, {Name: words.By}, {Name: words.At, Num: true}}}
 	for _, x := range documents {
 		v.documents.Rows = append(v.documents.Rows, web.Row{Href: casePath(c.ID) + "/documents/" + x.Hash, Cells: []web.Cell{web.Plain(x.Name), web.Count(x.Size), web.Mono(x.Who), parts.At(x.At)}})
 	}
+	v.todos(ctx, c, now)
 	return d.Desk.Show(w, r, s, web.Page{Title: words.Case.F(c.Ref), Lead: reasonText(c.Reason), Back: at, Here: at}, casePage(v))
 }
 
@@ -219,7 +224,7 @@ func (v *caseView) tell(ctx context.Context, c dispute.Case, now time.Time) {
 		{Name: words.Turn, Show: parts.Phrase(shell.Both(c.State.Next().Words))}, {Name: words.Deadline, Show: web.Chip(dueTone, due)},
 		{Name: words.Sale, Value: c.Sale.RRN, Href: "/merchant/sales/" + c.Sale.RRN, Mono: true}, {Name: words.SaleAmount, Value: web.Yuan(c.Sale.Amount.Minor())}, {Name: words.SaleAt, Value: web.Moment(c.Sale.At)}}
 	if !c.Due.IsZero() && c.Due.Unix() > 0 {
-		v.facts = append(v.facts, web.Fact{Name: words.AnswerBy, Value: web.Moment(c.Due)})
+		v.facts = append(v.facts, web.Fact{Name: words.AnswerBy, Value: web.Day(ctx, c.Due.Add(-time.Second))})
 	}
 	where := words.WithShop
 	switch {
@@ -246,6 +251,28 @@ func (v *caseView) tell(ctx context.Context, c dispute.Case, now time.Time) {
 			v.wants = append(v.wants, web.Line{Text: shell.Both(k.Words), Value: who.In(ctx)})
 		}
 	}
+}
+
+// todos says what the shop has to do and by when, in order; nothing while it is
+// nobody's turn here.
+func (v *caseView) todos(ctx context.Context, c dispute.Case, now time.Time) {
+	if c.State.Next() != dispute.Shop || c.Due.IsZero() {
+		return
+	}
+	last := c.Due.Add(-time.Second) // a deadline is the first moment too late
+	by := words.ByDay.F(web.Day(ctx, last))
+	if !now.Before(c.Due) {
+		by = words.Overdue
+	}
+	does := words.DoCharged
+	if c.State == dispute.Requested {
+		does = words.DoRequested
+	}
+	v.todo = []web.Line{{Text: words.DoSay, Value: by.In(ctx)}}
+	if len(v.documents.Rows) == 0 {
+		v.todo = append(v.todo, web.Line{Text: words.DoAdd, Value: by.In(ctx)})
+	}
+	v.todo = append(v.todo, web.Line{Text: does, Value: words.HouseDoes.In(ctx)}, web.Line{Text: words.DoNothing, Value: shell.Both(c.Lapses().Words).In(ctx), Total: true})
 }
 
 // maxForm bounds an answer with its document.

@@ -7,7 +7,8 @@ var words = struct {
 	Accept, AcceptBody, AcceptDone, AcceptTitle, AddFile, AlsoClosed, Amount, AnswerBy, AnswerTitle, At, By, ByItself, Cardholder, Case, DaysLeft,
 	Deadline, Disputes, Documents, File, FileHint, History, HoursLeft, HouseHas, IsOver, Kept, Lead, LostAll, MoneyIs, NoDeadline, NoDocuments, NoneOpen,
 	Number, OnlyOpen, OpenNow, Opened, Overdue, PackNote, PackText, PleaseAnswer, Reason, Said, Sale, SaleAmount, SaleAt, SaySomething, Send, Size, State,
-	TooLarge, TooLong, Turn, Waits, WhatHelps, WithHold, WithIssuer, WithShop, Won, WordsHint, YouHave, YourTurn, YourWords web.Text
+	TooLarge, TooLong, Turn, Waits, WhatHelps, WithHold, WithIssuer, WithShop, Won, WordsHint, YouHave, YourTurn, YourWords,
+	ByDay, DoAdd, DoCharged, DoNothing, DoRequested, DoSay, HouseDoes, ToDo web.Text
 }{
 	Accept:       web.Text{ZH: "接受，退给持卡人", EN: "Accept it"},
 	AcceptBody:   web.Text{ZH: "钱归持卡人，案件结束，不能反悔。", EN: "The cardholder keeps the money and the case is over. It cannot be taken back."},
@@ -70,4 +71,12 @@ var words = struct {
 	YouHave:      web.Text{ZH: "请您提供", EN: "please add it"},
 	YourTurn:     web.Text{ZH: "等您回复", EN: "Your turn"},
 	YourWords:    web.Text{ZH: "说明", EN: "What happened"},
+	ByDay:        web.Text{ZH: "最晚 %[1]s", EN: "by %[1]s"},
+	DoAdd:        web.Text{ZH: "附上凭证：签购单、送货单、订单", EN: "Add documents: the slip, a delivery note, the order"},
+	DoCharged:    web.Text{ZH: "平台凭证据向发卡行再请款", EN: "The house asks the issuer for the money again, with the evidence"},
+	DoNothing:    web.Text{ZH: "若不回复", EN: "If you do nothing"},
+	DoRequested:  web.Text{ZH: "平台把签购单和证据寄给发卡行", EN: "The house sends the slip and the evidence to the issuer"},
+	DoSay:        web.Text{ZH: "写清楚发生了什么", EN: "Say what happened"},
+	HouseDoes:    web.Text{ZH: "由平台办理", EN: "the house does it"},
+	ToDo:         web.Text{ZH: "您要做的", EN: "What to do"},
 }

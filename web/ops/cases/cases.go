@@ -143,7 +143,7 @@ func dueCell(ctx context.Context, c dispute.Case, now time.Time) web.Cell {
 	if c.Due.IsZero() || c.State.Final() {
 		return shell.None()
 	}
-	day := web.Day(ctx, c.Due)
+	day := lastDay(ctx, c.Due)
 	switch left := c.Due.Sub(now); {
 	case left < 0:
 		return web.Status(ctx, web.Bad, words.Over)
@@ -222,7 +222,7 @@ func (d Deps) kase(w http.ResponseWriter, r *http.Request) error {
 		v.facts = append(v.facts, web.Fact{Name: words.PackHash, Value: c.Pack, Mono: true})
 	}
 	if !c.Due.IsZero() && !c.State.Final() {
-		v.tone, v.due = web.Info, words.DueIs.F(shell.Both(c.State.Next().Words).In(ctx), web.Day(ctx, c.Due))
+		v.tone, v.due = web.Info, words.DueIs.F(shell.Both(c.State.Next().Words).In(ctx), lastDay(ctx, c.Due))
 		if c.Due.Sub(now) < soon {
 			v.tone = web.Warn
 		}

@@ -162,9 +162,9 @@ func (v *rulesView) wait(ctx context.Context, q db.Reader) error {
 		about := fmt.Sprintf("%s → %s, %s", name.In(ctx), value, web.Day(ctx, x.From))
 		at := atRules + "/" + p.ID
 		if p.By != u.Name {
-			v.acts = append(v.acts, shell.Question{ID: "ask-yes-" + p.ID, Action: at + "/confirm", Open: words.ConfirmNo.F(string(x.Rule)), Body: words.ChangeRuleBody, Icon: "check", Receiver: about, About: words.Rule})
+			v.acts = append(v.acts, shell.Question{ID: "ask-yes-" + p.ID, Action: at + "/confirm", Open: with(words.ConfirmNo, name), Body: words.ChangeRuleBody, Icon: "check", Receiver: about, About: words.Rule})
 		}
-		v.acts = append(v.acts, shell.Question{ID: "ask-no-" + p.ID, Action: at + "/undo", Open: words.UndoNo.F(string(x.Rule)), Body: words.UndoBody, Icon: "x", Receiver: about, About: words.Rule})
+		v.acts = append(v.acts, shell.Question{ID: "ask-no-" + p.ID, Action: at + "/undo", Open: with(words.UndoNo, name), Body: words.UndoBody, Icon: "x", Receiver: about, About: words.Rule})
 	}
 	return nil
 }
