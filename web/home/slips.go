@@ -154,7 +154,11 @@ func (d Deps) checkSlip(w http.ResponseWriter, r *http.Request) error {
 	v.paper.Address = paper.Address(r, &v.paper.Slip)
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Referrer-Policy", "no-referrer")
-	return d.Kit.Page(w, r, web.Page{Title: words.SlipCheck, Lead: words.SlipCheckLead, Back: atSlips}, slipPage(v))
+	p := web.Page{Title: words.SlipCheck, Back: atSlips}
+	if v.good {
+		p.Lead = words.SlipCheckLead
+	}
+	return d.Kit.Page(w, r, p, slipPage(v))
 }
 
 // slipFile is what is signed, and the signature, for openssl.

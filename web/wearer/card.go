@@ -68,7 +68,7 @@ func pointLine(m PointMove) web.Happening {
 	h := web.Happening{At: m.At, What: m.Where, Icon: "plus", Tone: web.Good, Detail: signed(m.Points)}
 	switch {
 	case m.Spent && m.Points == 0:
-		h.Icon, h.Tone, h.What = "history", web.Neutral, web.Text{ZH: joined(m.Where.ZH, words.PointsBack.ZH), EN: joined(m.Where.EN, words.PointsBack.EN)}
+		h.Icon, h.Tone, h.Detail, h.What = "history", web.Neutral, "", web.Text{ZH: joined(m.Where.ZH, words.PointsBack.ZH), EN: joined(m.Where.EN, words.PointsBack.EN)}
 	case m.Spent:
 		h.Icon, h.Tone, h.What = "receipt", web.Neutral, web.Text{ZH: joined(m.Where.ZH, words.PointsPaid.ZH), EN: joined(m.Where.EN, words.PointsPaid.EN)}
 	}
