@@ -324,3 +324,36 @@ func (h *house) gather2(c Case) {
 		h.gather(c.ID)
 	}
 }
+
+// TestOldStore: a store of before has the rule of the second person and room for
+// records, and keeps what waited.
+func TestOldStore(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, store *db.Store) {
+		before := Schema
+		before.Steps = before.Steps[:3]
+		if err := store.Migrate(ctx, before); err != nil {
+			t.Fatal(err)
+		}
+		err := store.Write(ctx, func(tx *db.Tx) error { n := notice(SaidChargeback); n.At = tx.Now(); return Enter(tx, n, "li") })
+		if err == nil {
+			err = store.Migrate(ctx, Schema)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = store.Write(ctx, func(tx *db.Tx) error {
+			if err := KeepRecord(tx, record(SaidAgain, false)); err != nil {
+				return err
+			}
+			alone, err := Alone(tx, tx.Now())
+			waits, err2 := Unconfirmed(tx)
+			if alone != money.Fen(1_000_00) || len(waits) != 1 {
+				t.Errorf("alone %v, %d wait", alone, len(waits))
+			}
+			return errors.Join(err, err2)
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}

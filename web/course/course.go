@@ -18,8 +18,8 @@ import (
 const (
 	width    = 350
 	laneAt   = 24 // the first lane's middle
-	laneStep = 40
-	labelAt  = laneAt + 3*laneStep + 24
+	laneStep = 36
+	labelAt  = laneAt + 3*laneStep + 20
 	headAt   = 16
 	firstAt  = 50
 	rowStep  = 56
@@ -60,32 +60,28 @@ func Of(c dispute.Case, steps []dispute.Event, now time.Time) Picture {
 	if c.State.Final() {
 		return p
 	}
-	next := row{lane: laneOfActor(c.State.Next()), name: with(words.Next, both(c.State.Next().Words)), ahead: true, taken: taken, tone: web.Warn, note: words.NoDeadline}
+	turn := row{lane: laneOfActor(c.State.Next()), name: next(c.State.Next()), ahead: true, taken: taken, tone: web.Warn, note: words.NoDeadline}
 	if !c.Due.IsZero() {
 		// A deadline is the first moment that is too late; its day is the one before.
-		next.note, next.more = words.By.F(day(c.Due.Add(-time.Second))), left(now, c.Due)
+		turn.note, turn.more = words.By.F(day(c.Due.Add(-time.Second))), left(now, c.Due)
 		if c.Due.Sub(now) < 0 {
-			next.tone = web.Bad
+			turn.tone = web.Bad
 		}
 	}
-	p.rows = append(p.rows, next)
+	p.rows = append(p.rows, turn)
 	if !c.Due.IsZero() {
 		lapse := c.Lapses()
 		taken = holderHas(lapse, taken)
-		p.rows = append(p.rows, row{lane: next.lane, name: with(words.Else, both(lapse.Words)), note: words.ByItself, ahead: true, lapse: true, taken: taken, tone: toneOf(lapse, taken)})
+		p.rows = append(p.rows, row{lane: turn.lane, name: both(lapse.Words), note: words.ByItself, ahead: true, lapse: true, taken: taken, tone: toneOf(lapse, taken)})
 	}
 	return p
 }
 
 func both(words func(zh bool) string) web.Text { return web.Text{ZH: words(true), EN: words(false)} }
 
-// with fills texts into a text, each in its language.
-func with(t web.Text, args ...web.Text) web.Text {
-	var zh, en []any
-	for _, a := range args {
-		zh, en = append(zh, a.ZH), append(en, a.EN)
-	}
-	return web.Text{ZH: t.To(web.ZH, zh...), EN: t.To(web.EN, en...)}
+// next says whose turn it is.
+func next(a dispute.Actor) web.Text {
+	return web.Text{ZH: words.Next.To(web.ZH, a.Words(true)), EN: words.Next.To(web.EN, a.Words(false))}
 }
 
 func day(t time.Time) string { return calendar.Of(t, calendar.Beijing).String() }

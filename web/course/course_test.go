@@ -41,10 +41,10 @@ func TestCourse(t *testing.T) {
 		last  string // in English
 		note  string
 	}{
-		{1, dispute.Requested, 20, []int{0, 1, 1}, []bool{false, false, false}, "else: receipt not sent in time", "by itself, at the deadline"},
-		{4, dispute.Charged, 40, []int{0, 2, 0, 1, 1}, []bool{false, false, true, true, true}, "else: lost", "by itself, at the deadline"},
-		{5, dispute.Presented, 50, []int{0, 2, 0, 2, 0, 0}, []bool{false, false, true, false, false, false}, "else: won", "by itself, at the deadline"},
-		{7, dispute.Arbitration, 90, []int{0, 2, 0, 2, 0, 2, 3, 3}, []bool{false, false, true, false, true, true, true, true}, "else: lost", "by itself, at the deadline"},
+		{1, dispute.Requested, 20, []int{0, 1, 1}, []bool{false, false, false}, "receipt not sent in time", "else, at the deadline"},
+		{4, dispute.Charged, 40, []int{0, 2, 0, 1, 1}, []bool{false, false, true, true, true}, "lost", "else, at the deadline"},
+		{5, dispute.Presented, 50, []int{0, 2, 0, 2, 0, 0}, []bool{false, false, true, false, false, false}, "won", "else, at the deadline"},
+		{7, dispute.Arbitration, 90, []int{0, 2, 0, 2, 0, 2, 3, 3}, []bool{false, false, true, false, true, true, true, true}, "lost", "else, at the deadline"},
 		{8, dispute.Won, 0, []int{0, 2, 0, 2, 0, 2, 3}, []bool{false, false, true, false, true, true, false}, "won", "2015-10-26"},
 	} {
 		c := dispute.Case{State: tt.state}
