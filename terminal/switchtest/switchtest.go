@@ -55,6 +55,7 @@ func (Estate) SignedOn(*db.Tx, string, string) error { return nil }
 type Bank struct {
 	testing.TB
 	Store *db.Store
+	Book  *ledger.Book
 	Keys  *hsm.HSM
 	Bank  *issuing.Bank
 	Host  *switching.Host
@@ -107,6 +108,7 @@ func Open(t testing.TB, now time.Time) *Bank {
 	book, err := ledger.Open(ctx, b.Store, ledger.Config{Inline: true})
 	must(err)
 	t.Cleanup(func() { book.Close(); b.Store.Close() })
+	b.Book = book
 	outbox.Open(b.Store)
 	primes, err := os.ReadFile("../../hsm/testdata/primes.txt") // of a package under terminal
 	must(err)
@@ -153,4 +155,19 @@ func Own(root [16]byte, k hsm.BankCard) ([16]byte, error) {
 		return [16]byte{}, err
 	}
 	return [16]byte(own), nil
+}
+
+// Proved fails the test unless the books stand and every booked transaction has
+// its item.
+func (b *Bank) Proved() {
+	b.Helper()
+	var wrong []string
+	err := b.Store.Read(context.Background(), func(q *db.Query) (err error) {
+		wrong, err = switching.Prove(q)
+		return err
+	})
+	report, err2 := b.Book.Verify(context.Background())
+	if err := errors.Join(err, err2); err != nil || !report.OK() || len(wrong) > 0 {
+		b.Errorf("ledger %+v (%v), unproved %q", report, err, wrong)
+	}
 }
