@@ -199,19 +199,24 @@ func divided(tx *db.Tx, c Item) (bool, error) {
 
 // divide is the division of an item that is new: what takes a sale back or gives
 // it again goes by what the sale was divided into, a sale by the split of its
-// day. No parts: it stays whole.
+// day. No parts: it stays whole, as what goes beyond its sale does; how much may
+// come back is its booker's matter, and here no refund fails for a receiver.
 func divide(tx *db.Tx, c Item) (d split.Division, err error) {
-	if c.Sale != "" {
+	back := c.Sale != ""
+	if !back && (c.Kind != Sale || c.Amount.Sign() < 0) {
+		return d, nil
+	}
+	if _, err := item(tx, c.Ref); !errors.Is(err, ErrItem) { // it was captured whole
+		return d, err
+	}
+	if back {
 		sale, err := split.Read(tx, c.Sale)
 		if err != nil || len(sale.Parts) == 0 || sale.Shop != c.Payee {
 			return d, err
 		}
-		return sale.Move(c.Ref, c.Amount.Minor())
-	}
-	if c.Kind != Sale || c.Amount.Sign() < 0 {
-		return d, nil
-	}
-	if _, err := item(tx, c.Ref); !errors.Is(err, ErrItem) {
+		if d, err = sale.Move(c.Ref, c.Amount.Minor()); errors.Is(err, ErrSplit) {
+			return split.Division{}, nil
+		}
 		return d, err
 	}
 	at := c.At // a clock that is ahead gets no split that is still to come

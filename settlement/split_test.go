@@ -145,8 +145,8 @@ func TestStandingSplit(t *testing.T) {
 	})
 }
 
-// TestSplitOnce: what is delivered again is the same, other content differs,
-// and more than is left of a sale does not come back.
+// TestSplitOnce: what is delivered again is the same, other content differs, and
+// what goes beyond a sale is the shop's alone.
 func TestSplitOnce(t *testing.T) {
 	h := open(t, db.Config{URL: dbtest.File(t)})
 	h.shop("wok", nil)
@@ -178,7 +178,6 @@ func TestSplitOnce(t *testing.T) {
 		{"a sale from before the split again", old, nil},
 		{"the sale with another amount", more, settlement.ErrDiffers},
 		{"the refund with another amount", later, settlement.ErrDiffers},
-		{"more than is left", rest, settlement.ErrSplit},
 	} {
 		if err := capture(tt.i); !errors.Is(err, tt.want) {
 			t.Errorf("%s: %v, want %v", tt.name, err, tt.want)
@@ -186,6 +185,22 @@ func TestSplitOnce(t *testing.T) {
 	}
 	if got := h.owed("platform"); got != 2_00 { // 3.33 of the sale less 1.33
 		t.Errorf("the platform is owed %d", got)
+	}
+	if err := h.sell(rest); err != nil { // of 6.00 that are left
+		t.Fatal(err)
+	}
+	again := rest
+	again.Ref, again.Amount, again.Kind = "r3", money.Fen(4_01), "chargeback_returned"
+	if err := h.sell(again); err != nil { // of 4.00 that were taken
+		t.Fatal(err)
+	}
+	for _, i := range []settlement.Item{rest, again} {
+		if err := capture(i); err != nil {
+			t.Errorf("%s again: %v", i.Ref, err)
+		}
+	}
+	if got := h.owed("platform"); got != 2_00 {
+		t.Errorf("beyond the sale the platform is owed %d", got)
 	}
 	h.check()
 }
