@@ -124,6 +124,9 @@ func TestSlipProvesItself(t *testing.T) {
 	if body := b.page(at); !strings.Contains(body, "does not prove") || strings.Contains(body, "genuine") || strings.Contains(body, "to the byte") {
 		t.Error("an altered slip shows as good")
 	}
+	if status, _, body := h.login("li", web.EN).get("/merchant/sales/" + rrn + "/slip"); status != http.StatusInternalServerError || strings.Contains(body, "REPRINT") {
+		t.Errorf("it is printed again: %d", status)
+	}
 	if p, err := h.h.Verify(ctx); err != nil || p.OK || len(p.Problems) != 1 || !strings.Contains(p.Problems[0], "slip of") || !strings.Contains(p.Problems[0], rrn) {
 		t.Errorf("%v %q", err, p.Problems)
 	}

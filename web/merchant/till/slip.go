@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"koala/internal/db"
+	"koala/internal/openkey"
 	"koala/slip"
 	"koala/web"
 	"koala/web/merchant/shell"
@@ -15,6 +16,7 @@ import (
 // Slips gives the slip of a sale as it was when the sale was answered.
 type Slips interface {
 	Fresh(ctx context.Context, rrn string) (slip.Kept, error)
+	List(ctx context.Context) (openkey.Book, error)
 }
 
 // slipOf reads a sale's slip; what was refused or asked only has none.
@@ -41,6 +43,9 @@ func (d Deps) reprint(w http.ResponseWriter, r *http.Request, s shell.Seat) erro
 	if err == nil && !there {
 		err = slip.ErrNotFound
 	}
+	if err == nil {
+		err = d.proves(r.Context(), &v.Slip)
+	}
 	if err != nil {
 		return err
 	}
@@ -49,6 +54,15 @@ func (d Deps) reprint(w http.ResponseWriter, r *http.Request, s shell.Seat) erro
 		v.Picture = salePath(rrn) + "/signature"
 	}
 	return d.Desk.Show(w, r, s, web.Page{Title: words.Slip, Lead: web.Same(rrn), Back: salePath(rrn), Here: atSales}, reprintPage(v))
+}
+
+// proves keeps a slip that was altered in the store from being printed.
+func (d Deps) proves(ctx context.Context, k *slip.Kept) error {
+	book, err := d.Slips.List(ctx)
+	if err != nil {
+		return err
+	}
+	return k.Check(book)
 }
 
 // otherLang is the language that the page is not in.
