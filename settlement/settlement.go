@@ -10,6 +10,7 @@
 package settlement
 
 import (
+	"cmp"
 	"time"
 
 	"koala/calendar"
@@ -45,6 +46,10 @@ type Item struct {
 	whole, lo, share int64
 	priced           string // whose terms price it; empty: the payee's
 }
+
+// PricedBy is the payee whose terms price an item: its own, or that of the shop
+// whose sale it is a part of by a standing split.
+func (c *Item) PricedBy() string { return cmp.Or(c.priced, c.Payee) }
 
 // Sale is the kind of an item that a standing split divides.
 const Sale = "sale"

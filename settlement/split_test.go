@@ -109,7 +109,7 @@ func TestStandingSplit(t *testing.T) {
 		holds("divided", 185_51, 9_50, 5_00)
 		h.do(func(tx *db.Tx) error { // 1.25 of the whole by the restaurant's terms, from fen 500 to 1,450 of 10,001
 			x, lines, err := settlement.Explain(tx, "s1wok#2")
-			if x.Fee.Fee != 18-6 || x.Payee != "platform" || lines[0].Fen.Minor() != 1_25 || lines[len(lines)-1].Fen.Minor() != 12 {
+			if x.Fee.Fee != 18-6 || x.Payee != "platform" || x.PricedBy() != "wok" || lines[0].Fen.Minor() != 1_25 || lines[len(lines)-1].Fen.Minor() != 12 {
 				t.Errorf("the platform's part costs %+v: %v", x.Fee, lines)
 			}
 			return err
