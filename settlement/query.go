@@ -212,8 +212,8 @@ func ItemsOn(q db.Reader, payee string, day calendar.Date, after int64, limit in
 	return out, nil
 }
 
-// Price is the fee of an item by such terms, those of whom it is PricedBy,
-// oldest first, with its explanation; below zero where it is given back. It is pure: the run
+// Price is the fee of an item by terms, oldest first, of the payee it is PricedBy,
+// with its explanation; below zero where it is given back. It is pure: the run
 // prices in the same way.
 func Price(i Item, terms []Terms) (fee.Parts, []fee.Line, error) {
 	pr := newPricer(nil)
