@@ -59,6 +59,8 @@ type estate struct {
 	single int64
 	daily  int64
 	more   func(*switching.Place)
+
+	version string // that a terminal signed on with last
 }
 
 func (e *estate) Place(_ db.Reader, tid string) (switching.Place, error) {
@@ -75,7 +77,12 @@ func (e *estate) Place(_ db.Reader, tid string) (switching.Place, error) {
 	return p, nil
 }
 
-func (e *estate) SignedOn(*db.Tx, string, string) error { return nil }
+func (e *estate) SignedOn(_ *db.Tx, _, version string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.version = version
+	return nil
+}
 
 // A house is the switch with all that stands behind it.
 type house struct {
