@@ -52,6 +52,7 @@ import (
 	"koala/web/ops/shell"
 	"koala/web/ops/shops"
 	"koala/web/ops/switchboard"
+	"koala/web/ops/terms"
 )
 
 // Deps is what the console is made of. Map may be nil: pages then go without.
@@ -125,6 +126,7 @@ func (p pages) subjects(m *web.Mux) {
 	merchants.Routes(m, merchants.Deps{Desk: p.desk, Book: p.Book, Switch: p.Switch, Unseal: p.Keys.Unseal,
 		Merchants: &merchant.Desk{Store: p.Store, Seal: p.Keys.Seal, Token: p.Keys.Token}})
 	closings.Routes(m, closings.Deps{Desk: p.desk})
+	terms.Routes(m, terms.Deps{Desk: p.desk})
 	recon.Routes(m, recon.Deps{Desk: p.desk})
 	riskdesk.Routes(m, riskdesk.Deps{Desk: p.desk, Engine: p.Risk})
 	cases.Routes(m, cases.Deps{Desk: p.desk, Seal: p.Keys, Sources: p.Sources, Find: p.Sales})

@@ -7,6 +7,8 @@ import (
 	"mime"
 	"net/http"
 
+	"github.com/a-h/templ"
+
 	"koala/calendar"
 	"koala/internal/db"
 	"koala/ledger"
@@ -16,6 +18,7 @@ import (
 	"koala/transit"
 	"koala/transit/network"
 	"koala/web"
+	"koala/web/ops/closings"
 	"koala/web/ops/shell"
 )
 
@@ -234,9 +237,13 @@ func (p pages) payout(w http.ResponseWriter, r *http.Request) error {
 	pg := web.PageOf(r, shell.Rows)
 	var x settlement.Payout
 	var items []settlement.Item
+	var byHand templ.Component
 	key := func(i settlement.Item) string { return i.Ref }
 	err := p.Store.Read(ctx, func(q *db.Query) (err error) {
 		if x, err = settlement.PayoutOf(q, r.PathValue("id")); err != nil {
+			return err
+		}
+		if byHand, err = closings.Hand(ctx, q, x, p.Store.Now()); err != nil {
 			return err
 		}
 		items, err = shell.Gather(pg, func(after string, limit int) ([]settlement.Item, error) {
@@ -269,7 +276,7 @@ func (p pages) payout(w http.ResponseWriter, r *http.Request) error {
 		{Name: words.Entry, Value: "payout:" + x.Day.String() + ":" + x.Payee, Href: "/ops/books/entry?ref=" + query("payout:"+x.Day.String()+":"+x.Payee), Mono: true},
 		{Name: words.Bank, Show: web.SimulatedTag()},
 	}
-	return p.desk.Show(w, r, web.Page{Title: words.Payout, Lead: name, Back: dayPath(x.Day), Here: "/ops/settlement"}, payoutPage(v))
+	return p.desk.Show(w, r, web.Page{Title: words.Payout, Lead: name, Back: dayPath(x.Day), Here: "/ops/settlement"}, templ.Join(payoutPage(v), byHand))
 }
 
 // entryOfItem is the reference of the entry that brought a capture's money:

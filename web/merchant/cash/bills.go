@@ -275,7 +275,10 @@ func priceTable(ctx context.Context, t fee.Tariff) web.Table {
 func termFacts(t settlement.Terms) []web.Fact {
 	hours := fmt.Sprintf("%02d:%02d", int(t.CutOff.Hours())%24, int(t.CutOff.Minutes())%60)
 	every := words.BankDays
-	if t.Holidays {
+	switch {
+	case t.Monthly:
+		every = words.OnPayday
+	case t.Holidays:
 		every = words.EveryDay
 	}
 	out := []web.Fact{{Name: words.CutOff, Value: hours}, {Name: words.PaidOn, Show: parts.Phrase(every)}, {Name: words.Least, Value: web.Yuan(t.Least.Minor())}}

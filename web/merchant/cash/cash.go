@@ -35,6 +35,8 @@ func Routes(m *web.Mux, d Deps) {
 	d.Desk.Route(m, "GET /merchant/money/days/{day}", shell.SeeMoney, d.day)
 	d.Desk.Route(m, "GET /merchant/money/now", shell.TakeMoney, d.offer)
 	d.Desk.Route(m, "POST /merchant/money/now", shell.TakeMoney, d.payNow)
+	d.Desk.Route(m, "POST /merchant/money/now/ask", shell.TakeMoney, d.ask)
+	d.Desk.Route(m, "POST /merchant/money/now/unask", shell.TakeMoney, d.unask)
 	d.Desk.Route(m, "GET /merchant/payouts", shell.SeeMoney, d.payouts)
 	d.Desk.Route(m, "GET /merchant/payouts/{id}", shell.SeeMoney, d.payout)
 	d.Desk.Route(m, "GET /merchant/statements", shell.SeeMoney, d.statements)

@@ -87,10 +87,16 @@ func (d Deps) calendar(w http.ResponseWriter, r *http.Request, s shell.Seat) err
 	v.cells = grid(v.month, today, st.Closings, expected)
 	v.chart = netChart(v.cells)
 	v.figures = moneyFigures(ctx, d.Book, s.Shop.ID, day, expected, today)
+	if terms.Monthly {
+		v.figures = append(v.figures, payday(ctx, day))
+	}
 	v.prev, v.next = atMoney+"?month="+firstOf(v.month).AddDays(-1).MonthOf().String(), atMoney+"?month="+nextOf(v.month).String()
 	page := web.Page{Title: words.Calendar, Lead: words.CalendarLead, Here: atMoney}
-	if s.May(shell.TakeMoney) && terms.Once.Agreed {
+	if s.May(shell.TakeMoney) {
 		page.Action = &web.Link{Href: atMoney + "/now", Name: words.PayNow, Icon: "zap"}
+		if !terms.Once.Agreed {
+			page.Action.Name = words.AskOnce
+		}
 	}
 	return d.Desk.Show(w, r, s, page, monthPage(v))
 }
@@ -181,6 +187,16 @@ func moneyFigures(ctx context.Context, book *ledger.Book, shop string, day settl
 		out = append(out, web.Figure{Name: words.OnTheBooks, Value: web.Yuan(b.Posted.Minor()), Icon: "book-open"})
 	}
 	return out
+}
+
+// payday is what those that are paid once a month expect next: what is open and
+// what earlier closings carried, before reserve.
+func payday(ctx context.Context, day settlement.Day) web.Figure {
+	f := web.Figure{Name: words.Payday, Value: web.Yuan(max(0, day.Net.Add(day.Kept).Sub(day.Held).Minor())), Icon: "landmark", DeltaText: words.ExpectedOn.F(shortDay(ctx, day.ArrivesNext))}
+	if day.Stopped {
+		f.Value, f.Tone, f.DeltaText = web.Yuan(0), web.Warn, words.PaydayHeld
+	}
+	return f
 }
 
 func holdLines(list []settlement.Hold) (out []web.Line) {

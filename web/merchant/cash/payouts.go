@@ -136,13 +136,16 @@ func (v *payoutView) tell(ctx context.Context) {
 
 // An offerView is what being paid now would bring and cost.
 type offerView struct {
-	offer settlement.Offer
-	lines []web.Line
-	facts []web.Fact
-	price []web.Line
-	why   web.Text // it cannot be taken; empty: it can
-	token string
-	to    string
+	offer  settlement.Offer
+	lines  []web.Line
+	facts  []web.Fact
+	price  []web.Line
+	limit  []web.Line
+	why    web.Text // it cannot be taken; empty: it can
+	wish   wishView // where the terms do not allow it
+	agreed bool
+	token  string
+	to     string
 }
 
 func (d Deps) offer(w http.ResponseWriter, r *http.Request, s shell.Seat) error {
@@ -160,6 +163,11 @@ func (d Deps) offer(w http.ResponseWriter, r *http.Request, s shell.Seat) error 
 		if terms, err = settlement.TermsOf(q, s.Shop.ID, calendar.Of(now, calendar.Beijing)); err != nil {
 			return err
 		}
+		if v.agreed = terms.Once.Agreed; !v.agreed {
+			if v.wish, err = readWish(q, s.Shop.ID, calendar.Of(now, calendar.Beijing)); err != nil {
+				return err
+			}
+		}
 		account, err = settlement.AccountOf(q, s.Shop.ID)
 		return err
 	})
@@ -172,7 +180,8 @@ func (d Deps) offer(w http.ResponseWriter, r *http.Request, s shell.Seat) error 
 	}
 	v.price = []web.Line{{Text: words.PriceDays, Value: strconv.Itoa(v.offer.Days)}, {Text: words.PricePerDay, Value: basisPoints(terms.Once.BPDay)}, {Text: words.PriceAll, Value: basisPoints(v.offer.BP)},
 		{Text: words.PriceIs, Value: web.Yuan(v.offer.Advance.Minor()), Total: true}}
-	v.facts = []web.Fact{{Name: words.LeftToday, Value: web.Yuan(v.offer.Left.Minor())}, {Name: words.PromisedBy, Value: web.Moment(v.offer.PromisedBy)}, {Name: words.Account, Show: web.Quote("zh", v.to)}}
+	v.limit = append(lines(v.offer.Limit.Lines), web.Line{Text: words.UsedToday, Value: web.Yuan(v.offer.Left.Minor() - v.offer.Limit.Most.Minor())}, web.Line{Text: words.LeftToday, Value: web.Yuan(v.offer.Left.Minor()), Total: true})
+	v.facts = []web.Fact{{Name: words.LeftToday, Value: web.Yuan(v.offer.Left.Minor())}, {Name: words.PromisedBy, Value: web.Moment(v.offer.PromisedBy)}, {Name: words.Without, Value: shortDay(r.Context(), v.offer.Arrives)}, {Name: words.Account, Show: web.Quote("zh", v.to)}}
 	v.token = offerToken(v.offer)
 	return d.Desk.Show(w, r, s, web.Page{Title: words.PayNow, Lead: words.PayNowLead, Back: atMoney, Here: atMoney}, offerPage(v))
 }

@@ -34,19 +34,27 @@ func Routes(m *web.Mux, d Deps) {
 	m.Handle("POST "+here+"/holds", d.hold)
 	m.Handle("POST "+here+"/holds/{id}/release", d.release)
 	m.Handle("POST "+here+"/funding", d.funding)
+	m.Handle("POST "+here+"/payouts/{id}/answer", d.answer)
+	m.Handle("POST "+here+"/proposals/{kind}/{id}/{act}", d.decide)
 	m.Handle("GET "+here+"/express/{id}", d.express)
 }
 
-func tabs(at string) []shell.Tab {
+// AtTerms is where terms are looked at and changed; it is a tab of these pages.
+const AtTerms = "/ops/terms"
+
+// Tabs are the sections of the pages about paying shops; at is the one shown.
+func Tabs(at string) []shell.Tab {
 	var out []shell.Tab
 	for _, t := range []struct {
 		href string
 		name web.Text
-	}{{"", words.Board}, {"/payouts", words.Payouts}, {"/holds", words.Holds}} {
-		out = append(out, shell.Tab{Href: here + t.href, Name: t.name, Here: t.href == at})
+	}{{here, words.Board}, {here + "/payouts", words.Payouts}, {here + "/holds", words.Holds}, {AtTerms, words.Terms}} {
+		out = append(out, shell.Tab{Href: t.href, Name: t.name, Here: t.href == at})
 	}
 	return out
 }
+
+func tabs(at string) []shell.Tab { return Tabs(here + at) }
 
 func page() web.Page { return web.Page{Title: words.Title, Lead: words.Lead, Here: here} }
 
@@ -67,6 +75,8 @@ type boardView struct {
 	open    web.Table
 	files   web.Table
 	acts    []shell.Question
+	late    web.Table
+	waiting waitingView
 }
 
 func (d Deps) board(w http.ResponseWriter, r *http.Request) error {
@@ -98,7 +108,13 @@ func (d Deps) board(w http.ResponseWriter, r *http.Request) error {
 		}
 		names = newNamer(q)
 		v.open = openTable(ctx, names, open)
-		return nil
+		slow, err := lateNow(q, now)
+		if err != nil {
+			return err
+		}
+		v.late = lateTable(ctx, names, slow, now)
+		v.waiting, err = waits(ctx, q, names)
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("closings: %w", err)
@@ -118,7 +134,7 @@ func (d Deps) board(w http.ResponseWriter, r *http.Request) error {
 	if len(held) > 0 {
 		v.figures[1].Tone = web.Warn
 	}
-	v.acts = []shell.Question{{ID: "ask-funding", Action: here + "/funding", Open: words.SetFunding, Body: words.SetFundingBody, Icon: "sliders-horizontal", Receiver: web.Yuan(most.Minor()), About: words.NowIs,
+	v.acts = []shell.Question{{ID: "ask-funding", Action: here + "/funding", Open: words.SetFunding, Body: words.SetFundingBody, Icon: "sliders-horizontal", Receiver: web.Yuan(most.Minor()), About: words.NowIs, Hidden: [][2]string{{"was", most.Yuan()}},
 		Fields: []web.Field{{Name: "amount", Label: words.Most, Mode: "decimal", Lead: "¥", Required: true, Max: 14}}}}
 	return d.Desk.Show(w, r, page(), boardPage(v))
 }
@@ -197,16 +213,23 @@ func openTable(ctx context.Context, names namer, list []settlement.Payout) web.T
 	return t
 }
 
+// pastPromise chooses payouts at once that are late, of whatever state.
+const pastPromise settlement.State = "late"
+
 // payouts lists payouts by state.
 func (d Deps) payouts(w http.ResponseWriter, r *http.Request) error {
-	ctx, pg := r.Context(), web.PageOf(r, shell.Rows)
+	ctx, pg, now := r.Context(), web.PageOf(r, shell.Rows), d.Desk.Store.Now()
 	state, payee := settlement.State(r.FormValue("state")), r.FormValue("payee")
-	if _, known := stateWords[state]; state != "" && !known {
+	if _, known := stateWords[state]; state != "" && state != pastPromise && !known {
 		return fmt.Errorf("filter of payouts: %w", shell.ErrForm)
 	}
 	key := func(p settlement.Payout) string { return p.ID }
 	var keep func(settlement.Payout) bool
-	if state != "" {
+	switch state {
+	case "":
+	case pastPromise:
+		keep = func(p settlement.Payout) bool { return late(&p, now) }
+	default:
 		keep = func(p settlement.Payout) bool { return p.State == state }
 	}
 	t := web.Table{ID: "payouts", Empty: words.NoPayouts, Head: []web.Column{{Name: words.Day}, {Name: words.Payee}, {Name: words.State}, {Name: words.Kind}, {Name: words.Items, Num: true}, {Name: words.Gross, Num: true}, {Name: words.Fee, Num: true}, {Name: words.Amount, Num: true}, {Name: words.Arrives, Num: true}}}
@@ -220,7 +243,11 @@ func (d Deps) payouts(w http.ResponseWriter, r *http.Request) error {
 			if p.Kind != settlement.NextDay {
 				kind = words.AtOnce
 			}
-			row := web.Row{Href: "/ops/settlement/payouts/" + p.ID, Cells: []web.Cell{shell.Short(p.Day.String()), web.Plain(names.of(p.Payee).In(ctx)), web.Status(ctx, stateTones[p.State], stateWords[p.State]), web.Plain(kind.In(ctx)), web.Count(int64(p.Count)),
+			state := web.Status(ctx, stateTones[p.State], stateWords[p.State])
+			if late(&p, now) {
+				state = web.Status(ctx, web.Bad, words.Late)
+			}
+			row := web.Row{Href: "/ops/settlement/payouts/" + p.ID, Cells: []web.Cell{shell.Short(p.Day.String()), web.Plain(names.of(p.Payee).In(ctx)), state, web.Plain(kind.In(ctx)), web.Count(int64(p.Count)),
 				web.Money(p.Gross.Minor()), web.Money(-p.Fee.Fee), web.Money(p.Amount.Minor()), shell.Short(p.Arrives.String())}}
 			t.Rows = append(t.Rows, row)
 		}
@@ -234,6 +261,7 @@ func (d Deps) payouts(w http.ResponseWriter, r *http.Request) error {
 	for _, s := range states {
 		options = append(options, web.Option{Value: string(s), Name: stateWords[s]})
 	}
+	options = append(options, web.Option{Value: string(pastPromise), Name: words.LatePayouts})
 	return d.Desk.List(w, r, page(), shell.ListView{Table: t, Tabs: tabs("/payouts"), Filter: []web.Field{{Name: "state", Label: words.State, Type: "select", Options: options, Value: string(state)}, {Name: "payee", Label: words.PayeeID, Type: "search", Value: payee, Max: 40}}})
 }
 
@@ -304,14 +332,6 @@ func (d Deps) release(w http.ResponseWriter, r *http.Request) error {
 		}
 		return settlement.Release(tx, id)
 	})
-}
-
-func (d Deps) funding(w http.ResponseWriter, r *http.Request) error {
-	a, err := money.ParseYuan(r.PostFormValue("amount"))
-	if err != nil || a.Sign() < 0 {
-		return fmt.Errorf("funding limit: %w", shell.ErrForm)
-	}
-	return d.Desk.Change(w, r, here, words.Done, shell.Deed{Act: shell.ActFunding, Target: here, What: web.Yuan(a.Minor())}, func(tx *db.Tx) error { return settlement.SetFunding(tx, a) })
 }
 
 // express gives a payout file of those who are paid at once.

@@ -58,7 +58,7 @@ func (d Deps) shop(w http.ResponseWriter, r *http.Request) error {
 			{Name: words.Category, Value: s.MCC + " " + shell.Both(s.Category().Name).In(ctx)}, {Name: words.City, Show: shell.Phrase(cityName(s.City))}, {Name: words.Address, Show: web.AsWritten(s.Address)}}
 		terms, err := settlement.TermsOf(q, s.ID, today)
 		if err == nil && terms.Category != "" {
-			v.facts = append(v.facts, web.Fact{Name: words.Fees, Value: string(terms.Category) + " " + terms.Price})
+			v.facts = append(v.facts, web.Fact{Name: words.Fees, Value: string(terms.Category) + " " + terms.Price, Href: "/ops/terms/" + s.ID})
 		}
 		return err
 	})
