@@ -204,7 +204,7 @@ func (c *Case) place(tx *db.Tx) error {
 		if err := c.post(tx, e, from, to); err != nil {
 			return err
 		}
-		if err := settlement.Capture(tx, settlement.Item{Ref: ref, Payee: c.Sale.Payee, Amount: sign(c.Amount), At: c.At, Kind: kind, Issuer: c.Sale.Issuer}); err != nil {
+		if err := settlement.Capture(tx, settlement.Item{Ref: ref, Payee: c.Sale.Payee, Amount: sign(c.Amount), At: c.At, Kind: kind, Issuer: c.Sale.Issuer, Sale: "sale:" + c.Sale.RRN}); err != nil {
 			return err
 		}
 		if err := insertMove(tx, c, sign(c.Amount).Minor()); err != nil {

@@ -374,7 +374,7 @@ func giveBack(tx *db.Tx, o *Txn, ref, kind string, fen, remains money.Amount) er
 		what = "reversal"
 	}
 	return settlement.Capture(tx, settlement.Item{Ref: ref, Payee: o.Shop, Amount: fen.Neg(), At: tx.Now(), Kind: what, Card: o.FeeClass(), Issuer: o.Host,
-		SaleAt: o.At, Remains: remains})
+		SaleAt: o.At, Remains: remains, Sale: "sale:" + o.RRN})
 }
 
 // release gives an approval up that was not booked.
