@@ -8,7 +8,10 @@ import (
 	"strings"
 	"testing"
 
+	"koala/card"
 	"koala/internal/db"
+	"koala/spec/iso8583"
+	"koala/spec/pboc"
 	"koala/spec/tlv"
 	"koala/switching/pack"
 	"koala/switching/rollout"
@@ -280,5 +283,33 @@ func TestPackAtTheSwitch(t *testing.T) {
 	}
 	if err := s.pos.Status("well"); err != nil || s.pos.Wants() != unionpay.WantNothing {
 		t.Error("it is asked again for what it refused", err, s.pos.Wants())
+	}
+}
+
+// TestCodeOfCertificates: a card that knew its issuer is sent up with 206, one
+// that did not and approved all the same with 205.
+func TestCodeOfCertificates(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		bend byte
+		code string
+	}{{"good ARPC", 0, "206"}, {"wrong ARPC", 1, "205"}} {
+		s := newShop(t)
+		s.host.chip = func(m *iso8583.Message) []byte {
+			out := issuer(m)
+			if out[2] ^= tt.bend; len(out) < 10 {
+				t.Fatal("no ARPC")
+			}
+			return out
+		}
+		p := issueCard(t, func(c *pboc.Card) { c.IssuerAuth = 0 })
+		r, err := s.pos.Insert(p.present(card.Contact), unionpay.Order{Kind: unionpay.PreAuth, Fen: 50_00})
+		if err != nil || !r.Approved {
+			t.Fatalf("%s: %v, %v", tt.name, r.Approved, err)
+		}
+		s.settle()
+		if sent := strings.Join(s.host.list, ","); !strings.Contains(sent, "0320 10000007"+tt.code) {
+			t.Errorf("%s: %s", tt.name, sent)
+		}
 	}
 }
