@@ -43,6 +43,7 @@ var entryWords = map[string][2]string{
 	KindRepaid: {"card bill paid", "信用卡还款"}, KindOwed: {"owed of an offline payment", "脱机消费欠款追偿"},
 	"capture": {"top-up", "充值"}, "card.deposit": {"card deposit", "卡押金"}, "card.deposit_back": {"card deposit returned", "退还卡押金"},
 	"card.refund": {"balance of a returned card", "退卡余额"}, "transit.debit": {"ride", "乘车"},
+	"chargeback": {"disputed payment given back", "争议款退回"}, "chargeback_returned": {"dispute lost, payment taken again", "争议败诉扣回"},
 	"canteen.purchase": {"meal", "就餐"}, "canteen.refund": {"meal taken back", "就餐退款"}, "canteen.subsidy": {"meal subsidy", "餐补"},
 }
 

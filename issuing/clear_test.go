@@ -373,7 +373,7 @@ func TestWords(t *testing.T) {
 		}
 	}
 	for _, k := range []string{issuing.KindPayment, issuing.KindOffline, issuing.KindLoad, issuing.KindReversal, issuing.KindReturned, issuing.KindMoved,
-		issuing.KindRepaid, "capture", "card.deposit", "card.deposit_back", "card.refund", "transit.debit", "canteen.purchase", "canteen.refund", "canteen.subsidy"} {
+		issuing.KindRepaid, "capture", "card.deposit", "card.deposit_back", "card.refund", "transit.debit", "canteen.purchase", "canteen.refund", "canteen.subsidy", "chargeback", "chargeback_returned"} {
 		both(k, func(zh bool) string { w, _ := issuing.KindWords(k, zh); return w })
 	}
 	for _, f := range []issuing.Flaw{issuing.FlawUnknown, issuing.FlawProof, issuing.FlawCurrency, issuing.FlawShort, issuing.FlawDiffers, issuing.FlawNoSale,

@@ -60,6 +60,7 @@ func TestTakeBackTakesCreditFirst(t *testing.T) {
 				fen := rapid.Int64Range(1, 2000_00).Draw(t, "fen")
 				n++
 				e := ledger.Move(fmt.Sprint("dispute:", tt.account, n), tt.account, shop, money.Fen(fen))
+				e.Kind = "chargeback_returned"
 				h.do(func(tx *db.Tx) error { return issuing.TakeBack(tx, e, tt.account, shop, money.Fen(fen)) })
 				taken += fen
 			}
