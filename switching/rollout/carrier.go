@@ -111,10 +111,11 @@ func micros(t time.Time) int64 {
 }
 
 // halt stops the newest pack when too many of those that told refused it. One
-// that all have reached is stopped too: nobody else takes it.
+// that all have reached is stopped too: nobody else takes it. The first pack is
+// not: without it new terminals would have nothing.
 func halt(tx *db.Tx, number uint32) (bool, error) {
 	last, err := newest(tx)
-	if err != nil || last.Number != number || last.Halted {
+	if err != nil || last.Number != number || last.Halted || number == 1 {
 		return false, err
 	}
 	var has, failed int64

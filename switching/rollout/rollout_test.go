@@ -269,6 +269,14 @@ func TestCounts(t *testing.T) {
 func TestRefusalsHalt(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, s *db.Store) {
 		d := open(t, s)
+		for n := range 4 { // the first pack is all that there is
+			c := rollout.Carrier{TID: fmt.Sprintf("%08d", n)}
+			c.Says(1, pack.BadSign, s.Now())
+			d.write(func(tx *db.Tx) error { _, err := c.Keep(tx); return err })
+		}
+		if got := d.stages(); got != "1:3 " {
+			t.Error(got)
+		}
 		if err := d.act(rollout.Bring, d.content(50), "lin", "wang"); err != nil {
 			t.Fatal(err)
 		}
