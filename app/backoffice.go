@@ -147,6 +147,7 @@ func (h *House) tickDesks(ctx context.Context, now time.Time) error {
 	return errors.Join(
 		named("reconciliation", reconcile.Tick(ctx, h.Store, now)),
 		named("disputes", h.tickDisputes(ctx, now)),
+		named("e-cash", h.tickECash(ctx)),
 		named("old facts", h.Store.Write(ctx, func(tx *db.Tx) error {
 			_, err := risk.Forget(tx, now.Add(-factLife), deskChunk)
 			return err

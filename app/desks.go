@@ -31,6 +31,9 @@ const fourEyes = 50_00
 // reach known to settlement and to the reconciliation desk.
 func (h *House) openDesks(tx *db.Tx) error {
 	err := reconcile.Join(tx, reconcile.Host{Name: reconcile.BankDesk, Bank: wallet.Custody, FourEyes: fourEyes})
+	if err == nil { // nothing is booked there, so two people sign whatever it is
+		err = reconcile.Join(tx, reconcile.Host{Name: reconcile.ECashDesk, Bank: wallet.Custody})
+	}
 	for _, name := range slices.Sorted(maps.Keys(h.Config.Peers)) {
 		if err == nil {
 			err = settlement.OpenIssuer(tx, name, "owed to "+name)

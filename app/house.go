@@ -55,6 +55,7 @@ type House struct {
 	Risk      *risk.Engine
 	Transit   *transit.Office
 	Network   *network.Network
+	ecash     ecashDesk
 }
 
 // schemas are the tables of the house, in the order they are made.

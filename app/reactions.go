@@ -2,6 +2,8 @@ package app
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -158,4 +160,124 @@ func disputed(q db.Reader, host string, from, to time.Time) (out []reconcile.Ite
 		out = append(out, x)
 	}
 	return out, err
+}
+
+// An ecashDesk remembers up to which record gaps of cards were looked for. A
+// restart looks at the last ones again, which changes nothing.
+type ecashDesk struct{ seen string }
+
+// ecashTypes are what the reconciliation desk hears of e-cash, by the reason why a
+// record waits or was put aside; every other reason is ECashWaits.
+var ecashTypes = map[acquiring.Why]reconcile.Type{acquiring.WhyCard: reconcile.ECashUnknown, acquiring.WhyMAC: reconcile.ECashProof, acquiring.Why(issuing.FlawProof): reconcile.ECashProof,
+	acquiring.Why(issuing.FlawDiffers): reconcile.ECashTwice, acquiring.WhyForked: reconcile.ECashTwice, acquiring.WhyNumber: reconcile.ECashTwice}
+
+// tickECash brings what is wrong with e-cash to the reconciliation desk: records in
+// suspense or put aside, taps without a known end, money that left a card.
+func (h *House) tickECash(ctx context.Context) error {
+	var found []reconcile.Finding
+	var open []reconcile.Exception
+	seen := h.ecash.seen
+	err := h.Store.Read(ctx, func(q *db.Query) (err error) {
+		if found, err = odd(q); err != nil {
+			return err
+		}
+		cards, err := recent(q, &seen)
+		if err != nil {
+			return err
+		}
+		if open, err = everyException(q, reconcile.ECashDesk); err != nil {
+			return err
+		}
+		for _, x := range open {
+			if card, _, ok := strings.Cut(strings.TrimPrefix(x.Ref, string(reconcile.ECashGap)+"/"), "/"); ok && x.Type == reconcile.ECashGap {
+				cards[issuing.CardID(card)] = x.At
+			}
+		}
+		for _, id := range slices.Sorted(maps.Keys(cards)) {
+			gaps, err := issuing.Gaps(q, id)
+			if err != nil {
+				return err
+			}
+			for _, g := range gaps {
+				found = append(found, reconcile.Finding{Type: reconcile.ECashGap, Ref: fmt.Sprintf("%s/%d-%d", id, g.After, g.Before), Ours: reconcile.Item{STAN: fmt.Sprint(g.Before), Fen: g.Fen.Minor(), At: cards[id]}})
+			}
+		}
+		return nil
+	})
+	if err != nil || len(found)+len(open) == 0 {
+		return err
+	}
+	all := []reconcile.Type{reconcile.ECashGap, reconcile.ECashTwice, reconcile.ECashProof, reconcile.ECashUnknown, reconcile.ECashDoubt, reconcile.ECashWaits}
+	err = h.Store.Write(ctx, func(tx *db.Tx) error { return reconcile.Findings(tx, all, found) })
+	if err == nil {
+		h.ecash.seen = seen
+	}
+	return err
+}
+
+// odd are the records that wait or were put aside, and the taps whose end nobody
+// knows.
+func odd(q db.Reader) (out []reconcile.Finding, err error) {
+	for _, list := range []func(db.Reader, string, int) ([]acquiring.Waiting, error){acquiring.InSuspense, acquiring.OddOnes} {
+		for after := ""; ; {
+			page, err := list(q, after, deskChunk)
+			if err != nil {
+				return nil, err
+			}
+			for _, w := range page {
+				after = w.ID
+				t, ok := ecashTypes[w.Why]
+				if !ok {
+					t = reconcile.ECashWaits
+				}
+				out = append(out, reconcile.Finding{Type: t, Ref: w.ID, Ours: reconcile.Item{TID: w.TID, STAN: fmt.Sprint(w.Number), Fen: w.Fen, At: w.Since, Payee: w.Shop}})
+			}
+			if len(page) == 0 {
+				break
+			}
+		}
+	}
+	for after := ""; ; {
+		page, err := acquiring.Doubts(q, after, deskChunk)
+		for _, x := range page {
+			after = x.ID
+			if x.State == acquiring.DoubtOpen {
+				out = append(out, reconcile.Finding{Type: reconcile.ECashDoubt, Ref: x.ID, Ours: reconcile.Item{TID: x.TID, STAN: fmt.Sprint(x.ATC), Fen: x.Fen, At: x.Got, Payee: x.Shop}})
+			}
+		}
+		if err != nil || len(page) == 0 {
+			return out, err
+		}
+	}
+}
+
+// recent are the cards of records handed in behind seen, and when; of the last
+// ones only, if there are many.
+func recent(q db.Reader, seen *string) (map[issuing.CardID]time.Time, error) {
+	list, err := acquiring.Sales(q, acquiring.Filter{Limit: deskChunk})
+	out := map[issuing.CardID]time.Time{}
+	for _, s := range list {
+		if s.ID <= *seen {
+			break
+		}
+		if s.Card != "" && out[s.Card].IsZero() {
+			out[s.Card] = s.Got
+		}
+	}
+	if len(list) > 0 {
+		*seen = list[0].ID
+	}
+	return out, err
+}
+
+// everyException are a host's that are not closed.
+func everyException(q db.Reader, host string) (out []reconcile.Exception, err error) {
+	for after := ""; ; {
+		page, err := reconcile.Exceptions(q, host, "", after, deskChunk)
+		out = append(out, page...)
+		if err != nil || len(page) < deskChunk {
+			return out, err
+		}
+		after = page[len(page)-1].ID
+	}
 }

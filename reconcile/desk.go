@@ -72,8 +72,14 @@ type Exception struct {
 	Changed  time.Time
 }
 
-// Weight is what the limit of four eyes looks at, in fen.
-func (x Exception) Weight() int64 { return max(abs(x.net()), abs(x.Held)) }
+// Weight is what the limit of four eyes looks at, in fen: of e-cash, which holds
+// nothing here, what the record is of, and never nothing.
+func (x Exception) Weight() int64 {
+	if x.Type.ECash() && x.Ours != nil {
+		return max(abs(x.Ours.Fen), 1)
+	}
+	return max(abs(x.net()), abs(x.Held))
+}
 
 // net is what the difference comes to when the fees are kept.
 func (x Exception) net() int64 { return x.Gross - x.Fee - x.Network }
@@ -106,12 +112,13 @@ const (
 	whyMadeUp   = "later lines of the day made up for it"
 	whyLineIn   = "the bank's line is in"
 	whyPaid     = "the bank carried it out"
+	whyGone     = "it has an end at the e-cash desk"
 	whyTold     = "the line itself moved the case"
 )
 
 var systemWords = []struct{ en, zh string }{
 	{whyCompared, "对账时发现"}, {whyOnPaper, "银行对账单上发现"}, {whySigned, "按复核意见入账"}, {whyHalf, "另一方已出现在 %s 的对账中"},
-	{whyNowhere, "跨日，%s 的文件中也没有"}, {whyLine, "当日又有银行流水到账"}, {whyMadeUp, "当日后续银行流水已补足"}, {whyLineIn, "银行流水已到"}, {whyPaid, "银行已付出"}, {whyTold, "该笔差错已随文件入案"},
+	{whyNowhere, "跨日，%s 的文件中也没有"}, {whyLine, "当日又有银行流水到账"}, {whyMadeUp, "当日后续银行流水已补足"}, {whyLineIn, "银行流水已到"}, {whyPaid, "银行已付出"}, {whyGone, "电子现金台已了结"}, {whyTold, "该笔差错已随文件入案"},
 }
 
 // Reason is why, for people: what the system wrote in Chinese if zh, what

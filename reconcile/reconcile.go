@@ -209,6 +209,12 @@ var Meanings = []Meaning{
 	{UnknownCredit, "a line nobody expects", "不明来账", Desk, "ask the bank for the sender; the amount stands on suspense", "向银行查询来源，金额已挂账", false, BankRep},
 	{PayoutReturned, "the shop's bank sent the payout back", "付款被退回", Desk, "owe it to the shop again and ask for a right account", "重新计入应付商户款，并核对收款账户", true, ShopRep},
 	{PayoutMissing, "a payout is not on the statement", "付款未出账", Desk, "ask the bank whether the order was carried out", "向银行查询付款指令", false, BankRep},
+	{ECashGap, "money left a card that nobody handed in", "卡片余额与已交记录不符", Desk, "ask the tills for records; the card's money stays in its float until they come", "向终端追索记录，卡内资金留在备付", false, ShopRep},
+	{ECashTwice, "a counter or number comes twice, as something else", "计数器或流水号重复且内容不同", Desk, "compare both records; the second one stays in suspense", "核对两条记录，后一条挂账", false, ShopRep},
+	{ECashProof, "cryptogram or TAC does not verify", "应用密文或 TAC 校验不符", Desk, "do not pay it; take the terminal or card out of use if it comes again", "不予入账，再次出现则停用终端或卡片", false, ShopRep},
+	{ECashUnknown, "a card that is not known here", "未知卡片", Desk, "ask whose card it is; the record stays in suspense", "核实卡片归属，记录挂账", false, ShopRep},
+	{ECashDoubt, "a tap whose end nobody knows", "挥卡结果未知", Desk, "wait for the card to be heard; else decide on the e-cash desk", "等待卡片再次使用，否则在电子现金台裁定", false, Desk},
+	{ECashWaits, "a record that does not fit what is booked", "记录与账务不符", Desk, "look at the record on the e-cash desk", "在电子现金台查看该记录", false, Desk},
 	{PayoutDiffers, "a payout has another amount", "付款金额不符", Desk, "claim the difference from the bank; it stands on suspense", "向银行追索差额，差额已挂账", false, BankRep},
 }
 

@@ -691,7 +691,7 @@ func TestMachine(t *testing.T) {
 			t.Errorf("%s has no words", from)
 		}
 	}
-	if len(meaningOf) != 16 || Type("x").Words(true) != "x" || ExceptionState("x").Words(false) != "x" {
+	if len(meaningOf) != 22 || Type("x").Words(true) != "x" || ExceptionState("x").Words(false) != "x" {
 		t.Errorf("%d types", len(meaningOf))
 	}
 	for _, o := range Outcomes {

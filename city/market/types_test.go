@@ -462,10 +462,12 @@ func TestUntouchedPaper(t *testing.T) {
 // from its folder: the exception of the type and no other, signed by two, the
 // books equal at every step, and nothing left in the end.
 func TestEveryType(t *testing.T) {
-	if len(bends) != len(reconcile.Meanings) {
-		t.Errorf("%d types, %d rows", len(reconcile.Meanings), len(bends))
-	}
+	rows := 0
 	for _, m := range reconcile.Meanings {
+		if m.Type.ECash() { // of no file
+			continue
+		}
+		rows++
 		t.Run(string(m.Type), func(t *testing.T) {
 			b := bends[m.Type]
 			w := sells(t)
@@ -500,6 +502,9 @@ func TestEveryType(t *testing.T) {
 				}
 			}
 		})
+	}
+	if rows != len(bends) {
+		t.Errorf("%d types, %d rows", rows, len(bends))
 	}
 }
 

@@ -60,6 +60,9 @@ func (d Deps) exception(w http.ResponseWriter, r *http.Request) error {
 	v := exceptionView{ours: itemFacts(ctx, x.Ours), theirs: itemFacts(ctx, x.Theirs), proposal: sentence(shell.Both(x.Type.Proposal)), acts: questions(ctx, x, h, others)}
 	v.facts = []web.Fact{{Name: words.State, Show: web.Chip(stateTones[x.State], shell.Both(x.State.Words))}, {Name: words.Next, Show: shell.Phrase(shell.Both(x.Next.Words))}, {Name: words.Host, Show: shell.Phrase(hostText(x.Host))},
 		{Name: words.Day, Value: x.Day.String()}, {Name: words.Reference, Value: x.Ref, Mono: true}, {Name: words.Difference, Show: shell.Strong(web.SignedYuan(x.Gross - x.Fee - x.Network))}, {Name: words.Held, Value: web.Yuan(x.Held)}}
+	if at := ecashPath(x); at != "" {
+		v.facts = append(v.facts, web.Fact{Name: words.AtECash, Value: words.ECash.In(ctx), Href: at})
+	}
 	if x.Payee != "" {
 		v.facts = append(v.facts, web.Fact{Name: words.Shop, Value: shop.In(ctx), Href: "/ops/merchants/shops/" + x.Payee})
 	}
@@ -87,6 +90,24 @@ func (d Deps) exception(w http.ResponseWriter, r *http.Request) error {
 		v.trail = append(v.trail, web.Happening{At: a.At, Who: who, What: what, Detail: shell.Both(a.Reason).In(ctx), Icon: icon, Tone: tone})
 	}
 	return d.Desk.Show(w, r, web.Page{Title: headline(shell.Both(x.Type.Words)), Lead: hostText(x.Host), Back: atExceptions, Here: here}, exceptionPage(v))
+}
+
+// ecashPath is where the e-cash desk has what an exception is about.
+func ecashPath(x reconcile.Exception) string {
+	_, id, _ := strings.Cut(x.Ref, "/")
+	switch {
+	case !x.Type.ECash():
+		return ""
+	case x.Type == reconcile.ECashGap:
+		return "/ops/ecash/gaps"
+	case x.Type == reconcile.ECashDoubt:
+		return "/ops/ecash/doubts/" + id
+	case strings.HasPrefix(id, "sale_"):
+		return "/ops/ecash/records/" + id
+	case strings.HasPrefix(id, "odd_"):
+		return "/ops/ecash/odd"
+	}
+	return "/ops/ecash/suspense"
 }
 
 // headline is a phrase as the title of a page.

@@ -121,8 +121,11 @@ func all(q db.Reader, host string) (out []reconcile.Exception, err error) {
 }
 
 func hostText(name string) web.Text {
-	if name == reconcile.BankDesk {
+	switch name {
+	case reconcile.BankDesk:
 		return words.TheBank
+	case reconcile.ECashDesk:
+		return words.ECash
 	}
 	return web.Same(name)
 }

@@ -4,8 +4,8 @@ import "koala/web"
 
 // words is the catalog of these pages.
 var words = struct {
-	Agreed, Agrees, All, At, BothWays, Calendar, CellGood, CellOpen, CellSolved, CellUnpaid, ClearingFile, Close, CloseBody, Compared, ComparedAt, Day,
-	DaysByHosts, Difference, Differences, Done, DueNet, DueOn, Exceptions, FileHasMore, FileHash, FileLine, Gross, Held, History, Host, HostDays,
+	Agreed, Agrees, All, At, AtECash, BothWays, Calendar, CellGood, CellOpen, CellSolved, CellUnpaid, ClearingFile, Close, CloseBody, Compared, ComparedAt, Day,
+	DaysByHosts, Difference, Differences, Done, DueNet, DueOn, ECash, Exceptions, FileHasMore, FileHash, FileLine, Gross, Held, History, Host, HostDays,
 	IssuerFee, Lead, Legend, MatchedOf, NeedsAnother, Net, NetworkFee, Next, NoExceptions, NotClosed, NotThere, NothingCompared, Number, Offset,
 	OffsetBody, OnSuspense, OpenByType, OpenExceptions, Propose, Proposer, Received, Reference, Reject, RejectBody, Shop, ShopHint, Short, Sign, SignBody,
 	Signer, State, Switch, Terminal, TheBank, TheSystem, Title, Trace, Transaction, Type web.Text
@@ -14,6 +14,7 @@ var words = struct {
 	Agrees:          web.Text{ZH: "一致", EN: "agrees"},
 	All:             web.Text{ZH: "全部", EN: "All"},
 	At:              web.Text{ZH: "时间", EN: "At"},
+	AtECash:         web.Text{ZH: "另见", EN: "Looked after at"},
 	BothWays:        web.Text{ZH: "应收与应付合计", EN: "owed and owing together"},
 	Calendar:        web.Text{ZH: "日历", EN: "Calendar"},
 	CellGood:        web.Text{ZH: "%[1]s：一致，已到账", EN: "%[1]s: agrees, and was paid"},
@@ -32,6 +33,7 @@ var words = struct {
 	Done:            web.Text{ZH: "已记录。", EN: "Done."},
 	DueNet:          web.Text{ZH: "应到", EN: "Due"},
 	DueOn:           web.Text{ZH: "应于 %[1]s 前到账", EN: "due by %[1]s"},
+	ECash:           web.Text{ZH: "电子现金台", EN: "E-cash desk"},
 	Exceptions:      web.Text{ZH: "差异", EN: "Exceptions"},
 	FileHasMore:     web.Text{ZH: "文件相差 %[1]s", EN: "the file has %[1]s"},
 	FileHash:        web.Text{ZH: "文件 SHA-256", EN: "File’s SHA-256"},
