@@ -31,6 +31,7 @@ import (
 	"koala/internal/db"
 	"koala/internal/db/dbtest"
 	"koala/internal/outbox"
+	"koala/internal/proposal"
 	"koala/issuing"
 	"koala/ledger"
 	"koala/merchant"
@@ -99,7 +100,7 @@ func openHouse(t testing.TB) *house {
 	t.Helper()
 	h := &house{t: t, now: clock.NewVirtual(day0), gates: map[string]purse.Terminal{}}
 	h.store = dbtest.Open(t, func(c *db.Config) { c.Clock, c.Rand, c.Inline = h.now, clock.Random(7), true })
-	h.must(h.store.Migrate(ctx, outbox.Schema, customer.Schema, wallet.Schema, settlement.Schema, merchant.Schema, issuing.Schema, tsm.Schema, acquiring.Schema, transit.Schema, firmware.Schema, open.Schema, ops.Schema))
+	h.must(h.store.Migrate(ctx, outbox.Schema, proposal.Schema, customer.Schema, wallet.Schema, settlement.Schema, merchant.Schema, issuing.Schema, tsm.Schema, acquiring.Schema, transit.Schema, firmware.Schema, open.Schema, ops.Schema))
 	var err error
 	h.book, err = ledger.Open(ctx, h.store, ledger.Config{Inline: true})
 	h.must(err)

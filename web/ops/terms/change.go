@@ -8,7 +8,9 @@ import (
 	"koala/calendar"
 	"koala/internal/db"
 	"koala/internal/proposal"
+	"koala/merchant"
 	"koala/settlement"
+	"koala/settlement/limit"
 	"koala/web"
 	"koala/web/merchant/cash"
 	"koala/web/ops/shell"
@@ -41,7 +43,28 @@ type termsChange struct {
 func (c termsChange) payee() string         { return c.Terms.Payee }
 func (c termsChange) begins() calendar.Date { return c.Terms.Since }
 func (c termsChange) base() string          { return c.Base }
-func (c termsChange) apply(tx *db.Tx) error { return settlement.SetTerms(tx, c.Terms.terms()) }
+
+// apply sets the terms. Of a shop that is to be paid at once the limit follows
+// from then on its age, risk and sales; of one without a register it is what was
+// agreed.
+func (c termsChange) apply(tx *db.Tx) error {
+	t := c.Terms.terms()
+	if err := settlement.SetTerms(tx, t); err != nil || !t.Once.Agreed {
+		return err
+	}
+	s, err := merchant.ShopOf(tx, t.Payee)
+	if errors.Is(err, merchant.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	m, err := merchant.Of(tx, s.Merchant)
+	if err == nil && m.Form != merchant.Adopted { // of an adopted one nobody knows since when it trades
+		err = settlement.SetStanding(tx, t.Payee, settlement.Standing{Opened: calendar.Of(s.Made, calendar.Beijing), Risk: limit.Risk(m.Risk)})
+	}
+	return err
+}
 
 func (c termsChange) text() web.Text {
 	a := c.Terms

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 
+	"koala/calendar"
 	"koala/internal/db"
 	"koala/internal/fail"
 	"koala/settlement"
@@ -22,10 +23,11 @@ type formView struct {
 	trial   trial
 	costs   web.Table
 	note    web.Text
+	later   calendar.Date // other terms end these; zero: none do
 	ask     []shell.Question
 }
 
-// form asks for terms, filled with those that are in force the last; filled in it
+// form asks for terms, filled with those of tomorrow; filled in it
 // shows what they change and what the last closed day would have cost.
 func (d Deps) form(w http.ResponseWriter, r *http.Request) error {
 	ctx, payee, today := r.Context(), r.PathValue("payee"), d.today()
@@ -37,13 +39,9 @@ func (d Deps) form(w http.ResponseWriter, r *http.Request) error {
 		}
 		name = nameOf(q, payee)
 		if r.FormValue("since") == "" {
-			all, err := settlement.AllTerms(q, payee)
-			old, err2 := settlement.TermsOf(q, payee, today)
-			if err != nil || err2 != nil {
-				return orUnknown(err, err2)
-			}
-			if len(all) > 0 {
-				old = all[len(all)-1]
+			old, err := settlement.TermsOf(q, payee, today.AddDays(1))
+			if err != nil {
+				return err
 			}
 			a := agreedOf(old)
 			if a.Since = today.AddDays(1); !a.Once {
@@ -92,6 +90,15 @@ func (v *formView) look(r *http.Request, q db.Reader, a agreed, name web.Text) (
 		return err
 	}
 	v.costs = v.trial.table(ctx)
+	all, err := settlement.AllTerms(q, a.Payee)
+	if err != nil {
+		return err
+	}
+	for _, t := range all {
+		if v.later.IsZero() && a.Since.Before(t.Since) {
+			v.later = t.Since
+		}
+	}
 	switch {
 	case v.trial.unpriced:
 		v.note = words.Unpriced.F(v.trial.day.String())

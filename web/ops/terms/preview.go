@@ -90,7 +90,7 @@ func try(q db.Reader, a agreed) (t trial, err error) {
 	for _, i := range items {
 		cost := i.Fee
 		if !t.unpriced {
-			if cost, err = again(i, all, other); err != nil {
+			if cost, err = again(i, a.Payee, other); err != nil {
 				return t, err
 			}
 		}
@@ -106,12 +106,11 @@ func try(q db.Reader, a agreed) (t trial, err error) {
 	return t, nil
 }
 
-// again is the fee of an item under other terms; one that the payee's own terms
-// do not price keeps its own.
-func again(i settlement.Priced, all, other []settlement.Terms) (fee.Parts, error) {
-	own, _, err := settlement.Price(i.Item, all)
-	if err != nil || own != i.Fee {
-		return i.Fee, err
+// again is the fee of an item under other terms; a share of another's sale keeps
+// what that one's terms say.
+func again(i settlement.Priced, payee string, other []settlement.Terms) (fee.Parts, error) {
+	if i.PricedBy() != payee {
+		return i.Fee, nil
 	}
 	cost, _, err := settlement.Price(i.Item, other)
 	return cost, err
