@@ -189,6 +189,8 @@ func (v *stagesView) ringTable(ctx context.Context, newest rollout.Pack, counts 
 		have, all, refused = have+c.Have, all+c.All(), refused+c.Refused
 		tone, word := web.Neutral, words.Later
 		switch {
+		case c.All() == 0:
+			word = words.Nobody
 		case reached && newest.Halted:
 			tone, word = web.Bad, words.Halted
 		case reached && c.Have == c.All():

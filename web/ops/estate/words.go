@@ -15,7 +15,7 @@ var words = struct {
 	AgainOf, AID, AndMore, After, Algorithm, Before, BlackFrom, BlackFromHint, CAKey, CAKeyName, Changes, Complete, Confirm, ConfirmBody,
 	CVMLimit, ECashLimit, FirstPack, ForAll, FromDay, FromDayHint, GoBack, GoBackBody, GoOn, GoOnBody, Halted, HaltedByItself, HasPack, HaveIt,
 	InRing, IsMade, LastDay, Later, MadeBy, MakePack, MakePackBody, Moved, NewestPack, NoCAKeys, NoChange, NoPacks, NoneRefuses, NoneYet,
-	NotYet, Number, Pack, PackLead, PackNumber, Packs, Proposed, ProposedAct, Redial, Refused, RefusedPack, Refusing, Resend, Resume2,
+	NotYet, Nobody, Number, Pack, PackLead, PackNumber, Packs, Proposed, ProposedAct, Redial, Refused, RefusedPack, Refusing, Resend, Resume2,
 	Resume2Body, Ring, Rings, RingFew, RingTenth, RingHalf, RingAll, Says, SetRing, SetRingBody, Signature, SignOff, SilentWeek, StopBody,
 	StopIt, TakenBack, TapLimit, TheSwitch, There, TookBack, UnderWay, UndoBody, UndoIt, UpToRing, UpToRingHint, Value, Wait, Waiting,
 	Why, WhyNotWork, WhyOld, WhySignature, WhyUnreadable, WillGoBack, WillGoOn, WillMake, WillStop web.Text
@@ -173,6 +173,7 @@ var words = struct {
 	NoneRefuses:    web.Text{ZH: "没有终端拒收。", EN: "No terminal refuses it."},
 	NoneYet:        web.Text{ZH: "还没有", EN: "none yet"},
 	NotYet:         web.Text{ZH: "未更新", EN: "Not yet"},
+	Nobody:         web.Text{ZH: "无终端", EN: "no terminals"},
 	Number:         web.Text{ZH: "编号", EN: "Number"},
 	Pack:           web.Text{ZH: "参数包", EN: "Pack"},
 	PackLead:       web.Text{ZH: "终端凭签名接收；编号只升不降。", EN: "Terminals take it by its signature; numbers only rise."},
