@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"koala/calendar"
 	"koala/internal/db"
 	"koala/internal/db/dbtest"
 	"koala/ledger"
@@ -206,7 +207,18 @@ func TestShopsLimitsAndLevels(t *testing.T) {
 			t.Errorf("credit cards have %+v", l)
 		}
 		h.do(func(tx *db.Tx) error {
+			return settlement.SetStanding(tx, s.ID, settlement.Standing{Opened: calendar.Of(tx.Now(), calendar.Beijing), Risk: "A"})
+		})
+		h.do(func(tx *db.Tx) error {
 			return merchant.SetRisk(tx, m.ID, merchant.RiskD, "rule 7", "round amounts at night")
+		})
+		h.do(func(tx *db.Tx) error { // what the shop may be lent follows its risk
+			f, known, err := settlement.FactsOf(tx, s.ID, calendar.Of(tx.Now(), calendar.Beijing))
+			_, other, err2 := settlement.FactsOf(tx, second.ID, calendar.Of(tx.Now(), calendar.Beijing))
+			if !known || f.Risk != "D" || other {
+				t.Errorf("the limit of payouts at once follows risk %q (known %v, the other shop %v)", f.Risk, known, other)
+			}
+			return errors.Join(err, err2)
 		})
 		if l := at(till.TID, "credit"); l.Single != fen(2_500_00) || merchant.RiskD.Allows() != (merchant.Allowed{}) {
 			t.Errorf("under watch credit cards have %+v", l)

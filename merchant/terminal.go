@@ -1,6 +1,7 @@
 package merchant
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -8,6 +9,8 @@ import (
 	"koala/internal/db"
 	"koala/internal/outbox"
 	"koala/money"
+	"koala/settlement"
+	"koala/settlement/limit"
 )
 
 // A Kind is what a terminal is.
@@ -380,10 +383,16 @@ func SetRisk(tx *db.Tx, merchant string, to Risk, by, why string) error {
 	if _, err := tx.Exec(`UPDATE merchant_party SET risk = $2 WHERE id = $1`, merchant, to); err != nil {
 		return bad(err)
 	}
-	if err := tell(tx, Event{Merchant: merchant, About: merchant, What: "risk", From: string(m.Risk), To: string(to), By: by, Why: why}); err != nil {
+	shops, err := ShopsOf(tx, merchant)
+	if err != nil {
 		return bad(err)
 	}
-	return outbox.Put(tx, outbox.Event{Name: "merchant.rated", Subject: merchant, Data: map[string]string{"was": string(m.Risk), "is": string(to), "by": by}})
+	for _, s := range shops { // how much they are lent follows
+		if err := settlement.SetTrust(tx, s.ID, limit.Risk(to)); err != nil {
+			return bad(err)
+		}
+	}
+	return cmp.Or(tell(tx, Event{Merchant: merchant, About: merchant, What: "risk", From: string(m.Risk), To: string(to), By: by, Why: why}), outbox.Put(tx, outbox.Event{Name: "merchant.rated", Subject: merchant, Data: map[string]string{"was": string(m.Risk), "is": string(to), "by": by}}))
 }
 
 // Limits bound what one shop takes on cards of one class.

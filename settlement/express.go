@@ -73,6 +73,16 @@ func SetStanding(tx *db.Tx, payee string, s Standing) error {
 	return err
 }
 
+// SetTrust changes how far a payee is trusted whose standing is known: of another
+// nothing is kept.
+func SetTrust(tx *db.Tx, payee string, risk limit.Risk) error {
+	if risk == "" || len(risk) > maxRisk {
+		return fmt.Errorf("trust %.20q: %w", risk, ErrTerms)
+	}
+	_, err := tx.Exec(`UPDATE settlement_standing SET risk = $2 WHERE payee = $1`, payee, string(risk))
+	return err
+}
+
 // maxRisk bounds the name of a level, bytes.
 const maxRisk = 8
 
