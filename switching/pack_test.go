@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 
 	"koala/internal/db"
@@ -76,7 +77,7 @@ func (h *house) roll(act rollout.Act, set *rollout.Settings) {
 // load has a terminal that knows nothing of packs do what it is asked for.
 func (p *terminal) load() (parameters string) {
 	p.h.t.Helper()
-	for range 9 {
+	for range 100 { // packs may move meanwhile
 		switch p.wants() {
 		case 1:
 			parameters = string(p.get("0800", "360", ""))
@@ -161,6 +162,49 @@ func TestPacksReachEveryTerminal(t *testing.T) {
 	p.load()
 	if c := h.carrier(p.tid); c.Asked != 0 {
 		t.Errorf("%+v", c)
+	}
+}
+
+// TestPacksWhileTheyMove: terminals load while packs are made, widened, stopped
+// and gone back from; at the end all have the last one.
+func TestPacksWhileTheyMove(t *testing.T) {
+	h := open(t, false, nil)
+	var list []*terminal
+	for n := range 8 {
+		list = append(list, h.terminal(fmt.Sprintf("1000%03d2", n)))
+	}
+	var all sync.WaitGroup
+	stop := make(chan struct{})
+	for _, p := range list {
+		all.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					p.get("0820", "362", "well")
+					p.load()
+				}
+			}
+		})
+	}
+	for wait := range 3 {
+		set := rollout.Usual
+		set.Wait = 30 + wait
+		h.roll(rollout.Bring, &set)
+		for range pack.Last {
+			h.roll(rollout.On, nil)
+		}
+		h.roll(rollout.Back, nil)
+	}
+	close(stop)
+	all.Wait()
+	for _, p := range list {
+		p.get("0820", "362", "well")
+		p.load()
+		if c := h.carrier(p.tid); c.Have != 7 {
+			t.Errorf("%+v", c)
+		}
 	}
 }
 

@@ -342,6 +342,8 @@ func (d Deps) decidePack(w http.ResponseWriter, r *http.Request) error {
 	case p.By == u.Name: // nothing is signed that its own proposer confirms
 		return shell.Sorry(w, r, atStages, proposal.ErrSelf)
 	}
+	// A cut behind the signature leaves one that nobody has: the proposal is still
+	// open, and signs the same bytes again (Ed25519 is deterministic).
 	signed, err := d.Switch.Packs().Sign(r.Context(), c)
 	if err != nil {
 		return fmt.Errorf("signing pack %d: %w", c.Number, err)
