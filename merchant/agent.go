@@ -341,6 +341,8 @@ type Branch struct {
 	Over   string // superior on that day
 	Deep   int    // agents above it
 	Points int64
+	Then   int64         // points from Later on
+	Later  calendar.Date // when its share changes; zero: nothing is said
 	Ended  bool
 	Next   calendar.Date // when it moves or ends; zero: nothing is said
 	NextTo string        // under whom it stands then
@@ -358,6 +360,14 @@ func TreeOn(q db.Reader, day calendar.Date) (out []Branch, err error) {
 	for _, a := range t.agents {
 		p := t.on(a.ID, day.String())
 		b := Branch{Agent: a, Over: p.over, Points: t.rate(a.ID, day.String()), Ended: p.ended}
+		for _, x := range t.rates[a.ID] {
+			if x.since > day.String() && b.Later.IsZero() {
+				if b.Later, err = calendar.Parse(x.since); err != nil {
+					return nil, err
+				}
+				b.Then = x.points
+			}
+		}
 		for _, x := range t.places[a.ID] {
 			if x.since > day.String() && b.Next.IsZero() {
 				if b.Next, err = calendar.Parse(x.since); err != nil {

@@ -78,7 +78,7 @@ func branchRow(ctx context.Context, b merchant.Branch, due map[string]merchant.D
 	}
 	tone, state := standing(b)
 	return web.Row{Href: atAgents + "/" + a.ID, Cells: []web.Cell{web.Mono(strings.Repeat("\u2003", b.Deep) + a.ID), shell.Written(a.Name), web.Status(ctx, tone, state),
-		shell.Short(percent(b.Points)), web.Count(due[a.ID].Count), commission, shell.At(a.Made)}}
+		{Text: share(b).In(ctx), CSV: percent(b.Points), Show: shell.Phrase(share(b))}, web.Count(due[a.ID].Count), commission, shell.At(a.Made)}}
 }
 
 // standing says whether an agent works, and what is said of days to come.
@@ -108,6 +108,14 @@ func named(t, name web.Text, args ...any) web.Text {
 
 // percent writes basis points.
 func percent(points int64) string { return fmt.Sprintf("%d.%02d %%", points/100, points%100) }
+
+// share is what an agent has, and what is said of days to come.
+func share(b merchant.Branch) web.Text {
+	if b.Later.IsZero() {
+		return web.Same(percent(b.Points))
+	}
+	return words.ShareLater.F(percent(b.Points), percent(b.Then), b.Later.String())
+}
 
 // superiors are whom an agent may stand under.
 func superiors(all []merchant.Branch, but string) []web.Option {

@@ -127,7 +127,7 @@ func (d Deps) denials(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("deny list: %w", err)
 	}
-	t := web.Table{ID: "denials", Empty: words.NoDenials, Head: []web.Column{{Name: words.Kind}, {Name: words.Who, Wide: true}, {Name: words.Reason}, {Name: words.Source}, {Name: words.By}, {Name: words.Since, Num: true}}}
+	t := web.Table{ID: "denials", Empty: words.NoDenials, Head: []web.Column{{Name: words.Kind}, {Name: words.Who}, {Name: words.Reason}, {Name: words.Source}, {Name: words.By}, {Name: words.Since, Num: true}}}
 	for _, x := range list {
 		t.Rows = append(t.Rows, web.Row{Href: atDeny + "/entries/" + hex.EncodeToString([]byte(x.Key)), Cells: []web.Cell{web.Plain(kindName(x.Kind()).In(ctx)), shell.Written(shownValue(x)), shell.Written(x.Why), shell.Written(x.Source), web.Plain(x.By), shell.At(x.At)}})
 	}
@@ -235,7 +235,10 @@ func (d Deps) denyFile(w http.ResponseWriter, r *http.Request) error {
 			e, err = d.entryOf(ctx, l)
 		}
 		if err != nil {
-			e.Entry, e.Wrong, e.Detail = merchant.Denied{}, fail.Of(err).Code, fail.Of(err).Text
+			e.Entry, e.Wrong, e.Detail = merchant.Denied{Why: l.Why, Source: l.Source}, fail.Of(err).Code, fail.Of(err).Text
+			if e.Shown = l.Value; l.Kind != merchant.DenyName && l.Kind != merchant.DenyLicence { // it may be an identity number with a slip
+				e.Shown = ""
+			}
 		}
 		fmt.Fprintln(sum, e.Entry.Key(), e.Entry.Why, e.Entry.Source)
 		c.Lines = append(c.Lines, e)
@@ -275,12 +278,12 @@ type importView struct {
 
 func importOf(ctx context.Context, c denyChange, waits waitingView) importView {
 	v := importView{waiting: waits, facts: []web.Fact{{Name: words.Lines, Value: web.Number(int64(len(c.Lines)))}, {Name: words.GoodLines, Value: web.Number(int64(c.good()))}, {Name: words.BadLines, Value: web.Number(int64(len(c.Lines) - c.good()))}}}
-	v.lines = web.Table{ID: "lines", Empty: words.NoDenials, Head: []web.Column{{Name: words.LineNo, Num: true}, {Name: words.Kind}, {Name: words.Who}, {Name: words.Reason}, {Name: words.Source}, {Name: words.Result, Wide: true}}}
+	v.lines = web.Table{ID: "lines", Empty: words.NoDenials, Head: []web.Column{{Name: words.LineNo, Num: true}, {Name: words.Kind}, {Name: words.Who}, {Name: words.Reason}, {Name: words.Source}, {Name: words.Result}}}
 	for _, l := range c.Lines {
 		result := web.Status(ctx, web.Good, words.LineGood)
 		switch {
 		case l.Wrong != "":
-			result = web.Status(ctx, web.Bad, web.FailureText(l.Wrong, l.Detail))
+			result = web.Plain(words.LineWrong.F(web.FailureText(l.Wrong, l.Detail).In(ctx)).In(ctx))
 		case l.Known:
 			result = web.Status(ctx, web.Info, words.LineKnown)
 		}

@@ -125,7 +125,7 @@ const mostActs = 6
 
 // waiting shows proposals, and what who looks may do about them.
 func waiting(ctx context.Context, kind string, list []proposal.Proposal) (v waitingView, err error) {
-	v.table = web.Table{ID: "proposals", NoCSV: true, Head: []web.Column{{Name: words.Change, Wide: true}, {Name: words.Proposer}, {Name: words.Reason}, {Name: words.Since, Num: true}}}
+	v.table = web.Table{ID: "proposals", NoCSV: true, Head: []web.Column{{Name: words.Change}, {Name: words.Proposer}, {Name: words.Reason}, {Name: words.Since, Num: true}}}
 	u, _ := web.Who(ctx)
 	for i, p := range list {
 		c, err := changeOf(kind, p)

@@ -129,7 +129,7 @@ func (v *agentView) about(ctx context.Context, q *db.Query, id string, today cal
 	if account.Masked != "" {
 		bank = web.Fact{Name: words.Account, Value: strings.TrimSpace(account.Bank + " " + account.Masked)}
 	}
-	v.facts = []web.Fact{{Name: words.Number, Value: id, Mono: true}, {Name: words.State, Show: web.Chip(tone, state)}, over, {Name: words.ShareOfFee, Value: percent(b.Points)}, bank,
+	v.facts = []web.Fact{{Name: words.Number, Value: id, Mono: true}, {Name: words.State, Show: web.Chip(tone, state)}, over, {Name: words.ShareOfFee, Show: shell.Phrase(share(b))}, bank,
 		{Name: words.Since, Value: web.Moment(b.Agent.Made)}, {Name: words.Payday, Value: settlement.Payday(nextMonth(today)).String()}}
 	v.acts = agentActs(b, all, today)
 	list, err := proposal.About(q, agentKind+":"+id, shell.Rows)

@@ -14,9 +14,9 @@ var words = struct {
 	SetRisk, SetRiskBody, ShareOfFee, Shop, Shops, Since, Size, SomeFindings, State, Step, StepApplied, StepApproved, StepChecked, StepSells, Suspend,
 	AccountHint, AddDenial, AddDenialBody, AgentIDHint, AgentLead, Answered, AnsweredOnes, BadLines, BringFile, Change, ChangeAccount, ChangeDeny,
 	ChangeEnd, ChangeImport, ChangeLift, ChangeMake, ChangeMove, ChangeRate, Confirm, ConfirmBody, DenyList, EndBody, EndIt, EndsOn, File, FileHint,
-	From, FromFile, FromFileLead, FromHint, GoodLines, HasEnded, House, KeepBody, KeepIt, LiftBody, LiftIt, LineGood, LineKnown, LineNo, Lines, LookAt,
+	From, FromFile, FromFileLead, FromHint, GoodLines, HasEnded, House, KeepBody, KeepIt, LiftBody, LiftIt, LineGood, LineKnown, LineNo, LineWrong, Lines, LookAt,
 	LookBody, MakeAgent, MakeAgentBody, MonthSum, MoveBody, MoveIt, MovesOn, NetFee, NoAccount, NoAnswers, NoDenials, NoWishes, NothingGood, OfClosing,
-	OfDispute, Over, PaidOut, Payday, Person, Proposed, Proposer, Reason, SetAccount, SetAccountBody, SetShare, SetShareBody, ShareHint, Source,
+	OfDispute, Over, PaidOut, Payday, Person, Proposed, Proposer, Reason, SetAccount, SetAccountBody, SetShare, SetShareBody, ShareLater, ShareHint, Source,
 	SourceHint, StopBody, StopIt, TakeBack, TakeBackBody, ToConfirm, Undone, WaitsLead, What, Who, WishDeclined, WishGranted, Wishes, WishesLead, Works,
 	SuspendBody, Takings, TakingsMonth, Terminal, Terminals, Timeline, Title, ToApply, TookWeek, Waiting, Waits, Where web.Text
 }{
@@ -196,6 +196,7 @@ var words = struct {
 	LiftIt:            web.Text{ZH: "移出名单", EN: "Lift it"},
 	LineGood:          web.Text{ZH: "有效", EN: "good"},
 	LineKnown:         web.Text{ZH: "已在名单上，将更新", EN: "on the list already, will be renewed"},
+	LineWrong:         web.Text{ZH: "有误：%[1]s", EN: "wrong: %[1]s"},
 	LineNo:            web.Text{ZH: "行", EN: "Line"},
 	Lines:             web.Text{ZH: "明细", EN: "Lines"},
 	LookAt:            web.Text{ZH: "查看%[1]s", EN: "Look at: %[1]s"},
@@ -225,6 +226,7 @@ var words = struct {
 	SetAccountBody:    web.Text{ZH: "以后的付款付到这个账户；因账户暂停的款项随之解除。", EN: "Payouts go there from then on. What was held for want of an account is released."},
 	SetShare:          web.Text{ZH: "更改分成", EN: "Set the share"},
 	SetShareBody:      web.Text{ZH: "自该日的交易起；同一路径的分成合计不超过 100%%。", EN: "For sales from that day on. The shares of a way up sum to no more than 100%%."},
+	ShareLater:        web.Text{ZH: "%[1]s；%[3]s 起 %[2]s", EN: "%[1]s; %[2]s from %[3]s"},
 	ShareHint:         web.Text{ZH: "百分比，如 12.50。", EN: "Per cent, such as 12.50."},
 	Source:            web.Text{ZH: "来源", EN: "Source"},
 	SourceHint:        web.Text{ZH: "例如：银联风险名单、法院、本行。", EN: "Such as a network’s list, a court, the house’s own desk."},
