@@ -76,14 +76,14 @@ func TestDisputeByTheDesk(t *testing.T) {
 		}
 		post(wang, "/notices", notice(step.said, sale.RRN, "60.00"), 303)
 		owed(step.said+" entered", step.before)
-		post(wang, "/notices/confirm", why("ref", "CUP-7", "said", step.said), 303) // refused: his own
+		post(wang, "/notices/confirm", why("ref", "CUP-7", "said", step.said, "mark", o.mark("CUP-7", step.said)), 303) // refused: his own
 		owed(step.said+" confirmed by himself", step.before)
 		for _, path := range []string{"/ops/disputes", "/ops/disputes/rules"} {
 			if code, _ := zhao.get(path); code != 200 {
 				t.Errorf("%s: %d", path, code)
 			}
 		}
-		post(zhao, "/notices/confirm", why("ref", "CUP-7", "said", step.said), 303)
+		post(zhao, "/notices/confirm", why("ref", "CUP-7", "said", step.said, "mark", o.mark("CUP-7", step.said)), 303)
 		owed(step.said+" confirmed", step.fen)
 		if c := open(); c.State != step.state {
 			t.Errorf("%s: %s", step.said, c.State)
@@ -257,7 +257,7 @@ func (o *office) strays(host string, wang, zhao colleague) {
 	if code := wang.post(acts[1][1]+"aside", why(), ""); code != 303 {
 		o.Errorf("set aside: %d", code)
 	}
-	if code := zhao.post("/ops/disputes/notices/confirm", why("ref", "CUP-9", "said", string(dispute.SaidWithdrawn)), ""); code != 303 {
+	if code := zhao.post("/ops/disputes/notices/confirm", why("ref", "CUP-9", "said", string(dispute.SaidWithdrawn), "mark", o.mark("CUP-9", string(dispute.SaidWithdrawn))), ""); code != 303 {
 		o.Errorf("confirmed: %d", code)
 	}
 	o.read(func(q *db.Query) error {
@@ -289,4 +289,19 @@ func (o *office) amount(rrn string) (a money.Amount) {
 		return err
 	})
 	return a
+}
+
+// mark is that of the notice about a case that waits for a second person.
+func (o *office) mark(ref, said string) (mark string) {
+	o.Helper()
+	o.read(func(q *db.Query) error {
+		all, err := dispute.Unconfirmed(q)
+		for _, w := range all {
+			if w.Ref == ref && string(w.Said) == said {
+				mark = w.Mark()
+			}
+		}
+		return err
+	})
+	return mark
 }

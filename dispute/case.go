@@ -105,6 +105,11 @@ func endOf(since time.Time, days int64) time.Time {
 // move brings a case to a state, if the table lets it and its deadline has not
 // passed.
 func move(tx *db.Tx, id string, to State, who, why string) (Case, error) {
+	return moveAt(tx, id, to, who, why, tx.Now())
+}
+
+// moveAt is move by what was said at a moment: a file of a day comes later.
+func moveAt(tx *db.Tx, id string, to State, who, why string, at time.Time) (Case, error) {
 	c, err := Get(tx, id)
 	switch {
 	case err != nil:
@@ -114,7 +119,7 @@ func move(tx *db.Tx, id string, to State, who, why string) (Case, error) {
 	case !c.State.May(to):
 		return c, fmt.Errorf("dispute %s from %s to %s: %w", id, c.State, to, ErrState)
 	}
-	if err := c.late(tx, to, who); err != nil {
+	if err := c.late(tx, to, who, at); err != nil {
 		return c, fmt.Errorf("dispute %s: %w", id, err)
 	}
 	was := c.State
@@ -125,13 +130,13 @@ func move(tx *db.Tx, id string, to State, who, why string) (Case, error) {
 // late refuses an act behind its deadline, when Tick has not come round yet. To
 // give up or in is never too late, nor is the arbiter; the issuer's chargeback
 // is bound by the sale and not by the shop's time to answer.
-func (c Case) late(tx *db.Tx, to State, who string) error {
+func (c Case) late(tx *db.Tx, to State, who string, at time.Time) error {
 	switch {
 	case who == System, to == Withdrawn, to == Accepted, c.State == Arbitration:
 		return nil
 	case c.State == Requested && to == Charged:
-		return intime(tx, RuleCharge, c.Sale.At, tx.Now())
-	case !c.Due.IsZero() && !tx.Now().Before(c.Due):
+		return intime(tx, RuleCharge, c.Sale.At, at)
+	case !c.Due.IsZero() && !at.Before(c.Due):
 		return ErrLate
 	}
 	return nil
@@ -247,6 +252,10 @@ func packed(tx *db.Tx, id string) error {
 
 // ChargeBack is the issuer's chargeback behind a request for the receipt.
 func ChargeBack(tx *db.Tx, id, reason, why string) (Case, error) {
+	return chargeBack(tx, id, reason, why, tx.Now())
+}
+
+func chargeBack(tx *db.Tx, id, reason, why string, at time.Time) (Case, error) {
 	c, err := Get(tx, id)
 	if err != nil {
 		return c, err
@@ -257,7 +266,7 @@ func ChargeBack(tx *db.Tx, id, reason, why string) (Case, error) {
 	if err := setReason(tx, id, reason); err != nil {
 		return c, err
 	}
-	return move(tx, id, Charged, "issuer", why)
+	return moveAt(tx, id, Charged, "issuer", why, at)
 }
 
 // Accept gives the money to the cardholder: the shop or the desk gives in.
@@ -274,6 +283,10 @@ func Represent(tx *db.Tx, id, who, why string) (Case, error) {
 
 // ChargeAgain is the issuer's second chargeback, where the card may have one.
 func ChargeAgain(tx *db.Tx, id, why string) (Case, error) {
+	return chargeAgain(tx, id, why, tx.Now())
+}
+
+func chargeAgain(tx *db.Tx, id, why string, at time.Time) (Case, error) {
 	c, err := Get(tx, id)
 	if err != nil {
 		return c, err
@@ -285,7 +298,7 @@ func ChargeAgain(tx *db.Tx, id, why string) (Case, error) {
 	if n, err := RuleAt(tx, rule, c.Sale.At); err != nil || n < 2 {
 		return c, fmt.Errorf("dispute %s: %w", id, errors.Join(err, ErrRounds))
 	}
-	return move(tx, id, Again, "issuer", why)
+	return moveAt(tx, id, Again, "issuer", why, at)
 }
 
 // File brings a case before the arbiter: ours against a second chargeback, the
@@ -333,6 +346,19 @@ func missedTo(c Case) State {
 // Lapses is the state that a missed deadline takes a case to.
 func (c Case) Lapses() State { return missedTo(c) }
 
+// heardBy is how long after an issuer's deadline its word may still come in: the
+// file of the last day comes the day after, behind a holiday later.
+const heardBy = 3 * 24 * time.Hour
+
+// over says that a deadline has passed at now: of an issuer when no word of before
+// it can come any more.
+func (c Case) over(now time.Time) bool {
+	if c.State.Next() == Issuer {
+		now = now.Add(-heardBy)
+	}
+	return !c.State.Final() && !c.Due.IsZero() && !c.Due.After(now)
+}
+
 // tickPage is how many cases Tick reads at a time.
 const tickPage = 200
 
@@ -369,7 +395,7 @@ func Tick(ctx context.Context, store *db.Store, now time.Time) (n int, err error
 // miss moves a case whose deadline has passed, if nobody has moved it meanwhile.
 func miss(tx *db.Tx, id string, now time.Time) (bool, error) {
 	c, err := Get(tx, id)
-	if err != nil || c.State.Final() || c.Due.IsZero() || c.Due.After(now) {
+	if err != nil || !c.over(now) {
 		return false, err
 	}
 	_, err = move(tx, id, missedTo(c), System, fmt.Sprintf(whyMissed, c.Due.In(calendar.Beijing).Format("2006-01-02 15:04")))

@@ -1,6 +1,8 @@
 package dispute
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -97,11 +99,11 @@ func heed(tx *db.Tx, n Notice, find func(db.Reader, string) (Sale, error)) (Case
 	}
 	switch n.Said {
 	case SaidChargeback:
-		return ChargeBack(tx, c.ID, n.Reason, n.Why)
+		return chargeBack(tx, c.ID, n.Reason, n.Why, n.At)
 	case SaidAgain:
-		return ChargeAgain(tx, c.ID, n.Why)
+		return chargeAgain(tx, c.ID, n.Why, n.At)
 	case SaidFiled:
-		return File(tx, c.ID, string(Issuer), n.Why)
+		return moveAt(tx, c.ID, Arbitration, string(Issuer), n.Why, n.At)
 	case SaidShop, SaidHolder:
 		return Decide(tx, c.ID, to == Won, n.Why)
 	case SaidWithdrawn:
@@ -115,6 +117,12 @@ func heed(tx *db.Tx, n Notice, find func(db.Reader, string) (Sale, error)) (Case
 type Waiting struct {
 	Notice
 	Who string
+}
+
+// Mark names what was entered, all of it: who confirms says with it what he saw.
+func (w Waiting) Mark() string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s|%s|%s|%d|%s|%d|%q|%q", w.Ref, w.Said, w.RRN, w.Amount.Minor(), w.Reason, w.At.UnixMicro(), w.Why, w.Who))
+	return hex.EncodeToString(sum[:8])
 }
 
 // ErrSecond is somebody who confirms what he entered himself.
@@ -143,8 +151,9 @@ func Enter(tx *db.Tx, n Notice, who string) error {
 }
 
 // Confirm is the second person's yes to an entered notice: it is heeded and
-// waits no more, in one unit.
-func Confirm(tx *db.Tx, ref string, said Said, who string, find func(db.Reader, string) (Sale, error)) (Case, error) {
+// waits no more, in one unit. mark is that of what he saw: what was dropped and
+// entered otherwise since is ErrDiffers.
+func Confirm(tx *db.Tx, ref string, said Said, mark, who string, find func(db.Reader, string) (Sale, error)) (Case, error) {
 	all, err := waiting(tx, `WHERE ref = $1 AND said = $2`, ref, string(said))
 	switch {
 	case err != nil:
@@ -153,6 +162,8 @@ func Confirm(tx *db.Tx, ref string, said Said, who string, find func(db.Reader, 
 		return Case{}, fmt.Errorf("notice %s of %s: %w", said, ref, ErrNone)
 	case who == "" || who == all[0].Who:
 		return Case{}, fmt.Errorf("notice %s of %s: %w", said, ref, ErrSecond)
+	case mark != all[0].Mark():
+		return Case{}, fmt.Errorf("notice %s of %s: %w", said, ref, ErrDiffers)
 	}
 	c, err := Heed(tx, all[0].Notice, find)
 	if err == nil {

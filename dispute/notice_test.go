@@ -3,6 +3,7 @@ package dispute
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -87,6 +88,41 @@ func TestNotices(t *testing.T) {
 	})
 }
 
+// TestNoticeOfTheLastDay: what the issuer said on the last day is in time, though
+// its file comes the day after; what it said later is not.
+func TestNoticeOfTheLastDay(t *testing.T) {
+	for _, said := range []Said{SaidChargeback, SaidAgain} {
+		for late, want := range map[bool]error{false: nil, true: ErrLate} {
+			h := newHouse(t, db.Config{URL: dbtest.File(t)})
+			c, err := h.heed(notice(SaidRetrieval))
+			if err == nil && said == SaidAgain {
+				if c, err = h.heed(notice(SaidChargeback)); err == nil {
+					h.gather(c.ID)
+					h.must(func(tx *db.Tx) (err error) { c, err = present(tx, c.ID); return err })
+				}
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			end := c.Due
+			if said == SaidChargeback { // bound by the sale
+				h.must(func(tx *db.Tx) (err error) { end, err = deadline(tx, RuleCharge, c.Sale.At); return err })
+			}
+			n := notice(said)
+			if n.At = end.Add(-time.Hour); late {
+				n.At = end
+			}
+			h.now.Advance(end.Add(6 * time.Hour).Sub(h.now.Now()))
+			if _, err := Tick(ctx, h.store, h.now.Now()); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := h.heed(n); !errors.Is(err, want) {
+				t.Errorf("%s, late %t: %v, want %v", said, late, err, want)
+			}
+		}
+	}
+}
+
 func TestNoticeRefuses(t *testing.T) {
 	h := newHouse(t, db.Config{URL: dbtest.File(t)})
 	for name, bend := range map[string]func(*Notice){
@@ -132,12 +168,26 @@ func TestNoticesInAnyOrder(t *testing.T) {
 	})
 }
 
+// mark is that of a notice that waits; empty: none does.
+func (h *house) mark(ref string, said Said) (mark string) {
+	h.must(func(tx *db.Tx) error {
+		all, err := Unconfirmed(tx)
+		for _, w := range all {
+			if w.Ref == ref && w.Said == said {
+				mark = w.Mark()
+			}
+		}
+		return err
+	})
+	return mark
+}
+
 // TestSecondPerson: what is entered by hand moves nothing until another person
 // confirms it, and then once.
 func TestSecondPerson(t *testing.T) {
 	dbtest.EachConfig(t, func(t *testing.T, cfg db.Config) {
 		h := newHouse(t, cfg)
-		n := notice(SaidChargeback)
+		n, mark := notice(SaidChargeback), ""
 		for range 2 {
 			h.must(func(tx *db.Tx) error { return Enter(tx, n, "li") })
 		}
@@ -146,8 +196,10 @@ func TestSecondPerson(t *testing.T) {
 		if err := h.write(func(tx *db.Tx) error { return Enter(tx, other, "li") }); !errors.Is(err, ErrDiffers) {
 			t.Errorf("entered again with another amount: %v", err)
 		}
+		see := func() { mark = h.mark(n.Ref, n.Said) }
+		see()
 		confirm := func(who string) error {
-			return h.write(func(tx *db.Tx) error { _, err := Confirm(tx, n.Ref, n.Said, who, known); return err })
+			return h.write(func(tx *db.Tx) error { _, err := Confirm(tx, n.Ref, n.Said, mark, who, known); return err })
 		}
 		if err := confirm("li"); !errors.Is(err, ErrSecond) {
 			t.Errorf("confirmed by himself: %v", err)
@@ -155,6 +207,12 @@ func TestSecondPerson(t *testing.T) {
 		if has := h.balance(settlement.Payable(shop)); has != 10_000 {
 			t.Errorf("before the second person the shop has %d", has)
 		}
+		h.must(func(tx *db.Tx) error { return errors.Join(Drop(tx, n.Ref, n.Said), Enter(tx, other, "li")) })
+		if err := confirm("wang"); !errors.Is(err, ErrDiffers) {
+			t.Errorf("confirmed what was changed since he saw it: %v", err)
+		}
+		h.must(func(tx *db.Tx) error { return errors.Join(Drop(tx, n.Ref, n.Said), Enter(tx, n, "li")) })
+		see()
 		if err := confirm("wang"); err != nil {
 			t.Fatal(err)
 		}

@@ -212,7 +212,11 @@ func TestCompleted(t *testing.T) {
 			t.Fatal(err)
 		}
 		confirm := func(who string) error {
-			return h.write(func(tx *db.Tx) error { _, err := Confirm(tx, "N7", SaidChargeback, who, Finder(sales).One); return err })
+			mark := h.mark("N7", SaidChargeback)
+			return h.write(func(tx *db.Tx) error {
+				_, err := Confirm(tx, "N7", SaidChargeback, mark, who, Finder(sales).One)
+				return err
+			})
 		}
 		if err := confirm("li"); !errors.Is(err, ErrSecond) {
 			t.Errorf("by himself: %v", err)

@@ -88,7 +88,7 @@ func propose(tx *db.Tx, s Step, c Case, who, why string) error {
 	case s == StepRepresent && c.Pack == "":
 		return fmt.Errorf("dispute %s: %w", c.ID, ErrEvidence)
 	}
-	if err := c.late(tx, to, who); err != nil {
+	if err := c.late(tx, to, who, tx.Now()); err != nil {
 		return fmt.Errorf("dispute %s: %w", c.ID, err)
 	}
 	_, err := proposal.Make(tx, aboutCase(c.ID), Asked{s, c.State, c.Pack, c.Amount.Minor()}, who, why)

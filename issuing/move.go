@@ -483,3 +483,13 @@ func recoverFrom(tx *db.Tx, account ledger.AccountID) error {
 	_, err = tx.Exec(`UPDATE issuing_owed SET fen = fen - $2, paid = paid + 1 WHERE account = $1`, string(account), n)
 	return err
 }
+
+// Has is what a payee still has of a card's payment at a counter, online or
+// offline: nothing when a record took it back.
+func Has(q db.Reader, id CardID, counter int, payee ledger.AccountID) (money.Amount, error) {
+	var fen int64
+	err := q.QueryRow(`SELECT CAST(COALESCE((SELECT fen FROM issuing_spent WHERE card = $1 AND atc = $2 AND payee = $3 AND place = $4), 0) +
+		COALESCE((SELECT paid FROM issuing_auth WHERE card = $1 AND atc = $2 AND payee = $3 AND kind = $5 AND state = $6), 0) AS BIGINT)`,
+		id, counter, string(payee), withPayee, askPay, authPaid).Scan(&fen)
+	return money.Fen(fen), err
+}

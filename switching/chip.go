@@ -265,7 +265,7 @@ func (h *Host) takeChip(ctx context.Context, w *work, stan int) (string, error) 
 	var fate issuing.Fate
 	err = h.unit(ctx, w, func(tx *db.Tx) (err error) {
 		if failed != nil {
-			fate, _, err = issuing.ClearTC(tx, *failed)
+			fate, err = w.clearFailed(tx, *failed)
 		}
 		return errors.Join(err, keepItem(tx, w, it, w.net, m.Get(55)))
 	})
@@ -337,8 +337,8 @@ func (h *Host) load(ctx context.Context, w *work) (string, error) {
 		}
 		return h.answered(tx, w, t, d)
 	})
-	if code, err := h.ended(ctx, w, "", err); code != "" || err != nil {
-		return code, err
+	if err != nil {
+		return h.loadRefused(ctx, w, err, p, payer)
 	}
 	if !d.Replayed {
 		w.field55, err = h.bank.Reply(ctx, p, d)

@@ -359,7 +359,7 @@ func (h *Host) unit(ctx context.Context, w *work, f func(tx *db.Tx) error) error
 		}
 		return nil
 	})
-	h.tally.End(&w.counted, err == nil)
+	h.tally.End(&w.counted, err == nil || errors.Is(err, db.ErrUnknown)) // what may be in counts
 	if err != nil {
 		w.begun = false
 		h.mu.Lock()
@@ -473,4 +473,24 @@ func (h *Host) ExplainMAC(ctx context.Context, wire []byte) (x macs.Report, err 
 		return x, err
 	}
 	return macs.Explain(ctx, h.keys, &m, r.proven.mak, r.fresh.mak)
+}
+
+// loadRefused writes a refused load down. What funded it went back with its unit;
+// what the paying card said does not, above all a wrong PIN: it has used a try up.
+func (h *Host) loadRefused(ctx context.Context, w *work, err error, p issuing.Prepared, payer *issuing.Prepared) (string, error) {
+	var r refusal
+	if !errors.As(err, &r) {
+		return "", err
+	}
+	if payer != nil {
+		p = *payer
+	}
+	return r.code, h.unit(ctx, w, func(tx *db.Tx) error {
+		if _, err := h.bank.Decide(tx, p.Inquiry()); err != nil {
+			return err
+		}
+		t := w.begin(tx)
+		t.decline(r.code, r.why)
+		return errors.Join(t.insert(tx), w.keepJudged(tx, t), tell(tx, "sale.declined", t))
+	})
 }

@@ -97,6 +97,20 @@ type house struct {
 	now    *clock.Virtual
 	peers  map[string]switching.Peer
 	n      int
+	line   line
+}
+
+// A line loses the answer to one commit when it is told to.
+type line struct{ lose bool }
+
+func (l *line) BeforeCommit(int64) error { return nil }
+
+func (l *line) AfterCommit(int64) error {
+	if !l.lose {
+		return nil
+	}
+	l.lose = false
+	return errors.New("lost")
 }
 
 func open(t testing.TB, inline bool, peers map[string]switching.Peer) *house {
@@ -118,7 +132,7 @@ func open(t testing.TB, inline bool, peers map[string]switching.Peer) *house {
 // connect opens the store and what stands on it.
 func (h *house) connect(inline bool) {
 	h.t.Helper()
-	s, err := db.Open(ctx, db.Config{URL: filepath.Join(h.dir, "koala.db"), Clock: h.now, Rand: clock.Random(5), Inline: inline, Rebuildable: inline})
+	s, err := db.Open(ctx, db.Config{URL: filepath.Join(h.dir, "koala.db"), Clock: h.now, Rand: clock.Random(5), Inline: inline, Rebuildable: inline, Faults: &h.line})
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -149,11 +149,15 @@ func giveBackRest(tx *db.Tx, t *Txn) error {
 // be more than is left beside refunds.
 func Dispute(tx *db.Tx, rrn string, amount money.Amount) error {
 	t, err := txnOf(tx, rrn)
+	has := t.Due.Sub(t.Refunded)
+	if err == nil && t.Host == "" && t.Card != "" && !t.byPoints() { // a record may have taken it back at the bank
+		has, err = issuing.Has(tx, t.Card, t.Counter, settlement.Payable(t.Shop))
+	}
 	switch {
 	case err != nil:
 	case t.State != Cleared || amount.Sign() < 0 || t.byPoints() && !amount.IsZero(): // of points there is nothing to have back but by a refund
 		err = ErrState
-	case amount.Minor() > t.Due.Sub(t.Refunded).Minor():
+	case amount.Cmp(t.Disputed) > 0 && amount.Minor() > min(has.Minor(), t.Due.Sub(t.Refunded).Minor()):
 		err = ErrTooMuch
 	default:
 		t.Disputed = amount
@@ -483,4 +487,14 @@ func withoutTip(tx *db.Tx, t *Txn) error {
 	}
 	t.Refunded = t.Refunded.Add(more)
 	return t.update(tx, Cleared)
+}
+
+// clearFailed clears the record of a tap for nothing, unless its holder has the money by a dispute.
+func (w *work) clearFailed(tx *db.Tx, k issuing.Checked) (fate issuing.Fate, err error) {
+	n := 0
+	err = tx.QueryRow(`SELECT COUNT(*) FROM switching_txn WHERE kind = 'tap' AND token = $1 AND counter = $2 AND disputed > 0`, w.token, w.chip.atc).Scan(&n)
+	if err == nil && n == 0 {
+		fate, _, err = issuing.ClearTC(tx, k)
+	}
+	return fate, err
 }

@@ -213,6 +213,9 @@ func (t *Txn) update(tx *db.Tx, was State) error {
 	if t.State != was && !was.May(t.State) {
 		return fmt.Errorf("transaction %s from %s to %s: %w", t.RRN, was, t.State, ErrState)
 	}
+	if err := t.count(tx); err != nil { // first: a tally that meets the shop here reads the row as it was
+		return err
+	}
 	t.Changed = tx.Now()
 	n, err := tx.Exec(`UPDATE switching_txn SET state = $5, due = $6, refunded = $7, auth = $8, code = $9, why = $10, reply = $11, extra = $12, changed = $13,
 		standin = $14, counter = $15, disputed = $16 WHERE tid = $1 AND batch = $2 AND stan = $3 AND state = $4`, t.TID, t.Batch, t.STAN, was, t.State, t.Due.Minor(), t.Refunded.Minor(),
@@ -220,10 +223,7 @@ func (t *Txn) update(tx *db.Tx, was State) error {
 	if err == nil && n == 0 {
 		err = fmt.Errorf("transaction %s: %w", t.RRN, ErrState)
 	}
-	if err != nil {
-		return err
-	}
-	return t.count(tx)
+	return err
 }
 
 // txnAt finds a transaction by its natural key.

@@ -49,7 +49,8 @@ func waiting(ctx context.Context, q db.Reader) (t web.Table, acts []shell.Questi
 		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{web.Mono(n.Ref), shell.Short(shell.Both(n.Said.Words).In(ctx)), web.Mono(n.RRN), web.Plain(reasonText(n.Reason).In(ctx)), web.Plain(n.Who), web.Money(n.Amount.Minor())}})
 		hidden := [][2]string{{"ref", n.Ref}, {"said", string(n.Said)}}
 		if u.Name != n.Who {
-			acts = append(acts, shell.Question{ID: fmt.Sprint("ask-confirm-", i), Action: here + "/notices/confirm", Open: words.ConfirmNo.F(n.Ref), Body: words.ConfirmBody, Icon: "circle-check", Hidden: hidden, Amount: web.Yuan(n.Amount.Minor()), Receiver: shell.Both(n.Said.Words).In(ctx), About: words.Step})
+			seen := append(hidden[:2:2], [2]string{"mark", n.Mark()})
+			acts = append(acts, shell.Question{ID: fmt.Sprint("ask-confirm-", i), Action: here + "/notices/confirm", Open: words.ConfirmNo.F(n.Ref), Body: words.ConfirmBody, Icon: "circle-check", Hidden: seen, Amount: web.Yuan(n.Amount.Minor()), Receiver: shell.Both(n.Said.Words).In(ctx), About: words.Step})
 		}
 		acts = append(acts, shell.Question{ID: fmt.Sprint("ask-drop-", i), Action: here + "/notices/drop", Open: words.DropNo.F(n.Ref), Body: words.DropBody, Icon: "x", Danger: true, Hidden: hidden})
 	}
@@ -83,7 +84,7 @@ func (d Deps) confirm(w http.ResponseWriter, r *http.Request) error {
 	u, _ := web.Who(r.Context())
 	ref, step := r.PostFormValue("ref"), dispute.Said(r.PostFormValue("said"))
 	return d.Desk.Change(w, r, here, words.Done, shell.Deed{Act: shell.ActDispute, Target: here, What: ref + ": " + string(step)}, func(tx *db.Tx) error {
-		_, err := dispute.Confirm(tx, ref, step, u.Name, d.Find.One)
+		_, err := dispute.Confirm(tx, ref, step, r.PostFormValue("mark"), u.Name, d.Find.One)
 		return err
 	})
 }
