@@ -180,7 +180,10 @@ func (d Deps) offer(w http.ResponseWriter, r *http.Request, s shell.Seat) error 
 	}
 	v.price = []web.Line{{Text: words.PriceDays, Value: strconv.Itoa(v.offer.Days)}, {Text: words.PricePerDay, Value: basisPoints(terms.Once.BPDay)}, {Text: words.PriceAll, Value: basisPoints(v.offer.BP)},
 		{Text: words.PriceIs, Value: web.Yuan(v.offer.Advance.Minor()), Total: true}}
-	v.limit = append(lines(v.offer.Limit.Lines), web.Line{Text: words.UsedToday, Value: web.Yuan(v.offer.Left.Minor() - v.offer.Limit.Most.Minor())}, web.Line{Text: words.LeftToday, Value: web.Yuan(v.offer.Left.Minor()), Total: true})
+	for _, l := range v.offer.Limit.Lines {
+		v.limit = append(v.limit, web.Line{Text: web.Text{ZH: l.ZH, EN: l.EN}, Value: web.Yuan(l.Fen.Minor())})
+	}
+	v.limit = append(v.limit, web.Line{Text: words.UsedToday, Value: web.Yuan(v.offer.Left.Minor() - v.offer.Limit.Most.Minor())}, web.Line{Text: words.LeftToday, Value: web.Yuan(v.offer.Left.Minor()), Total: true})
 	v.facts = []web.Fact{{Name: words.LeftToday, Value: web.Yuan(v.offer.Left.Minor())}, {Name: words.PromisedBy, Value: web.Moment(v.offer.PromisedBy)}, {Name: words.Without, Value: shortDay(r.Context(), v.offer.Arrives)}, {Name: words.Account, Show: web.Quote("zh", v.to)}}
 	v.token = offerToken(v.offer)
 	return d.Desk.Show(w, r, s, web.Page{Title: words.PayNow, Lead: words.PayNowLead, Back: atMoney, Here: atMoney}, offerPage(v))

@@ -222,7 +222,7 @@ func (v *findView) work(ctx context.Context, q db.Reader) error {
 		if err := p.Read(&x); err != nil {
 			return fmt.Errorf("wish %s: %w", p.ID, err)
 		}
-		v.wishes.Rows = append(v.wishes.Rows, web.Row{Href: at(x.Shop), Cells: []web.Cell{web.Plain(nameOf(q, x.Shop).In(ctx)), shell.Ident(x.Shop), web.Plain(p.By), shell.Written(p.Why), shell.At(p.At)}})
+		v.wishes.Rows = append(v.wishes.Rows, web.Row{Href: at(x.Shop), Cells: []web.Cell{shell.Short(nameOf(q, x.Shop).In(ctx)), shell.Ident(x.Shop), web.Plain(p.By), shell.Written(p.Why), shell.At(p.At)}})
 	}
 	return err
 }
@@ -232,7 +232,7 @@ func proposalRow(ctx context.Context, q db.Reader, kind string, p proposal.Propo
 	if err != nil {
 		return web.Row{}, err
 	}
-	return web.Row{Href: at(c.payee()), Cells: []web.Cell{web.Plain(nameOf(q, c.payee()).In(ctx)), web.Plain(c.text().In(ctx)), web.Plain(p.By), shell.Written(p.Why), shell.At(p.At)}}, nil
+	return web.Row{Href: at(c.payee()), Cells: []web.Cell{shell.Short(nameOf(q, c.payee()).In(ctx)), web.Plain(c.text().In(ctx)), web.Plain(p.By), shell.Written(p.Why), shell.At(p.At)}}, nil
 }
 
 var stateTones = map[proposal.State]web.Tone{proposal.Open: web.Warn, proposal.Confirmed: web.Good, proposal.Undone: web.Neutral}
