@@ -92,16 +92,23 @@ func (m *Market) begin() error {
 	return m.keep()
 }
 
+// agentsAccount is where the agents are paid, all at one simulated bank.
+const agentsAccount = "6222020200112233445"
+
 // brings registers the agents.
 func (m *Market) brings(ctx context.Context) error {
 	return m.insist(ctx, "agents", func() error {
+		sealed, err := m.House().Keys.Seal(ctx, []byte(agentsAccount))
+		if err != nil {
+			return err
+		}
 		return m.House().Store.Write(ctx, func(tx *db.Tx) error {
 			day := calendar.Of(tx.Now(), calendar.Beijing)
 			for _, a := range agents {
 				if _, err := merchant.AgentOf(tx, a.ID); err == nil {
 					continue
 				}
-				if err := merchant.AddAgent(tx, a); err != nil {
+				if err := merchant.OpenAgent(tx, a, settlement.BankAccount{Bank: "ICBC", Masked: agentsAccount[:6] + "******" + agentsAccount[len(agentsAccount)-4:], Sealed: sealed}); err != nil {
 					return err
 				}
 				if err := merchant.SetRate(tx, a.ID, day, 1000); err != nil {

@@ -240,8 +240,8 @@ func (d Deps) stop(w http.ResponseWriter, r *http.Request, s shell.Seat) error {
 		if err == nil && t.Shop != s.Shop.ID {
 			err = merchant.ErrNotFound
 		}
-		if err == nil && t.Life != merchant.InUse {
-			err = merchant.ErrState
+		if err == nil {
+			err = merchant.AskStop(tx, tid, s.Login)
 		}
 		return err
 	})
