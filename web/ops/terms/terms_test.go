@@ -8,6 +8,7 @@ import (
 
 	"koala/calendar"
 	"koala/internal/db"
+	"koala/merchant"
 	"koala/settlement"
 	"koala/web"
 )
@@ -34,7 +35,14 @@ func TestTermsByTwo(t *testing.T) {
 	wang.page("/ops/terms?find=wok", "Wok House")
 	wang.page("/ops/terms?find=铁锅", "Wok House")
 	wang.page("/ops/terms?find=nobody", "No such payee")
-	wang.page("/ops/terms?who=agents")
+	h.do(func(tx *db.Tx) error { return merchant.AddAgent(tx, merchant.Agent{ID: "north", Name: "North Wind"}) })
+	wang.page("/ops/terms?who=agents", "North Wind", "/ops/terms/agent.north")
+	wang.page("/ops/terms?find=agent.north", "Agent North Wind")
+	wang.page("/ops/terms/agent.north", "In force today", "no fees")
+	wang.page("/ops/terms/agent.north/new", "Price card")
+	if code, _ := h.login("qian", web.EN).get("/ops/terms/wok"); code != 403 {
+		t.Errorf("a shop at the staff's pages: %d", code)
+	}
 	wang.page("/ops/terms/wok", "In force today", "in force", "No standing split")
 	zhao.page("/ops/terms/wok", "今天的条款", "没有固定分账")
 	if code, _ := wang.get("/ops/terms/nobody"); code != 404 {
@@ -245,8 +253,8 @@ func TestShopAsksToBePaidAtOnce(t *testing.T) {
 	}
 	qian.post(now+"/ask", values("why", "three months are over"))
 	day := h.today().AddDays(1)
-	body := wang.page("/ops/terms/wok/new?once=yes", `<option value="yes" selected`)
-	body = wang.page("/ops/terms/wok/new?"+form(day, "once", "yes", "bpday", "0.05", "most", "3000", "promise", "30").Encode(), "0.05 % a day")
+	wang.page("/ops/terms/wok/new?once=yes", `<option value="yes" selected`)
+	body := wang.page("/ops/terms/wok/new?"+form(day, "once", "yes", "bpday", "0.05", "most", "3000", "promise", "30").Encode(), "0.05 % a day")
 	wang.post("/ops/terms/wok", hidden(body, "ask-propose"))
 	zhao.post(act(zhao.page("/ops/terms/wok"), "confirm"), values())
 	qian.page(now, "It is agreed")
