@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -152,7 +151,7 @@ func (h *House) tickDesks(ctx context.Context, now time.Time) error {
 			_, err := risk.Forget(tx, now.Add(-factLife), deskChunk)
 			return err
 		})),
-		h.takeFiles(ctx))
+		named("files that came", h.Inbox.Scan(ctx)))
 }
 
 func (h *House) tickDisputes(ctx context.Context, now time.Time) error {
@@ -226,78 +225,31 @@ func expect(tx *db.Tx, until calendar.Date) error {
 	}
 }
 
-// The folders of files from outside: what is put into clearing/in is taken at
-// the next tick and moved to clearing/done, or, with the reason beside it, to
-// clearing/refused.
-const (
-	clearingIn      = "clearing/in"
-	clearingDone    = "clearing/done"
-	clearingRefused = "clearing/refused"
-	statementPrefix = "statement-"
-)
-
-// takeFiles takes clearing files, named <host>-<day>.clr, and bank statements,
-// named statement-<anything>.csv.
-func (h *House) takeFiles(ctx context.Context) error {
-	dir := filepath.Join(h.Config.Data, filepath.FromSlash(clearingIn))
-	list, err := os.ReadDir(dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	for _, f := range list { // by name: a host's days come in order, statements behind most
-		if ctx.Err() == nil && f.Type().IsRegular() && !strings.HasPrefix(f.Name(), ".") {
-			err = errors.Join(err, h.takeFile(ctx, dir, f.Name()))
-		}
-	}
-	return named("files in "+clearingIn, err)
+// openInbox is the folder of files from outside: what is put into clearing/in is
+// taken at the next tick and moved to clearing/done, or, with the reason beside it,
+// to clearing/refused.
+func (h *House) openInbox() {
+	h.Inbox = &reconcile.Inbox{Store: h.Store, Dir: filepath.Join(h.Config.Data, "clearing"), Take: h.takeFile,
+		Tell: func(name string, wrong error) { h.Config.Log.Error("a file was refused", "file", name, "error", wrong) }}
 }
 
-func (h *House) takeFile(ctx context.Context, dir, name string) error {
-	from := filepath.Join(dir, name)
-	raw, err := os.ReadFile(from)
-	if err != nil {
-		return err
-	}
-	to := clearingDone
-	if wrong := h.takeRaw(ctx, name, raw); wrong != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		to = clearingRefused
-		h.Config.Log.Error("a file was refused", "file", name, "error", wrong)
-		if err := h.put(to, name+".why", []byte(wrong.Error()+"\n")); err != nil {
-			return err
-		}
-	}
-	if err := h.put(to, name, raw); err != nil {
-		return err
-	}
-	return os.Remove(from)
-}
+// maxStatement bounds a bank statement: the longest has as many lines, bytes.
+const maxStatement = 64 << 20
 
-func (h *House) put(folder, name string, raw []byte) error {
-	dir := filepath.Join(h.Config.Data, filepath.FromSlash(folder))
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+// takeFile takes a clearing file, or a bank statement, by its name.
+func (h *House) takeFile(ctx context.Context, name string, file io.Reader) error {
+	host, day, err := reconcile.ParseName(name)
+	switch {
+	case err != nil:
+		return err
+	case host != "":
+		_, err = h.CompareDay(ctx, host, day, file, name)
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, name), raw, 0o600)
-}
-
-func (h *House) takeRaw(ctx context.Context, name string, raw []byte) error {
-	if strings.HasPrefix(name, statementPrefix) {
-		_, err := h.TakeStatement(ctx, raw, name)
-		return err
+	raw, err := io.ReadAll(io.LimitReader(file, maxStatement))
+	if err == nil {
+		_, err = h.TakeStatement(ctx, raw, name)
 	}
-	const day, ext = len("2015-09-16"), ".clr"
-	at := len(name) - len(ext) - day
-	if at < 2 || !strings.HasSuffix(name, ext) || name[at-1] != '-' {
-		return fmt.Errorf("name it <host>-<day>.clr or statement-<any>.csv: %w", reconcile.ErrFormat)
-	}
-	d, err := calendar.Parse(name[at : at+day])
-	if err != nil {
-		return err
-	}
-	_, err = h.CompareDay(ctx, name[:at-1], d, strings.NewReader(string(raw)), name)
 	return err
 }
 

@@ -63,7 +63,7 @@ func (h *House) Handler(kit *web.Kit, p Pages) http.Handler {
 	staff := ops.New(ops.Deps{Kit: kit, Store: h.Store, Book: h.Book, Keys: h.Keys, TSM: h.TSM,
 		Transit: h.Transit.Books(), Office: h.Acquiring, Publish: h.Transit.Publish, Network: h.Network, Map: network, Catalog: catalogue,
 		Connect: func(ctx context.Context, band string) { h.connect(ctx, p.Street, band) },
-		Switch:  h.Switch, Risk: h.Risk, Sales: findSales, Sources: []dispute.Source{till.Deps{Desk: trading.Desk{Kit: kit, Store: h.Store}, Book: h.Book, Switch: h.Switch, Slips: h.Slips}}})
+		Switch:  h.Switch, Risk: h.Risk, Sales: findSales, Inbox: h.Inbox, Sources: []dispute.Source{till.Deps{Desk: trading.Desk{Kit: kit, Store: h.Store}, Book: h.Book, Switch: h.Switch, Slips: h.Slips}}})
 	mux.Handle("/ops", staff)
 	mux.Handle("/ops/", staff)
 	shops := trade.New(trade.Deps{Kit: kit, Store: h.Store, Book: h.Book, Switch: h.Switch, Merchants: h.Merchants, People: h.Desk, Keys: h.Keys, Bills: h.papers(), Slips: h.Slips, Ref: h.newRef})

@@ -55,6 +55,7 @@ type House struct {
 	Risk      *risk.Engine
 	Transit   *transit.Office
 	Network   *network.Network
+	Inbox     *reconcile.Inbox
 	ecash     ecashDesk
 }
 
@@ -101,6 +102,7 @@ func (h *House) wire(ctx context.Context) (err error) {
 	settlement.RememberSplits(h.Store)
 	h.Desk = &customer.Desk{Store: h.Store, Seal: h.Keys.Seal, Salt: cfg.Rand}
 	h.Bank = issuing.NewBank(h.Store, h.Keys)
+	h.openInbox()
 	h.Acquiring = acquiring.NewOffice(h.Store, h.Keys, h.Bank, elements)
 	h.watchDesks()
 	h.Merchants = &merchant.Desk{Store: h.Store, Seal: h.Keys.Seal, Token: h.Keys.Token}

@@ -99,6 +99,16 @@ var Schema = db.Schema{Owner: "reconcile", Steps: []string{
 		upto BIGINT NOT NULL,        -- fen a sale; 0: any above the other rows'
 		n BIGINT NOT NULL, fen BIGINT NOT NULL, fee BIGINT NOT NULL, -- of issuer and network
 		PRIMARY KEY (host, day, class, upto)) /*without rowid*/`,
+	`CREATE TABLE reconcile_paper (
+		hash TEXT PRIMARY KEY,       -- SHA-256; of an empty file, of its name
+		name TEXT NOT NULL,
+		size BIGINT NOT NULL,
+		state TEXT NOT NULL,         -- waits, taken, refused
+		code TEXT NOT NULL, line BIGINT NOT NULL, col BIGINT NOT NULL, need TEXT NOT NULL, -- why it was refused
+		who TEXT NOT NULL,
+		at BIGINT NOT NULL,
+		changed BIGINT NOT NULL);
+	CREATE INDEX reconcile_paper_changed ON reconcile_paper (changed, hash)`,
 }}
 
 func insertHost(tx *db.Tx, h Host) error {

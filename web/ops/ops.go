@@ -30,6 +30,7 @@ import (
 	"koala/internal/fail"
 	"koala/ledger"
 	"koala/merchant"
+	"koala/reconcile"
 	"koala/risk"
 	"koala/spec/firmware"
 	"koala/switching"
@@ -78,6 +79,8 @@ type Deps struct {
 	Risk   *risk.Engine
 	// Sources know evidence about disputed sales beside what shops upload.
 	Sources []dispute.Source
+	// Inbox takes clearing files and bank statements.
+	Inbox *reconcile.Inbox
 	// Sales finds the sales that are disputed.
 	Sales dispute.Finder
 }
@@ -127,7 +130,7 @@ func (p pages) subjects(m *web.Mux) {
 		Merchants: &merchant.Desk{Store: p.Store, Seal: p.Keys.Seal, Token: p.Keys.Token}})
 	closings.Routes(m, closings.Deps{Desk: p.desk})
 	terms.Routes(m, terms.Deps{Desk: p.desk})
-	recon.Routes(m, recon.Deps{Desk: p.desk})
+	recon.Routes(m, recon.Deps{Desk: p.desk, Inbox: p.Inbox})
 	riskdesk.Routes(m, riskdesk.Deps{Desk: p.desk, Engine: p.Risk})
 	cases.Routes(m, cases.Deps{Desk: p.desk, Seal: p.Keys, Sources: p.Sources, Find: p.Sales})
 	keys.Routes(m, keys.Deps{Desk: p.desk, HSM: p.Keys})

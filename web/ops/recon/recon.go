@@ -17,7 +17,8 @@ import (
 
 // Deps is what these pages are made of.
 type Deps struct {
-	Desk shell.Desk
+	Desk  shell.Desk
+	Inbox *reconcile.Inbox
 }
 
 const (
@@ -29,13 +30,17 @@ const (
 func Routes(m *web.Mux, d Deps) {
 	m.Handle("GET "+here, d.calendar)
 	m.Handle("GET "+here+"/days/{host}/{day}", d.day)
+	m.Handle("GET "+atFiles, d.files)
+	m.Handle("POST "+atFiles, d.upload)
+	m.Handle("POST "+atFiles+"/{key}/retry", d.retry)
 	m.Handle("GET "+atExceptions, d.exceptions)
 	m.Handle("GET "+atExceptions+"/{id}", d.exception)
 	m.Handle("POST "+atExceptions+"/{id}/{act}", d.act)
 }
 
-func tabs(exceptions bool) []shell.Tab {
-	return []shell.Tab{{Href: here, Name: words.Calendar, Here: !exceptions}, {Href: atExceptions, Name: words.Exceptions, Here: exceptions}}
+// tabs are the three lists of the desk; here is the nth.
+func tabs(here int) []shell.Tab {
+	return []shell.Tab{{Href: "/ops/recon", Name: words.Calendar, Here: here == 0}, {Href: atExceptions, Name: words.Exceptions, Here: here == 1}, {Href: atFiles, Name: words.Files, Here: here == 2}}
 }
 
 // shown is how many days the calendar has.
@@ -286,6 +291,6 @@ func (d Deps) exceptions(w http.ResponseWriter, r *http.Request) error {
 	for _, m := range reconcile.Meanings {
 		typeOptions = append(typeOptions, web.Option{Value: string(m.Type), Name: shell.Both(m.Type.Words)})
 	}
-	return d.Desk.List(w, r, web.Page{Title: words.Title, Lead: words.Lead, Here: here}, shell.ListView{Table: t, Tabs: tabs(true), Filter: []web.Field{{Name: "state", Label: words.State, Type: "select", Options: stateOptions, Value: string(state)},
+	return d.Desk.List(w, r, web.Page{Title: words.Title, Lead: words.Lead, Here: here}, shell.ListView{Table: t, Tabs: tabs(1), Filter: []web.Field{{Name: "state", Label: words.State, Type: "select", Options: stateOptions, Value: string(state)},
 		{Name: "host", Label: words.Host, Type: "select", Options: hostOptions, Value: host}, {Name: "type", Label: words.Type, Type: "select", Options: typeOptions, Value: string(kind)}}})
 }

@@ -4,12 +4,29 @@ import "koala/web"
 
 // words is the catalog of these pages.
 var words = struct {
-	Agreed, Agrees, All, At, AtECash, BothWays, Calendar, CellGood, CellOpen, CellSolved, CellUnpaid, ClearingFile, Close, CloseBody, Compared, ComparedAt, Day,
+	Agreed, Agrees, All, At, AtECash, BothWays, By, Bytes, File, Files, Folder, LineColumn, NoFiles, OnlyLine, Reading, Refusal, Retry, RetryBody, Upload, UploadFile, UploadHint, Uploaded, WillRetry, Calendar, CellGood, CellOpen, CellSolved, CellUnpaid, ClearingFile, Close, CloseBody, Compared, ComparedAt, Day,
 	DaysByHosts, Difference, Differences, Done, DueNet, DueOn, ECash, Exceptions, FileHasMore, FileHash, FileLine, Gross, Held, History, Host, HostDays,
 	IssuerFee, Lead, Legend, MatchedOf, NeedsAnother, Net, NetworkFee, Next, NoExceptions, NotClosed, NotThere, NothingCompared, Number, Offset,
 	OffsetBody, OnSuspense, OpenByType, OpenExceptions, Propose, Proposer, Received, Reference, Reject, RejectBody, Shop, ShopHint, Short, Sign, SignBody,
 	Signer, State, Switch, Terminal, TheBank, TheSystem, Title, Trace, Transaction, Type web.Text
 }{
+	By:              web.Text{ZH: "来自", EN: "Brought by"},
+	Bytes:           web.Text{ZH: "字节", EN: "Bytes"},
+	File:            web.Text{ZH: "文件", EN: "File"},
+	Files:           web.Text{ZH: "文件", EN: "Files"},
+	Folder:          web.Text{ZH: "文件夹", EN: "the folder"},
+	LineColumn:      web.Text{ZH: "第 %[1]d 行第 %[2]d 列：", EN: "Line %[1]d, column %[2]d: "},
+	NoFiles:         web.Text{ZH: "还没有收到文件。", EN: "No file has come yet."},
+	OnlyLine:        web.Text{ZH: "第 %[1]d 行：", EN: "Line %[1]d: "},
+	Reading:         web.Text{ZH: "正在读取 %[1]s：%[2]d%%", EN: "Reading %[1]s: %[2]d%%"},
+	Refusal:         web.Text{ZH: "拒绝原因", EN: "Why it was refused"},
+	Retry:           web.Text{ZH: "重试", EN: "Try again:"},
+	RetryBody:       web.Text{ZH: "文件将重新排队，下一个节拍再处理；整个文件要么全部导入，要么完全不导入。", EN: "The file waits again and is tried at the next tick. It is taken whole or not at all."},
+	Upload:          web.Text{ZH: "上传", EN: "Upload"},
+	UploadFile:      web.Text{ZH: "清算文件或银行对账单", EN: "A clearing file or a bank statement"},
+	UploadHint:      web.Text{ZH: "文件名：<机构>-<日期>.clr，或 statement-<任意>.csv。同一文件只导入一次。", EN: "Named <host>-<day>.clr, or statement-<anything>.csv. The same file is taken once, whatever happens."},
+	Uploaded:        web.Text{ZH: "已收到整个文件，等待处理。", EN: "The file is here whole, and waits to be taken."},
+	WillRetry:       web.Text{ZH: "已重新排队。", EN: "It will be tried again."},
 	Agreed:          web.Text{ZH: "完全一致", EN: "Agreed whole"},
 	Agrees:          web.Text{ZH: "一致", EN: "agrees"},
 	All:             web.Text{ZH: "全部", EN: "All"},

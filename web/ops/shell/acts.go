@@ -60,6 +60,7 @@ const (
 	ActSign         Act = "exception.sign"
 	ActReject       Act = "exception.reject"
 	ActOffset       Act = "exception.offset"
+	ActFile         Act = "file.brought"
 	ActHold         Act = "payout.hold"
 	ActFree         Act = "payout.release"
 	ActFunding      Act = "funding.set"
@@ -75,7 +76,7 @@ const (
 var Acts = []Act{ActVerify, ActCancel, ActRecover, ActBlock, ActUnblock, ActDeny, ActAllow, ActRepair, ActSettle, ActShut, ActReopen,
 	ActAcknowledge, ActPublish, ActSeal, ActApprove, ActRefuse, ActWithdraw, ActRotate, ActFill, ActSuspend, ActRestore, ActRefund, ActRetry,
 	ActRule, ActDoubt, ActDevice, ActRelease, ActStage, ActHalt, ActPartner, ActKey, ActRevoke, ActSpace,
-	ActPassages, ActAdmit, ActExpel, ActRoutePropose, ActRoute, ActRouteUndo, ActCall, ActCallBack, ActResend, ActTerminal, ActDemand, ActStageEstate, ActBatchDiffer, ActMerchant, ActCheck, ActMerchantRisk, ActPropose, ActSign, ActReject, ActOffset, ActHold, ActFree, ActFunding, ActCase, ActRules, ActRehearse, ActActivate, ActDispute, ActPack}
+	ActPassages, ActAdmit, ActExpel, ActRoutePropose, ActRoute, ActRouteUndo, ActCall, ActCallBack, ActResend, ActTerminal, ActDemand, ActStageEstate, ActBatchDiffer, ActMerchant, ActCheck, ActMerchantRisk, ActPropose, ActSign, ActReject, ActOffset, ActFile, ActHold, ActFree, ActFunding, ActCase, ActRules, ActRehearse, ActActivate, ActDispute, ActPack}
 
 // Words says what staff did.
 func (a Act) Words() web.Text { return deedWords[a] }
@@ -111,6 +112,7 @@ var deedWords = map[Act]web.Text{
 	ActSign:         {ZH: "复核签字", EN: "exception signed"},
 	ActReject:       {ZH: "驳回处理", EN: "proposal rejected"},
 	ActOffset:       {ZH: "对冲差异", EN: "exceptions set off"},
+	ActFile:         {ZH: "上传或重试文件", EN: "file brought or tried again"},
 	ActHold:         {ZH: "暂停付款", EN: "payouts held"},
 	ActFree:         {ZH: "解除暂停", EN: "hold released"},
 	ActFunding:      {ZH: "更改垫资上限", EN: "funding limit changed"},
