@@ -313,6 +313,12 @@ func overdue(q db.Reader, payee string, now time.Time) ([]Payout, error) {
 	return inOrder(q, `payee = $1 AND kind = 'd0' AND state IN ('waiting', 'sent') AND late = 0 AND promised < $2`, payee, now.UnixMicro())
 }
 
+// Overdue reads payouts at once whose time has passed without the bank's answer,
+// the longest first.
+func Overdue(q db.Reader, now time.Time, limit int) ([]Payout, error) {
+	return payouts(q, `kind = 'd0' AND state IN ('waiting', 'sent') AND promised < $1 ORDER BY promised, id LIMIT $2`, now.UnixMicro(), min(max(limit, 1), maxPage))
+}
+
 // forgive frees a payout at once that the bank has not confirmed in time. The
 // clock alone decides: no statement has to come, and one that does changes it no
 // more. Cut before its unit commits the next Tick finds it again; after, it is

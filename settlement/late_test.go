@@ -116,6 +116,13 @@ func TestLateBeforeTick(t *testing.T) {
 	h.tick()
 	h.sale("s2", "wok", 100_00)
 	h.now.Set(first.Promised.Add(time.Microsecond))
+	h.do(func(tx *db.Tx) error {
+		late, err := settlement.Overdue(tx, h.now.Now(), 10)
+		if len(late) != 1 || late[0].ID != first.ID {
+			t.Errorf("late are %+v", late)
+		}
+		return err
+	})
 	o := h.offer("wok")
 	if !o.Free || o.Amount.Minor() != 100_20 || !o.Advance.IsZero() {
 		t.Fatalf("offered %+v", o)
@@ -126,6 +133,13 @@ func TestLateBeforeTick(t *testing.T) {
 	}
 	h.check()
 	h.do(func(tx *db.Tx) error { return settlement.Confirm(tx, first.ID) })
+	h.do(func(tx *db.Tx) error {
+		late, err := settlement.Overdue(tx, h.now.Now(), 10)
+		if len(late) != 0 {
+			t.Errorf("late are %+v when the bank has answered", late)
+		}
+		return err
+	})
 	h.tick()
 	if got := h.freed("wok"); got != "false 0.00 of 0.00; true 0.20 of 0.20; 0 free" {
 		t.Errorf("freed: %s", got)

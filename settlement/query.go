@@ -48,12 +48,16 @@ func ofDay(q db.Reader, payee string, first, last calendar.Date) ([]Payout, erro
 }
 
 // inOrder reads closings of one payee in the order of their items.
-func inOrder(q db.Reader, where string, args ...any) (out []Payout, err error) {
+func inOrder(q db.Reader, where string, args ...any) ([]Payout, error) {
+	return payouts(q, where+` ORDER BY upto, after, id`, args...)
+}
+
+func payouts(q db.Reader, where string, args ...any) (out []Payout, err error) {
 	err = db.Each(q, func(scan func(...any) error) error {
 		p, err := scanPayout(scan)
 		out = append(out, p)
 		return err
-	}, `SELECT `+payoutColumns+` FROM settlement_payout WHERE `+where+` ORDER BY upto, after, id`, args...)
+	}, `SELECT `+payoutColumns+` FROM settlement_payout WHERE `+where, args...)
 	return out, err
 }
 

@@ -108,7 +108,7 @@ func (d Deps) board(w http.ResponseWriter, r *http.Request) error {
 		}
 		names = newNamer(q)
 		v.open = openTable(ctx, names, open)
-		slow, err := lateNow(q, now)
+		slow, err := settlement.Overdue(q, now, shell.Rows)
 		if err != nil {
 			return err
 		}

@@ -316,17 +316,9 @@ func late(p *settlement.Payout, now time.Time) bool {
 // lateTable lists payouts at once that are late, the longest first.
 func lateTable(ctx context.Context, names namer, list []settlement.Payout, now time.Time) web.Table {
 	t := web.Table{ID: "late", NoCSV: true, Head: []web.Column{{Name: words.Payee}, {Name: words.State}, {Name: words.Promised, Num: true}, {Name: words.LateBy, Num: true}, {Name: words.Amount, Num: true}}}
-	for i := len(list) - 1; i >= 0; i-- {
-		p := list[i]
+	for _, p := range list {
 		t.Rows = append(t.Rows, web.Row{Href: "/ops/settlement/payouts/" + p.ID, Cells: []web.Cell{web.Plain(names.of(p.Payee).In(ctx)), web.Status(ctx, stateTones[p.State], stateWords[p.State]), shell.At(p.Promised),
 			web.Plain(words.Minutes.In(ctx, int(now.Sub(p.Promised)/time.Minute))), web.Money(p.Amount.Minor())}})
 	}
 	return t
-}
-
-// lateNow reads the payouts at once that are late, among the newest payouts.
-func lateNow(q db.Reader, now time.Time) ([]settlement.Payout, error) {
-	return shell.Gather(web.Paging{Limit: shell.Rows}, func(after string, limit int) ([]settlement.Payout, error) {
-		return settlement.Payouts(q, "", after, limit)
-	}, func(p settlement.Payout) string { return p.ID }, func(p settlement.Payout) bool { return late(&p, now) })
 }
