@@ -314,6 +314,9 @@ func findSales(q db.Reader, t dispute.Trace) (out []dispute.Lead, err error) {
 			continue
 		}
 		counter := switching.Receivable(x.Host)
+		if x.Host == "" && x.Card == "" { // paid by a wallet's code: there is no card to take it back for
+			continue
+		}
 		if x.Host == "" {
 			if counter, err = issuing.AccountOf(q, x.Card); err != nil {
 				return nil, err

@@ -40,7 +40,7 @@ func TestDayCountsWhatStands(t *testing.T) {
 			func(tx *db.Tx) error { return issuing.Release(tx, k.id, counter) },
 			func(tx *db.Tx) error { return issuing.Rehold(tx, k.id, counter) },
 			func(tx *db.Tx) error {
-				return issuing.Raise(tx, k.id, counter, tx.NewID("raise"), money.Fen(rapid.Int64Range(1, 3).Draw(rt, "by")))
+				return issuing.Raise(tx, k.id, counter, tx.NewID("raise"), money.Fen(rapid.Int64Range(1, 9).Draw(rt, "to")))
 			},
 			func(tx *db.Tx) error { return issuing.Complete(tx, k.id, counter, money.Fen(1)) },
 			func(tx *db.Tx) error {

@@ -398,8 +398,8 @@ func Book(tx *db.Tx, id CardID, counter int, fen money.Amount, percent int64) (b
 }
 
 // Raise makes an approved payment, which is not booked yet, one of a larger
-// amount.
-func Raise(tx *db.Tx, id CardID, counter int, ref string, by money.Amount) error {
+// amount. What is held already, of a voice code say, is not held twice.
+func Raise(tx *db.Tx, id CardID, counter int, ref string, to money.Amount) error {
 	a, found, err := authAt(tx, id, counter)
 	switch {
 	case err != nil:
@@ -407,9 +407,9 @@ func Raise(tx *db.Tx, id CardID, counter int, ref string, by money.Amount) error
 		err = ErrNoAuth
 	case a.state != authHeld:
 		err = ErrState
-	default:
-		if _, err = ledger.Raise(tx, holdRef(id, counter, a.again), ref, by); err == nil {
-			err = widen(tx, id, counter, a.day, by.Minor())
+	case to.Minor() > a.fen:
+		if _, err = ledger.Raise(tx, holdRef(id, counter, a.again), ref, money.Fen(to.Minor()-a.fen)); err == nil {
+			err = widen(tx, id, counter, a.day, to.Minor()-a.fen)
 		}
 	}
 	if err != nil {

@@ -403,7 +403,7 @@ func raise(tx *db.Tx, o *Txn, ref string, by money.Amount) error {
 	case o.Host != "":
 		return nil
 	}
-	return issuing.Raise(tx, o.Card, o.Counter, ref, by)
+	return issuing.Raise(tx, o.Card, o.Counter, ref, o.Due.Add(by))
 }
 
 // Resolve ends a case: a payment that the terminal does not know, or of which its

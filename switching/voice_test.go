@@ -141,3 +141,18 @@ func TestReferralCall(t *testing.T) {
 	}
 	h.want("held once still", 5000_00, 10_00, 0)
 }
+
+// TestAdjustWithinVoiceHold: a tip that the code was given for needs no money
+// beside what is held.
+func TestAdjustWithinVoiceHold(t *testing.T) {
+	h := open(t, true, nil)
+	c, p := h.card(issuing.DebitCard), h.terminal("10000001")
+	code := h.voice(c, 5000_00)
+	expect(t, "sale", p.ask("offline", 4000_00, fields{2: c.number, 14: c.expiry, 22: "012", 12: "100000", 13: "0916", 38: code}), "00")
+	stan := p.of(p.stan)[61]
+	expect(t, "adjusted", p.ask("adjust", 4500_00, fields{2: c.number, 61: stan}), "00")
+	expect(t, "down", p.ask("adjust", 4000_00, fields{2: c.number, 61: stan}), "00")
+	expect(t, "and up again", p.ask("adjust", 4500_00, fields{2: c.number, 61: stan}), "00")
+	expect(t, "settle", p.settle(4500_00, 1, 0, 0), "11")
+	h.want("booked", 500_00, 0, 4500_00)
+}
