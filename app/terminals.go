@@ -3,6 +3,7 @@ package app
 import (
 	"cmp"
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"math/big"
@@ -13,6 +14,8 @@ import (
 	"koala/internal/fail"
 	"koala/merchant"
 	"koala/spec/dukpt"
+	"koala/switching/pack"
+	"koala/switching/rollout"
 	"koala/web/device"
 )
 
@@ -56,10 +59,16 @@ func (h *House) OpenTerminal(ctx context.Context, tid, by, why string) (hsm.Tran
 	return t.Form, err
 }
 
-// MoveTerminal suspends a terminal, lets it work again or retires it.
+// MoveTerminal suspends a terminal, lets it work again or retires it. The rings of
+// parameter packs forget a retired one in the same unit, so that none waits for it.
 func (h *House) MoveTerminal(ctx context.Context, tid string, to merchant.Life, by, why string) error {
 	return h.Store.Write(ctx, func(tx *db.Tx) error {
 		h.Switch.Forget(tx, tid)
+		if to == merchant.Retired {
+			if err := rollout.Forget(tx, tid); err != nil {
+				return err
+			}
+		}
 		return merchant.Live(tx, tid, to, by, why)
 	})
 }
@@ -92,6 +101,11 @@ func (c counters) Install(ctx context.Context, tid string, proof []byte) (f devi
 		return f, true, fmt.Errorf("installing terminal %s: %w", tid, err)
 	}
 	return f, true, nil
+}
+
+// Signers are the keys that sign parameter packs.
+func (c counters) Signers(ctx context.Context) ([]ed25519.PublicKey, error) {
+	return c.house.Keys.PublicKeys(ctx, pack.Label)
 }
 
 // fitting draws what a terminal is installed with. The public parts come first:

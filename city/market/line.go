@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"koala/calendar"
 	"koala/terminal/unionpay"
 )
 
@@ -92,6 +93,33 @@ func (m *Market) Flush(ctx context.Context) int {
 	return len(late)
 }
 
+// begin signs the terminal on for its day, as a cashier does who comes in, and has
+// it heed the house. What the line loses is made up for at the next sale.
+func (t *Till) begin() {
+	if t.heeded == t.m.today() || t.Mobile || t.dev.Settling() {
+		return
+	}
+	if err := t.dev.SignOn(); err == nil {
+		t.heed()
+	}
+}
+
+// heed does what the house wants of the terminal: parameters, keys, AIDs, black
+// list, and the pack of its ring. A reader beside a phone is asked for none.
+func (t *Till) heed() {
+	had := t.dev.Pack()
+	err := t.dev.Obey(fmt.Sprintf("koala city, pack %d", had))
+	if t.heeded = t.m.today(); err != nil {
+		t.heeded = calendar.Date{}
+	}
+	if errors.Is(err, unionpay.ErrSigned) {
+		t.m.count("packs refused", 1)
+	}
+	if t.dev.Pack() != had {
+		t.m.count("packs taken", 1)
+	}
+}
+
 // Settle closes the terminal's day: what the switch was not told, totals, items
 // where they differ. false: it did not come to its end and is tried again.
 func (m *Market) Settle(ctx context.Context, id string) (s unionpay.Settlement, done bool, err error) {
@@ -114,6 +142,11 @@ func (m *Market) Settle(ctx context.Context, id string) (s unionpay.Settlement, 
 	}
 	if wrong == nil {
 		s, wrong = t.dev.Settle()
+	}
+	if wrong == nil { // the day ends with what the house wants, too
+		if t.begin(); t.dev.Wants() != unionpay.WantNothing {
+			t.heed()
+		}
 	}
 	if err := t.after(wrong); err != nil {
 		return s, false, err

@@ -161,6 +161,9 @@ func (m *Market) note(name string) {
 	}
 }
 
+// today is the day in Beijing.
+func (m *Market) today() calendar.Date { return calendar.Of(m.cfg.Clock.Now(), calendar.Beijing) }
+
 // insist tries a unit of the house again while a commit breaks.
 func (m *Market) insist(ctx context.Context, what string, f func() error) error {
 	if err := m.street.Load().Insist(f); err != nil {

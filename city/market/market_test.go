@@ -139,7 +139,7 @@ func TestAQuietDay(t *testing.T) {
 	w.do("chuanxiang.1", market.Order{Order: unionpay.Order{Kind: unionpay.Tip, STAN: tip.STAN, Fen: 135_00}})
 	w.settle()
 	w.days(1)
-	w.do("jialian.2", market.Order{Order: unionpay.Order{Kind: unionpay.Refund, RRN: back.Get(37), Fen: 23_45, Card: unionpay.Card{PAN: c.Number, Expiry: c.Expiry}}})
+	w.do("jialian.2", market.Order{Order: unionpay.Order{Kind: unionpay.Refund, RRN: back.Get(37), Fen: 23_45, Card: unionpay.Card{Track2: c.Track2}}})
 	w.settle()
 	w.days(3)
 	w.end()

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"koala/band"
+	"koala/calendar"
 	"koala/city/street"
 	"koala/hsm"
 	"koala/internal/db"
@@ -20,6 +21,7 @@ import (
 	"koala/spec/emv"
 	"koala/spec/iso7816"
 	"koala/spec/poskey"
+	"koala/switching/pack"
 	"koala/terminal"
 	"koala/terminal/kernel"
 	"koala/terminal/pos"
@@ -41,6 +43,7 @@ type Till struct {
 	reader *reader.Reader
 	bond   reader.Bond
 	boots  int
+	heeded calendar.Date // when it signed on last and did what the house wanted; zero: not since it has power
 	ctx    context.Context
 
 	pin  string           // typed by the cardholder of the order under way
@@ -100,6 +103,7 @@ func (m *Market) Do(ctx context.Context, id string, o Order) (Outcome, error) {
 	out := Outcome{Till: t}
 	t.ctx, t.pin = ctx, o.PIN
 	defer func() { t.pin, t.card = "", reader.Presented{} }()
+	t.begin()
 	t.cut()
 	if o.Band == "" {
 		out.Result, out.Err = t.serve(o, nil)
@@ -153,6 +157,8 @@ func (t *Till) say(out *Outcome, o Order) {
 		return
 	}
 	switch {
+	case errors.Is(out.Err, unionpay.ErrLimit):
+		out.Words = [2]string{"not taken at this till", "本机不受理"}
 	case out.Err != nil && out.Entry == nil:
 		out.Words = [2]string{"no answer from the host: try again", "主机无应答，请重试"}
 	case out.Err != nil:
@@ -336,12 +342,16 @@ func (t *Till) boot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t.boots++
+	signers, err := t.m.House().Keys.PublicKeys(ctx, pack.Label)
+	if err != nil {
+		return err
+	}
+	t.boots, t.heeded = t.boots+1, calendar.Date{}
 	t.ctx = ctx
 	cfg := unionpay.Config{
 		Till: pos.Config{Kernel: k, Clock: t.m.cfg.Clock, Random: t.m.cfg.Rand(fmt.Sprintf("till/%s/%d/%d", t.ID, t.boots, t.flash["state"].Writes())), Key: lists,
 			Sales: t.flash["sales"], Denied: t.flash["denied"], State: t.flash["till"], PIN: func(int) (string, bool) { return t.pin, t.pin != "" }},
-		Line: tillLine{t}, Journal: t.flash["journal"], State: t.flash["state"], Packs: t.flash["packs"],
+		Line: tillLine{t}, Journal: t.flash["journal"], State: t.flash["state"], Packs: t.flash["packs"], Signed: signers,
 		PIN: func(uint64) (string, bool) { return t.pin, t.pin != "" },
 	}
 	if !t.Mobile {

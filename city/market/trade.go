@@ -2,6 +2,7 @@ package market
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -122,7 +123,7 @@ func (m *Market) try(ctx context.Context, till string, o Order) (out Outcome, er
 		if err != nil {
 			return out, err
 		}
-		if out.Err == nil {
+		if out.Err == nil || errors.Is(out.Err, unionpay.ErrLimit) {
 			break
 		}
 		m.count("tries again", 1)
@@ -139,6 +140,8 @@ func (m *Market) told(out Outcome, o Order) {
 		what = "void"
 	}
 	switch {
+	case errors.Is(out.Err, unionpay.ErrLimit): // by the parameters that the house gave it
+		m.count("not taken by the terminal: "+what, 1)
 	case out.Err != nil:
 		m.count("no answer: "+what, 1)
 	case out.Approved && out.Entry != nil && out.Entry.Kind == unionpay.TapSale:
@@ -189,7 +192,10 @@ func (m *Market) giveBack(ctx context.Context, dice Dice) (out Outcome, did bool
 	if dice.IntN(2) == 0 {
 		fen = 1 + uint64(dice.IntN(int(s.fen)))
 	}
-	back := unionpay.Order{Kind: unionpay.Refund, RRN: s.rrn, Fen: fen, Card: unionpay.Card{PAN: s.card.Number, Expiry: s.card.Expiry}}
+	back := unionpay.Order{Kind: unionpay.Refund, RRN: s.rrn, Fen: fen, Card: unionpay.Card{Track2: s.card.Track2}}
+	if t.Keys { // the guest has left
+		back.Card = unionpay.Card{PAN: s.card.Number, Expiry: s.card.Expiry}
+	}
 	out, err = m.Do(ctx, s.till, Order{Order: back})
 	m.told(out, Order{Order: unionpay.Order{Kind: unionpay.Refund}})
 	return out, true, err

@@ -395,6 +395,7 @@ type terminalSaid struct {
 	Batch    uint32     `json:"batch"`
 	Settling bool       `json:"settling"`
 	Net      int64      `json:"net_fen"`
+	Pack     uint32     `json:"pack,omitempty"` // signed parameter pack in use
 	Deals    []dealSaid `json:"transactions"`
 	Pending  []dealSaid `json:"pending"`
 }
@@ -405,8 +406,11 @@ func (f *hostFlags) tellStatus(out io.Writer, t *unionpay.Terminal) error {
 	if err != nil {
 		return err
 	}
-	s := terminalSaid{SignedOn: t.SignedOn(), Batch: t.Batch(), Settling: t.Settling(), Net: t.Totals().Net(), Deals: []dealSaid{}, Pending: []dealSaid{}}
+	s := terminalSaid{SignedOn: t.SignedOn(), Batch: t.Batch(), Settling: t.Settling(), Net: t.Totals().Net(), Pack: t.Pack(), Deals: []dealSaid{}, Pending: []dealSaid{}}
 	lines := []string{fmt.Sprintf("batch %06d, signed on: %v, net %s yuan", s.Batch, s.SignedOn, money.Fen(s.Net).Yuan())}
+	if s.Pack > 0 {
+		lines[0] += fmt.Sprintf(", pack %d", s.Pack)
+	}
 	for _, list := range []struct {
 		of []*unionpay.Entry
 		to *[]dealSaid

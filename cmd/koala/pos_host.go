@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/ed25519"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,7 +40,7 @@ func (f *hostFlags) bind(c *cobra.Command) {
 	c.Flags().StringVar(&f.mid, "mid", "", "merchant number, 15 characters")
 	c.Flags().StringVar(&f.name, "name", "KOALA", "the shop's name, at most 20 bytes")
 	c.Flags().StringVar(&f.file, "terminal", "", "file in which the terminal keeps its flash: keys, journal, counters")
-	c.Flags().StringVar(&f.tmk, "tmk-file", "", "file with the clear master key, 32 hexadecimal digits and optionally its check value: once, at installation")
+	c.Flags().StringVar(&f.tmk, "tmk-file", "", "file with the clear master key, 32 hexadecimal digits and optionally its check value, and lines \"signed\" with a public key of parameter packs each: once, at installation")
 	c.Flags().BoolVar(&f.single, "single-keys", false, "sign on for keys of single length (weak): staff have to let this terminal have them")
 	c.Flags().BoolVar(&f.hide, "seal-tracks", false, "send tracks with eight bytes under the track key")
 	c.Flags().DurationVar(&f.wait, "timeout", 60*time.Second, "how long to wait for an answer")
@@ -107,7 +109,12 @@ type terminalFile struct {
 	path   string
 	unlock func()
 	flash  map[string]*terminal.Flash
+	signed []ed25519.PublicKey // of parameter packs; none: it asks for none
 }
+
+// signedName is where the file has the public keys of parameter packs, one behind
+// the other. A file of before them lacks it.
+const signedName = "signed"
 
 // terminalSectors are the flashes of 4 KB sectors each.
 var terminalSectors = map[string]int{"journal": 64, "state": 2, "packs": 32, "keys": 2, "sales": salesSectors, "denied": 4, "till": 2}
@@ -135,9 +142,15 @@ func openTerminalFile(path string) (*terminalFile, error) {
 			t.flash[name], err = terminal.RestoreFlash(images[name])
 		}
 	}
+	if len(images[signedName])%ed25519.PublicKeySize != 0 {
+		err = errors.Join(err, errors.New("its public keys of parameter packs are cut off"))
+	}
 	if err != nil {
 		t.unlock()
 		return nil, fmt.Errorf("%s is no terminal's: %w", path, err)
+	}
+	for k := range slices.Chunk(images[signedName], ed25519.PublicKeySize) {
+		t.signed = append(t.signed, k)
 	}
 	return t, nil
 }
@@ -147,6 +160,9 @@ func (t *terminalFile) keep() error {
 	images := map[string][]byte{}
 	for name, f := range t.flash {
 		images[name] = f.Image()
+	}
+	if len(t.signed) > 0 {
+		images[signedName] = slices.Concat(t.signed...)
 	}
 	raw, err := json.Marshal(images)
 	if err != nil {
@@ -191,7 +207,7 @@ func (f *hostFlags) start(ctx context.Context) (*unionpay.Terminal, *terminalFil
 	}
 	store := unionpay.OpenKeystore(file.flash["keys"])
 	if f.tmk != "" {
-		if err := injectFrom(store, f.tmk); err != nil {
+		if err := file.inject(store, f.tmk); err != nil {
 			return fail(err)
 		}
 	}
@@ -202,7 +218,7 @@ func (f *hostFlags) start(ctx context.Context) (*unionpay.Terminal, *terminalFil
 			Sales: file.flash["sales"], Denied: file.flash["denied"], State: file.flash["till"], Record: true,
 			PIN: func(int) (string, bool) { return f.pin, f.pin != "" }},
 		Line: &keptLine{hostlink.Line{Dial: dial, Answer: f.wait}, file}, Keys: store,
-		Journal: file.flash["journal"], State: file.flash["state"], Packs: file.flash["packs"],
+		Journal: file.flash["journal"], State: file.flash["state"], Packs: file.flash["packs"], Signed: file.signed,
 		PIN: func(uint64) (string, bool) { return f.pin, f.pin != "" }, Single: f.single, SealTracks: f.hide,
 	})
 	if err != nil {
@@ -211,14 +227,33 @@ func (f *hostFlags) start(ctx context.Context) (*unionpay.Terminal, *terminalFil
 	return t, file, nil
 }
 
-// injectFrom reads a master key: 32 hexadecimal digits, and optionally 6 or 8 of
-// its check value behind them.
-func injectFrom(store *unionpay.Keystore, path string) error {
+// signedWord begins a line of an installation's file that has a public key of
+// parameter packs.
+const signedWord = "signed"
+
+// inject reads what the terminal was installed with: a master key of 32
+// hexadecimal digits, optionally 6 or 8 of its check value behind them, and lines
+// with public keys of parameter packs. They take the place of those of before.
+func (t *terminalFile) inject(store *unionpay.Keystore, path string) error {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	b, err := hex.DecodeString(strings.Join(strings.Fields(string(text)), ""))
+	var digits string
+	var signed []ed25519.PublicKey
+	for line := range strings.Lines(string(text)) {
+		words := strings.Fields(line)
+		if len(words) == 0 || words[0] != signedWord {
+			digits += strings.Join(words, "")
+			continue
+		}
+		key, err := hex.DecodeString(strings.Join(words[1:], ""))
+		if err != nil || len(key) != ed25519.PublicKeySize {
+			return fmt.Errorf("%s: behind %q there are 64 hexadecimal digits", path, signedWord)
+		}
+		signed = append(signed, key)
+	}
+	b, err := hex.DecodeString(digits)
 	if err != nil || len(b) != 16 && len(b) != 19 && len(b) != 20 {
 		return fmt.Errorf("%s: a master key is 32 hexadecimal digits, with 6 or 8 of its check value behind them", path)
 	}
@@ -230,6 +265,7 @@ func injectFrom(store *unionpay.Keystore, path string) error {
 	if err := store.Inject(b[:16], check); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
+	t.signed = signed
 	return nil
 }
 

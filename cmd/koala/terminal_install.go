@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -76,8 +77,8 @@ func terminalInstallCommand() *cobra.Command {
 		Short: "Fetch a terminal's master key at the devices' door and write it into a file",
 		Long: `Does what a terminal does when it is installed: asks the devices' door for its keys, once, opens
 them under the transport key, and writes the master key into a file, with its check value behind
-it, as koala pos --tmk-file reads it. Of a mobile reader it is the initial key and the serial
-number. --card is what koala terminal add or transport --json printed last; - reads it from the input.`,
+it and, in lines of their own, the public keys of parameter packs, as koala pos --tmk-file reads
+it. Of a mobile reader it is the initial key and the serial number. --card is what koala terminal add or transport --json printed last; - reads it from the input.`,
 		Example: "  koala terminal install --door http://127.0.0.1:8080 --card till.json --tmk-file till.tmk",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -115,6 +116,7 @@ func (f *installFlags) read(in io.Reader) error {
 // fetched is the part of the door's answer that an installer needs.
 type fetched struct {
 	TID, MID, KSN string
+	Signed        []string // public keys of parameter packs; none: a door of form 1
 	Keys          []struct{ Use, Block string }
 	Code, Detail  string // of a refusal
 }
@@ -193,6 +195,12 @@ func (f *installFlags) write(file io.Writer, transport hsm.TransportKey, a fetch
 	text := fmt.Sprintf("%X %X\n", key, block[2:5])
 	if name.Use == hsm.ReaderInitial {
 		text = fmt.Sprintf("%X %s\n", key, strings.ToUpper(a.KSN))
+	}
+	for _, k := range a.Signed {
+		if b, err := hex.DecodeString(k); err != nil || len(b) != ed25519.PublicKeySize {
+			return fmt.Errorf("the door's answer: %q is no public key of parameter packs", k)
+		}
+		text += signedWord + " " + strings.ToUpper(k) + "\n"
 	}
 	_, err = io.WriteString(file, text)
 	return err

@@ -2,6 +2,7 @@ package device
 
 import (
 	"context"
+	"crypto/ed25519"
 	"encoding/hex"
 	"net/http"
 
@@ -15,6 +16,9 @@ type Merchants interface {
 	// Install hands a terminal its keys, once; ok is false when no merchant has
 	// such a terminal. proof is nil or shows that its transport key is the last.
 	Install(ctx context.Context, tid string, proof []byte) (f Fitting, ok bool, err error)
+	// Signers are the Ed25519 public keys under which parameter packs of terminals
+	// that speak to the switch are signed, oldest first.
+	Signers(ctx context.Context) ([]ed25519.PublicKey, error)
 }
 
 // A Fitting is what a merchant's terminal is installed with.
@@ -32,8 +36,32 @@ type Fitting struct {
 	Block            []byte
 }
 
+// signers are those of Merchants, as an installation has them.
+func (d Deps) signers(ctx context.Context) (out []string, err error) {
+	if d.Merchants == nil {
+		return nil, nil
+	}
+	keys, err := d.Merchants.Signers(ctx)
+	for _, k := range keys {
+		out = append(out, hex.EncodeToString(k))
+	}
+	return out, err
+}
+
+// signedFor is what of them a kind of device is told: a reader has a key for each
+// request and loads no pack.
+func signedFor(kind acquiring.Kind, signers []string) []string {
+	if kind == acquiring.POS || kind == kindKiosk {
+		return signers
+	}
+	return nil
+}
+
+// kindKiosk is merchant.Kiosk: this door knows merchants by what they answer.
+const kindKiosk acquiring.Kind = "kiosk"
+
 // fit answers an installation of a merchant's terminal; false: it is none.
-func (d Deps) fit(w http.ResponseWriter, r *http.Request, id string, proof []byte) (bool, error) {
+func (d Deps) fit(w http.ResponseWriter, r *http.Request, id string, proof []byte, signers []string) (bool, error) {
 	if d.Merchants == nil {
 		return false, nil
 	}
@@ -41,7 +69,8 @@ func (d Deps) fit(w http.ResponseWriter, r *http.Request, id string, proof []byt
 	if !ok || err != nil {
 		return ok, err
 	}
-	out := installation{TID: id, Kind: acquiring.Kind(f.Kind), MID: f.MID, MCC: f.MCC, Names: names{f.NameEN, f.NameZH}, Place: names{f.PlaceEN, f.PlaceZH},
+	kind := acquiring.Kind(f.Kind)
+	out := installation{Form: installationForm, TID: id, Kind: kind, Signed: signedFor(kind, signers), MID: f.MID, MCC: f.MCC, Names: names{f.NameEN, f.NameZH}, Place: names{f.PlaceEN, f.PlaceZH},
 		Packs: hex.EncodeToString(f.Packs), Serial: f.Serial,
 		Keys: []keyBlock{{f.Use, f.Version, hex.EncodeToString(f.KCV[:]), hex.EncodeToString(f.Block)}}}
 	for _, k := range f.CA {

@@ -78,9 +78,14 @@ func body(r *http.Request, id string) ([]byte, error) {
 	return raw, nil
 }
 
-// The answer to an installation. Key blocks and moduli are hexadecimal.
+// installationForm is the form of the answer to an installation: 2 has signed. An
+// answer without a form is of form 1.
+const installationForm = 2
+
+// The answer to an installation. Key blocks, public keys and moduli are hexadecimal.
 type (
 	installation struct {
+		Form   int            `json:"form"`
 		TID    string         `json:"tid"`
 		Kind   acquiring.Kind `json:"kind"`
 		MID    string         `json:"mid,omitempty"`
@@ -90,6 +95,7 @@ type (
 		Site   uint32         `json:"site,omitempty"`     // of a door
 		Holder string         `json:"merchant,omitempty"` // of a coupon till, as cards name it
 		Packs  string         `json:"packs"`              // Ed25519 public key of packs
+		Signed []string       `json:"signed,omitempty"`   // those of parameter packs, of who speaks to the switch
 		Serial string         `json:"ksn,omitempty"`      // of a reader with a key per transaction, its counter 0
 		CA     []ca           `json:"ca,omitempty"`
 		Keys   []keyBlock     `json:"keys,omitempty"`
@@ -139,14 +145,18 @@ func (d Deps) install(w http.ResponseWriter, r *http.Request, id string) error {
 	if err != nil {
 		return err
 	}
-	if done, err := d.fit(w, r, id, proof); done || err != nil {
+	signers, err := d.signers(r.Context()) // before: once the transport key is used there is no second try
+	if err != nil {
+		return err
+	}
+	if done, err := d.fit(w, r, id, proof, signers); done || err != nil {
 		return err
 	}
 	in, err := d.Office.InstallProven(r.Context(), id, proof)
 	if err != nil {
 		return err
 	}
-	out := installation{TID: id, Kind: in.Device.Kind, MID: in.Device.MID, Place: names{in.Device.PlaceEN, in.Device.PlaceZH},
+	out := installation{Form: installationForm, TID: id, Kind: in.Device.Kind, Signed: signedFor(in.Device.Kind, signers), MID: in.Device.MID, Place: names{in.Device.PlaceEN, in.Device.PlaceZH},
 		Names: names{in.Shop.NameEN, in.Shop.NameZH}, MCC: in.Shop.MCC, Packs: hex.EncodeToString(in.Packs)}
 	for _, k := range in.CA {
 		out.CA = append(out.CA, caOf(k))
