@@ -53,6 +53,9 @@ type Proposal struct {
 	At, Decided time.Time
 }
 
+// Kind is the kind of what is changed.
+func (p Proposal) Kind() string { return kindOf(p.About) }
+
 // Read takes out what is proposed.
 func (p Proposal) Read(into any) error { return json.Unmarshal(p.What, into) }
 

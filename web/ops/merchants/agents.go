@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"koala/calendar"
 	"koala/internal/db"
@@ -53,10 +54,7 @@ func (d Deps) agents(w http.ResponseWriter, r *http.Request) error {
 			v.table.Rows = append(v.table.Rows, branchRow(ctx, b, due))
 		}
 		v.acts = []shell.Question{makeQuestion(superiors(all, ""), today)}
-		list, err := proposal.Waiting(q, agentKind, shell.Rows)
-		if err == nil {
-			v.waiting, err = waiting(ctx, agentKind, list)
-		}
+		v.waiting.table, v.waiting.acts, err = two.Waiting(ctx, q, agentKind)
 		return err
 	})
 	if err != nil {
@@ -182,7 +180,13 @@ func (c agentChange) page() string {
 	return atAgents + "/" + c.ID
 }
 
-func (c agentChange) text() web.Text {
+// Deed is shell.Change's.
+func (c agentChange) Deed(proposal.State) shell.Deed {
+	return shell.Deed{Act: shell.ActAgent, Target: c.page(), What: c.Text(nil).EN}
+}
+
+// Text is shell.Change's.
+func (c agentChange) Text(db.Reader) web.Text {
 	switch c.Act {
 	case "make":
 		return named(words.ChangeMake, orHouse(c.Over), c.ID, c.Name, percent(c.Points), c.Since.String(), c.Bank+" "+c.Masked)
@@ -196,7 +200,11 @@ func (c agentChange) text() web.Text {
 	return words.ChangeAccount.F(c.ID, c.Bank+" "+c.Masked)
 }
 
-func (c agentChange) apply(tx *db.Tx, _ string) error {
+// Holds is shell.Change's: Make says all there is to say against it.
+func (c agentChange) Holds(db.Reader, time.Time) error { return nil }
+
+// Make is shell.Change's.
+func (c agentChange) Make(tx *db.Tx, _ proposal.Proposal) error {
 	account := settlement.BankAccount{Bank: c.Bank, Masked: c.Masked, Sealed: c.Sealed}
 	switch c.Act {
 	case "make":
@@ -241,7 +249,7 @@ func (d Deps) makeAgent(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return shell.Sorry(w, r, atAgents, err)
 	}
-	return d.propose(w, r, atAgents, agentKind+":"+c.ID, c)
+	return two.Propose(d.Desk, w, r, atAgents, agentKind+":"+c.ID, c)
 }
 
 // actOnAgent proposes a change of an agent that is there.
@@ -269,7 +277,7 @@ func (d Deps) actOnAgent(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("act %q on agent %s: %w", c.Act, c.ID, err)
 	}
-	return d.propose(w, r, c.page(), agentKind+":"+c.ID, c)
+	return two.Propose(d.Desk, w, r, c.page(), agentKind+":"+c.ID, c)
 }
 
 func (c *agentChange) readDay(r *http.Request) (err error) {

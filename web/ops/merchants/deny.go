@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"koala/internal/db"
 	"koala/internal/fail"
@@ -47,9 +48,13 @@ func (c denyChange) good() (n int) {
 	return n
 }
 
-func (c denyChange) page() string { return atDeny }
+// Deed is shell.Change's.
+func (c denyChange) Deed(proposal.State) shell.Deed {
+	return shell.Deed{Act: shell.ActDenial, Target: atDeny, What: c.Text(nil).EN}
+}
 
-func (c denyChange) text() web.Text {
+// Text is shell.Change's.
+func (c denyChange) Text(db.Reader) web.Text {
 	switch {
 	case c.Lift != "":
 		return words.ChangeLift.F(c.Shown)
@@ -59,7 +64,11 @@ func (c denyChange) text() web.Text {
 	return named(words.ChangeDeny, kindName(c.Lines[0].Kind), c.Lines[0].Shown)
 }
 
-func (c denyChange) apply(tx *db.Tx, by string) error {
+// Holds is shell.Change's: Make says all there is to say against it.
+func (c denyChange) Holds(db.Reader, time.Time) error { return nil }
+
+// Make is shell.Change's.
+func (c denyChange) Make(tx *db.Tx, p proposal.Proposal) error {
 	if c.Lift != "" {
 		return merchant.Lift(tx, c.Lift)
 	}
@@ -67,7 +76,7 @@ func (c denyChange) apply(tx *db.Tx, by string) error {
 		if l.Wrong != "" {
 			continue
 		}
-		l.Entry.By = by
+		l.Entry.By = p.By + ", " + p.Decider
 		if err := merchant.Deny(tx, l.Entry); err != nil {
 			return fmt.Errorf("line %d: %w", l.Line, err)
 		}
@@ -118,10 +127,7 @@ func (d Deps) denials(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
-		open, err := proposal.Waiting(q, denyKind, shell.Rows)
-		if err == nil {
-			v.waiting, err = waiting(ctx, denyKind, open)
-		}
+		v.waiting.table, v.waiting.acts, err = two.Waiting(ctx, q, denyKind)
 		return err
 	})
 	if err != nil {
@@ -177,7 +183,7 @@ func (d Deps) lift(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return d.propose(w, r, atDeny, denyKind+":"+x.Key, denyChange{Lift: x.Key, Shown: shownValue(x)})
+	return two.Propose(d.Desk, w, r, atDeny, denyKind+":"+x.Key, denyChange{Lift: x.Key, Shown: shownValue(x)})
 }
 
 // deny proposes an entry that is made by hand.
@@ -191,7 +197,7 @@ func (d Deps) deny(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return d.propose(w, r, atDeny, denyKind+":"+e.Entry.Key(), denyChange{Lines: []denyEntry{e}})
+	return two.Propose(d.Desk, w, r, atDeny, denyKind+":"+e.Entry.Key(), denyChange{Lines: []denyEntry{e}})
 }
 
 // entryOf makes a line what a proposal keeps of it: never an identity number.
@@ -249,7 +255,7 @@ func (d Deps) denyFile(w http.ResponseWriter, r *http.Request) error {
 	if err := d.known(ctx, c.Lines); err != nil {
 		return err
 	}
-	return d.propose(w, r, atDeny, denyKind+":file "+hex.EncodeToString(sum.Sum(nil)[:16]), c)
+	return two.Propose(d.Desk, w, r, atDeny, denyKind+":file "+hex.EncodeToString(sum.Sum(nil)[:16]), c)
 }
 
 // known marks lines that are on the list already.
@@ -296,22 +302,19 @@ func importOf(ctx context.Context, c denyChange, waits waitingView) importView {
 func (d Deps) denyProposal(w http.ResponseWriter, r *http.Request) error {
 	ctx := r.Context()
 	var p proposal.Proposal
+	var c denyChange
+	var waits waitingView
 	err := d.Desk.Store.Read(ctx, func(q *db.Query) (err error) {
-		p, err = proposal.Of(q, denyKind, r.PathValue("id"))
+		if p, err = proposal.Of(q, denyKind, r.PathValue("id")); err == nil {
+			err = p.Read(&c)
+		}
+		if err == nil && p.State == proposal.Open {
+			waits.table, waits.acts, err = two.Show(ctx, q, []proposal.Proposal{p})
+		}
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("proposal about the deny list: %w", err)
-	}
-	var c denyChange
-	if err := p.Read(&c); err != nil {
-		return fmt.Errorf("proposal %s: %w", p.ID, err)
-	}
-	var waits waitingView
-	if p.State == proposal.Open {
-		if waits, err = waiting(ctx, denyKind, []proposal.Proposal{p}); err != nil {
-			return err
-		}
 	}
 	v := importOf(ctx, c, waits)
 	if c.Lift != "" {
@@ -324,5 +327,5 @@ func (d Deps) denyProposal(w http.ResponseWriter, r *http.Request) error {
 	if web.WantsCSV(r) {
 		return web.WriteCSV(w, r, v.lines)
 	}
-	return d.Desk.Show(w, r, web.Page{Title: c.text(), Lead: words.DenyList, Back: atDeny, Here: here}, importPage(v))
+	return d.Desk.Show(w, r, web.Page{Title: c.Text(nil), Lead: words.DenyList, Back: atDeny, Here: here}, importPage(v))
 }

@@ -137,7 +137,7 @@ func (v *agentView) about(ctx context.Context, q *db.Query, id string, today cal
 		return "", err
 	}
 	list = slices.DeleteFunc(list, func(p proposal.Proposal) bool { return p.State != proposal.Open })
-	v.waiting, err = waiting(ctx, agentKind, list)
+	v.waiting.table, v.waiting.acts, err = two.Show(ctx, q, list)
 	return b.Agent.Name, err
 }
 

@@ -77,7 +77,7 @@ func (d Deps) answer(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return shell.Sorry(w, r, atWishes, err)
 	}
-	return d.Desk.Change(w, r, atWishes, words.Answered, shell.Deed{Act: shell.ActTerminal, Target: "/ops/terminals/" + tid, What: tid + ": " + act}, func(tx *db.Tx) error {
+	return d.Desk.Change(w, r, atWishes, words.Answered, shell.Deed{Act: shell.ActWish, Target: "/ops/terminals/" + tid, What: tid + ": " + act}, func(tx *db.Tx) error {
 		d.Switch.Forget(tx, tid)
 		return merchant.AnswerStop(tx, tid, act == "stop", u.Name, reason)
 	})
@@ -114,7 +114,7 @@ func (d Deps) look(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("opening a document of %s: %w", id, err)
 	}
 	err = d.Desk.Store.Write(ctx, func(tx *db.Tx) error {
-		return shell.Keep(tx, r, shell.Deed{Act: shell.ActCheck, Target: here + "/" + id, What: id + ": looked at " + string(kind) + " " + hash[:16], Why: reason})
+		return shell.Keep(tx, r, shell.Deed{Act: shell.ActLook, Target: here + "/" + id, What: id + ": looked at " + string(kind) + " " + hash[:16], Why: reason})
 	})
 	if err != nil {
 		return fmt.Errorf("trail of a look at %s: %w", id, err)

@@ -70,13 +70,24 @@ const (
 	ActActivate     Act = "rules.activate"
 	ActDispute      Act = "dispute.step"
 	ActPack         Act = "dispute.pack"
+	ActDisputeRule  Act = "dispute.rule"
+	ActRecord       Act = "dispute.record"
+	ActNotice       Act = "dispute.notice"
+	ActTerms        Act = "terms.change"
+	ActWish         Act = "wish.answer"
+	ActAnswer       Act = "payout.answer"
+	ActAgent        Act = "agent.change"
+	ActDenial       Act = "denial.change"
+	ActParameters   Act = "terminals.pack"
+	ActLook         Act = "document.open"
 )
 
 // Acts lists them for the filter.
 var Acts = []Act{ActVerify, ActCancel, ActRecover, ActBlock, ActUnblock, ActDeny, ActAllow, ActRepair, ActSettle, ActShut, ActReopen,
 	ActAcknowledge, ActPublish, ActSeal, ActApprove, ActRefuse, ActWithdraw, ActRotate, ActFill, ActSuspend, ActRestore, ActRefund, ActRetry,
 	ActRule, ActDoubt, ActDevice, ActRelease, ActStage, ActHalt, ActPartner, ActKey, ActRevoke, ActSpace,
-	ActPassages, ActAdmit, ActExpel, ActRoutePropose, ActRoute, ActRouteUndo, ActCall, ActCallBack, ActResend, ActTerminal, ActDemand, ActStageEstate, ActBatchDiffer, ActMerchant, ActCheck, ActMerchantRisk, ActPropose, ActSign, ActReject, ActOffset, ActFile, ActHold, ActFree, ActFunding, ActCase, ActRules, ActRehearse, ActActivate, ActDispute, ActPack}
+	ActPassages, ActAdmit, ActExpel, ActRoutePropose, ActRoute, ActRouteUndo, ActCall, ActCallBack, ActResend, ActTerminal, ActDemand, ActStageEstate, ActBatchDiffer, ActMerchant, ActCheck, ActMerchantRisk, ActPropose, ActSign, ActReject, ActOffset, ActFile, ActHold, ActFree, ActFunding, ActCase, ActRules, ActRehearse, ActActivate, ActDispute, ActPack,
+	ActDisputeRule, ActRecord, ActNotice, ActTerms, ActWish, ActAnswer, ActAgent, ActDenial, ActParameters, ActLook}
 
 // Words says what staff did.
 func (a Act) Words() web.Text { return deedWords[a] }
@@ -122,6 +133,16 @@ var deedWords = map[Act]web.Text{
 	ActActivate:     {ZH: "启用规则", EN: "rules put into force"},
 	ActDispute:      {ZH: "推进争议", EN: "dispute moved"},
 	ActPack:         {ZH: "汇集证据", EN: "evidence gathered"},
+	ActDisputeRule:  {ZH: "争议规则", EN: "dispute rule"},
+	ActRecord:       {ZH: "处理争议记录", EN: "dispute record decided"},
+	ActNotice:       {ZH: "争议通知", EN: "dispute notice"},
+	ActTerms:        {ZH: "结算条款", EN: "payee’s terms"},
+	ActWish:         {ZH: "答复商户申请", EN: "shop’s wish answered"},
+	ActAnswer:       {ZH: "代银行答复付款", EN: "answer for the bank"},
+	ActAgent:        {ZH: "代理商", EN: "agent"},
+	ActDenial:       {ZH: "商户黑名单", EN: "merchants’ deny list"},
+	ActParameters:   {ZH: "终端参数包", EN: "terminals’ packs"},
+	ActLook:         {ZH: "查看证件", EN: "document opened"},
 }
 
 // Told makes a timeline of the trail.
