@@ -113,7 +113,7 @@ func (d Deps) board(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		v.late = lateTable(ctx, names, slow, now)
-		v.waiting, err = waits(ctx, q, names)
+		v.waiting.table, v.waiting.acts, err = two.Waiting(ctx, q, fundingKind, answerKind)
 		return err
 	})
 	if err != nil {

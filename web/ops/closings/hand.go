@@ -33,13 +33,15 @@ const (
 // theFunding is what a funding proposal is about: there is one limit.
 const theFunding = fundingKind + ":at_once"
 
-// A change is what is proposed; it lies in the proposal as JSON.
-type change interface {
-	text(names namer) web.Text
-	page() string
-	deed() (shell.Act, string) // and what it is, in the trail
-	check(q db.Reader) error   // what speaks against it now
-	apply(tx *db.Tx, p proposal.Proposal) error
+// two is how two people answer for the bank and change what the house lends.
+var two = shell.Two{Path: here + "/proposals/%[1]s/%[2]s",
+	Kinds: map[string]func() shell.Change{answerKind: func() shell.Change { return new(answer) }, fundingKind: func() shell.Change { return new(lending) }},
+	Words: shell.TwoWords{Proposed: words.Proposed, Done: words.Done, Undone: words.Undone, Confirm: words.Confirm, ConfirmBody: words.ConfirmBody, TakeBack: words.TakeBack, TakeBackBody: words.TakeBackBody,
+		Change: words.Change, Proposer: words.Proposer, Reason: words.Reason, Since: words.Since}}
+
+// decide confirms a proposal or takes it back.
+func (d Deps) decide(w http.ResponseWriter, r *http.Request) error {
+	return two.Decide(d.Desk, w, r, r.PathValue("kind"), r.PathValue("id"), r.PathValue("act"))
 }
 
 // An answer is what is said about a payout in the bank's place.
@@ -49,8 +51,9 @@ type answer struct {
 	State         settlement.State // Confirmed or Returned
 }
 
-func (a answer) text(names namer) web.Text {
-	t, name := words.AnswerPaid, names.of(a.Payee)
+// Text is shell.Change's.
+func (a answer) Text(q db.Reader) web.Text {
+	t, name := words.AnswerPaid, newNamer(q).of(a.Payee)
 	if a.State == settlement.Returned {
 		t = words.AnswerBack
 	}
@@ -59,12 +62,13 @@ func (a answer) text(names namer) web.Text {
 
 func (a answer) page() string { return "/ops/settlement/payouts/" + a.Payout }
 
-func (a answer) deed() (shell.Act, string) {
-	return shell.ActSettle, fmt.Sprintf("payout %s by hand: %s", a.Payout, a.State)
+// Deed is shell.Change's.
+func (a answer) Deed(proposal.State) shell.Deed {
+	return shell.Deed{Act: shell.ActAnswer, Target: a.page(), What: fmt.Sprintf("payout %s by hand: %s", a.Payout, a.State)}
 }
 
-// check refuses an answer that the bank's own word, or its absence, forbids.
-func (a answer) check(q db.Reader) error {
+// Holds refuses an answer that the bank's own word, or its absence, forbids.
+func (a answer) Holds(q db.Reader, _ time.Time) error {
 	p, err := settlement.PayoutOf(q, a.Payout)
 	if err != nil {
 		return err
@@ -77,7 +81,8 @@ func (a answer) check(q db.Reader) error {
 	return fmt.Errorf("payout %s is %s: %w", a.Payout, p.State, settlement.ErrState)
 }
 
-func (a answer) apply(tx *db.Tx, p proposal.Proposal) error {
+// Make is shell.Change's.
+func (a answer) Make(tx *db.Tx, p proposal.Proposal) error {
 	by := p.By + ", " + p.Decider
 	if a.State == settlement.Returned {
 		return settlement.ReturnByHand(tx, a.Payout, by, p.Why)
@@ -100,13 +105,16 @@ func mayBe(s settlement.State) []settlement.State {
 // A lending is how much the house lends at most.
 type lending struct{ Was, Fen int64 }
 
-func (l lending) text(namer) web.Text { return words.FundingIs.F(web.Yuan(l.Was), web.Yuan(l.Fen)) }
-func (l lending) page() string        { return here }
-func (l lending) deed() (shell.Act, string) {
-	return shell.ActFunding, web.Yuan(l.Was) + " → " + web.Yuan(l.Fen)
+// Text is shell.Change's.
+func (l lending) Text(db.Reader) web.Text { return words.FundingIs.F(web.Yuan(l.Was), web.Yuan(l.Fen)) }
+
+// Deed is shell.Change's.
+func (l lending) Deed(proposal.State) shell.Deed {
+	return shell.Deed{Act: shell.ActFunding, Target: here, What: web.Yuan(l.Was) + " → " + web.Yuan(l.Fen)}
 }
 
-func (l lending) check(q db.Reader) error {
+// Holds refuses a limit that was proposed of another one.
+func (l lending) Holds(q db.Reader, _ time.Time) error {
 	most, _, err := settlement.Funding(q, time.Time{})
 	if err == nil && most.Minor() != l.Was {
 		err = fmt.Errorf("funding is %s, not %s: %w", most, money.Fen(l.Was), ErrStale)
@@ -114,84 +122,9 @@ func (l lending) check(q db.Reader) error {
 	return err
 }
 
-func (l lending) apply(tx *db.Tx, _ proposal.Proposal) error {
+// Make is shell.Change's.
+func (l lending) Make(tx *db.Tx, _ proposal.Proposal) error {
 	return settlement.SetFunding(tx, money.Fen(l.Fen))
-}
-
-// changeOf reads what is proposed.
-func changeOf(p proposal.Proposal, kind string) (c change, err error) {
-	switch kind {
-	case answerKind:
-		var x answer
-		err = p.Read(&x)
-		c = x
-	case fundingKind:
-		var x lending
-		err = p.Read(&x)
-		c = x
-	default:
-		return nil, fmt.Errorf("proposals of kind %q: %w", kind, web.ErrNoPage)
-	}
-	if err != nil {
-		err = fmt.Errorf("proposal %s: %w", p.ID, err)
-	}
-	return c, err
-}
-
-// propose keeps a change that another person confirms, if it could be made now.
-func (d Deps) propose(w http.ResponseWriter, r *http.Request, about string, c change) error {
-	why, err := shell.Why(r)
-	if err != nil {
-		return shell.Sorry(w, r, c.page(), err)
-	}
-	u, _ := web.Who(r.Context())
-	act, what := c.deed()
-	return d.Desk.Change(w, r, c.page(), words.Proposed, shell.Deed{Act: act, Target: c.page(), What: "proposed: " + what}, func(tx *db.Tx) error {
-		if err := c.check(tx); err != nil {
-			return err
-		}
-		_, err := proposal.Make(tx, about, c, u.Name, why)
-		return err
-	})
-}
-
-// decide confirms a proposal or takes it back. Sent twice, the second finds it
-// decided.
-func (d Deps) decide(w http.ResponseWriter, r *http.Request) error {
-	kind, id, act := r.PathValue("kind"), r.PathValue("id"), r.PathValue("act")
-	u, _ := web.Who(r.Context())
-	var c change
-	err := d.Desk.Store.Read(r.Context(), func(q *db.Query) error {
-		p, err := proposal.Of(q, kind, id)
-		if err == nil {
-			c, err = changeOf(p, kind)
-		}
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("deciding a proposal: %w", err)
-	}
-	kindOf, what := c.deed()
-	deed := shell.Deed{Act: kindOf, Target: c.page(), What: act + ": " + what}
-	switch act {
-	case "undo":
-		return d.Desk.Change(w, r, c.page(), words.Undone, deed, func(tx *db.Tx) error {
-			_, err := proposal.Undo(tx, kind, id, u.Name)
-			return err
-		})
-	case "confirm":
-		return d.Desk.Change(w, r, c.page(), words.Done, deed, func(tx *db.Tx) error {
-			p, err := proposal.Confirm(tx, kind, id, u.Name)
-			if err == nil {
-				err = c.check(tx)
-			}
-			if err != nil {
-				return err
-			}
-			return c.apply(tx, p)
-		})
-	}
-	return fmt.Errorf("act %q on a proposal: %w", act, web.ErrNoPage)
 }
 
 // answer proposes what the bank has done with a payout.
@@ -208,7 +141,7 @@ func (d Deps) answer(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("answer about a payout: %w", err)
 	}
-	return d.propose(w, r, answerKind+":"+a.Payout, a)
+	return two.Propose(d.Desk, w, r, a.page(), answerKind+":"+a.Payout, a)
 }
 
 func (d Deps) funding(w http.ResponseWriter, r *http.Request) error {
@@ -220,51 +153,13 @@ func (d Deps) funding(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("funding limit before: %w", shell.ErrForm)
 	}
-	return d.propose(w, r, theFunding, lending{Was: was.Minor(), Fen: a.Minor()})
+	return two.Propose(d.Desk, w, r, here, theFunding, lending{Was: was.Minor(), Fen: a.Minor()})
 }
 
 // A waitingView is what waits for another person.
 type waitingView struct {
 	table web.Table
 	acts  []shell.Question
-}
-
-// waiting shows proposals of a kind, and what who looks may do about them.
-func (v *waitingView) add(ctx context.Context, names namer, kind string, list []proposal.Proposal) error {
-	v.table.ID, v.table.NoCSV = "proposals", true
-	v.table.Head = []web.Column{{Name: words.Change, Wide: true}, {Name: words.Proposer}, {Name: words.Reason}, {Name: words.Since, Num: true}}
-	u, _ := web.Who(ctx)
-	for _, p := range list {
-		c, err := changeOf(p, kind)
-		if err != nil {
-			return err
-		}
-		text := c.text(names).In(ctx)
-		v.table.Rows = append(v.table.Rows, web.Row{Href: c.page(), Cells: []web.Cell{web.Plain(text), web.Plain(p.By), shell.Written(p.Why), shell.At(p.At)}})
-		n, at := len(v.table.Rows), here+"/proposals/"+kind+"/"+p.ID
-		if n > mostActs {
-			continue
-		}
-		if p.By != u.Name {
-			v.acts = append(v.acts, shell.Question{ID: "ask-confirm-" + p.ID, Action: at + "/confirm", Open: words.Confirm.F(n), Body: words.ConfirmBody, Icon: "check", Receiver: text, About: words.Change})
-		}
-		v.acts = append(v.acts, shell.Question{ID: "ask-undo-" + p.ID, Action: at + "/undo", Open: words.TakeBack.F(n), Body: words.TakeBackBody, Icon: "x", Receiver: text, About: words.Change})
-	}
-	return nil
-}
-
-// waits reads what waits for another person about all payouts.
-func waits(ctx context.Context, q db.Reader, names namer) (v waitingView, err error) {
-	for _, kind := range []string{fundingKind, answerKind} {
-		list, err := proposal.Waiting(q, kind, shell.Rows)
-		if err == nil {
-			err = v.add(ctx, names, kind, list)
-		}
-		if err != nil {
-			return v, err
-		}
-	}
-	return v, nil
 }
 
 // A handView is what persons have answered about one payout, and may.
@@ -287,16 +182,15 @@ func Hand(ctx context.Context, q db.Reader, p settlement.Payout, now time.Time) 
 	for _, a := range all {
 		v.answers.Rows = append(v.answers.Rows, web.Row{Cells: []web.Cell{web.Status(ctx, stateTones[a.State], stateWords[a.State]), web.Plain(a.By), shell.Written(a.Why), shell.At(a.At)}})
 	}
-	names := newNamer(q)
 	list, err := proposal.About(q, answerKind+":"+p.ID, 1)
 	if err == nil && len(list) == 1 && list[0].State == proposal.Open {
-		err = v.waiting.add(ctx, names, answerKind, list)
+		v.waiting.table, v.waiting.acts, err = two.Show(ctx, q, list)
 	}
 	if err != nil {
 		return nil, err
 	}
 	if to := mayBe(p.State); len(to) > 0 && len(v.waiting.table.Rows) == 0 {
-		ask := shell.Question{ID: "ask-answer", Action: here + "/payouts/" + p.ID + "/answer", Open: words.AnswerAsk, Body: words.AnswerBody, Icon: "landmark", Amount: web.Yuan(p.Amount.Minor()), Receiver: names.of(p.Payee).In(ctx), About: words.Payee}
+		ask := shell.Question{ID: "ask-answer", Action: here + "/payouts/" + p.ID + "/answer", Open: words.AnswerAsk, Body: words.AnswerBody, Icon: "landmark", Amount: web.Yuan(p.Amount.Minor()), Receiver: newNamer(q).of(p.Payee).In(ctx), About: words.Payee}
 		for _, s := range to {
 			ask.Choices = append(ask.Choices, web.Option{Value: string(s), Name: answerWords[s]})
 		}
