@@ -1,6 +1,7 @@
 package switching
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -202,11 +203,15 @@ func takeBackAsked(tx *db.Tx, before time.Time, why string) error {
 			err = errors.Join(requeue(tx, t, telling.Advice, why), t.update(tx, Sent), tell(tx, "sale.approved", t))
 		}
 	}
-	if err != nil {
-		return err
+	lost, err2 := txns(tx, `state = $1 AND (tid, batch, stan) IN (SELECT tid, batch, stan FROM switching_queue WHERE what = $2 AND due < $3) ORDER BY rrn`, Sent, telling.Asked, before.UnixMicro())
+	err = cmp.Or(err, err2)
+	for i := range lost {
+		t := &lost[i]
+		t.State, t.Code, t.Auth, t.Why = Unknown, "98", "", why
+		if err == nil {
+			err = t.update(tx, Sent)
+		}
 	}
-	_, err = tx.Exec(`UPDATE switching_txn SET state = $1, code = '98', auth = '', why = $2, changed = $3 WHERE state = $4 AND (tid, batch, stan) IN
-		(SELECT tid, batch, stan FROM switching_queue WHERE what = $5 AND due < $6)`, Unknown, why, now, Sent, telling.Asked, before.UnixMicro())
 	if err == nil {
 		_, err = tx.Exec(`UPDATE switching_queue SET what = $1, due = $2, changed = $2, last = $3 WHERE what = $4 AND due < $5`, telling.Reversal, now, why, telling.Asked, before.UnixMicro())
 	}
