@@ -16,8 +16,8 @@ import (
 
 // Sizes of the picture, in its own units, which are pixels where there is room.
 const (
-	width    = 350
-	laneAt   = 24 // the first lane's middle
+	width    = 348 // what a card of a phone of 390 points has inside
+	laneAt   = 24  // the first lane's middle
 	laneStep = 36
 	labelAt  = laneAt + 3*laneStep + 20
 	headAt   = 16
