@@ -90,7 +90,7 @@ func resultWords(r pack.Result) web.Text {
 // not have it.
 type difference struct {
 	name          web.Text
-	before, after string
+	before, after web.Text
 }
 
 // differences are those between a pack and the one after it.
@@ -106,19 +106,20 @@ func differences(a, b rollout.Pack) ([]difference, error) {
 // setting is one of Settings as people read it.
 type setting struct {
 	name  web.Text
-	value string
+	value web.Text
 }
 
 func settingsTold(s rollout.Settings) []setting {
-	off, black := "–", "–"
+	off, black := words.No, web.Same("–")
 	if s.SignOff {
-		off = "✓"
+		off = words.Yes
 	}
 	if s.Black > 0 {
-		black = fmt.Sprint(s.Black)
+		black = web.Same(fmt.Sprint(s.Black))
 	}
-	return []setting{{words.Wait, fmt.Sprint(s.Wait)}, {words.Redial, fmt.Sprint(s.Redial)}, {words.Resend, fmt.Sprint(s.Resend)}, {words.SignOff, off},
-		{words.TapLimit, web.Yuan(s.Tap)}, {words.CVMLimit, web.Yuan(s.CVM)}, {words.ECashLimit, web.Yuan(s.ECash)}, {words.BlackFrom, black}}
+	count, yuan := func(n int) web.Text { return web.Same(fmt.Sprint(n)) }, func(fen int64) web.Text { return web.Same(web.Yuan(fen)) }
+	return []setting{{words.Wait, count(s.Wait)}, {words.Redial, count(s.Redial)}, {words.Resend, count(s.Resend)}, {words.SignOff, off},
+		{words.TapLimit, yuan(s.Tap)}, {words.CVMLimit, yuan(s.CVM)}, {words.ECashLimit, yuan(s.ECash)}, {words.BlackFrom, black}}
 }
 
 // diff is what two packs say differently, for people.
@@ -140,16 +141,16 @@ func diff(a, b pack.Pack) (out []difference) {
 	}
 	for _, x := range a.Applications {
 		if _, there := data(b.Applications, x.AID); !there {
-			out = append(out, difference{words.AID.F(fmt.Sprintf("%X", x.AID)), words.There.EN, ""})
+			out = append(out, difference{words.AID.F(fmt.Sprintf("%X", x.AID)), words.There, web.Text{}})
 		}
 	}
 	for _, x := range b.Applications {
 		was, there := data(a.Applications, x.AID)
 		switch now := fmt.Sprintf("%X", x.Data); {
 		case !there:
-			out = append(out, difference{words.AID.F(fmt.Sprintf("%X", x.AID)), "", words.There.EN})
+			out = append(out, difference{words.AID.F(fmt.Sprintf("%X", x.AID)), web.Text{}, words.There})
 		case was != now && len(out) == 0: // something that no setting says
-			out = append(out, difference{words.AID.F(fmt.Sprintf("%X", x.AID)), was, now})
+			out = append(out, difference{words.AID.F(fmt.Sprintf("%X", x.AID)), web.Same(was), web.Same(now)})
 		}
 	}
 	return out
@@ -164,23 +165,26 @@ func day(yyyymmdd string) string {
 	return yyyymmdd[:4] + "-" + yyyymmdd[4:6] + "-" + yyyymmdd[6:]
 }
 
+// until is a key's last day, as differences say it.
+func until(k emv.CAKey) web.Text { return web.Same("→ " + day(k.Last)) }
+
 func diffKeys(a, b []emv.CAKey) (out []difference) {
 	find := func(list []emv.CAKey, k emv.CAKey) int {
 		return slices.IndexFunc(list, func(x emv.CAKey) bool { return x.RID == k.RID && x.Index == k.Index })
 	}
 	for _, k := range a {
 		if find(b, k) < 0 {
-			out = append(out, difference{keyText(k), "→ " + day(k.Last), ""})
+			out = append(out, difference{keyText(k), until(k), web.Text{}})
 		}
 	}
 	for _, k := range b {
 		switch i := find(a, k); {
 		case i < 0:
-			out = append(out, difference{keyText(k), "", "→ " + day(k.Last)})
+			out = append(out, difference{keyText(k), web.Text{}, until(k)})
 		case !bytes.Equal(a[i].Modulus, k.Modulus):
-			out = append(out, difference{keyText(k), fmt.Sprintf("%X…", a[i].Hash[:4]), fmt.Sprintf("%X…", k.Hash[:4])})
+			out = append(out, difference{keyText(k), web.Same(fmt.Sprintf("%X…", a[i].Hash[:4])), web.Same(fmt.Sprintf("%X…", k.Hash[:4]))})
 		case a[i].Last != k.Last:
-			out = append(out, difference{keyText(k), "→ " + day(a[i].Last), "→ " + day(k.Last)})
+			out = append(out, difference{keyText(k), until(a[i]), until(k)})
 		}
 	}
 	return out
@@ -198,14 +202,7 @@ func brief(list []difference) web.Text {
 			zh, en = append(zh, more.ZH), append(en, more.EN)
 			break
 		}
-		text := x.before + " → " + x.after
-		switch {
-		case x.before == "":
-			text = "+ " + strings.TrimPrefix(x.after, "→ ")
-		case x.after == "":
-			text = "− " + strings.TrimPrefix(x.before, "→ ")
-		}
-		zh, en = append(zh, x.name.ZH+" "+text), append(en, x.name.EN+" "+text)
+		zh, en = append(zh, x.name.ZH+" "+step(x.before.ZH, x.after.ZH)), append(en, x.name.EN+" "+step(x.before.EN, x.after.EN))
 	}
 	if len(list) == 0 {
 		return words.NoChange
@@ -213,13 +210,24 @@ func brief(list []difference) web.Text {
 	return web.Text{ZH: strings.Join(zh, "；"), EN: strings.Join(en, "; ")}
 }
 
+// step is how one value became another, in a line.
+func step(before, after string) string {
+	switch {
+	case before == "":
+		return "+ " + strings.TrimPrefix(after, "→ ")
+	case after == "":
+		return "− " + strings.TrimPrefix(before, "→ ")
+	}
+	return before + " → " + after
+}
+
 func diffTable(ctx context.Context, list []difference) web.Table {
 	t := web.Table{ID: "changes", NoCSV: true, Empty: words.NoChange, Head: []web.Column{{Name: words.What}, {Name: words.Before, Num: true}, {Name: words.After, Num: true}}}
-	cell := func(s string) web.Cell {
-		if s == "" {
+	cell := func(t web.Text) web.Cell {
+		if t.Empty() {
 			return shell.None()
 		}
-		return web.Mono(strings.TrimPrefix(s, "→ "))
+		return web.Mono(strings.TrimPrefix(t.In(ctx), "→ "))
 	}
 	for _, x := range list {
 		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{web.Plain(x.name.In(ctx)), cell(x.before), cell(x.after)}})
@@ -230,7 +238,7 @@ func diffTable(ctx context.Context, list []difference) web.Table {
 func contentTable(ctx context.Context, p pack.Pack) web.Table {
 	t := web.Table{ID: "settings", NoCSV: true, Head: []web.Column{{Name: words.What}, {Name: words.Value, Num: true}}}
 	for _, x := range settingsTold(rollout.Of(p)) {
-		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{web.Plain(x.name.In(ctx)), web.Mono(x.value)}})
+		t.Rows = append(t.Rows, web.Row{Cells: []web.Cell{web.Plain(x.name.In(ctx)), web.Mono(x.value.In(ctx))}})
 	}
 	return t
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"koala/internal/db"
 	"koala/internal/proposal"
@@ -58,7 +59,7 @@ func (d Deps) routes(w http.ResponseWriter, r *http.Request) error {
 		}
 		waits, err := proposal.Waiting(q, route.Kind, shell.Rows)
 		if err == nil {
-			err = v.wait(ctx, waits)
+			err = v.wait(ctx, d.two(), waits)
 		}
 		if err != nil {
 			return err
@@ -85,7 +86,7 @@ func (d Deps) routes(w http.ResponseWriter, r *http.Request) error {
 	slices.Sort(hosts)
 	v.list.Filter = []web.Field{{Name: "prefix", Label: words.Prefix, Type: "search", Mode: "numeric", Value: prefix, Max: 12}, {Name: "host", Label: words.Host, Type: "search", Value: host, Max: 32}}
 	v.list.Acts = []shell.Question{routeQuestion(hosts)}
-	v.try = []web.Field{{Name: "number", Label: words.TryNumber, Hint: words.TryHint, Mode: "numeric", Max: 23}, {Name: "amount", Label: words.Amount, Mode: "decimal", Lead: "¥", Value: money.Fen(fen).Yuan(), Max: 12}}
+	v.try = []web.Field{{Name: "number", Label: words.TryNumber, Mode: "numeric", Max: 23}, {Name: "amount", Label: words.Amount, Mode: "decimal", Lead: "¥", Value: money.Fen(fen).Yuan(), Max: 12}}
 	if web.WantsCSV(r) {
 		return web.WriteCSV(w, r, v.list.Table)
 	}
@@ -162,24 +163,7 @@ func (d Deps) propose(w http.ResponseWriter, r *http.Request) error {
 		}
 		x.StandIn = a.Minor()
 	}
-	reason, err := shell.Why(r)
-	if err != nil {
-		return shell.Sorry(w, r, atRoutes, err)
-	}
-	u, _ := web.Who(r.Context())
-	return d.Desk.Change(w, r, atRoutes, words.RouteProposed, shell.Deed{Act: shell.ActRoutePropose, Target: atRoutes, What: routeText(x)}, func(tx *db.Tx) error {
-		known, err := route.List(tx, "", 1<<20)
-		if err != nil {
-			return err
-		}
-		for _, host := range x.Hosts() {
-			if host != "" && !slices.ContainsFunc(known, func(k route.Route) bool { return k.Host == host }) {
-				return fmt.Errorf("no route has a host %.32q: %w", host, shell.ErrForm)
-			}
-		}
-		_, err = route.Propose(tx, x, u.Name, reason)
-		return err
-	})
+	return d.two().Propose(d.Desk, w, r, atRoutes, x.About(), routeChange{Route: x})
 }
 
 func routeText(x route.Route) string {
@@ -187,43 +171,60 @@ func routeText(x route.Route) string {
 	return fmt.Sprintf("%s/%d → %s; %s, %s", x.Prefix, x.Length, hosts, x.Class, web.Yuan(x.StandIn))
 }
 
-// decide confirms a proposed route, which the switch then uses at once, or takes
-// the proposal back.
+// two is how two people change routes.
+func (d Deps) two() shell.Two {
+	return shell.Two{Path: atRoutes + "/proposals/%[2]s",
+		Kinds: map[string]func() shell.Change{route.Kind: func() shell.Change { return &routeChange{loads: d.Switch} }},
+		Words: shell.TwoWords{Proposed: words.RouteProposed, Done: words.RouteSet, Undone: words.ProposalUndone, Confirm: words.Confirm, ConfirmBody: words.SetRouteBody, TakeBack: words.UndoIt, TakeBackBody: words.UndoBody, Change: words.Affects}}
+}
+
+// decide confirms a proposed route, or takes the proposal back.
 func (d Deps) decide(w http.ResponseWriter, r *http.Request) error {
-	id, act := r.PathValue("id"), r.PathValue("act")
-	u, _ := web.Who(r.Context())
-	var p proposal.Proposal
-	var x route.Route
-	err := d.Desk.Store.Read(r.Context(), func(q *db.Query) (err error) {
-		p, err = proposal.Of(q, route.Kind, id)
-		return err
-	})
-	if err == nil {
-		err = p.Read(&x)
+	return d.two().Decide(d.Desk, w, r, route.Kind, r.PathValue("id"), r.PathValue("act"))
+}
+
+// A routeChange is a route that is proposed.
+type routeChange struct {
+	route.Route
+	loads *switching.Host // which then uses it; nil while it is only tried
+}
+
+// Text is shell.Change's.
+func (c routeChange) Text(db.Reader) web.Text { return web.Same(routeText(c.Route)) }
+
+// Deed is shell.Change's: routes have an act for each state.
+func (c routeChange) Deed(to proposal.State) shell.Deed {
+	deed := shell.Deed{Act: shell.ActRoutePropose, Target: atRoutes, What: routeText(c.Route)}
+	switch to {
+	case proposal.Confirmed:
+		deed.Act, deed.Target = shell.ActRoute, atRoutes+"?prefix="+c.Prefix
+	case proposal.Undone:
+		deed.Act = shell.ActRouteUndo
 	}
-	switch {
-	case err != nil:
-		return fmt.Errorf("proposal of a route: %w", err)
-	case act == "undo":
-		return d.Desk.Change(w, r, atRoutes, words.ProposalUndone, shell.Deed{Act: shell.ActRouteUndo, Target: atRoutes, What: routeText(x)}, func(tx *db.Tx) error {
-			_, err := proposal.Undo(tx, route.Kind, id, u.Name)
-			return err
-		})
-	case act != "confirm":
-		return fmt.Errorf("act %q on a route: %w", act, web.ErrNoPage)
+	return deed
+}
+
+// Holds refuses hosts that no route has.
+func (c routeChange) Holds(q db.Reader, _ time.Time) error {
+	known, err := route.List(q, "", 1<<20)
+	for _, host := range c.Hosts() {
+		if err == nil && host != "" && !slices.ContainsFunc(known, func(k route.Route) bool { return k.Host == host }) {
+			err = fmt.Errorf("no route has a host %.32q: %w", host, shell.ErrForm)
+		}
 	}
-	return d.Desk.Change(w, r, atRoutes+"?prefix="+x.Prefix, words.RouteSet, shell.Deed{Act: shell.ActRoute, Target: atRoutes, What: routeText(x)}, func(tx *db.Tx) error {
-		tx.After(func() { _ = d.Switch.Reload(context.WithoutCancel(r.Context())) }) // it reads the table again at its start anyway
-		_, err := route.Confirm(tx, id, u.Name)
-		return err
-	})
+	return err
+}
+
+// Make is shell.Change's: the switch then uses the route at once.
+func (c routeChange) Make(tx *db.Tx, _ proposal.Proposal) error {
+	tx.After(func() { _ = c.loads.Reload(context.Background()) }) // it reads the table again at its start anyway
+	return route.Set(tx, c.Route)
 }
 
 // wait shows the proposals that another person has to confirm, and what who looks
 // may do about them.
-func (v *routesView) wait(ctx context.Context, list []proposal.Proposal) error {
+func (v *routesView) wait(ctx context.Context, two shell.Two, list []proposal.Proposal) error {
 	v.waiting = web.Table{ID: "proposals", NoCSV: true, Head: []web.Column{{Name: words.Prefix}, {Name: words.Length, Num: true}, {Name: words.Host}, {Name: words.OtherWays}, {Name: words.Class}, {Name: words.StandIn, Num: true}, {Name: words.Proposer}, {Name: words.Reason}, {Name: words.At, Num: true}}}
-	u, _ := web.Who(ctx)
 	for _, p := range list {
 		var x route.Route
 		if err := p.Read(&x); err != nil {
@@ -240,11 +241,7 @@ func (v *routesView) wait(ctx context.Context, list []proposal.Proposal) error {
 		if len(v.acts) >= 2*mostActs {
 			continue
 		}
-		at := atRoutes + "/proposals/" + p.ID
-		if p.By != u.Name {
-			v.acts = append(v.acts, shell.Question{ID: "ask-confirm-" + p.ID, Action: at + "/confirm", Open: words.Confirm.F(x.Prefix), Body: words.SetRouteBody, Icon: "check", Receiver: routeText(x), About: words.Affects})
-		}
-		v.acts = append(v.acts, shell.Question{ID: "ask-undo-" + p.ID, Action: at + "/undo", Open: words.UndoIt.F(x.Prefix), Body: words.UndoBody, Icon: "x", Receiver: routeText(x), About: words.Affects})
+		v.acts = append(v.acts, two.Ask(ctx, p, routeText(x), x.Prefix)...)
 	}
 	return nil
 }

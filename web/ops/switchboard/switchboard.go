@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"koala/calendar"
@@ -203,7 +204,7 @@ func shortAt(t time.Time) string { return t.In(calendar.Beijing).Format("01-02 1
 // txnTable lists transactions with their shops.
 func txnTable(ctx context.Context, q db.Reader, list []switching.Txn) (web.Table, error) {
 	t := web.Table{ID: "transactions", Empty: words.NoTransactions, Head: []web.Column{{Name: words.At}, {Name: words.Kind}, {Name: words.State}, {Name: words.Card}, {Name: words.Host},
-		{Name: words.Shop}, {Name: words.Terminal}, {Name: words.Code}, {Name: words.Amount, Num: true}}}
+		{Name: words.Shop}, {Name: words.Terminal}, {Name: words.Amount, Num: true}}}
 	names := map[string]web.Text{}
 	for _, x := range list {
 		name, known := names[x.Shop]
@@ -218,10 +219,20 @@ func txnTable(ctx context.Context, q db.Reader, list []switching.Txn) (web.Table
 		if masked == "" {
 			masked = "–"
 		}
-		t.Rows = append(t.Rows, web.Row{Href: atSwitch + "/transactions/" + x.RRN, Drawer: true, Cells: []web.Cell{{Text: shortAt(x.At), CSV: web.Moment(x.At), Show: shell.Tight(shortAt(x.At))}, shell.Short(till.Kind(x.Kind).In(ctx)),
-			till.State(ctx, x.State), web.Mono(masked), shell.Short(hostName(x.Host).In(ctx)), shell.Short(name.In(ctx)), web.Mono(x.TID), web.Mono(x.Code), web.Money(till.Signed(x))}})
+		t.Rows = append(t.Rows, web.Row{Href: atSwitch + "/transactions/" + x.RRN, Drawer: true, Cells: []web.Cell{{Text: shortAt(x.At), CSV: web.Moment(x.At), Show: shell.Tight(shortAt(x.At))}, web.Plain(till.Kind(x.Kind).In(ctx)),
+			answered(ctx, x), web.Mono(masked), web.Plain(hostName(x.Host).In(ctx)), shell.Written(name.In(ctx)), web.Mono(x.TID), web.Money(till.Signed(x))}})
 	}
 	return t, nil
+}
+
+// answered is the state of a transaction, with the answer code (field 39) where
+// the issuer said anything but yes.
+func answered(ctx context.Context, t switching.Txn) web.Cell {
+	c := till.State(ctx, t.State)
+	if t.Code == "" || approved(t.Code) {
+		return c
+	}
+	return web.Cell{Text: c.Text, CSV: c.Text + " " + t.Code, Show: withCode(c, t.Code)}
 }
 
 var states = []switching.State{switching.Sent, switching.Approved, switching.Cleared, switching.Declined, switching.Unknown, switching.Reversed, switching.Voided, switching.Completed, switching.Expired, switching.Noted}
@@ -275,6 +286,7 @@ type txnView struct {
 func (d Deps) transaction(w http.ResponseWriter, r *http.Request) error {
 	ctx := r.Context()
 	var t switching.Txn
+	var shop web.Text
 	var v txnView
 	err := d.Desk.Store.Read(ctx, func(q *db.Query) (err error) {
 		if t, err = switching.Transaction(q, r.PathValue("rrn")); err != nil {
@@ -288,6 +300,7 @@ func (d Deps) transaction(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		all = slices.DeleteFunc(all, func(x switching.Txn) bool { return x.RRN == t.RRN })
+		shop = shell.ShopName(q, t.Shop)
 		v.others, err = txnTable(ctx, q, all)
 		return err
 	})
@@ -295,7 +308,7 @@ func (d Deps) transaction(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("page of a transaction: %w", err)
 	}
 	v.others.ID, v.others.NoCSV = "others", true
-	v.facts = append(till.Facts(ctx, t), web.Fact{Name: words.Shop, Value: t.Shop, Href: "/ops/merchants/shops/" + t.Shop}, web.Fact{Name: words.Route, Value: hostName(t.Host).In(ctx), Href: atHosts})
+	v.facts = append(till.Facts(ctx, t), web.Fact{Name: words.Shop, Value: shop.In(ctx), Href: "/ops/merchants/shops/" + t.Shop}, web.Fact{Name: words.Route, Value: hostName(t.Host).In(ctx), Href: atHosts})
 	if t.StandIn {
 		v.facts = append(v.facts, web.Fact{Name: words.StandIn, Show: web.Chip(web.Warn, words.StoodIn)})
 	}
@@ -310,13 +323,20 @@ func (d Deps) transaction(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	title := till.Kind(t.Kind)
-	return d.Desk.Show(w, r, web.Page{Title: web.Text{ZH: title.ZH + " " + t.RRN, EN: title.EN + " " + t.RRN}, Back: atSwitch, Here: atSwitch}, txnPage(v, dialogue))
+	return d.Desk.Show(w, r, web.Page{Title: numbered(till.Kind(t.Kind), t.RRN), Back: atSwitch, Here: atSwitch}, txnPage(v, dialogue))
+}
+
+// numbered is the heading of a transaction: its kind and its reference.
+func numbered(kind web.Text, rrn string) web.Text {
+	return web.Text{ZH: kind.ZH + " " + rrn, EN: strings.ToUpper(kind.EN[:1]) + kind.EN[1:] + " " + rrn}
 }
 
 // postings are the entries that a transaction made in the books.
 func (d Deps) postings(ctx context.Context, t switching.Txn) (web.Table, error) {
 	out := web.Table{ID: "postings", NoCSV: true, Empty: words.NoPostings, Head: []web.Column{{Name: words.Entry}, {Name: words.Account}, {Name: words.Amount, Num: true}, {Name: words.At, Num: true}}}
+	if t.State == switching.Approved {
+		out.Empty = words.NotBookedYet
+	}
 	for _, ref := range t.Postings() {
 		rec, err := d.Book.Entry(ctx, ref)
 		if errors.Is(err, ledger.ErrNoEntry) || err != nil && fail.Of(err).Kind == fail.NotFound {
