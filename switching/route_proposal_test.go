@@ -18,7 +18,7 @@ func TestRouteProposal(t *testing.T) {
 	unit := func(f func(tx *db.Tx) error) error { return h.store.Write(ctx, f) }
 	propose := func() error {
 		return unit(func(tx *db.Tx) (err error) {
-			made, err := route.Propose(tx, want, "lin", "a new range")
+			made, err := proposal.Make(tx, want.About(), want, "lin", "a new range")
 			if err == nil {
 				p = made
 			}
@@ -26,7 +26,17 @@ func TestRouteProposal(t *testing.T) {
 		})
 	}
 	confirm := func(by string) error {
-		return unit(func(tx *db.Tx) error { _, err := route.Confirm(tx, p.ID, by); return err })
+		return unit(func(tx *db.Tx) error {
+			p, err := proposal.Confirm(tx, route.Kind, p.ID, by)
+			var r route.Route
+			if err == nil {
+				err = p.Read(&r)
+			}
+			if err == nil {
+				err = route.Set(tx, r)
+			}
+			return err
+		})
 	}
 	there := func() (yes bool) {
 		h.read(func(q *db.Query) error {
@@ -65,7 +75,7 @@ func TestRouteProposal(t *testing.T) {
 		t.Errorf("none: %v", err)
 	}
 	want.Prefix = "x"
-	if err := propose(); !errors.Is(err, route.ErrRoute) {
+	if err := unit(func(tx *db.Tx) error { return route.Set(tx, want) }); !errors.Is(err, route.ErrRoute) {
 		t.Errorf("no route: %v", err)
 	}
 }

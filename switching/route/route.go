@@ -11,7 +11,6 @@ import (
 
 	"koala/internal/db"
 	"koala/internal/fail"
-	"koala/internal/proposal"
 	"koala/issuing/bin"
 )
 
@@ -157,26 +156,9 @@ func classOf(b bin.Range) string {
 	return "debit"
 }
 
-// Kind is the kind of proposals about routes.
+// Kind is the kind of proposals about routes: another person has to confirm one
+// before a switch goes by it.
 const Kind = "route"
 
-// Propose keeps a route that another person has to confirm before a switch goes
-// by it.
-func Propose(tx *db.Tx, r Route, by, why string) (proposal.Proposal, error) {
-	if err := r.check(); err != nil {
-		return proposal.Proposal{}, err
-	}
-	return proposal.Make(tx, fmt.Sprintf("%s:%s/%d", Kind, r.Prefix, r.Length), r, by, why)
-}
-
-// Confirm makes a proposed route.
-func Confirm(tx *db.Tx, id, by string) (r Route, err error) {
-	p, err := proposal.Confirm(tx, Kind, id, by)
-	if err == nil {
-		err = p.Read(&r)
-	}
-	if err == nil {
-		err = Set(tx, r)
-	}
-	return r, err
-}
+// About is what a proposal of a route is about.
+func (r Route) About() string { return fmt.Sprintf("%s:%s/%d", Kind, r.Prefix, r.Length) }
