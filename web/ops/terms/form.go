@@ -140,7 +140,7 @@ func (d Deps) proposeTerms(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return shell.Sorry(w, r, back, err)
 	}
-	return d.propose(w, r, back, termsKind, termsChange{Terms: a, Base: r.PostFormValue("base")})
+	return two.Propose(d.Desk, w, r, back, termsKind+":"+payee, termsChange{Terms: a, Base: r.PostFormValue("base")})
 }
 
 // filled is a form as a part of an address, without what is not of it.

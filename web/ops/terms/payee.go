@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"time"
 
 	"koala/calendar"
 	"koala/internal/db"
@@ -57,7 +58,7 @@ func (d Deps) payee(w http.ResponseWriter, r *http.Request) error {
 		if err := v.dated(ctx, q, d.today()); err != nil {
 			return err
 		}
-		if err := v.waits(ctx, q, d.today()); err != nil {
+		if err := v.waits(ctx, q, now); err != nil {
 			return err
 		}
 		if err := v.wishes(q, name.In(ctx)); err != nil {
@@ -127,8 +128,7 @@ func stage(ctx context.Context, days []calendar.Date, i int, today calendar.Date
 }
 
 // waits shows what is proposed about the payee, and what who looks may do.
-func (v *payeeView) waits(ctx context.Context, q db.Reader, today calendar.Date) error {
-	u, _ := web.Who(ctx)
+func (v *payeeView) waits(ctx context.Context, q db.Reader, now time.Time) error {
 	for _, kind := range kinds {
 		list, err := proposal.About(q, kind+":"+v.payee, 1)
 		if err != nil {
@@ -138,38 +138,21 @@ func (v *payeeView) waits(ctx context.Context, q db.Reader, today calendar.Date)
 			continue
 		}
 		p := list[0]
-		c, err := changeOf(kind, p)
+		c, err := changeOf(p)
 		if err != nil {
 			return err
 		}
-		x := pendingView{p: p, text: c.text()}
-		if x.changes, err = changesOf(ctx, q, c); err != nil {
+		x := pendingView{p: p, text: c.Text(q)}
+		x.acts = two.Ask(ctx, p, x.text.In(ctx), "")
+		if x.changes, err = c.changes(ctx, q); err != nil {
 			return err
 		}
-		if err := holds(q, c, today); err != nil {
-			x.why = failureText(err)
+		if err := c.Holds(q, now); err != nil {
+			x.why, x.acts = failureText(err), x.acts[len(x.acts)-1:] // it can only be taken back
 		}
-		to := here + "/proposals/" + kind + "/" + p.ID
-		if p.By != u.Name && x.why.Empty() {
-			x.acts = append(x.acts, shell.Question{ID: "ask-confirm-" + kind, Action: to + "/confirm", Open: words.Confirm, Body: words.ConfirmBody, Icon: "check", Receiver: x.text.In(ctx), About: words.Change})
-		}
-		x.acts = append(x.acts, shell.Question{ID: "ask-undo-" + kind, Action: to + "/undo", Open: words.TakeBack, Body: words.TakeBackBody, Icon: "x", Receiver: x.text.In(ctx), About: words.Change})
 		v.pending = append(v.pending, x)
 	}
 	return nil
-}
-
-// changesOf compares what a change says with what is in force the day it begins.
-func changesOf(ctx context.Context, q db.Reader, c change) (web.Table, error) {
-	switch x := c.(type) {
-	case termsChange:
-		old, err := settlement.TermsOf(q, x.payee(), x.begins())
-		return compared(ctx, agreedOf(old), x.Terms), err
-	case splitChange:
-		old, err := settlement.SplitOn(q, x.payee(), x.begins())
-		return x.compared(ctx, q, sharesOf(old)), err
-	}
-	return web.Table{}, nil
 }
 
 // wishes shows the shop's wish to be paid at once that waits for an answer.
@@ -189,7 +172,7 @@ func (v *payeeView) past(ctx context.Context, q db.Reader) error {
 			return err
 		}
 		for _, p := range list {
-			c, err := changeOf(kind, p)
+			c, err := changeOf(p)
 			if err != nil {
 				return err
 			}
@@ -197,7 +180,7 @@ func (v *payeeView) past(ctx context.Context, q db.Reader) error {
 			if p.State != proposal.Open {
 				decider, when = web.Plain(p.Decider), shell.At(p.Decided)
 			}
-			v.history.Rows = append(v.history.Rows, web.Row{Cells: []web.Cell{shell.At(p.At), web.Plain(c.text().In(ctx)), web.Plain(p.By), shell.Written(p.Why), web.Status(ctx, stateTones[p.State], shell.Both(p.State.Words)), decider, when}})
+			v.history.Rows = append(v.history.Rows, web.Row{Cells: []web.Cell{shell.At(p.At), web.Plain(c.Text(q).In(ctx)), web.Plain(p.By), shell.Written(p.Why), web.Status(ctx, stateTones[p.State], shell.Both(p.State.Words)), decider, when}})
 		}
 	}
 	return nil

@@ -6,9 +6,11 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"koala/calendar"
 	"koala/internal/db"
+	"koala/internal/proposal"
 	"koala/money"
 	"koala/settlement"
 	"koala/web"
@@ -81,16 +83,30 @@ type splitChange struct {
 	Base  string
 }
 
-func (c splitChange) payee() string         { return c.Payee }
-func (c splitChange) begins() calendar.Date { return c.Since }
-func (c splitChange) base() string          { return c.Base }
-func (c splitChange) apply(tx *db.Tx) error {
+func (c splitChange) payee() string { return c.Payee }
+
+// Deed is shell.Change's.
+func (c splitChange) Deed(proposal.State) shell.Deed { return deedOf(c) }
+
+// Holds is shell.Change's.
+func (c splitChange) Holds(q db.Reader, now time.Time) error {
+	return holds(q, c.Payee, c.Base, c.Since, now)
+}
+
+// Make is shell.Change's.
+func (c splitChange) Make(tx *db.Tx, _ proposal.Proposal) error {
 	return settlement.SetSplit(tx, c.Payee, c.Since, c.Split.split())
 }
 
-func (c splitChange) text() web.Text {
+// Text is shell.Change's.
+func (c splitChange) Text(db.Reader) web.Text {
 	t := c.Split.text(nil)
 	return web.Text{ZH: words.SplitFrom.To(web.ZH, c.Since.String(), t.ZH), EN: words.SplitFrom.To(web.EN, c.Since.String(), t.EN)}
+}
+
+func (c splitChange) changes(ctx context.Context, q db.Reader) (web.Table, error) {
+	old, err := settlement.SplitOn(q, c.Payee, c.Since)
+	return c.compared(ctx, q, sharesOf(old)), err
 }
 
 // compared shows who gets what of a sale of 100 yuan, before and from then on.
@@ -361,5 +377,5 @@ func (d Deps) proposeSplit(w http.ResponseWriter, r *http.Request) error {
 		return web.Redirect(w, r, back, web.Toast{Tone: web.Bad, Text: words.SomethingWrong.In(r.Context())})
 	}
 	c.Base = r.PostFormValue("base")
-	return d.propose(w, r, back, splitKind, c)
+	return two.Propose(d.Desk, w, r, back, splitKind+":"+payee, c)
 }

@@ -196,7 +196,7 @@ func (v *findView) work(ctx context.Context, q db.Reader) error {
 			return err
 		}
 		for _, p := range open {
-			row, err := proposalRow(ctx, q, kind, p)
+			row, err := proposalRow(ctx, q, p)
 			if err != nil {
 				return err
 			}
@@ -207,7 +207,7 @@ func (v *findView) work(ctx context.Context, q db.Reader) error {
 			return err
 		}
 		for _, p := range done {
-			row, err := proposalRow(ctx, q, kind, p)
+			row, err := proposalRow(ctx, q, p)
 			if err != nil {
 				return err
 			}
@@ -227,12 +227,12 @@ func (v *findView) work(ctx context.Context, q db.Reader) error {
 	return err
 }
 
-func proposalRow(ctx context.Context, q db.Reader, kind string, p proposal.Proposal) (web.Row, error) {
-	c, err := changeOf(kind, p)
+func proposalRow(ctx context.Context, q db.Reader, p proposal.Proposal) (web.Row, error) {
+	c, err := changeOf(p)
 	if err != nil {
 		return web.Row{}, err
 	}
-	return web.Row{Href: at(c.payee()), Cells: []web.Cell{shell.Short(nameOf(q, c.payee()).In(ctx)), web.Plain(c.text().In(ctx)), web.Plain(p.By), shell.Written(p.Why), shell.At(p.At)}}, nil
+	return web.Row{Href: at(c.payee()), Cells: []web.Cell{shell.Short(nameOf(q, c.payee()).In(ctx)), web.Plain(c.Text(q).In(ctx)), web.Plain(p.By), shell.Written(p.Why), shell.At(p.At)}}, nil
 }
 
 var stateTones = map[proposal.State]web.Tone{proposal.Open: web.Warn, proposal.Confirmed: web.Good, proposal.Undone: web.Neutral}

@@ -88,7 +88,7 @@ func TestTermsByTwo(t *testing.T) {
 	}
 	wang.page("/ops/terms/wok", "to come", "confirmed", "zhao")
 	wang.page("/ops/terms", "Decided lately", "zhao")
-	wang.page("/ops/audit", "proposed: wok", "confirm: wok")
+	wang.page("/ops/audit", "proposed: wok", "confirmed: wok")
 	if code, to := wang.post("/ops/terms/wok", form(tomorrow)); code != 303 || !strings.HasPrefix(to, "/ops/terms/wok/new?") {
 		t.Errorf("what changes nothing: %d, to %s", code, to)
 	}
