@@ -128,8 +128,8 @@ func TestInstall(t *testing.T) {
 		has, lack []string
 		uses      []hsm.TerminalUse
 	}{
-		{shopTill, []string{"packs", "ca", "mid", "names"}, nil, []hsm.TerminalUse{hsm.TerminalMaster}},
-		{shopDesk, []string{"packs", "merchant"}, []string{"ca"}, []hsm.TerminalUse{hsm.CouponMerchant}},
+		{shopTill, []string{"form", "packs", "signed", "ca", "mid", "names"}, nil, []hsm.TerminalUse{hsm.TerminalMaster}},
+		{shopDesk, []string{"form", "packs", "merchant"}, []string{"ca", "signed"}, []hsm.TerminalUse{hsm.CouponMerchant}},
 		{yardTill, []string{"packs"}, []string{"ca", "merchant"}, []hsm.TerminalUse{hsm.TillCards, hsm.TillSales}},
 		{yardDoor, []string{"packs", "site"}, []string{"ca", "merchant"}, []hsm.TerminalUse{hsm.DoorReader, hsm.DoorHost}},
 	} {
