@@ -42,7 +42,7 @@ const (
 // Kind is that of proposals about packs; there is one open at a time.
 const (
 	Kind  = "pack"
-	about = Kind + ":terminals"
+	About = Kind + ":terminals"
 )
 
 // A Change is what is proposed.
@@ -266,44 +266,48 @@ func (c Change) back(q db.Reader, last Pack) (Change, error) {
 
 // Propose has one person propose a change, which has to be the Plan of now.
 func Propose(tx *db.Tx, c Change, by, why string) (proposal.Proposal, error) {
-	return proposal.Make(tx, about, c, by, why)
+	return proposal.Make(tx, About, c, by, why)
 }
 
 // Confirm has another person confirm a change, which is made in the same unit.
-// signed is the pack of a change that makes one, signed before: a unit of work
-// cannot wait for an HSM. A change that was planned when the packs stood
-// otherwise is ErrState.
 func Confirm(tx *db.Tx, id, by string, signed []byte) (Change, error) {
 	var c Change
 	p, err := proposal.Confirm(tx, Kind, id, by)
 	if err == nil {
 		err = p.Read(&c)
 	}
-	if err != nil {
-		return c, err
+	if err == nil {
+		err = c.Make(tx, p.By, by, signed)
 	}
+	return c, err
+}
+
+// Make makes a change that by has proposed and other confirmed. signed is the
+// pack of a change that makes one, signed before: a unit of work cannot wait for
+// an HSM. A change that was planned when the packs stood otherwise is ErrState.
+func (c Change) Make(tx *db.Tx, by, other string, signed []byte) error {
 	last, err := newest(tx)
 	if err != nil {
-		return c, err
+		return err
 	}
 	n := len(signed) - ed25519.SignatureSize
 	if c.Content != nil {
 		if n < 0 || !bytes.Equal(signed[:n], c.Content) || last.Number+1 != c.Number || c.Act == Bring && last.OnItsWay() {
-			return c, fmt.Errorf("pack %d: %w", c.Number, ErrState)
+			return fmt.Errorf("pack %d: %w", c.Number, ErrState)
 		}
 		if c.Act == Back {
 			if err := move(tx, last.Number, last.Ring, true, ""); err != nil {
-				return c, err
+				return err
 			}
 			c.Ring = last.Ring // it may have gone on since
 		}
-		return c, Pack{Number: c.Number, Signed: signed, Of: c.Of, Ring: c.Ring, By: p.By, Other: by}.keep(tx)
+		return Pack{Number: c.Number, Signed: signed, Of: c.Of, Ring: c.Ring, By: by, Other: other}.keep(tx)
 	}
 	again, err := Plan(tx, c.Act, nil)
 	if err != nil || again.Number != c.Number || again.Ring != c.Ring {
-		return c, errors.Join(err, fmt.Errorf("%s of pack %d: %w", c.Act, c.Number, ErrState))
+		return errors.Join(err, fmt.Errorf("%s of pack %d: %w", c.Act, c.Number, ErrState))
 	}
-	return c, move(tx, c.Number, c.Ring, c.Act == Stop, "")
+	return move(tx, c.Number, c.Ring, c.Act == Stop, "")
 }
 
 // move sets how far a pack has come.

@@ -3,9 +3,11 @@ package estate
 import (
 	"cmp"
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -75,7 +77,7 @@ func (d Deps) stages(w http.ResponseWriter, r *http.Request) error {
 		}
 		waits, err := proposal.Waiting(q, rollout.Kind, 1)
 		if err == nil {
-			err = v.wait(ctx, q, waits)
+			err = v.wait(ctx, q, d.two(), waits)
 		}
 		if err != nil {
 			return err
@@ -270,7 +272,7 @@ func settingsOf(r *http.Request) (s rollout.Settings, err error) {
 // propose has another person confirm what is to become of packs.
 func (d Deps) propose(w http.ResponseWriter, r *http.Request) error {
 	act := rollout.Act(r.PathValue("act"))
-	why, err := shell.Why(r)
+	_, err := shell.Why(r)
 	var content *pack.Pack
 	if err == nil && act == rollout.Bring {
 		var s rollout.Settings
@@ -290,11 +292,8 @@ func (d Deps) propose(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return shell.Sorry(w, r, atStages, err)
 	}
-	u, _ := web.Who(r.Context())
-	return d.Desk.Change(w, r, atStages, words.Proposed, shell.Deed{Act: shell.ActStageEstate, Target: atStages, What: say(words.ProposedAct, changeWords(c)).EN}, func(tx *db.Tx) error {
-		_, err := rollout.Propose(tx, c, u.Name, why)
-		return err
-	})
+	unsigned := append(slices.Clone(c.Content), make([]byte, ed25519.SignatureSize)...) // it is only tried
+	return d.two().Propose(d.Desk, w, r, atStages, rollout.About, packChange{Change: c, packs: d.Switch.Packs(), signed: unsigned})
 }
 
 // say puts one text behind another.
@@ -314,50 +313,54 @@ func changeWords(c rollout.Change) web.Text {
 	return words.WillGoBack.F(c.Number, c.Of)
 }
 
+// two is how two people change what becomes of packs.
+func (d Deps) two() shell.Two {
+	return shell.Two{Path: atStages + "/proposals/%[2]s",
+		Kinds: map[string]func() shell.Change{rollout.Kind: func() shell.Change { return &packChange{packs: d.Switch.Packs()} }},
+		Words: shell.TwoWords{Proposed: words.Proposed, Done: words.IsMade, Undone: words.TakenBack, Confirm: words.Confirm, ConfirmBody: words.ConfirmBody, TakeBack: words.UndoIt, TakeBackBody: words.UndoBody, Change: words.What}}
+}
+
 // decidePack confirms a change, which is made at once, or takes it back.
 func (d Deps) decidePack(w http.ResponseWriter, r *http.Request) error {
-	id, act := r.PathValue("id"), r.PathValue("act")
-	u, _ := web.Who(r.Context())
-	var p proposal.Proposal
-	var c rollout.Change
-	err := d.Desk.Store.Read(r.Context(), func(q *db.Query) (err error) {
-		p, err = proposal.Of(q, rollout.Kind, id)
-		return err
-	})
-	if err == nil {
-		err = p.Read(&c)
+	return d.two().Decide(d.Desk, w, r, rollout.Kind, r.PathValue("id"), r.PathValue("act"))
+}
+
+// A packChange is a change of packs that is proposed.
+type packChange struct {
+	rollout.Change
+	packs  *rollout.Shelf
+	signed []byte // its pack, see Prepare
+}
+
+// Text is shell.Change's.
+func (c packChange) Text(db.Reader) web.Text { return changeWords(c.Change) }
+
+// Deed is shell.Change's.
+func (c packChange) Deed(proposal.State) shell.Deed {
+	return shell.Deed{Act: shell.ActParameters, Target: atStages, What: changeWords(c.Change).EN}
+}
+
+// Prepare is shell.Prepared's: it signs the pack. A cut behind the signature
+// leaves one that nobody has: the proposal is still open, and signs the same
+// bytes again (Ed25519 is deterministic).
+func (c *packChange) Prepare(ctx context.Context) (err error) {
+	if c.signed, err = c.packs.Sign(ctx, c.Change); err != nil {
+		err = fmt.Errorf("signing pack %d: %w", c.Number, err)
 	}
-	deed := shell.Deed{Act: shell.ActStageEstate, Target: atStages, What: changeWords(c).EN}
-	switch {
-	case err != nil:
-		return fmt.Errorf("proposal about packs: %w", err)
-	case act == "undo":
-		deed.What = say(words.TookBack, changeWords(c)).EN
-		return d.Desk.Change(w, r, atStages, words.TakenBack, deed, func(tx *db.Tx) error {
-			_, err := proposal.Undo(tx, rollout.Kind, id, u.Name)
-			return err
-		})
-	case act != "confirm":
-		return fmt.Errorf("act %q on a pack: %w", act, web.ErrNoPage)
-	case p.By == u.Name: // nothing is signed that its own proposer confirms
-		return shell.Sorry(w, r, atStages, proposal.ErrSelf)
-	}
-	// A cut behind the signature leaves one that nobody has: the proposal is still
-	// open, and signs the same bytes again (Ed25519 is deterministic).
-	signed, err := d.Switch.Packs().Sign(r.Context(), c)
-	if err != nil {
-		return fmt.Errorf("signing pack %d: %w", c.Number, err)
-	}
-	return d.Desk.Change(w, r, atStages, words.IsMade, deed, func(tx *db.Tx) error {
-		tx.After(d.Switch.Packs().Reload)
-		_, err := rollout.Confirm(tx, id, u.Name, signed)
-		return err
-	})
+	return err
+}
+
+// Holds is shell.Change's: Make says all there is to say against it.
+func (c packChange) Holds(db.Reader, time.Time) error { return nil }
+
+// Make is shell.Change's: terminals then get what it says.
+func (c packChange) Make(tx *db.Tx, p proposal.Proposal) error {
+	tx.After(c.packs.Reload)
+	return c.Change.Make(tx, p.By, p.Decider, c.signed)
 }
 
 // wait shows a proposal with what it would change, and what who looks may do.
-func (v *stagesView) wait(ctx context.Context, q db.Reader, list []proposal.Proposal) error {
-	u, _ := web.Who(ctx)
+func (v *stagesView) wait(ctx context.Context, q db.Reader, two shell.Two, list []proposal.Proposal) error {
 	for _, p := range list {
 		var c rollout.Change
 		if err := p.Read(&c); err != nil {
@@ -376,11 +379,7 @@ func (v *stagesView) wait(ctx context.Context, q db.Reader, list []proposal.Prop
 			}
 			x.diff = diffTable(ctx, diff(old, next))
 		}
-		at, receiver := atStages+"/proposals/"+p.ID, x.what.In(ctx)
-		if p.By != u.Name {
-			x.acts = append(x.acts, shell.Question{ID: "ask-confirm-" + p.ID, Action: at + "/confirm", Open: words.Confirm, Body: words.ConfirmBody, Icon: "check", Receiver: receiver, About: words.What})
-		}
-		x.acts = append(x.acts, shell.Question{ID: "ask-undo-" + p.ID, Action: at + "/undo", Open: words.UndoIt, Body: words.UndoBody, Icon: "x", Receiver: receiver, About: words.What})
+		x.acts = two.Ask(ctx, p, x.what.In(ctx), "")
 		v.waiting = append(v.waiting, x)
 	}
 	return nil
