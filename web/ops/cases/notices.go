@@ -69,7 +69,7 @@ func (d Deps) enter(w http.ResponseWriter, r *http.Request) error {
 		return shell.Sorry(w, r, here, dispute.ErrNotice)
 	}
 	n := dispute.Notice{Ref: strings.TrimSpace(r.PostFormValue("ref")), Said: dispute.Said(r.PostFormValue("said")), RRN: strings.TrimSpace(r.PostFormValue("rrn")), Amount: amount, Reason: r.PostFormValue("reason"), Why: why}
-	deed := shell.Deed{Act: shell.ActDispute, Target: here, What: n.Ref + ": " + string(n.Said) + "?"}
+	deed := shell.Deed{Act: shell.ActNotice, Target: here, What: n.Ref + ": " + string(n.Said) + "?"}
 	return d.Desk.Change(w, r, here, words.Entered, deed, func(tx *db.Tx) error {
 		n.At = tx.Now()
 		if _, err := d.Find.One(tx, n.RRN); err != nil {
@@ -83,7 +83,7 @@ func (d Deps) enter(w http.ResponseWriter, r *http.Request) error {
 func (d Deps) confirm(w http.ResponseWriter, r *http.Request) error {
 	u, _ := web.Who(r.Context())
 	ref, step := r.PostFormValue("ref"), dispute.Said(r.PostFormValue("said"))
-	return d.Desk.Change(w, r, here, words.Done, shell.Deed{Act: shell.ActDispute, Target: here, What: ref + ": " + string(step)}, func(tx *db.Tx) error {
+	return d.Desk.Change(w, r, here, words.Done, shell.Deed{Act: shell.ActNotice, Target: here, What: ref + ": " + string(step)}, func(tx *db.Tx) error {
 		_, err := dispute.Confirm(tx, ref, step, r.PostFormValue("mark"), u.Name, d.Find.One)
 		return err
 	})
@@ -92,7 +92,7 @@ func (d Deps) confirm(w http.ResponseWriter, r *http.Request) error {
 // drop gives up what was entered.
 func (d Deps) drop(w http.ResponseWriter, r *http.Request) error {
 	ref, step := r.PostFormValue("ref"), dispute.Said(r.PostFormValue("said"))
-	return d.Desk.Change(w, r, here, words.Dropped, shell.Deed{Act: shell.ActDispute, Target: here, What: ref + ": " + string(step) + " ×"}, func(tx *db.Tx) error {
+	return d.Desk.Change(w, r, here, words.Dropped, shell.Deed{Act: shell.ActNotice, Target: here, What: ref + ": " + string(step) + " ×"}, func(tx *db.Tx) error {
 		return dispute.Drop(tx, ref, step)
 	})
 }
