@@ -47,6 +47,15 @@ func Routes(m *web.Mux, d Deps) {
 	m.Handle("POST "+here+"/{id}/{act}", d.act)
 }
 
+// tabs are the lists of this subject.
+func tabs(at string) []shell.Tab {
+	out := []shell.Tab{{Href: here, Name: words.Cases}, {Href: here + "/records", Name: words.Records}, {Href: atRules, Name: words.Rules}}
+	for i := range out {
+		out[i].Here = out[i].Href == at
+	}
+	return out
+}
+
 var stateTones = map[dispute.State]web.Tone{dispute.Requested: web.Warn, dispute.Charged: web.Bad, dispute.Again: web.Bad, dispute.Missed: web.Bad, dispute.Answered: web.Info, dispute.Presented: web.Info, dispute.Arbitration: web.Info,
 	dispute.Won: web.Good, dispute.Lost: web.Neutral, dispute.Accepted: web.Neutral, dispute.Withdrawn: web.Good, dispute.Resting: web.Good}
 
@@ -235,9 +244,13 @@ func (d Deps) kase(w http.ResponseWriter, r *http.Request) error {
 	return d.Desk.Show(w, r, web.Page{Title: words.CaseNo.F(c.Ref), Lead: reasonText(c.Reason), Back: here, Here: here}, casePage(v))
 }
 
-// happened is one step of a case; a word of the shop's changes no state.
+// happened is one step of a case with its day, for cases last for weeks; a
+// word of the shop's changes no state.
 func happened(ctx context.Context, e dispute.Event) web.Happening {
-	h := web.Happening{At: e.At, Who: e.Who, What: shell.Both(e.Is.Words), Detail: shell.Both(e.Reason).In(ctx), Icon: "user", Tone: stateTones[e.Is]}
+	h := web.Happening{At: e.At, Who: e.Who, What: shell.Both(e.Is.Words), Detail: web.Day(ctx, e.At), Icon: "user", Tone: stateTones[e.Is]}
+	if why := shell.Both(e.Reason).In(ctx); why != "" {
+		h.Detail += " · " + why
+	}
 	switch e.Who {
 	case dispute.System:
 		h.Who, h.Icon = words.TheSystem.In(ctx), "cpu"

@@ -156,7 +156,7 @@ func (d Deps) records(w http.ResponseWriter, r *http.Request) error {
 	if web.WantsCSV(r) {
 		return web.WriteCSV(w, r, v.list)
 	}
-	return d.Desk.Show(w, r, web.Page{Title: words.Records, Lead: words.RecordsLead, Back: here, Here: here}, recordsPage(v))
+	return d.Desk.Show(w, r, web.Page{Title: words.Records, Lead: words.RecordsLead, Here: here}, recordsPage(v))
 }
 
 // stepText is what a record says.
@@ -210,7 +210,7 @@ func (d Deps) record(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return shell.Sorry(w, r, back, err)
 	}
-	deed := shell.Deed{Act: shell.ActDispute, Target: back, What: key + ": " + act}
+	deed := shell.Deed{Act: shell.ActRecord, Target: back, What: key + ": " + act}
 	switch act {
 	case "complete":
 		rrn := strings.ToUpper(strings.TrimSpace(r.PostFormValue("rrn")))

@@ -92,7 +92,7 @@ func (d Deps) rules(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("rules of disputes: %w", err)
 	}
 	for _, x := range dispute.Reasons {
-		v.reasons.Rows = append(v.reasons.Rows, web.Row{Cells: []web.Cell{web.Plain(reasonText(x.Code).In(ctx)), web.Plain(x.Source)}})
+		v.reasons.Rows = append(v.reasons.Rows, web.Row{Cells: []web.Cell{web.Plain(reasonText(x.Code).In(ctx)), web.Plain(sourceText(x.Source).In(ctx))}})
 	}
 	if web.WantsCSV(r) {
 		return web.WriteCSV(w, r, v.rules)
@@ -100,7 +100,7 @@ func (d Deps) rules(w http.ResponseWriter, r *http.Request) error {
 	tomorrow := calendar.Of(now, calendar.Beijing).AddDays(1).String()
 	v.acts = append([]shell.Question{{ID: "ask-rule", Action: atRules, Open: words.ChangeRule, Body: words.ChangeRuleBody, Icon: "plus", Fields: []web.Field{{Name: "rule", Label: words.Rule, Type: "select", Options: ruleOptions(), Value: string(try.Rule)},
 		{Name: "value", Label: words.Value, Hint: words.ValueHint, Mode: "decimal", Required: true, Value: r.FormValue("value"), Max: 14}, {Name: "from", Label: words.From, Type: "date", Required: true, Value: tomorrow}, {Name: "source", Label: words.Source, Hint: words.SourceHint, Required: true, Max: 120}}}}, v.acts...)
-	return d.Desk.Show(w, r, web.Page{Title: words.Rules, Lead: words.RulesLead, Back: here, Here: here}, rulesPage(v))
+	return d.Desk.Show(w, r, web.Page{Title: words.Rules, Lead: words.RulesLead, Here: here}, rulesPage(v))
 }
 
 // add shows the values of a rule, and which of them is in force.
@@ -118,8 +118,26 @@ func (v *rulesView) add(ctx context.Context, name dispute.Rule, all []dispute.Ru
 		if x.From.Unix() > 0 {
 			from = web.Day(ctx, x.From)
 		}
-		v.rules.Rows = append(v.rules.Rows, web.Row{Cells: []web.Cell{web.Plain(shell.Both(name.Words).In(ctx)), web.Status(ctx, tone, word), shell.Short(from), {Text: valueText(name, x.Value), CSV: fmt.Sprint(x.Value)}, shell.Written(x.Source)}})
+		v.rules.Rows = append(v.rules.Rows, web.Row{Cells: []web.Cell{web.Plain(shell.Both(name.Words).In(ctx)), web.Status(ctx, tone, word), shell.Short(from), {Text: valueText(name, x.Value), CSV: fmt.Sprint(x.Value)}, source(ctx, x.Source)}})
 	}
+}
+
+// source is where a value is from, in words; files keep what was written.
+func source(ctx context.Context, written string) web.Cell {
+	text := sourceText(written)
+	if text == web.Same(written) {
+		return shell.Written(written)
+	}
+	return web.Cell{Text: text.In(ctx), CSV: written}
+}
+
+// sourceText says the sources that the house itself gives; what staff wrote
+// stands as written.
+func sourceText(written string) web.Text {
+	if zh, known := sourcesZH[written]; known {
+		return web.Text{ZH: zh, EN: written}
+	}
+	return web.Same(written)
 }
 
 // show lists the open cases that a value would bind otherwise.
@@ -185,7 +203,7 @@ func (d Deps) proposeRule(w http.ResponseWriter, r *http.Request) error {
 	}
 	x.From = day.Start(calendar.Beijing).UTC()
 	u, _ := web.Who(r.Context())
-	deed := shell.Deed{Act: shell.ActDispute, Target: atRules, What: fmt.Sprintf("%s = %s, %s?", x.Rule, valueText(x.Rule, x.Value), day)}
+	deed := shell.Deed{Act: shell.ActDisputeRule, Target: atRules, What: fmt.Sprintf("%s = %s, %s?", x.Rule, valueText(x.Rule, x.Value), day)}
 	return d.Desk.Change(w, r, atRules, words.RuleProposed, deed, func(tx *db.Tx) error {
 		_, err := dispute.ProposeRule(tx, x, u.Name, why)
 		return err
@@ -196,7 +214,7 @@ func (d Deps) proposeRule(w http.ResponseWriter, r *http.Request) error {
 func (d Deps) decideRule(w http.ResponseWriter, r *http.Request) error {
 	id, act := r.PathValue("id"), r.PathValue("act")
 	u, _ := web.Who(r.Context())
-	deed := shell.Deed{Act: shell.ActDispute, Target: atRules, What: id + ": " + act}
+	deed := shell.Deed{Act: shell.ActDisputeRule, Target: atRules, What: id + ": " + act}
 	switch act {
 	case "confirm":
 		return d.Desk.Change(w, r, atRules, words.RuleSet, deed, func(tx *db.Tx) error { _, err := dispute.ConfirmRule(tx, id, u.Name); return err })

@@ -9,7 +9,7 @@ var words = struct {
 	Opened, Over, PackHash, Reason, ReasonWants, Receiver, Represent, RepresentBody, Said, Sale, Send, SendBody, Shop, ShopID, Show, State, TheArbiter, TheDesk,
 	TheHolder, TheIssuer, TheShop, TheSystem, Title, Turn,
 	ConfirmBody, ConfirmNo, DropBody, DropNo, Dropped, Enter, EnterBody, Entered, From, NoRules, NoneWaits, Reasons, Rule, Rules, RulesLead, Source, Step, Value, Waits,
-	Always, AsideBody, AsideNo, Card, ChangeRule, ChangeRuleBody, CompleteBody, CompleteNo, ConfirmStepBody, DownloadText, FindHint, HasCase, HasMoved, Host, InForce, Keeps, LeftOf, NewCase, NewCaseLead, NoRecords, NoSale, NoShift, OneMay, Past, Preview, PreviewHint, PreviewOf, Records, RecordsLead, RuleProposed, RuleSet, Shifts, Sold, SoldOn, SourceHint, StepProposed, StepStale, StepWaits, StepWaitsBy, StepsWait, StrayMany, Tail, Terminal, ToCome, TwoMust, UndoBody, UndoNo, Undone, ValueHint, WhyWaits, Would web.Text
+	Always, AsideBody, AsideNo, Card, ChangeRule, ChangeRuleBody, CompleteBody, CompleteNo, ConfirmStepBody, Cases, DownloadText, FindHint, FindSale, HasCase, HasMoved, Host, InForce, Keeps, LeftOf, NewCase, NewCaseLead, NoRecords, NoSale, NoShift, OneMay, Past, Preview, PreviewHint, PreviewOf, Records, RecordsLead, RuleProposed, RuleSet, Shifts, Sold, SoldOn, SourceHint, StepProposed, StepStale, StepWaits, StepWaitsBy, StepsWait, StrayMany, Tail, Terminal, ToCome, TwoMust, UndoBody, UndoNo, Undone, ValueHint, WhyWaits, Would web.Text
 }{
 	Accept:          web.Text{ZH: "认赔", EN: "Accept"},
 	AcceptBody:      web.Text{ZH: "款项归持卡人，案件了结。", EN: "The money is the cardholder’s, and the case ends."},
@@ -83,6 +83,8 @@ var words = struct {
 	NoneWaits:       web.Text{ZH: "没有待复核的通知。", EN: "Nothing waits."},
 	Reasons:         web.Text{ZH: "原因码", EN: "Reason codes"},
 	Rule:            web.Text{ZH: "规则", EN: "Rule"},
+	Cases:           web.Text{ZH: "案件", EN: "Cases"},
+	FindSale:        web.Text{ZH: "查找交易", EN: "Find the sale"},
 	Rules:           web.Text{ZH: "期限与原因码", EN: "Deadlines and reason codes"},
 	RulesLead:       web.Text{ZH: "每条规则自其生效日起适用；期限为自然日。", EN: "Each rule holds from its day on. Deadlines are calendar days."},
 	Source:          web.Text{ZH: "来源", EN: "Source"},
@@ -117,7 +119,7 @@ var words = struct {
 	Preview:         web.Text{ZH: "试算", EN: "Preview"},
 	PreviewHint:     web.Text{ZH: "看看哪些进行中的案件会有别的期限；它们保留原期限。", EN: "See which open cases would have another deadline. They keep their own."},
 	PreviewOf:       web.Text{ZH: "若数值为 %[1]s", EN: "If the value were %[1]s"},
-	Records:         web.Text{ZH: "清算文件中的记录", EN: "What clearing files say"},
+	Records:         web.Text{ZH: "清算文件记录", EN: "Clearing file records"},
 	RecordsLead:     web.Text{ZH: "调单、退单及其撤销：能对上的自动入案，对不上的由人补全。", EN: "Requests, chargebacks and their reversals: what fits goes to its case, the rest is completed by a person."},
 	RuleProposed:    web.Text{ZH: "已提议，等待另一人复核。", EN: "Proposed. It waits for another person."},
 	RuleSet:         web.Text{ZH: "已复核，自生效日起执行。", EN: "Confirmed. It holds from its day on."},
@@ -141,4 +143,16 @@ var words = struct {
 	ValueHint:       web.Text{ZH: "天数或次数；复核金额以元计。", EN: "Days or rounds; the amount in yuan."},
 	WhyWaits:        web.Text{ZH: "说明", EN: "Why"},
 	Would:           web.Text{ZH: "按新值", EN: "Under the new value"},
+}
+
+// sourcesZH are the sources that the house gives to its rules, in Chinese.
+var sourcesZH = map[string]string{
+	"public summary of the error-handling rules: within 120 days of the sale":   "差错处理规则公开摘要：交易后 120 天内",
+	"the same: the acquirer answers within 20 days":                             "同上：收单方 20 天内回复",
+	"house default: the rules are not public":                                   "本平台默认值：规则未公开",
+	"public summary: first and second chargeback":                               "公开摘要：一次与二次退单",
+	"the same: no second chargeback of a debit card":                            "同上：借记卡无二次退单",
+	"house default: 1,000.00":                                                   "本平台默认值：1,000.00 元",
+	"UnionPay codes outside America as docs.antom.com/ac/dispute/oc lists them": "银联境外原因码（美洲除外），见 docs.antom.com/ac/dispute/oc",
+	"house code: no public list has one":                                        "本平台代码：公开清单中没有",
 }
