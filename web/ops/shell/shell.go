@@ -4,7 +4,8 @@
 //
 // A subject's pages live in a package beside this one and are mounted by
 // package ops. A handler reads its reason with Why, changes the house and
-// calls Keep in the same unit of work, and ends with Done or Sorry.
+// calls Keep in the same unit of work, and ends with Done or Sorry. What two
+// persons change goes by Two.
 package shell
 
 import (
