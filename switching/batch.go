@@ -82,6 +82,8 @@ func totals(q db.Reader, tid string, batch int) (home, abroad sum, err error) {
 func (h *Host) settle(ctx context.Context, w *work) (string, error) {
 	said := w.in.Text(48)
 	switch {
+	case w.net != netSettle:
+		return "40", nil
 	case len(said) != 62:
 		w.bad = 48
 		return "30", nil

@@ -171,6 +171,19 @@ func (h *Host) standIn(w *work, answer *iso8583.Message, asked error) bool {
 	return errors.Is(asked, ErrDown) && w.kind.Name == "sale" && w.chip.here && w.chip.cid&0xC0 == 0x80 && !w.pin && w.fen <= w.route.StandIn
 }
 
+// meant says whether t is what a reversal repeats: kind, amount and, where it says
+// them, card and authorisation; of an answer with a wrong MAC (A0) that may be
+// anything.
+func (h *Host) meant(ctx context.Context, w *work, t *Txn) (bool, error) {
+	same := t.Kind == w.kind.Name && (t.Amount.Minor() == w.fen || w.fen == 0) && (!w.in.Has(38) || w.in.Text(38) == t.Auth || w.in.Text(39) == "A0")
+	number := w.in.Text(2)
+	if !same || number == "" {
+		return same, nil
+	}
+	token, err := h.keys.Token(ctx, number)
+	return token == t.Token, err
+}
+
 // requeue changes what has to be done about t at its host.
 func requeue(tx *db.Tx, t *Txn, to, last string) error {
 	if t.Host == "" {

@@ -42,12 +42,16 @@ func (h *Host) reverse(ctx context.Context, w *work) (code string, err error) {
 			}
 			return err
 		}
+		same := false
+		if err == nil {
+			same, err = h.meant(ctx, w, &t)
+		}
 		if err != nil {
 			return err
 		}
 		w.txn = &t
 		switch {
-		case t.Kind != w.kind.Name || t.Amount.Minor() != w.fen && w.fen != 0:
+		case !same:
 			code, w.txn = "25", nil
 			return nil
 		case t.State != Approved && t.State != Cleared && t.State != Voided && t.State != Completed:
@@ -487,14 +491,4 @@ func withoutTip(tx *db.Tx, t *Txn) error {
 	}
 	t.Refunded = t.Refunded.Add(more)
 	return t.update(tx, Cleared)
-}
-
-// clearFailed clears the record of a tap for nothing, unless its holder has the money by a dispute.
-func (w *work) clearFailed(tx *db.Tx, k issuing.Checked) (fate issuing.Fate, err error) {
-	n := 0
-	err = tx.QueryRow(`SELECT COUNT(*) FROM switching_txn WHERE kind = 'tap' AND token = $1 AND counter = $2 AND disputed > 0`, w.token, w.chip.atc).Scan(&n)
-	if err == nil && n == 0 {
-		fate, _, err = issuing.ClearTC(tx, k)
-	}
-	return fate, err
 }

@@ -480,3 +480,13 @@ func (h *Host) decide(tx *db.Tx, w *work, t *Txn, p issuing.Prepared) (issuing.D
 	}
 	return d, err
 }
+
+// clearFailed clears the record of a tap for nothing, unless its holder has the money by a dispute.
+func (w *work) clearFailed(tx *db.Tx, k issuing.Checked) (fate issuing.Fate, err error) {
+	n := 0
+	err = tx.QueryRow(`SELECT COUNT(*) FROM switching_txn WHERE kind = 'tap' AND token = $1 AND counter = $2 AND disputed > 0`, w.token, w.chip.atc).Scan(&n)
+	if err == nil && n == 0 {
+		fate, _, err = issuing.ClearTC(tx, k)
+	}
+	return fate, err
+}

@@ -43,6 +43,8 @@ func (h *Host) transact(ctx context.Context, w *work) (code string, err error) {
 	switch p := w.s.place; {
 	case w.again:
 		return "A7", nil
+	case len(m.Head()) == 11 && m.Head()[7]>>4 == 1: // a terminal in training moves no money
+		return "58", nil
 	case w.batch != w.next.batch, w.next.closed, w.s.full(w.fen):
 		return "95", nil
 	case w.kind.act == actRefund && w.number == "" && !strings.HasPrefix(m.Text(22), "03"):
@@ -419,6 +421,8 @@ func (w *work) check(o *Txn) error {
 		return refuse("61", "more than 115 % of the pre-authorisation")
 	case k.act == actRefund && w.fen > left:
 		return refuse("64", "more than is left of the sale")
+	case k.Name == "tip" && w.s.place.Tips == 0:
+		return refuse("58", "this shop takes no tips")
 	case k.act == actAdjust && o.State != Approved:
 		return refuse("12", "the sale is booked")
 	case k.act == actAdjust && (w.fen > o.Amount.Minor()*adjustPercent/100 || k.Name == "tip" && w.fen < o.Amount.Minor()):
