@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
+	"strings"
 
 	"koala/calendar"
 	"koala/internal/db"
@@ -196,9 +197,13 @@ func newNamer(q db.Reader) namer { return namer{q, map[string]web.Text{}} }
 func (n namer) of(payee string) web.Text {
 	t, ok := n.known[payee]
 	if !ok {
-		s, err := merchant.ShopOf(n.q, payee)
-		if t = (web.Text{ZH: s.NameZH, EN: s.NameEN}); err != nil || t.Empty() {
+		if t = shell.ShopName(n.q, payee); t.Empty() {
 			t = web.Same(payee) // an operator of transit
+		}
+		if id, is := strings.CutPrefix(payee, merchant.Payee("")); is {
+			if a, err := merchant.AgentOf(n.q, id); err == nil {
+				t = web.Same(a.Name)
+			}
 		}
 		n.known[payee] = t
 	}

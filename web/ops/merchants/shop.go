@@ -140,7 +140,7 @@ func (v *shopView) tables(ctx context.Context, q db.Reader, s merchant.Shop) err
 	if err != nil {
 		return err
 	}
-	v.last = web.Table{ID: "last", NoCSV: true, Empty: words.NothingSold, Head: []web.Column{{Name: words.Since}, {Name: words.Kind}, {Name: words.State}, {Name: words.Terminal}, {Name: words.Amount, Num: true}}}
+	v.last = web.Table{ID: "last", NoCSV: true, Empty: words.NothingSold, Head: []web.Column{{Name: words.At}, {Name: words.Kind}, {Name: words.State}, {Name: words.Terminal}, {Name: words.Amount, Num: true}}}
 	for _, t := range list {
 		v.last.Rows = append(v.last.Rows, web.Row{Href: "/ops/switch/transactions/" + t.RRN, Drawer: true, Cells: []web.Cell{{Text: web.Moment(t.At), Show: shell.Tight(web.Moment(t.At))}, web.Plain(till.Kind(t.Kind).In(ctx)), till.State(ctx, t.State), web.Mono(t.TID), web.Money(till.Signed(t))}})
 	}

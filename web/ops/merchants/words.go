@@ -4,7 +4,7 @@ import "koala/web"
 
 // words is the catalog of these pages.
 var words = struct {
-	Account, Active, Address, Again, AgainBody, Agent, Agents, AgentsNote, All, Amount, Approve, ApproveBody, Arrives, AsItsTrade, Bank, Booked, By, ByHour,
+	Account, Active, Address, Again, AgainBody, Agent, Agents, AgentsNote, All, Amount, Approve, ApproveBody, Arrives, AsItsTrade, At, Bank, Booked, By, ByHour,
 	ByNumber, ByTakings, Category, Changed, Charge, Charges, Check, CheckBody, Checks, Cities, City, Close, CloseBody, Commission, CommissionLine,
 	CommissionMonth, Day, Desk, Document, Documents, EventApplied, EventFirst, EventInjected, EventLimits, EventRetired, EventRisk, EventSells, EventShop,
 	EventShopApproved, EventStopped, EventTerminal, Expected, Fees, Finding, Form, Funnel, FunnelTitle, Hash, Holder, Hour, HowMany, HowManySales,
@@ -199,6 +199,7 @@ var words = struct {
 	LineWrong:         web.Text{ZH: "有误：%[1]s", EN: "wrong: %[1]s"},
 	LineNo:            web.Text{ZH: "行", EN: "Line"},
 	Lines:             web.Text{ZH: "明细", EN: "Lines"},
+	At:                web.Text{ZH: "时间", EN: "At"},
 	LookAt:            web.Text{ZH: "查看%[1]s", EN: "Look at: %[1]s"},
 	LookBody:          web.Text{ZH: "资料加密保存。每次查看都连同理由记入审计。", EN: "Documents are kept sealed. Every look is in the audit trail, with its reason."},
 	MakeAgent:         web.Text{ZH: "新增代理商", EN: "Make an agent"},

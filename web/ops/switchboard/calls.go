@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"koala/internal/db"
+	"koala/internal/fail"
 	"koala/merchant"
 	"koala/money"
 	"koala/switching/referral"
@@ -87,6 +88,10 @@ func (d Deps) call(w http.ResponseWriter, r *http.Request) error {
 		}
 		return err
 	})
+	if reason := fail.Of(err); err != nil && reason.Kind == fail.NotFound {
+		// A number heard wrongly is said beside the form; it is no missing page.
+		return web.Redirect(w, r, atCalls, web.Toast{Tone: web.Bad, Text: web.FailureText(reason.Code, reason.Text).In(ctx)})
+	}
 	if err != nil {
 		return shell.Sorry(w, r, atCalls, err)
 	}

@@ -219,11 +219,14 @@ func txnTable(ctx context.Context, q db.Reader, list []switching.Txn) (web.Table
 		if masked == "" {
 			masked = "–"
 		}
-		t.Rows = append(t.Rows, web.Row{Href: atSwitch + "/transactions/" + x.RRN, Drawer: true, Cells: []web.Cell{{Text: shortAt(x.At), CSV: web.Moment(x.At), Show: shell.Tight(shortAt(x.At))}, web.Plain(till.Kind(x.Kind).In(ctx)),
-			answered(ctx, x), web.Mono(masked), web.Plain(hostName(x.Host).In(ctx)), shell.Written(name.In(ctx)), web.Mono(x.TID), web.Money(till.Signed(x))}})
+		t.Rows = append(t.Rows, web.Row{Href: atSwitch + "/transactions/" + x.RRN, Drawer: true, Cells: []web.Cell{{Text: shortAt(x.At), CSV: web.Moment(x.At), Show: unbroken(shortAt(x.At))}, shell.Short(till.Kind(x.Kind).In(ctx)),
+			answered(ctx, x), web.Mono(masked), inWords(hostName(x.Host).In(ctx)), inWords(name.In(ctx)), web.Mono(x.TID), web.Money(till.Signed(x))}})
 	}
 	return t, nil
 }
+
+// inWords is a cell that breaks between words only: this table is full.
+func inWords(s string) web.Cell { return web.Cell{Text: s, Show: unbroken(s)} }
 
 // answered is the state of a transaction, with the answer code (field 39) where
 // the issuer said anything but yes.
