@@ -172,7 +172,7 @@ func makeBill(ctx context.Context, store *db.Store, payee, period string, sign S
 	wrap := func(err error) error { return fmt.Errorf("bill of %s for %s: %w", payee, period, err) }
 	known := false
 	err = store.Read(ctx, func(q *db.Query) (err error) {
-		if b, err = BillOf(q, payee, period); err == nil || !errors.Is(err, ErrNoFile) {
+		if b, err = BillOf(q, payee, period); err == nil || !errors.Is(err, ErrNoBill) {
 			known = err == nil
 			return err
 		}
@@ -226,7 +226,7 @@ func scanBill(scan func(...any) error) (b Bill, err error) {
 func BillOf(q db.Reader, payee, period string) (Bill, error) {
 	b, err := scanBill(q.QueryRow(`SELECT `+billColumns+` FROM settlement_bill WHERE payee = $1 AND period = $2`, payee, period).Scan)
 	if errors.Is(err, db.ErrNoRows) {
-		err = fmt.Errorf("bill of %s for %s: %w", payee, period, ErrNoFile)
+		err = fmt.Errorf("bill of %s for %s: %w", payee, period, ErrNoBill)
 	}
 	return b, err
 }

@@ -164,6 +164,7 @@ var (
 	ErrItem     = fail.Define(fail.Invalid, "settlement.bad_capture", "a capture needs a reference, a payee and an amount other than zero")
 	ErrDiffers  = fail.Define(fail.Conflict, "settlement.capture_differs", "this reference was captured with another body")
 	ErrTooEarly = fail.Define(fail.Refused, "settlement.before_cut_off", "the day is not over yet")
+	ErrNoBill   = fail.Define(fail.NotFound, "settlement.no_bill", "this bill has not been made: a day's is made under statements once the day is closed")
 	ErrNoFile   = fail.Define(fail.NotFound, "settlement.no_file", "there is no payout file for this day")
 	ErrNoPayout = fail.Define(fail.NotFound, "settlement.no_payout", "there is no such payout")
 	ErrNoPayee  = fail.Define(fail.NotFound, "settlement.no_payee", "there is no such payee")

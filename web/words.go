@@ -415,6 +415,7 @@ var failuresZH = map[string]string{
 	"settlement.bad_capture":     "结算项须有流水号、收款方和不为零的金额。",
 	"settlement.before_cut_off":  "这一天还没有结束。",
 	"settlement.capture_differs": "这个流水号已用于内容不同的结算项。",
+	"settlement.no_bill":         "这张账单还没有生成：结算完的日子在“对账单”页生成。",
 	"settlement.no_file":         "这一天没有付款文件。",
 	"settlement.no_payout":       "没有这笔付款。",
 	"settlement.no_payee":        "没有这个收款方。",

@@ -45,9 +45,9 @@ var demoLogins = []demoLogin{
 	{web.DemoUser{Name: "wang", Password: "zhakou-2015", Shown: "王芳", Home: "/ops/",
 		Hint: web.Text{ZH: "运营人员", EN: "operations staff"}}, "13800000916", customer.Operator},
 	{web.DemoUser{Name: "zhao", Password: "fuhe-2015", Shown: "赵磊", Home: "/ops/",
-		Hint: web.Text{ZH: "运营人员,复核王芳提出的事项", EN: "operations staff, signs what wang proposes"}}, "13800000917", customer.Operator},
+		Hint: web.Text{ZH: "运营人员，复核王芳提出的事项", EN: "operations staff, signs what wang proposes"}}, "13800000917", customer.Operator},
 	{web.DemoUser{Name: "shen", Password: "shenji-2015", Shown: "沈明", Home: "/ops/",
-		Hint: web.Text{ZH: "审计,只读", EN: "auditor, sees everything and changes nothing"}}, "13800001212", customer.Auditor},
+		Hint: web.Text{ZH: "审计，只读", EN: "auditor, sees everything and changes nothing"}}, "13800001212", customer.Auditor},
 }
 
 // demoFlags are the flags of `koala demo`.

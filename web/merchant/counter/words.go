@@ -34,7 +34,7 @@ var words = struct {
 	LimitsLead:    web.Text{ZH: "能收多少，以及您的生意看起来像不像登记的行业。", EN: "What you may take, and how your sales look beside your trade."},
 	LimitsNote:    web.Text{ZH: "限额随商户等级而定；要调整请联系客户经理。手持读卡器的限额更低。", EN: "Limits follow the merchant's level; ask us to change them. Mobile readers have lower ones."},
 	LimitsOnly:    web.Text{ZH: "限额", EN: "Limits"},
-	MayAtOnce:     web.Text{ZH: "即时到账", EN: "Paid at once"},
+	MayAtOnce:     web.Text{ZH: "可申请即时到账", EN: "May ask to be paid at once"},
 	MayHold:       web.Text{ZH: "预授权", EN: "Pre-authorisation"},
 	MayKey:        web.Text{ZH: "手输卡号", EN: "Numbers keyed in"},
 	MayOffline:    web.Text{ZH: "脱机交易", EN: "Offline sales"},
