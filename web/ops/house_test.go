@@ -24,6 +24,7 @@ import (
 	"koala/card/catalog"
 	"koala/card/isd"
 	"koala/customer"
+	"koala/dispute"
 	"koala/fare"
 	"koala/firmware"
 	"koala/hsm"
@@ -36,6 +37,8 @@ import (
 	"koala/ledger"
 	"koala/merchant"
 	"koala/money"
+	"koala/reconcile"
+	"koala/risk"
 	"koala/settlement"
 	"koala/spec/desfire"
 	spec "koala/spec/firmware"
@@ -100,7 +103,8 @@ func openHouse(t testing.TB) *house {
 	t.Helper()
 	h := &house{t: t, now: clock.NewVirtual(day0), gates: map[string]purse.Terminal{}}
 	h.store = dbtest.Open(t, func(c *db.Config) { c.Clock, c.Rand, c.Inline = h.now, clock.Random(7), true })
-	h.must(h.store.Migrate(ctx, outbox.Schema, proposal.Schema, customer.Schema, wallet.Schema, settlement.Schema, merchant.Schema, issuing.Schema, tsm.Schema, acquiring.Schema, transit.Schema, firmware.Schema, open.Schema, ops.Schema))
+	h.must(h.store.Migrate(ctx, outbox.Schema, proposal.Schema, customer.Schema, wallet.Schema, settlement.Schema, merchant.Schema, reconcile.Schema, dispute.Schema, risk.Schema,
+		issuing.Schema, tsm.Schema, acquiring.Schema, transit.Schema, firmware.Schema, open.Schema, ops.Schema))
 	var err error
 	h.book, err = ledger.Open(ctx, h.store, ledger.Config{Inline: true})
 	h.must(err)

@@ -47,6 +47,7 @@ func (p pages) overview(w http.ResponseWriter, r *http.Request) error {
 	var f fleet
 	var clearing report.Tallies
 	var waits int64
+	var desks report.Desks
 	sparks := map[report.Measure][]int64{}
 	err := p.Store.Read(ctx, func(q *db.Query) (err error) {
 		if totals, err = report.TotalsOf(q); err != nil {
@@ -59,6 +60,9 @@ func (p pages) overview(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		if waits, err = report.TemplatesWaiting(q); err != nil {
+			return err
+		}
+		if desks, err = report.DesksOf(q); err != nil {
 			return err
 		}
 		for _, m := range []report.Measure{report.Taps, report.Fares, report.TopUps, report.Issued} {
@@ -87,10 +91,17 @@ func (p pages) overview(w http.ResponseWriter, r *http.Request) error {
 	v.figures = houseFigures(totals, sparks)
 	v.due, v.notices = dueFigures(due, f, devices), p.notices(due, trial.Balanced)
 	v.due = append(v.due, tile(words.TemplatesDue, waits, web.Warn, "layers", "/ops/issuers?state=submitted"), tile(words.ClearingDue, clearing.Waiting+clearing.Odd, web.Warn, "coins", "/ops/ecash/suspense"),
+		tile(words.ProposalsDue, desks.Proposals, web.Warn, "circle-check", proposalsAt[desks.Oldest]), tile(words.ExceptionsDue, desks.Exceptions, web.Warn, "scale", "/ops/recon/exceptions"),
+		tile(words.DisputesDue, desks.Disputes, web.Warn, "circle-help", "/ops/disputes"), tile(words.SuspicionsDue, desks.Suspicions, web.Warn, "shield-check", "/ops/risk"),
+		tile(words.ApplicationsDue, desks.Applications, web.Warn, "store", "/ops/merchants/desk"),
 		tile(words.DoubtsDue, clearing.Doubts, web.Bad, "circle-help", "/ops/ecash/doubts"), tile(words.LoadsDue, clearing.Loads, web.Neutral, "wallet", "/ops/ecash/loads"))
 	v.books = p.bookFacts(ctx, trial)
 	return p.desk.Show(w, r, web.Page{Title: words.Overview, Lead: words.OverviewLead, Here: "/ops/"}, overviewPage(v))
 }
+
+// proposalsAt is where proposals of a kind are confirmed.
+var proposalsAt = map[string]string{"route": "/ops/routes", "terms": "/ops/terms", "split": "/ops/terms", "once_wish": "/ops/terms", "payout_answer": "/ops/closings", "funding": "/ops/closings",
+	"agent": "/ops/merchants/agents", "denial": "/ops/merchants/deny", "pack": "/ops/terminals/stages", "dispute": "/ops/disputes", "dispute-rule": "/ops/disputes/rules"}
 
 func houseFigures(t report.Totals, sparks map[report.Measure][]int64) []web.Figure {
 	return []web.Figure{

@@ -4,6 +4,7 @@ import "koala/web"
 
 // words is the console's catalog. Field terms follow docs/glossary.md.
 var words = struct {
+	ProposalsDue, ExceptionsDue, DisputesDue, SuspicionsDue, ApplicationsDue,
 	AboutHold, Account, Accounts, AccountsLead, Act, ActBus, ActIn, ActOut, ActPaid, ActRepaired, ActsNext, Adjusted, Adjusts, All, AllowBody, AllProven,
 	AlsoClosed, Amount, Anybody, APDULog, APDUNote, Assets, At, AtTheDesk, Audit, AuditLead, Available, BadTime, Balance, BalanceAfter, BalanceAt,
 	Balanced, Band, BandKeys, BandLead, Bands, Bank, BankNote, Batch, Batches, BatchHash, BatchOf, BeijingTime, BelongsTo, BlockBody, Booked, Books,
@@ -34,6 +35,11 @@ var words = struct {
 	Well, What, Who, Why, WhyPrice, WithNext, Lost, OnlyLost, Holder, Suspended, House, ClaimDue, ClaimRule, Replaces, Payments, KindOfCard, TemplatesDue, ClearingDue, DoubtsDue, LoadsDue web.Text
 }{
 	TemplatesDue:      web.Text{ZH: "待审批的卡片模板", EN: "Templates to approve"},
+	ProposalsDue:      web.Text{ZH: "待复核", EN: "To be confirmed by a second person"},
+	ExceptionsDue:     web.Text{ZH: "对账差异", EN: "Reconciliation: exceptions"},
+	DisputesDue:       web.Text{ZH: "待处理的退单", EN: "Chargebacks to answer"},
+	SuspicionsDue:     web.Text{ZH: "风险案件", EN: "Risk: open cases"},
+	ApplicationsDue:   web.Text{ZH: "待定的商户进件", EN: "Merchants to decide on"},
 	ClearingDue:       web.Text{ZH: "挂账与异常", EN: "Clearing: waiting or put aside"},
 	DoubtsDue:         web.Text{ZH: "待核实的消费", EN: "Sales in doubt"},
 	LoadsDue:          web.Text{ZH: "未了结的圈存", EN: "Open e-cash loads"},
