@@ -111,10 +111,10 @@ func (h *Host) meet(ctx context.Context, w *work) error {
 	return err
 }
 
-// keepCarrier writes what a message has changed of it.
+// keepCarrier writes what a message has changed of it; who may not sell is in no ring.
 func (h *Host) keepCarrier(tx *db.Tx, w *work) error {
 	s := w.s
-	if s.said == s.has {
+	if s.said == s.has || !s.place.Open {
 		return nil
 	}
 	s.met = false // until the unit is durable it is as it was

@@ -290,3 +290,33 @@ func TestPacksOfAnOlderStore(t *testing.T) {
 		}
 	})
 }
+
+// TestRetiredLeavesItsRing: a terminal that may sell no more is not counted again
+// when it signs on.
+func TestRetiredLeavesItsRing(t *testing.T) {
+	h := open(t, true, nil)
+	p := h.terminal("10000001")
+	counted := func() (n int64) {
+		h.read(func(q *db.Query) error {
+			list, err := rollout.Counts(q, 1, h.now.Now())
+			for _, c := range list {
+				n += c.All()
+			}
+			return err
+		})
+		return n
+	}
+	p.signOn()
+	if n := counted(); n != 1 {
+		t.Fatalf("%d terminals, want 1", n)
+	}
+	h.do(func(tx *db.Tx) error { return rollout.Forget(tx, p.tid) })
+	h.estate.mu.Lock()
+	h.estate.closed[p.tid] = true
+	h.estate.mu.Unlock()
+	h.boot()
+	p.signOn()
+	if n := counted(); n != 0 {
+		t.Errorf("%d terminals when it is retired, want 0", n)
+	}
+}
