@@ -175,9 +175,9 @@ func (h *Host) standIn(w *work, answer *iso8583.Message, asked error) bool {
 // them, card and authorisation; of an answer with a wrong MAC (A0) that may be
 // anything.
 func (h *Host) meant(ctx context.Context, w *work, t *Txn) (bool, error) {
-	same := t.Kind == w.kind.Name && (t.Amount.Minor() == w.fen || w.fen == 0) && (!w.in.Has(38) || w.in.Text(38) == t.Auth || w.in.Text(39) == "A0")
+	same := t.Kind == w.kind.Name && (t.Amount.Minor() == w.fen || w.fen == 0) && (!w.in.Has(38) || t.Auth == "" || w.in.Text(38) == t.Auth || w.in.Text(39) == "A0")
 	number := w.in.Text(2)
-	if !same || number == "" {
+	if !same || number == "" || t.Token == "" { // of what was reversed before it came nothing else is known
 		return same, nil
 	}
 	token, err := h.keys.Token(ctx, number)

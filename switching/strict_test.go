@@ -30,6 +30,10 @@ func TestReversalOfWhatWasMeant(t *testing.T) {
 	h.want("nothing undone", 5000_00, 12_00, 0)
 	expect(t, "what was meant", reverse(12_00, fields{2: c.number, 38: auth}), "00")
 	h.want("undone", 5000_00, 0, 0)
+	stan = 900
+	for range 2 {
+		expect(t, "before it came, and again", reverse(7_00, fields{2: c.number, 38: "123456"}), "00")
+	}
 }
 
 // TestTrainingMovesNothing: a terminal that says that it trains sells nothing.
