@@ -357,6 +357,9 @@ func (l *Live) sell(ctx context.Context, who string, a wearer.TapAct, t *market.
 	o := market.Order{Order: unionpay.Order{Kind: unionpay.Sale, Fen: uint64(max(a.Fen, 0))}, PIN: a.PIN, Air: !a.Contact, Fault: band.Fault{Lose: a.Pull}}
 	switch {
 	case a.Scan:
+		if err := l.market.Ready(ctx, t.ID); err != nil { // a code is shown to a till that is ready
+			return err
+		}
 		code, err := l.market.Code(ctx, customer.ID(who))
 		if err != nil {
 			return err

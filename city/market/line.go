@@ -104,6 +104,23 @@ func (t *Till) begin() {
 	}
 }
 
+// Ready has a terminal that takes its first order of a day begin it now: what it
+// loads may take longer than the minute that a payment code lives.
+func (m *Market) Ready(ctx context.Context, id string) error {
+	t, err := m.Till(id)
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.on(ctx); err != nil {
+		return fmt.Errorf("till %s: %w", id, err)
+	}
+	t.ctx = ctx
+	t.begin()
+	return t.after(nil)
+}
+
 // heed does what the house wants of the terminal: parameters, keys, AIDs, black
 // list, and the pack of its ring. A reader beside a phone is asked for none.
 func (t *Till) heed() {
